@@ -1,0 +1,3 @@
+from bancada.cli import app
+
+app()

@@ -1,0 +1,70 @@
+"""The `bancada` command. Works from any folder of the repository; wrong input is told in one line, exit status 2."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def bancada() -> None:
+    """A workbench for PyTorch experiments whose figures hold twice."""
+
+
+@app.command()
+def repro(
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="Stages, as for dvc repro; all where none is named.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, up to date or not.")] = False,
+) -> None:
+    """Run what is stale of the pipeline, independent stages side by side: `dvc repro`, only faster."""
+    with at_the_root():
+        from bancada import config
+        from bancada.repro import repro, show_results
+
+        status = repro(targets or [], jobs or cores(), force)
+        if status == 0:
+            show_results(config.load())
+    raise typer.Exit(status)
+
+
+@contextmanager
+def at_the_root() -> Iterator[None]:
+    """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143."""
+    from bancada.config import BadInput
+
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        here = Path.cwd()
+        root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
+        if root is None:
+            raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
+        os.chdir(root)
+        yield
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, and the next run goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    sys.exit(128 + signum)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

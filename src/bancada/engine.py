@@ -1,0 +1,265 @@
+"""The training loop: all seeds of a variant at once, each with the bits it would have alone.
+
+One update is a forward pass, a loss, a backward pass and a step of torch.optim on the flat tensor of all parameters.
+Nothing in it mixes two seeds: not a sum, not a norm, not the code path of a kernel (see network.py).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, MultiplicativeLR, StepLR
+
+from bancada import schema
+from bancada.losses import LOSSES, LossFunction
+from bancada.network import Network, Parameters, State, filled
+
+CHUNK_ROWS = 4096  # rows that are evaluated at once
+GATHERED = 2**24  # numbers of gathered batches that are held at once
+COLUMNS = ("train_loss", "last_batch_loss", "validation_loss", "lr")
+
+Order = Callable[
+    [int], Int64[Tensor, "seed row"]
+]  # epoch -> for every seed, the training rows in the order it takes them
+Progress = Callable[[int, float], None]  # epochs done, mean training loss over the seeds that are still there
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as the engine takes them: features first, targets encoded; float32, or float64 to study rounding."""
+
+    features: Float[Tensor, "feature row"]
+    targets: Float[Tensor, "output row"]
+
+    def __len__(self) -> int:
+        return self.features.shape[1]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training leaves. Every seed in it has the bits it would have alone."""
+
+    weights: State  # [seed, ...]; NaN for a diverged seed
+    history: dict[str, Float64[np.ndarray, "seed epoch"]]  # COLUMNS; NaN after a seed's divergence
+    diverged: dict[int, int]  # place of the seed -> epoch
+
+
+def train(
+    layers: Sequence[schema.LayerSpec],
+    settings: schema.Train,
+    rows: Rows,
+    validation: Rows,
+    starts: Sequence[State],
+    order: Order,
+    dropout: Sequence[torch.Generator],
+    device: str = "cpu",
+    progress: Progress = lambda epochs, loss: None,
+) -> Training:
+    """Train one network per start. A seed whose loss is no longer finite is marked as diverged; the others go on."""
+    alone = len(starts) == 1  # matrix kernels for a stack of one are others: a lone seed gets itself as a companion
+    if alone:
+        starts, dropout = [*starts] * 2, [dropout[0], torch.Generator()]
+    parameters = Parameters(starts, device)
+    with torch.inference_mode():
+        loop = _Loop(layers, settings, rows, validation, parameters, order, dropout, device)
+        history = History(len(starts), settings.epochs, validated=len(validation) > 0)
+        for epoch in range(settings.epochs):
+            history.add(*loop.epoch(epoch))
+            progress(epoch + 1, history.mean_loss())
+            if not history.there():
+                break
+    return history.training(parameters.state(), 1 if alone else len(starts))
+
+
+class _Loop:
+    def __init__(
+        self,
+        layers: Sequence[schema.LayerSpec],
+        settings: schema.Train,
+        rows: Rows,
+        validation: Rows,
+        parameters: Parameters,
+        order: Order,
+        dropout: Sequence[torch.Generator],
+        device: str,
+    ) -> None:
+        self.settings, self.parameters, self.loss = settings, parameters, LOSSES[settings.loss]
+        self.batches = Batches(rows, settings.batch_size, parameters.seeds, order, device)
+        self.network = Network(layers, parameters, self.batches.width, dropout)
+        self.validation = Evaluation(layers, parameters, validation)
+        self.optimizer = _optimizer(settings, parameters.flat)
+        self.schedule = _schedule(settings.schedule, self.optimizer)
+        self.every_update = settings.schedule.name != "none" and settings.schedule.every == "update"
+        self.losses = parameters.flat.new_empty(len(self.batches.weights), parameters.seeds)
+
+    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """-> (training loss, last batch's loss, validation loss), each [seed], and the last update's learning rate."""
+        network, loss, step = self.network, self.loss, self.optimizer.step
+        for batch, (features, targets) in enumerate(self.batches.epoch(epoch)):
+            weight = self.batches.weights[batch]
+            network.batch(weight, self.batches.rows[batch])
+            share, gradient = loss(network.forward(features), targets, weight)
+            torch.sum(share, (1, 2), out=self.losses[batch])
+            network.backward(gradient)
+            if self.settings.clip_norm:
+                clip(self.parameters, self.settings.clip_norm)
+            lr = float(self.optimizer.param_groups[0]["lr"])
+            step()
+            if self.every_update:
+                self.schedule.step()
+        if not self.every_update:
+            self.schedule.step()
+        losses = self.losses.cpu().numpy().astype(np.float64)
+        rows = np.array(self.batches.rows)
+        train_loss = (losses * rows[:, None]).sum(axis=0) / rows.sum()
+        return train_loss, losses[-1], self.validation.loss(self.loss), lr
+
+
+class Batches:
+    """The training rows, gathered batch by batch in each seed's own order.
+
+    Every batch has `width` places, a multiple of 16; the places beyond its `rows` point at an extra column of zeros.
+    """
+
+    def __init__(self, rows: Rows, batch_size: int | str, seeds: int, order: Order, device: str) -> None:
+        size = len(rows) if batch_size == "full" else int(batch_size)
+        count = -(-len(rows) // size)
+        self.order, self.features = order, len(rows.features)
+        self.rows = [min(size, len(rows) - size * batch) for batch in range(count)]
+        self.width = filled(size)
+        table = torch.cat([rows.features, rows.targets])
+        self.table = torch.cat([table, table.new_zeros(len(table), 1)], 1).to(device)
+        self.places = torch.full((seeds, count, self.width), len(rows))
+        self.last: Tensor | None = None
+        self.at_once = max(1, GATHERED // (seeds * self.width * len(table)))
+        self.weights = [
+            torch.nn.functional.pad(self.table.new_full((n,), 1 / n), (0, self.width - n)) for n in self.rows
+        ]
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(features, targets) of each batch, [seed, feature or output, place]."""
+        order = self.order(epoch)
+        if order is not self.last:
+            self.last = order
+            for batch, n in enumerate(self.rows):
+                at = batch * max(self.rows)
+                self.places[:, batch, :n] = order[:, at : at + n]
+        for start in range(0, len(self.rows), self.at_once):
+            places = self.places[:, start : start + self.at_once]
+            gathered = self.table.index_select(1, places.reshape(-1).to(self.table.device))
+            gathered = gathered.view(len(self.table), *places.shape).permute(2, 1, 0, 3)
+            yield from zip(
+                gathered[:, :, : self.features].unbind(), gathered[:, :, self.features :].unbind(), strict=True
+            )
+
+
+class Evaluation:
+    """The network in evaluation mode over fixed rows, the same for every seed, in chunks of at most CHUNK_ROWS."""
+
+    def __init__(self, layers: Sequence[schema.LayerSpec], parameters: Parameters, rows: Rows) -> None:
+        self.count, self.seeds = len(rows), parameters.seeds
+        self.chunks: list[_Chunk] = []
+        networks: dict[int, Network] = {}
+        for start in range(0, self.count, CHUNK_ROWS):
+            features, targets = (part[:, start : start + CHUNK_ROWS] for part in (rows.features, rows.targets))
+            n = features.shape[1]
+            pad = (0, filled(n) - n)
+            weight = torch.nn.functional.pad(features.new_full((n,), 1 / self.count), pad)
+            observed = torch.nn.functional.pad(targets, pad).expand(self.seeds, -1, -1)
+            network = networks.setdefault(filled(n), Network(layers, parameters, filled(n)))
+            spread = torch.nn.functional.pad(features, pad).expand(self.seeds, -1, -1)
+            device = parameters.flat.device
+            self.chunks.append(_Chunk(network, n, spread.to(device), observed.to(device), weight.to(device)))
+
+    def outputs(self) -> Float[Tensor, "seed output row"]:
+        parts = [chunk.network.forward(chunk.features)[:, :, : chunk.rows].clone() for chunk in self.chunks]
+        return torch.cat(parts, 2)
+
+    def loss(self, loss: LossFunction) -> Float64[np.ndarray, " seed"]:
+        """The mean loss of each seed, NaN where there are no rows."""
+        total = np.full(self.seeds, 0.0 if self.count else np.nan)
+        for chunk in self.chunks:
+            share, _ = loss(chunk.network.forward(chunk.features), chunk.targets, chunk.weight)
+            total += share.sum((1, 2)).cpu().numpy()
+        return total
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    network: Network
+    rows: int  # that count; the others fill up
+    features: Float[Tensor, "seed feature place"]
+    targets: Float[Tensor, "seed output place"]
+    weight: Float[Tensor, " place"]
+
+
+class History:
+    """Losses and rates as they come, and the epoch at which a seed's loss was no longer finite."""
+
+    def __init__(self, seeds: int, epochs: int, validated: bool) -> None:
+        self.columns = {name: np.full((seeds, epochs), np.nan) for name in COLUMNS}
+        self.diverged: dict[int, int] = {}
+        self.seeds, self.epochs, self.validated = seeds, 0, validated
+
+    def add(self, train_loss: np.ndarray, last_batch_loss: np.ndarray, validation_loss: np.ndarray, lr: float) -> None:
+        there = self.there()
+        for name, values in zip(COLUMNS, (train_loss, last_batch_loss, validation_loss), strict=False):
+            self.columns[name][there, self.epochs] = values[there]
+        self.columns["lr"][there, self.epochs] = lr
+        finite = np.isfinite(train_loss) & (np.isfinite(validation_loss) | (not self.validated))
+        self.diverged |= {seed: self.epochs for seed in there if not finite[seed]}
+        self.epochs += 1
+
+    def there(self) -> list[int]:
+        """The places of the seeds that have not diverged."""
+        return [seed for seed in range(self.seeds) if seed not in self.diverged]
+
+    def mean_loss(self) -> float:
+        there = self.there()
+        return float(self.columns["train_loss"][there, self.epochs - 1].mean()) if there else float("nan")
+
+    def training(self, weights: State, seeds: int) -> Training:
+        """The first `seeds` seeds; a diverged seed's weights become NaN."""
+        for seed in self.there():
+            if not all(value[seed].isfinite().all() for value in weights.values()):
+                self.diverged[seed] = self.epochs - 1
+        for value in weights.values():
+            value[sorted(self.diverged)] = torch.nan
+        return Training(
+            {name: value[:seeds].clone() for name, value in weights.items()},
+            {name: column[:seeds, : self.epochs] for name, column in self.columns.items()},
+            {seed: epoch for seed, epoch in sorted(self.diverged.items()) if seed < seeds},
+        )
+
+
+def clip(parameters: Parameters, norm: float) -> None:
+    """Scale each seed's gradient down to `norm`, where its norm over all parameters is larger. Pascanu et al. 2013."""
+    gradients = parameters.gradients.values()
+    squared = torch.stack([(g * g).flatten(1).sum(1) for g in gradients]).sum(0)
+    factor = (norm * torch.rsqrt(squared)).clamp_(max=1)
+    for g in gradients:
+        g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))
+
+
+def _optimizer(settings: schema.Train, flat: Tensor) -> Optimizer:
+    """fused: the plain Adam takes a square root that each CPU rounds its own way."""
+    chosen = settings.optimizer
+    if isinstance(chosen, schema.Adam):
+        betas = (chosen.betas[0], chosen.betas[1])
+        return Adam([flat], settings.lr, betas, chosen.eps, chosen.weight_decay, fused=True)
+    return SGD([flat], settings.lr, chosen.momentum, weight_decay=chosen.weight_decay, fused=True)
+
+
+def _schedule(
+    schedule: schema.NoSchedule | schema.StepSchedule | schema.InverseTime, optimizer: Optimizer
+) -> LRScheduler:
+    if isinstance(schedule, schema.StepSchedule):
+        return StepLR(optimizer, schedule.step_size, schedule.gamma)
+    decay = schedule.decay if isinstance(schedule, schema.InverseTime) else 0.0
+    for group in optimizer.param_groups:  # lesson 5 multiplies before the first update too
+        group["lr"] /= 1 + decay
+    return MultiplicativeLR(optimizer, lambda k: 1 / (1 + decay * (k + 1)))

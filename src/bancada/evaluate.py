@@ -1,0 +1,172 @@
+"""Stage evaluate@STUDY: scores, leaderboard, predictions, loss curves and plots of all variants of a study.
+
+What a figure means stands in scores.py, what a verdict means in leaderboard.py.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from bancada import files, plots, tables
+from bancada.config import BadInput
+from bancada.drawing import drawn
+from bancada.evaluated import Candidate, entry_of, mean_curves, predictions, scores_of
+from bancada.leaderboard import COLUMNS, Cell, Entry, leaderboard
+from bancada.recording import recorded
+from bancada.schema import Params, Study, did_you_mean
+from bancada.scores import HIGHER_IS_BETTER, as_written, summary
+from bancada.stage import run
+from bancada.tables import Table
+from bancada.trained import load, read_history
+
+FIGURES = ("mean", "std", "median", "ci95_low", "ci95_high", "num_seeds")
+
+
+def main(params: Params, study: str) -> None:
+    with recorded("evaluate", study):
+        parts = {part: tables.read(files.split(study) / f"{part}.parquet") for part in files.PARTS}
+        parts = {part: rows for part, rows in parts.items() if len(rows)}
+        inputs = inputs_to_predict(params.studies[study], study, parts["train"].feature_names)
+        candidates = [
+            Candidate(name, load(files.model(study, name)), read_history(files.model(study, name)), parts)
+            for name in present(params, study)
+        ]
+        evaluate(params.studies[study], study, candidates, parts, inputs)
+
+
+def present(params: Params, study: str) -> list[str]:
+    """The study's variants. BadInput for one that is not trained, and for a folder that is none of them: DVC hashes the
+    folder of all models, so a leftover would make the results of this workspace differ from a fresh clone's."""
+    wanted = params.variants_of(study)
+    folder = files.models(study)
+    if not wanted:
+        raise BadInput(f"params.yaml: studies.{study}: no variant belongs to it")
+    for name in wanted:
+        if not (folder / name).is_dir():
+            raise BadInput(f"{folder / name}: missing; dvc repro train@{name} makes it")
+    for path in sorted(folder.iterdir()):
+        if path.name not in wanted:
+            raise BadInput(f"{path}: left over, for params.yaml has no variant {path.name} in {study}; delete it")
+    return wanted
+
+
+def inputs_to_predict(study: Study, name: str, features: list[str]) -> Float64[np.ndarray, "input feature"]:
+    """`predict` in the order of the features. BadInput names the key that does not fit the data."""
+    rows = []
+    for i, given in enumerate(study.predict):
+        key = f"params.yaml: studies.{name}.predict[{i}]"
+        if isinstance(given, list):
+            if len(given) != len(features):
+                raise BadInput(f"{key}: {len(given)} values for {len(features)} features ({', '.join(features)})")
+            rows.append(given)
+            continue
+        for feature in given:
+            if feature not in features:
+                raise BadInput(f"{key}.{feature}: no such feature{did_you_mean(feature, features)}")
+        for feature in features:
+            if feature not in given:
+                raise BadInput(f"{key}.{feature}: missing")
+        rows.append([given[feature] for feature in features])
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(features))
+
+
+def evaluate(
+    study: Study,
+    name: str,
+    candidates: Sequence[Candidate],
+    parts: dict[str, Table],
+    inputs: Float64[np.ndarray, "input feature"],
+) -> None:
+    """Write all outs of the study."""
+    main_split = next(part for part in ("test", "validation", "train") if part in parts)
+    seeds = same_seeds(candidates)
+    found = [score for candidate in candidates for score in scores_of(candidate, study, main_split)]
+    entries = [entry_of(candidate, found, study.metric, main_split) for candidate in candidates]
+    board = leaderboard(entries, main_split, study.metric, seeds, study.baseline, study.min_difference)
+    folder = files.evaluation(name)
+    labels = [(score.variant, score.split, score.metric) for score in found]
+    of_seeds = [summary(score.values, score.metric in HIGHER_IS_BETTER) for score in found]
+    write_csv(
+        folder / "scores.csv",
+        ("variant", "split", "metric", *FIGURES),
+        [
+            (*label, *(getattr(figures, key) for key in FIGURES))
+            for label, figures in zip(labels, of_seeds, strict=True)
+        ],
+    )
+    write_csv(
+        folder / "per_seed.csv",
+        ("variant", "split", "metric", "seed", "value"),
+        [(*label, *row) for label, s in zip(labels, found, strict=True) for row in zip(seeds, s.values, strict=True)],
+    )
+    write_csv(folder / "leaderboard.csv", COLUMNS, [[row[column] for column in COLUMNS] for row in board])
+    write_csv(
+        folder / "predictions.csv",
+        ("input", "features", "variant", "target", *FIGURES),
+        [row for candidate in candidates for row in predictions(candidate, inputs)],
+    )
+    write_csv(
+        folder / "loss.csv",
+        ("variant", "epoch", "loss", "validation_loss"),
+        [row for candidate in candidates for row in mean_curves(candidate)],
+    )
+    write_metrics(folder / "metrics", study.metric, entries)
+    place = {row["variant"]: i for i, row in enumerate(board)}
+    candidates = sorted(candidates, key=lambda candidate: place[candidate.name])
+    entries = sorted(entries, key=lambda entry: place[entry.variant])
+    with files.whole(folder / "plots") as unfinished:
+        unfinished.mkdir()
+        for plot, figure in drawn(study, name, main_split, candidates, entries):
+            plots.write(figure, unfinished / f"{plot}.png")
+
+
+def same_seeds(candidates: Sequence[Candidate]) -> list[int]:
+    """The seeds that all variants share: they are compared seed by seed."""
+    first = candidates[0]
+    for other in candidates:
+        if other.trained.seeds != first.trained.seeds:
+            folder = files.model(other.trained.recipe.study, other.name)
+            raise BadInput(f"{folder}: trained from other seeds than {first.name}; dvc repro trains them alike")
+    return first.trained.seeds
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Numbers in 9 significant digits, an empty cell where there is none."""
+    with files.whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value + 0.0:.9g}" if math.isfinite(value) else ""  # + 0.0: no -0
+    return str(value)
+
+
+def write_metrics(folder: Path, metric: str, entries: Sequence[Entry]) -> None:
+    """One small file for each variant, which `dvc metrics show` makes one row of."""
+    with files.whole(folder) as unfinished:
+        unfinished.mkdir()
+        for entry in entries:
+            figures = summary(entry.values, metric in HIGHER_IS_BETTER)
+            shown = {
+                key: as_written(value) if math.isfinite(value) else None
+                for key in ("mean", "ci95_low", "ci95_high")
+                for value in [getattr(figures, key)]
+            }
+            said = {metric: shown, "diverged_seeds": entry.diverged_seeds}
+            (unfinished / f"{entry.variant}.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main, of="studies")

@@ -1,0 +1,158 @@
+"""A trained variant held against its study: its scores, predictions and curves, seed by seed."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from bancada import plots, scores
+from bancada.leaderboard import Cell, Entry
+from bancada.schema import LinearData, Study
+from bancada.scores import Score, Values, summary
+from bancada.tables import Table
+from bancada.trained import SCALING, Trained
+
+CURVE_POINTS = 200  # of a variant in loss.csv
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained variant and all that is asked of it more than once."""
+
+    name: str
+    trained: Trained
+    history: dict[str, np.ndarray]
+    parts: dict[str, Table]  # the splits that have rows
+
+    @cached_property
+    def outputs(self) -> dict[str, np.ndarray]:
+        return {split: self.trained.outputs(rows.features) for split, rows in self.parts.items()}
+
+    @cached_property
+    def there(self) -> list[int]:
+        """The places of the seeds that did not diverge."""
+        return [i for i, seed in enumerate(self.trained.seeds) if seed not in self.trained.diverged]
+
+    def decided(self, split: str) -> np.ndarray:
+        return self.trained.decide(self.outputs[split])
+
+    def curve(self, column: str) -> Float64[np.ndarray, "seed epoch"]:
+        return scores.by_seed(self.history["seed"], self.history[column], self.trained.seeds)
+
+    @cached_property
+    def watched(self) -> str:
+        """The split whose loss tells when a training has converged."""
+        return "validation" if "validation" in self.parts else "train"
+
+    @cached_property
+    def epochs_to_converge(self) -> Values:
+        losses = self.curve("validation_loss" if self.watched == "validation" else "train_loss")
+        epochs = np.full(len(losses), np.nan)
+        for place in self.there:
+            epochs[place] = scores.epochs_to_converge(losses[place])
+        return epochs
+
+    @property
+    def deterministic(self) -> bool:
+        """Every seed ended in the same weights: a given start, and batches that need no drawing."""
+        stacked = [value for name, value in self.trained.weights.items() if name not in SCALING]
+        return all(torch.equal(value, value[:1].expand_as(value)) for value in stacked)
+
+
+def scores_of(candidate: Candidate, study: Study, main_split: str) -> list[Score]:
+    """Every metric on every split that has rows. What is not of any rows, the weight errors, goes with the main split;
+    epochs_to_converge with the split whose loss was watched."""
+    trained, found = candidate.trained, []
+    for split, rows in candidate.parts.items():
+        outputs, decided = candidate.outputs[split], candidate.decided(split)
+        values = {"loss": trained.loss(outputs, rows.targets)}
+        if rows.classes:
+            values["error_rate_percent"] = scores.error_rate_percent(decided, rows.targets)
+        else:
+            for metric, function in {"mse": scores.mse, "mae": scores.mae, "r2": scores.r2}.items():
+                values[metric] = function(decided, rows.targets)
+        found += [(split, metric, of_seeds) for metric, of_seeds in values.items()]
+    found += [(main_split, metric, values) for metric, values in weight_errors(trained, study).items()]
+    found.append((candidate.watched, "epochs_to_converge", candidate.epochs_to_converge))
+    return [Score(candidate.name, split, metric, _of_there(candidate, values)) for split, metric, values in found]
+
+
+def weight_errors(trained: Trained, study: Study) -> dict[str, Values]:
+    """Where the truth is known and the network is a single linear layer; in the units of the unscaled features."""
+    if not isinstance(study.source, LinearData) or [layer.kind for layer in trained.recipe.layers] != ["linear"]:
+        return {}
+    weights = trained.weights["0.weight"].numpy().astype(np.float64)[:, 0]
+    biases = trained.weights["0.bias"].numpy().astype(np.float64)[:, 0] if "0.bias" in trained.weights else None
+    biases = np.zeros(len(weights)) if biases is None else biases
+    if SCALING[0] in trained.weights:
+        mean, std = (trained.weights[name].numpy() for name in SCALING)
+        weights = weights / std
+        biases = biases - (weights * mean).sum(axis=1)
+    return {
+        "weight_error_max": scores.weight_error_max(weights, np.array(study.source.weights)),
+        "bias_error": scores.bias_error(biases, study.source.bias),
+    }
+
+
+def _of_there(candidate: Candidate, values: Values) -> Values:
+    """As they are written; NaN for the seeds that diverged and for what is no number."""
+    written = [scores.as_written(float(value)) for value in values]
+    return np.array([v if i in candidate.there and math.isfinite(v) else np.nan for i, v in enumerate(written)])
+
+
+def entry_of(candidate: Candidate, found: Sequence[Score], metric: str, main_split: str) -> Entry:
+    of_this = [s for s in found if s.variant == candidate.name]
+    values = [s.values for s in of_this if (s.split, s.metric) == (main_split, metric)]
+    epochs = summary(candidate.epochs_to_converge).median
+    none = np.full(len(candidate.trained.seeds), np.nan)
+    return Entry(
+        candidate.name,
+        values[0] if values else none,
+        epochs,
+        len(candidate.trained.diverged),
+        candidate.deterministic,
+    )
+
+
+def predictions(candidate: Candidate, inputs: Float64[np.ndarray, "input feature"]) -> Iterator[Sequence[Cell]]:
+    """Numbers with their spread over seeds; for classes the share of all seeds that decide for each."""
+    trained = candidate.trained
+    if not len(inputs):
+        return
+    decided = trained.decide(trained.outputs(inputs))
+    for i, given in enumerate(inputs):
+        said = ", ".join(f"{name} = {value:.9g}" for name, value in zip(trained.feature_names, given, strict=True))
+        if trained.classes:
+            for index, label in enumerate(trained.classes):
+                share = np.count_nonzero(decided[candidate.there, i, 0] == index) / len(trained.seeds)
+                yield i + 1, said, candidate.name, label, share, *[None] * 4, len(trained.seeds)
+        else:
+            for target, name in enumerate(trained.target_names):
+                values = _of_there(candidate, decided[:, i, target])
+                over_seeds = summary(values)
+                median = None if np.isnan(values).any() else over_seeds.median  # no prediction is the worst one
+                yield (
+                    i + 1,
+                    said,
+                    candidate.name,
+                    name,
+                    *(
+                        over_seeds.mean,
+                        over_seeds.std,
+                        median,
+                        over_seeds.ci95_low,
+                        over_seeds.ci95_high,
+                        over_seeds.num_seeds,
+                    ),
+                )
+
+
+def mean_curves(candidate: Candidate) -> Iterator[Sequence[Cell]]:
+    """Epoch, loss and validation loss: means over seeds, none from where the first seed diverged."""
+    train, validation = candidate.curve("train_loss"), candidate.curve("validation_loss")
+    for epoch in plots.thinned(train.shape[1], CURVE_POINTS):
+        yield candidate.name, int(epoch), float(train[:, epoch].mean()), float(validation[:, epoch].mean())

@@ -1,0 +1,54 @@
+"""Where each file lives, relative to the folder that holds params.yaml, and how it is written: whole or not at all."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DATA = Path("data")
+PARTS = ("train", "validation", "test")
+
+
+def raw(study: str) -> Path:
+    return DATA / "raw" / f"{study}.parquet"
+
+
+def split(study: str) -> Path:
+    """The folder of train.parquet, validation.parquet and test.parquet."""
+    return DATA / "split" / study
+
+
+def models(study: str) -> Path:
+    return DATA / "models" / study
+
+
+def model(study: str, variant: str) -> Path:
+    """The folder of weights.safetensors, history.parquet and run.json."""
+    return models(study) / variant
+
+
+def evaluation(study: str) -> Path:
+    """The folder of metrics/, scores.csv, per_seed.csv, leaderboard.csv, predictions.csv, loss.csv and plots/."""
+    return DATA / "evaluation" / study
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path, beside `path`, to write a file or folder to; it takes the place of `path` if all goes well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    remove(unfinished)
+    try:
+        yield unfinished
+        if unfinished.is_dir():
+            remove(path)
+        unfinished.replace(path)
+    finally:
+        remove(unfinished)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""What a tracked run says of a result, read from the pipeline's files alone. No mlflow here."""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Float64, Int64
+
+from bancada import files
+
+MOST_POINTS = 1000  # of a curve; the whole history is an artifact of the run
+STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
+
+
+def md5(path: Path) -> str:
+    """The hash by which DVC, too, knows the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+# --- a training -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """A variant's model folder, as its run.json tells it."""
+
+    folder: Path
+    study: str
+    variant: str
+    recipe: dict[str, Any]
+    train_rows: int
+    diverged: dict[str, int]  # seed -> epoch
+    versions: dict[str, str]
+    fingerprint: str
+    weights_md5: str
+
+
+def result(folder: Path) -> Result:
+    run = json.loads((folder / "run.json").read_text())
+    kept = ("study", "variant", "recipe", "train_rows", "diverged", "versions", "fingerprint")
+    return Result(folder=folder, weights_md5=md5(folder / "weights.safetensors"), **{key: run[key] for key in kept})
+
+
+def parameters(result: Result) -> dict[str, str]:
+    """All that the training obeyed, by the names of params.yaml: `lr`, `batch_size`, `optimizer.name`."""
+    recipe = result.recipe
+    said = {
+        "study": result.study,
+        "variant": result.variant,
+        "layers": ", ".join(layer_text(layer) for layer in recipe["layers"]),
+        "scratch": recipe["scratch"],
+        "seed": recipe["seeds"][0],
+        "num_seeds": len(recipe["seeds"]),
+        "device": recipe["device"],
+        "train_rows": result.train_rows,
+        **dict(_flat(recipe["train"])),
+    }
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
+
+
+def layer_text(layer: Mapping[str, Any]) -> str:
+    """A layer as one writes it in params.yaml: `5`, `tanh`, `{linear: 5, bias: false}`, `{dropout: 0.1}`."""
+    if layer["kind"] == "dropout":
+        return f"{{dropout: {layer['rate']}}}"
+    if layer["kind"] != "linear":
+        return str(layer["kind"])
+    return f"{{linear: {layer['width']}, bias: false}}" if layer.get("bias") is False else str(layer["width"])
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@dataclass(frozen=True)
+class Point:
+    name: str
+    epoch: int
+    value: float
+
+
+def curves(result: Result) -> list[Point]:
+    """train_loss, validation_loss and lr by epoch, their means over seeds, and the losses' standard deviations.
+
+    A mean is over the seeds that have not diverged by that epoch; a seed's last row, if not finite, is left out.
+    """
+    columns = pq.read_table(result.folder / "history.parquet")
+    epoch: Int64[np.ndarray, " entry"] = columns["epoch"].to_numpy()
+    chosen = kept_epochs(result.recipe["train"]["epochs"], int(epoch.max()))
+    wanted = np.isin(epoch, chosen)
+    at = np.searchsorted(chosen, epoch[wanted])
+    alive = np.isfinite(columns["train_loss"].to_numpy()[wanted])
+    points = []
+    for name, spread in (("train_loss", True), ("validation_loss", True), ("lr", False)):
+        values = np.where(alive, columns[name].to_numpy()[wanted], np.nan)
+        mean, std = mean_and_std(values, at, len(chosen))
+        said = {name: mean, f"{name}_std": std} if spread else {name: mean}
+        points += [
+            Point(key, int(chosen[i]), float(curve[i]))
+            for key, curve in said.items()
+            for i in np.flatnonzero(np.isfinite(curve))
+        ]
+    return points
+
+
+def kept_epochs(planned: int, last: int) -> Int64[np.ndarray, " kept"]:
+    """At most 1000 of the epochs, evenly spread, with the first and the `last` that was trained among them.
+
+    Chosen from the planned number, so that a training can be shown while it runs by the same epochs.
+    """
+    chosen = np.unique(np.linspace(0, planned - 1, min(planned, MOST_POINTS)).round().astype(np.int64))
+    return np.union1d(chosen[chosen <= last], np.array([last], dtype=np.int64))
+
+
+def mean_and_std(
+    values: Float64[np.ndarray, " entry"], at: Int64[np.ndarray, " entry"], places: int
+) -> tuple[Float64[np.ndarray, " place"], Float64[np.ndarray, " place"]]:
+    """Over the finite values of each place `at`, with n - 1; NaN where there are none, or only one for the std."""
+    finite = np.isfinite(values)
+    values, at = values[finite], at[finite]
+    with np.errstate(all="ignore"):  # a loss about to diverge may overflow: its point is then left out
+        count = np.bincount(at, minlength=places)
+        mean = np.bincount(at, values, places) / count
+        squares = np.bincount(at, np.square(values - mean[at]), places)
+        return mean, np.sqrt(squares / np.where(count > 1, count - 1, np.nan))
+
+
+def split_parts(study: str) -> dict[str, Path]:
+    """The split files that hold rows: an empty part was not used."""
+    paths = {part: files.split(study) / f"{part}.parquet" for part in files.PARTS}
+    return {part: path for part, path in paths.items() if path.exists() and pq.read_metadata(path).num_rows}
+
+
+# --- an evaluation --------------------------------------------------------------------------------------------------
+
+
+def scores(study: str) -> dict[str, dict[str, float]]:
+    """variant -> metric's name -> value, NaN where the cell of scores.csv is empty.
+
+    `test_error_rate_percent` is the mean, `test_error_rate_percent_std` and so on the rest. Losses are called
+    `final_test_loss`, of the finished networks: `train_loss` and `validation_loss` are the curves of the training.
+    """
+    said: dict[str, dict[str, float]] = {}
+    with (files.evaluation(study) / "scores.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            base = f"final_{row['split']}_loss" if row["metric"] == "loss" else f"{row['split']}_{row['metric']}"
+            figures = said.setdefault(row["variant"], {})
+            for column, suffix in STATISTICS.items():
+                value = float(row[column] or "nan")
+                figures[base.lstrip("_") + suffix] = value if math.isfinite(value) else math.nan
+    return said
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A study's evaluation folder: its tables but for the curves, which the runs have, and its plots."""
+
+    tables: list[Path]
+    plots: Path
+    md5: str  # of all these
+
+
+def evaluation(study: str) -> Evaluation:
+    folder = files.evaluation(study)
+    tables = sorted(path for path in folder.glob("*.csv") if path.name != "loss.csv")
+    plots = sorted((folder / "plots").rglob("*.png"))
+    hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in [*tables, *plots])
+    return Evaluation(tables, folder / "plots", hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest())

@@ -1,0 +1,337 @@
+"""A list of layers -> a network with a leading seed axis, and back to one nn.Sequential per seed.
+
+Activations are laid out [seed, unit, row], rows last and filled up to a multiple of 16. Both matter: small matrix
+products are several times faster than with rows first, and an elementwise kernel computes what is left over after its
+last full vector by another formula, so that without filling a seed's bits would depend on how many seeds stand beside
+it. What fills up has weight 0 in every loss and mean, and gradient 0.
+
+Gradients are written out by hand, layer by layer, into buffers made once: on networks this small nearly all time goes
+into calling kernels, and autograd calls more. tests/test_network.py holds every layer against autograd.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bancada.schema import GivenInit, Init, LayerSpec, NormalInit, XavierNormal
+
+FILL = 16  # floats in two AVX2 vectors, the largest step of torch's elementwise kernels
+BATCH_NORM_MOMENTUM, BATCH_NORM_EPS = 0.1, 1e-5  # torch.nn.BatchNorm1d's own
+
+State = dict[str, Tensor]  # by nn.Sequential's names, "0.weight"; one seed's, or of all seeds with a leading seed axis
+
+
+def filled(rows: int) -> int:
+    return math.ceil(rows / FILL) * FILL
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def sequential(layers: Sequence[LayerSpec], features: int) -> nn.Sequential:
+    """The network of one seed as anyone in PyTorch would write it: rows first, torch's own layers."""
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw a start of their own from the global generator
+        modules: list[nn.Module] = []
+        for layer in layers:
+            modules.append(_module(layer, features))
+            features = layer.width or features
+    return nn.Sequential(*modules)
+
+
+def _module(layer: LayerSpec, features: int) -> nn.Module:
+    if layer.kind == "linear":
+        return nn.Linear(features, layer.width or 0, bias=layer.bias is not False)
+    if layer.kind == "batch_norm":
+        return nn.BatchNorm1d(features, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
+    if layer.kind == "dropout":
+        return nn.Dropout(layer.rate or 0.0)
+    if layer.kind == "softmax":
+        return nn.Softmax(dim=1)
+    plain: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+    return plain[layer.kind]()
+
+
+def start(layers: Sequence[LayerSpec], features: int, init: Init, generator: torch.Generator) -> State:
+    """One seed's parameters and running statistics before any update, drawn in the order of the layers.
+
+    ValueError where given values do not have the shapes of the layers.
+    """
+    network = sequential(layers, features).requires_grad_(False)
+    linear = [module for module in network if isinstance(module, nn.Linear)]
+    if isinstance(init, GivenInit) and not len(linear) == len(init.weights) == len(init.biases):
+        raise ValueError(f"{len(linear)} linear layers need as many weights and biases")
+    for i, module in enumerate(linear):
+        bound = 1 / math.sqrt(module.in_features)
+        if isinstance(init, GivenInit):
+            _copy(module.weight, init.weights[i], f"weights[{i}]")
+            _copy(module.bias, init.biases[i], f"biases[{i}]")
+            continue
+        if isinstance(init, XavierNormal):
+            nn.init.xavier_normal_(module.weight, generator=generator)
+        elif isinstance(init, NormalInit):
+            nn.init.normal_(module.weight, std=init.std, generator=generator)
+        else:
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+        if module.bias is None:
+            continue
+        if isinstance(init, XavierNormal | NormalInit):
+            nn.init.zeros_(module.bias)
+        else:
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+
+
+def _copy(parameter: Tensor | None, values: list[list[float]] | list[float], name: str) -> None:
+    shape = [] if parameter is None else list(parameter.shape)
+    given = torch.tensor(values, dtype=torch.float32)
+    if list(given.shape) != shape:
+        raise ValueError(f"{name} has the shape {list(given.shape)}, but the layer needs {shape}")
+    if parameter is not None:
+        parameter.copy_(given)
+
+
+class Parameters:
+    """All parameters of all seeds in one flat tensor, filled up to a multiple of 16, and their gradients in another.
+
+    `values` and `gradients` are views by name, [seed, ...]; `statistics` are batch norm's running means and variances.
+    """
+
+    def __init__(self, states: Sequence[State], device: str = "cpu") -> None:
+        stacked = {name: torch.stack([state[name] for state in states]).to(device) for name in states[0]}
+        self.seeds = len(states)
+        self.statistics = {name: value for name, value in stacked.items() if "running" in name}
+        trained = {name: value for name, value in stacked.items() if "running" not in name}
+        dtype = next(iter(trained.values())).dtype
+        self.flat = torch.zeros(filled(sum(value.numel() for value in trained.values())), dtype=dtype, device=device)
+        self.flat.grad = torch.zeros_like(self.flat)
+        self.values, self.gradients, at = {}, {}, 0
+        for name, value in trained.items():
+            span = slice(at, at + value.numel())
+            self.values[name] = self.flat[span].view_as(value).copy_(value)
+            self.gradients[name] = self.flat.grad[span].view_as(value)
+            at += value.numel()
+
+    def state(self) -> State:
+        """Copies, [seed, ...], on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in {**self.values, **self.statistics}.items()}
+
+
+# --- layers ---------------------------------------------------------------------------------------------------------
+
+
+class Layer(ABC):
+    @abstractmethod
+    def forward(self, h: Tensor) -> Tensor:
+        """[seed, unit in, row] -> [seed, unit out, row]; leaves `h` as it is, since an earlier layer may need it."""
+
+    @abstractmethod
+    def backward(self, gradient: Tensor) -> Tensor:
+        """The loss's gradient by what `forward` returned -> by what it got; may write over `gradient`."""
+
+
+class Linear(Layer):
+    """W h + b, with W [seed, out, in] and b [seed, out, 1]."""
+
+    def __init__(self, parameters: Parameters, name: str, rows: int, first: bool) -> None:
+        self.weight, self.weight_gradient = parameters.values[f"{name}.weight"], parameters.gradients[f"{name}.weight"]
+        bias = parameters.values.get(f"{name}.bias")
+        self.bias = None if bias is None else bias.unsqueeze(2)
+        self.bias_gradient = None if bias is None else parameters.gradients[f"{name}.bias"].unsqueeze(2)
+        seeds, out, n_in = self.weight.shape
+        self.out = self.weight.new_empty(seeds, out, rows)
+        self.transposed = self.weight.mT
+        self.input_gradient = None if first else self.weight.new_empty(seeds, n_in, rows)
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.input = h
+        if self.bias is None:
+            return torch.bmm(self.weight, h, out=self.out)
+        return torch.baddbmm(self.bias, self.weight, h, out=self.out)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        torch.bmm(gradient, self.input.mT, out=self.weight_gradient)
+        if self.bias_gradient is not None:
+            torch.sum(gradient, 2, keepdim=True, out=self.bias_gradient)
+        if self.input_gradient is None:  # nobody asks for the data's gradient
+            return gradient
+        return torch.bmm(self.transposed, gradient, out=self.input_gradient)
+
+
+class Tanh(Layer):
+    """As 2 sigmoid(2h) - 1, which agrees with tanh to 1e-7 and costs less than half of MKL's."""
+
+    minus_one = torch.tensor(-1.0)
+
+    def forward(self, h: Tensor) -> Tensor:
+        sigmoid = (h + h).sigmoid_()
+        self.out = torch.add(self.minus_one, sigmoid, alpha=2, out=sigmoid)
+        return self.out
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        torch.ops.aten.tanh_backward.grad_input(gradient, self.out, grad_input=gradient)
+        return gradient
+
+
+class Sigmoid(Layer):
+    def forward(self, h: Tensor) -> Tensor:
+        self.out = h.sigmoid()
+        return self.out
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        torch.ops.aten.sigmoid_backward.grad_input(gradient, self.out, grad_input=gradient)
+        return gradient
+
+
+class ReLU(Layer):
+    def forward(self, h: Tensor) -> Tensor:
+        self.out = h.relu()
+        return self.out
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        torch.ops.aten.threshold_backward.grad_input(gradient, self.out, 0, grad_input=gradient)
+        return gradient
+
+
+class Softmax(Layer):
+    """Over the units of a row."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.out = torch.softmax(h, 1)
+        return self.out
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        return (gradient - (gradient * self.out).sum(1, keepdim=True)) * self.out
+
+
+class Dropout(Layer):
+    """Zeroes units with probability `rate` and scales the others up. Srivastava et al. 2014, in its inverted form."""
+
+    def __init__(self, rate: float, generators: Sequence[torch.Generator]) -> None:
+        self.rate, self.generators = rate, generators
+        self.masks: list[Tensor] = []
+
+    def draw(self, like: Tensor) -> Tensor:
+        """One mask [seed, unit, row]; a generator draws many at once, since the call costs more than the numbers."""
+        if not self.masks:
+            many = max(1, 50_000 // like[0].numel())
+            kept = [torch.rand(many, *like.shape[1:], generator=g) >= self.rate for g in self.generators]
+            self.masks = list((torch.stack(kept, 1).to(like) / (1 - self.rate)).unbind())
+        return self.masks.pop()
+
+    def forward(self, h: Tensor) -> Tensor:
+        self.mask = self.draw(h)
+        return h * self.mask
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        return gradient.mul_(self.mask)
+
+
+class Identity(Layer):
+    """Dropout outside training."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class BatchNorm(Layer):
+    """Units to mean 0 and variance 1 over the batch, then scaled and shifted. Ioffe & Szegedy 2015, algorithm 1."""
+
+    def __init__(self, parameters: Parameters, name: str) -> None:
+        self.scale, self.shift = (parameters.values[f"{name}.{part}"].unsqueeze(2) for part in ("weight", "bias"))
+        self.scale_gradient, self.shift_gradient = (
+            parameters.gradients[f"{name}.{part}"].unsqueeze(2) for part in ("weight", "bias")
+        )
+        self.running_mean, self.running_var = (
+            parameters.statistics[f"{name}.{part}"].unsqueeze(2) for part in ("running_mean", "running_var")
+        )
+        self.row_weight: Tensor  # [row], 1 / rows of the batch, 0 where filled up; set before each update
+        self.rows: int
+
+    def forward(self, h: Tensor) -> Tensor:
+        mean = (h * self.row_weight).sum(2, keepdim=True)
+        centred = h - mean
+        var = (centred * centred * self.row_weight).sum(2, keepdim=True)
+        unbiased = var * (self.rows / (self.rows - 1))
+        self.running_mean.mul_(1 - BATCH_NORM_MOMENTUM).add_(mean * BATCH_NORM_MOMENTUM)
+        self.running_var.mul_(1 - BATCH_NORM_MOMENTUM).add_(unbiased * BATCH_NORM_MOMENTUM)
+        self.inverse_sd = torch.rsqrt(var + BATCH_NORM_EPS)
+        self.normal = centred.mul_(self.inverse_sd)
+        return self.normal * self.scale + self.shift
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        by_scale = (gradient * self.normal).sum(2, keepdim=True)
+        by_shift = gradient.sum(2, keepdim=True)
+        self.scale_gradient.copy_(by_scale)
+        self.shift_gradient.copy_(by_shift)
+        through_moments = (self.normal * by_scale + by_shift) * self.row_weight
+        return (gradient - through_moments) * (self.scale * self.inverse_sd)
+
+
+class FrozenBatchNorm(BatchNorm):
+    """With the running mean and variance: batch norm outside training."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        inverse_sd = torch.rsqrt(self.running_var + BATCH_NORM_EPS)
+        return (h - self.running_mean) * inverse_sd * self.scale + self.shift
+
+
+# --- the network ----------------------------------------------------------------------------------------------------
+
+
+class Network:
+    """The layers over one set of parameters, with buffers for batches of `rows` rows (a multiple of 16).
+
+    With generators (one per seed, for dropout) it trains; without, it evaluates.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[LayerSpec],
+        parameters: Parameters,
+        rows: int,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> None:
+        self.layers: list[Layer] = []
+        for i, spec in enumerate(layers):
+            self.layers.append(_layer(spec, str(i), parameters, rows, first=i == 0, generators=generators))
+        self.batch_norms = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
+
+    def batch(self, row_weight: Float[Tensor, " row"], rows: int) -> None:
+        """Tell batch norm which rows of the next batch count."""
+        for layer in self.batch_norms:
+            layer.row_weight, layer.rows = row_weight, rows
+
+    def forward(self, h: Float[Tensor, "seed feature row"]) -> Float[Tensor, "seed output row"]:
+        for layer in self.layers:
+            h = layer.forward(h)
+        return h
+
+    def backward(self, gradient: Float[Tensor, "seed output row"]) -> None:
+        """From the loss's gradient by the output to the gradients of all parameters."""
+        for layer in reversed(self.layers):
+            gradient = layer.backward(gradient)
+
+
+def _layer(
+    spec: LayerSpec,
+    name: str,
+    parameters: Parameters,
+    rows: int,
+    first: bool,
+    generators: Sequence[torch.Generator] | None,
+) -> Layer:
+    if spec.kind == "linear":
+        return Linear(parameters, name, rows, first)
+    if spec.kind == "batch_norm":
+        return FrozenBatchNorm(parameters, name) if generators is None else BatchNorm(parameters, name)
+    if spec.kind == "dropout":
+        return Identity() if generators is None else Dropout(spec.rate or 0.0, generators)
+    plain: dict[str, type[Layer]] = {"tanh": Tanh, "sigmoid": Sigmoid, "relu": ReLU, "softmax": Softmax}
+    return plain[spec.kind]()

@@ -1,0 +1,43 @@
+"""What makes the same bits on every x86-64 CPU with AVX2: the choice of numpy's, torch's and MKL's kernels.
+
+The libraries read it from environment variables once, while they load. So `import bancada` sets them, and every entry point imports bancada
+before numpy and torch.
+"""
+
+import os
+import sys
+import warnings
+
+PINS = {
+    # numpy: the same code for exp, log and sin on CPUs with and without AVX-512
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    # numpy's and scipy's matrix products
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OPENBLAS_NUM_THREADS": "1",
+    # torch's elementwise kernels
+    "ATEN_CPU_CAPABILITY": "avx2",
+    # torch's matrix products, exp and log: MKL obeys AVX2 on Intel alone, COMPATIBLE on every CPU
+    "MKL_CBWR": "COMPATIBLE",
+    # sums over many rows are cut by the number of threads; and these networks are faster on one
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+
+
+def apply() -> None:
+    """Set the pins. What the shell says otherwise is overruled with one line; a warning where numpy or torch was first."""
+    late = [name for name in ("numpy", "torch") if name in sys.modules]
+    overruled = {name: os.environ[name] for name, value in PINS.items() if os.environ.get(name, value) != value}
+    unset = PINS.keys() - os.environ.keys()
+    os.environ.update(PINS)
+    if overruled:
+        said = ", ".join(f"{name}={value}" for name, value in overruled.items())
+        meant = ", ".join(f"{name}={PINS[name]}" for name in overruled)
+        print(
+            f"bancada: {said} from the shell is overruled by {meant}, so that results keep their bits", file=sys.stderr
+        )
+    if late and (overruled or unset):
+        warnings.warn(
+            f"bancada was imported after {' and '.join(late)}: its pins for the same bits on every CPU came too late",
+            stacklevel=3,
+        )

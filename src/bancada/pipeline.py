@@ -1,0 +1,178 @@
+"""DVC's pipeline, a stage at a time, so that several can be under way: what repro.py puts in order.
+
+What a stage is, whether it is stale, its environment, its run cache, how its outs are stored and how its entry in
+dvc.lock reads: all that is DVC's own. This takes the place of `Stage.run` and `Stage.dump` alone, of DVC as
+requirements.lock pins it; tests/test_repro.py holds the dvc.lock against plain `dvc repro`'s, byte by byte.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from dvc.repo import Repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.rwlock import rwlock
+from dvc.stage import PipelineStage
+from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import dumps_yaml, load_yaml
+
+from bancada.files import whole
+
+LOCK_FILE = Path("dvc.lock")
+
+
+class Busy(RuntimeError):
+    """Another `bancada repro`, or a stage that outlived one, is at work in this folder."""
+
+
+class Pipeline:
+    """The stages that `dvc repro TARGETS` would bring up, in its order. The current folder is the repository's root.
+
+    The repository's lock is held from the start on, except between `pause` and `resume`, as DVC does while a stage
+    runs. DvcException where DVC cannot read its files or knows no such target.
+    """
+
+    def __init__(self, targets: Sequence[str] = ()) -> None:
+        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # no bars and no hints; errors are exceptions
+        self.repo: Any = Repo(_wait_for_lock=True)
+        self.folder = Path(self.repo.tmp_dir) / "bancada"
+        self.folder.mkdir(exist_ok=True)
+        self.alone = _alone(self.folder / "lock")
+        self.repo.lock.lock()
+        graph = get_active_graph(self.repo.index.graph)
+        stages = plan_repro(graph, collect_stages(self.repo, targets or ["dvc.yaml"]))
+        self.stages: dict[str, Any] = {stage.addressing: stage for stage in stages}
+        self.upstream = {stage.addressing: {dep.addressing for dep in graph.successors(stage)} for stage in stages}
+        self.busy: dict[str, ExitStack] = {}
+        self.before = _order_before(self.folder / "order.json")
+
+    def close(self) -> None:
+        """Give all locks back."""
+        self.resume()
+        for held in self.busy.values():
+            held.close()
+        self.repo.lock.unlock()
+        self.repo.close()
+        (self.folder / "order.json").unlink(missing_ok=True)
+        self.alone.close()
+
+    def pause(self) -> None:
+        """Let other DVC commands look while stages run."""
+        self.repo.lock.unlock()
+        self.repo._reset()
+
+    def resume(self) -> None:
+        if not self.repo.lock.is_locked:
+            self.repo.lock.lock()
+
+    def is_stale(self, name: str) -> bool:
+        return bool(self.stages[name].changed())
+
+    def log(self, name: str) -> Path:
+        """Everything that the stage printed when it last ran here."""
+        return self.folder / f"{name.replace('/', '_')}.log"
+
+    def begin(self, name: str, force: bool) -> subprocess.Popen[bytes] | None:
+        """The stage's command, started in a process group of its own; None where DVC needed to run nothing.
+
+        The outs of before are gone then, as with DVC. LockError where another DVC process is using the same files.
+        """
+        stage = self.stages[name]
+        if not isinstance(stage, PipelineStage) or not stage.cmd or stage.frozen:  # `dvc add`, `dvc import`, frozen
+            if stage.reproduce(force=force):
+                stage.dump(update_pipeline=False)
+            return None
+        stage.remove_outs(ignore_remove=False, force=False)
+        read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
+        held = ExitStack()
+        held.enter_context(rwlock(self.repo.tmp_dir, self.repo.fs, f"bancada repro: {name}", read, write, False))
+        self.busy[name] = held
+        if not force:
+            try:
+                self.repo.stage_cache.restore(stage)
+                return None
+            except RunCacheNotFoundError:
+                pass
+        stage.save_deps()
+        command = _make_cmd(get_executable(), " && ".join(_enforce_cmd_list(stage.cmd)))
+        with self.log(name).open("wb") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=[self.alone.fileno()],
+                **prepare_kwargs(stage, run_env=_own_python()),
+            )
+
+    def end(self, name: str) -> None:
+        """Store what the stage made; DvcException where an out is missing."""
+        self.release(name)
+        stage = self.stages[name]
+        if not isinstance(stage, PipelineStage) or stage.frozen:
+            return
+        kept = all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
+        stage.save(run_cache=kept)
+        stage.commit()
+
+    def release(self, name: str) -> None:
+        """Let others use the stage's files again."""
+        if name in self.busy:
+            self.busy.pop(name).close()
+
+    def write_lock(self, names: Sequence[str]) -> None:
+        """These stages into dvc.lock, in the order in which plain `dvc repro` leaves them, and whole or not at all."""
+        lock = load_yaml(LOCK_FILE) if LOCK_FILE.exists() else {"schema": "2.0"}
+        entries = lock.get("stages", {})
+        for name in names:
+            if isinstance(self.stages[name], PipelineStage) and self.stages[name].cmd:
+                entries |= to_lockfile(self.stages[name])
+        order = {name: place for place, name in enumerate(dict.fromkeys([*self.before, *self.stages]))}
+        lock["stages"] = dict(sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order))))
+        with whole(LOCK_FILE) as unfinished:
+            unfinished.write_text(dumps_yaml(lock), encoding="utf-8")
+        self.repo.scm_context.track_file(str(LOCK_FILE))
+
+    def still_stale(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that `dvc repro` would run again: their files were changed while they ran."""
+        self.repo._reset()
+        return [stage.addressing for stage in collect_stages(self.repo, names) if stage.changed()] if names else []
+
+
+def _own_python() -> dict[str, str]:
+    """This Python first on PATH: a stage's `python` is ours, also where no environment is activated."""
+    return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])}
+
+
+def _alone(path: Path) -> IO[str]:
+    """A lock that the stages inherit: it stays until the last of them has ended, also where bancada itself was killed."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Busy(
+            "another bancada repro is at work here, or a stage of a killed one: wait until it has ended"
+        ) from None
+    return file
+
+
+def _order_before(path: Path) -> list[str]:
+    """The order of dvc.lock before this run, or before the first of the runs that were killed since."""
+    if path.exists():
+        before: list[str] = json.loads(path.read_text())
+        return before
+    before = list(load_yaml(LOCK_FILE).get("stages", {})) if LOCK_FILE.exists() else []
+    with whole(path) as unfinished:
+        unfinished.write_text(json.dumps(before))
+    return before

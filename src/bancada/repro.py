@@ -1,0 +1,239 @@
+"""`bancada repro`: what `dvc repro` does, with independent stages side by side.
+
+A stage begins as soon as all it depends on is there; among those that may begin, the one with the longest way to the end
+of the pipeline goes first. Each result is in DVC's cache and in dvc.lock as soon as its stage has ended.
+"""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+
+from bancada import config, files
+from bancada.config import BadInput
+from bancada.console import Board, tail
+from bancada.pipeline import Busy, Pipeline
+from bancada.schema import Params
+
+POLL_S = 0.05
+GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
+TAIL_LINES = 15  # of a failed stage's output
+
+
+def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
+    """Bring up `targets`, or everything, in the current folder. The exit status: 0, 1 where a stage failed, 2 where one
+    refused its input. BadInput, before anything is touched, for wrong parameters, tables and targets."""
+    params = config.load()
+    try:
+        pipeline = Pipeline(targets)
+    except (DvcException, Busy) as error:
+        raise BadInput(" ".join(str(error).split())) from None
+    try:
+        with Board() as board:
+            run = Run(pipeline, board, params, jobs, force)
+            run.go()
+            stale = pipeline.still_stale(run.ran)
+    finally:
+        pipeline.close()
+    for name in run.failed:
+        print(f"\n{name} failed; the end of its output (all of it: {_shown(pipeline.log(name))}):", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in tail(pipeline.log(name), TAIL_LINES)), file=sys.stderr)
+    if run.blocked:
+        print(f"\nnot run, for they depend on it: {', '.join(run.blocked)}", file=sys.stderr)
+    if stale:
+        print(f"\nchanged while it ran, so run it again: {', '.join(stale)}", file=sys.stderr)
+    if run.failed:
+        return 2 if set(run.failed.values()) == {2} else 1
+    return 1 if stale else 0
+
+
+class Run:
+    """One pass over the pipeline. `waiting` are not looked at yet, `ready` are stale and may begin."""
+
+    def __init__(self, pipeline: Pipeline, board: Board, params: Params, jobs: int, force: bool) -> None:
+        self.pipeline, self.board, self.params, self.jobs, self.force = pipeline, board, params, jobs, force
+        self.waiting = list(pipeline.stages)
+        self.ready: list[str] = []
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.done: set[str] = set()
+        self.unwritten: list[str] = []
+        self.ran: list[str] = []
+        self.failed: dict[str, int] = {}
+        self.rank = ranks(pipeline.upstream, lambda name: cost(params, name))
+
+    @property
+    def blocked(self) -> list[str]:
+        return self.waiting if self.failed else []
+
+    def go(self) -> None:
+        self.look()
+        if self.ready:
+            refuse_bad_data(
+                self.params, {name.partition("@")[2] for name in [*self.ready, *self.waiting] if _is_data(name)}
+            )
+            to_do = len(self.ready) + len(self.waiting)
+            self.board.say(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time")
+        else:
+            self.board.say(f"nothing to do: all {len(self.done)} stages are up to date")
+        try:
+            while self.ready or self.running or self.unwritten:
+                self.start()
+                self.write()
+                self.wait()
+                self.look()
+        finally:
+            self.interrupt()
+
+    def look(self) -> None:
+        """Ask DVC which of the stages whose inputs are there are stale."""
+        for name in list(self.waiting):  # in the pipeline's order, so that one pass is enough
+            if self.pipeline.upstream[name] <= self.done:
+                self.waiting.remove(name)
+                if self.force or self.pipeline.is_stale(name):
+                    self.ready.append(name)
+                else:
+                    self.done.add(name)
+
+    def start(self) -> None:
+        self.ready.sort(key=lambda name: -self.rank[name])
+        for name in list(self.ready):
+            if len(self.running) >= self.jobs:
+                return
+            try:
+                process = self.pipeline.begin(name, self.force)
+            except LockError:  # another DVC process uses these files: try again with the next round
+                self.pipeline.release(name)
+                continue
+            self.ready.remove(name)
+            self.board.started(name)
+            if process:
+                self.running[name] = process
+            else:
+                self.finish(name, "restored from DVC's cache in")
+
+    def finish(self, name: str, how: str) -> None:
+        try:
+            self.pipeline.end(name)
+        except DvcException as error:
+            self.fail(name, 1, " ".join(str(error).split()))
+            return
+        self.board.ended(name, how)
+        self.done.add(name)
+        self.unwritten.append(name)
+        self.ran.append(name)
+
+    def fail(self, name: str, status: int, why: str) -> None:
+        self.pipeline.release(name)
+        self.failed[name] = status
+        with self.pipeline.log(name).open("a") as log:
+            log.write(f"{why}\n")
+        self.board.ended(name, "FAILED after")
+
+    def write(self) -> None:
+        if self.unwritten:
+            self.pipeline.write_lock(self.unwritten)
+            self.unwritten = []
+
+    def wait(self) -> None:
+        """Until a stage ends. The locks are given back meanwhile."""
+        if self.ready and not self.running:
+            time.sleep(1)  # another DVC process is in the way
+        if not self.running:
+            return
+        self.pipeline.pause()
+        while all(process.poll() is None for process in self.running.values()):
+            for name in self.running:
+                self.board.seen(name, self.pipeline.log(name))
+            time.sleep(POLL_S)
+        self.pipeline.resume()
+        for name, process in list(self.running.items()):
+            if process.poll() is not None:
+                del self.running[name]
+                if process.returncode == 0:
+                    self.finish(name, "finished in")
+                else:
+                    self.fail(name, process.returncode, f"exit status {process.returncode}")
+
+    def interrupt(self) -> None:
+        """End what runs, as Ctrl-C would: a stage leaves no half-written file. Then more firmly."""
+        for sent in (signal.SIGINT, signal.SIGKILL):
+            for process in self.running.values():
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, sent)
+            for process in self.running.values():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE_S)
+
+
+def ranks(upstream: dict[str, set[str]], cost: Callable[[str], float]) -> dict[str, float]:
+    """For each stage the cost of the longest way from its start to the end. `upstream` names those before it first."""
+    rank: dict[str, float] = {}
+    for name in reversed(upstream):
+        rank[name] = cost(name) + max((rank[other] for other in rank if name in upstream[other]), default=0.0)
+    return rank
+
+
+def cost(params: Params, stage: str) -> float:
+    """About how long a stage takes, in updates of a training; only the order matters."""
+    kind, _, name = stage.partition("@")
+    if kind != "train" or name not in params.variants:
+        return 1.0
+    recipe = config.recipe(params, name)
+    study = params.studies[recipe.study]
+    shape = study.source.shape()
+    rows = study.split.counts(shape.rows)[0] if shape and shape.rows else 1000
+    batch = rows if recipe.train.batch_size == "full" else recipe.train.batch_size
+    return recipe.train.epochs * -(-rows // batch) * (1 + len(recipe.layers)) * len(recipe.seeds) ** 0.5
+
+
+def _is_data(stage: str) -> bool:
+    return stage.startswith(("generate@", "split@"))
+
+
+def refuse_bad_data(params: Params, studies: set[str]) -> None:
+    """BadInput where these studies' tables cannot be read, or be split and learned as params.yaml says."""
+    if not studies:
+        return
+    from bancada import sources, split
+
+    for study in params.studies:
+        if study not in studies:
+            continue
+        table = sources.make(params.studies[study].source, study)
+        config.check_predict(study, params.studies[study], table.feature_names)
+        try:
+            parts = split.divide(table, params.studies[study].split)
+        except ValueError as error:
+            raise BadInput(f"{config.PARAMS_FILE}: studies.{study}.split: {error}") from None
+        for variant in params.variants_of(study):
+            recipe = config.recipe(params, variant)
+            config.check_fit(recipe, len(table.classes), table.targets.shape[1])
+            config.check_batch_size(recipe, len(parts["train"]))
+
+
+def show_results(params: Params) -> None:
+    """Each study's leaderboard, and the next command to type."""
+    from bancada.leaderboard import format_leaderboard
+
+    for study in params.studies:
+        path = files.evaluation(study) / "leaderboard.csv"
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
+    activate = Path(sys.prefix, "bin", "activate")
+    hint = f". {_shown(activate)} && " if activate.exists() and not os.environ.get("VIRTUAL_ENV") else ""
+    print(f"\nNext: {hint}mlflow ui    (then open http://127.0.0.1:5000)")
+
+
+def _shown(path: Path) -> str:
+    """Short where the path is below the current folder."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

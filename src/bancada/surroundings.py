@@ -1,0 +1,105 @@
+"""Where a stage runs and who asked for it: the main repository, its MLflow store, the DVC experiment, git. No mlflow."""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bancada import files
+from bancada.recording import without_credentials
+
+LOCK_PATIENCE_S = 40.0
+MOST_DIFF = 1_000_000  # characters
+# What the pipeline itself writes into git: changed while it runs, also in a clean tree.
+PIPELINE_OWN = ("dvc.lock", str(files.DATA / "evaluation"))
+
+
+def repository_root(folder: Path) -> Path:
+    """The main repository's root. DVC_ROOT is that also in the temporary folder of a DVC experiment."""
+    if os.environ.get("DVC_ROOT"):
+        return Path(os.environ["DVC_ROOT"]).resolve()
+    folder = folder.resolve()
+    return next((place for place in (folder, *folder.parents) if (place / ".dvc").is_dir()), folder)
+
+
+def store_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI, else ROOT/mlflow.db. A relative SQLite path starts at the root, from whatever folder."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    path = uri.removeprefix("sqlite:///")
+    if path == uri or path == ":memory:" or path.startswith("/"):
+        return uri
+    return "sqlite:///" + str(root / path).replace("%", "%25").replace("?", "%3F")
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """One process at a time creates the store, creates a run or completes it. TimeoutError after a while."""
+    place = root / ".dvc" / "tmp"
+    if not place.parent.is_dir():
+        place = Path(tempfile.gettempdir()) / f"bancada-{hashlib.md5(bytes(root), usedforsecurity=False).hexdigest()}"
+    place.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    with (place / "bancada-tracking.lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"another process has held {lock.name} for {LOCK_PATIENCE_S:g} s") from None
+                time.sleep(0.02)
+        yield  # closing the file gives the lock back
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Where a result came from. None of it changes the result, and none of it is in the pipeline's files."""
+
+    experiment: str | None = None  # the DVC experiment that asked
+    baseline_rev: str | None = None
+    commit: str | None = None
+    diff: str = ""  # against that commit; empty where the tree is clean
+
+    def tags(self) -> dict[str, str]:
+        said = {
+            "dvc.baseline_rev": self.baseline_rev,
+            "git.commit": self.commit,
+            "git.clean": json.dumps(not self.diff) if self.commit else None,
+            "mlflow.source.git.commit": self.commit,
+            "mlflow.source.git.dirty": json.dumps(bool(self.diff)) if self.commit else None,
+        }
+        return {key: value for key, value in said.items() if value}
+
+
+def circumstances() -> Circumstances:
+    """Of this process and its current folder."""
+    commit = _git("rev-parse", "HEAD")
+    name, baseline = os.environ.get("DVC_EXP_NAME"), os.environ.get("DVC_EXP_BASELINE_REV")
+    return Circumstances(name or None, baseline or None, commit.strip() or None, _difference() if commit else "")
+
+
+def _difference() -> str:
+    """`git diff HEAD` of this folder, below the names of the files that git does not know."""
+    here = [".", *(f":(exclude){path}" for path in PIPELINE_OWN)]
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", *here)
+    diff = _git("diff", "HEAD", "--no-ext-diff", "--no-color", "--", *here)
+    said = "".join(f"# untracked: {name}\n" for name in untracked.splitlines()) + diff
+    cut = f"\n# cut: {len(said) - MOST_DIFF} more characters\n" if len(said) > MOST_DIFF else ""
+    return without_credentials(said[:MOST_DIFF]) + cut
+
+
+def _git(*arguments: str) -> str:
+    """What git answers; nothing where there is no git, no repository or no commit. Takes none of git's locks."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        answer = subprocess.run(["git", *arguments], capture_output=True, env=environment, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.decode(errors="replace")

@@ -1,0 +1,144 @@
+"""Stage train@VARIANT: one network per seed, from the split's training rows to data/models/STUDY/VARIANT."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from bancada import engine, files, scratch, tables, trained
+from bancada.config import BadInput, check_batch_size, check_fit, overrides, recipe
+from bancada.losses import encoding, out_of_reach
+from bancada.network import State, start
+from bancada.recording import recorded
+from bancada.schema import Params, Recipe
+from bancada.stage import run
+from bancada.tables import Table
+
+PLAIN_LINES = 5  # of progress where there is no terminal
+
+
+def main(params: Params, variant: str) -> None:
+    wanted = recipe(params, variant)
+    with recorded("train", variant):
+        for sentence in overrides(params, variant):
+            print(f"{variant}: {sentence}")
+        rows, validation = (tables.read(files.split(wanted.study) / f"{part}.parquet") for part in files.PARTS[:2])
+        check_data(wanted, rows)
+        scaling = input_scaling(rows) if wanted.train.standardize else {}
+        with Bar(variant, wanted.train.epochs) as progress:
+            training = train(
+                wanted, as_engine_takes(wanted, rows, scaling), as_engine_takes(wanted, validation, scaling), progress
+            )
+        trained.save(files.model(wanted.study, variant), wanted, training, rows, scaling, fingerprint(wanted))
+        for place, epoch in training.diverged.items():
+            print(f"{variant}: seed {wanted.seeds[place]} diverged in epoch {epoch}")
+
+
+def check_data(recipe: Recipe, rows: Table) -> None:
+    """BadInput where the data, now that they are known, do not fit the network, the loss, the batches or the device."""
+    check_fit(recipe, len(rows.classes), len(rows.target_names))
+    check_batch_size(recipe, len(rows))
+    beyond = out_of_reach(
+        recipe.layers, encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
+    )
+    if beyond:
+        raise BadInput(f"params.yaml: variants.{recipe.variant}.layers: {beyond}")
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise BadInput("params.yaml: device = cuda: there is no GPU that this torch can use; cpu works everywhere")
+
+
+def input_scaling(rows: Table) -> dict[str, Tensor]:
+    """Mean and standard deviation of each feature over the training rows; 1 for a feature that does not vary."""
+    std = rows.features.std(axis=0)
+    values = (rows.features.mean(axis=0), np.where(std > 0, std, 1.0))
+    return dict(zip(trained.SCALING, map(torch.from_numpy, values), strict=True))
+
+
+def as_engine_takes(recipe: Recipe, rows: Table, scaling: dict[str, Tensor]) -> engine.Rows:
+    targets = encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
+    return engine.Rows(trained.inputs(rows.features, scaling), torch.from_numpy(targets))
+
+
+def train(recipe: Recipe, rows: engine.Rows, validation: engine.Rows, progress: engine.Progress) -> engine.Training:
+    """From each seed's own streams: one for its start, one for its order of batches, one for its dropout."""
+    starts, orders, dropouts = ([stream(seed, purpose) for seed in recipe.seeds] for purpose in range(3))
+    order = shuffles(recipe, len(rows), orders)
+    begin = [beginning(recipe, len(rows.features), generator) for generator in starts]
+    if recipe.scratch:
+        return scratch.train(recipe.train, rows, validation, begin, order, progress)
+    return engine.train(recipe.layers, recipe.train, rows, validation, begin, order, dropouts, recipe.device, progress)
+
+
+def stream(seed: int, purpose: int) -> torch.Generator:
+    """A generator of its own for each seed and purpose, so that variants which start or drop out differently still see
+    the same batches."""
+    drawn = np.random.SeedSequence([seed, purpose]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
+
+
+def beginning(recipe: Recipe, features: int, generator: torch.Generator) -> State:
+    try:
+        return start(recipe.layers, features, recipe.train.init, generator)
+    except ValueError as error:
+        raise BadInput(f"params.yaml: variants.{recipe.variant}.train.init: {error}") from None
+
+
+def shuffles(recipe: Recipe, rows: int, generators: list[torch.Generator]) -> engine.Order:
+    """Every epoch anew, or (batch_order: fixed) once; full batches keep the order of the rows."""
+
+    def drawn() -> Int64[Tensor, "seed row"]:
+        return torch.stack([torch.randperm(rows, generator=generator) for generator in generators])
+
+    if recipe.train.batch_size == "full":
+        once = torch.arange(rows).expand(len(generators), -1)
+    elif recipe.train.batch_order == "fixed":
+        once = drawn()
+    else:
+        return lambda epoch: drawn()
+    return lambda epoch: once
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """A hash of all that the result follows from: what was asked, the split, the code that trains, and the versions."""
+    digest = hashlib.sha256(json.dumps([recipe.model_dump(mode="json"), trained.versions()], sort_keys=True).encode())
+    split = sorted(files.split(recipe.study).glob("*.parquet"))
+    for path in [*split, *code_that_trains()]:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def code_that_trains() -> list[Path]:
+    """The modules of bancada that this process has loaded: what main imports, and nothing else."""
+    loaded = [module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "bancada"]
+    return sorted({Path(path) for path in [*loaded, __file__] if path})
+
+
+class Bar:
+    """Progress: a bar on a terminal (epoch, loss, time left), a few plain lines elsewhere."""
+
+    def __init__(self, variant: str, epochs: int) -> None:
+        self.variant, self.epochs = variant, epochs
+        self.bar = tqdm(total=epochs, desc=variant, unit="epoch", disable=not sys.stderr.isatty(), mininterval=0.2)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __call__(self, epochs: int, loss: float) -> None:
+        if not self.bar.disable:
+            self.bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+            self.bar.update(epochs - self.bar.n)
+        elif epochs * PLAIN_LINES // self.epochs > (epochs - 1) * PLAIN_LINES // self.epochs:
+            print(f"{self.variant}: epoch {epochs} of {self.epochs}, loss {loss:.6g}", flush=True)
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+
+if __name__ == "__main__":
+    run(main, of="variants")

@@ -1,0 +1,20 @@
+"""Loaded before any test: the pins come first, then shapes and types in signatures are checked while tests run."""
+
+import bancada  # noqa: F401  (its pins must be set before jaxtyping loads numpy)
+from jaxtyping import install_import_hook
+
+WITH_ARRAYS = (
+    "engine",
+    "losses",
+    "network",
+    "plots",
+    "scores",
+    "scratch",
+    "sources",
+    "split",
+    "tables",
+    "train",
+    "trained",
+)
+
+install_import_hook([f"bancada.{module}" for module in WITH_ARRAYS], "beartype.beartype")

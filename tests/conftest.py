@@ -1,6 +1,8 @@
 """Loaded before any test: the pins come first, then shapes and types in signatures are checked while tests run."""
 
 import bancada  # noqa: F401  (its pins must be set before jaxtyping loads numpy)
+
+# isort: split
 from jaxtyping import install_import_hook
 
 WITH_ARRAYS = (

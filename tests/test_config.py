@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bancada import config
-from bancada.config import BadInput
+from bancada.refusals import BadInput
 from bancada.schema import Params
 
 COMMITTED = (Path(__file__).parents[1] / "params.yaml").read_text()

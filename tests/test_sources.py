@@ -12,8 +12,8 @@ import pytest
 from sklearn import datasets
 
 from bancada import config, generate, sources, tables
-from bancada.config import BadInput
-from bancada.schema import Classification, HalfMoons, HousePrices, LinearData, Sklearn, Table
+from bancada.data_schema import Classification, HalfMoons, HousePrices, LinearData, Sklearn, Table
+from bancada.refusals import BadInput
 
 ROOT = Path(__file__).parents[1]
 STUDIES = config.load(ROOT / "params.yaml").studies

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from bancada import config, sources, split, tables
-from bancada.config import BadInput
-from bancada.schema import Params, Split
+from bancada.data_schema import Split
+from bancada.refusals import BadInput
+from bancada.schema import Params
 from bancada.tables import Table
 
 ROOT = Path(__file__).parents[1]

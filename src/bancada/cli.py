@@ -43,7 +43,7 @@ def repro(
 @contextmanager
 def at_the_root() -> Iterator[None]:
     """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143."""
-    from bancada.config import BadInput
+    from bancada.refusals import BadInput
 
     signal.signal(signal.SIGTERM, _terminate)
     try:

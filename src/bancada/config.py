@@ -4,25 +4,19 @@
 the variant's own `train` keys replace its study's, key by key, and the top-level `lr`, when set, replaces both.
 """
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from bancada.schema import SGD, HousePrices, LayerSpec, Loss, Model, Params, Recipe, Study, Table, Train, did_you_mean
-
-PARAMS_FILE = "params.yaml"
+from bancada.data_schema import HousePrices, Table
+from bancada.model import Model, did_you_mean
+from bancada.refusals import PARAMS_FILE, BadInput, bad, explained
+from bancada.schema import SGD, LayerSpec, Loss, Params, Recipe, Study, Train
 
 M = TypeVar("M", bound=Model)
-
-
-class BadInput(ValueError):
-    """Something the user wrote cannot be used. The message is one line that names the key, or the file and row."""
 
 
 def recipe(params: Params, variant: str) -> Recipe:
@@ -97,30 +91,28 @@ def _check_study(name: str, study: Study, params: Params) -> None:
     _checked(Train, study.train, f"{key}.train", partial=True)
     members = params.variants_of(name)
     if study.baseline is not None and study.baseline not in members:
-        raise _bad(
-            f"{key}.baseline", study.baseline, "no variant of this study" + did_you_mean(study.baseline, members)
-        )
+        raise bad(f"{key}.baseline", study.baseline, "no variant of this study" + did_you_mean(study.baseline, members))
     if isinstance(study.source, HousePrices) and study.source.outliers > study.source.rows:
-        raise _bad(f"{key}.source.outliers", study.source.outliers, f"more than the {study.source.rows} rows")
+        raise bad(f"{key}.source.outliers", study.source.outliers, f"more than the {study.source.rows} rows")
     classes = (
         bool(shape.classes) if shape else isinstance(study.source, Table) and study.source.task == "classification"
     )
     if classes and study.metric not in ("error_rate_percent", "loss"):
-        raise _bad(f"{key}.metric", study.metric, "the study has classes: error_rate_percent or loss")
+        raise bad(f"{key}.metric", study.metric, "the study has classes: error_rate_percent or loss")
     if not classes and study.metric == "error_rate_percent":
-        raise _bad(f"{key}.metric", study.metric, "the study predicts numbers: mse, mae, r2 or loss")
+        raise bad(f"{key}.metric", study.metric, "the study predicts numbers: mse, mae, r2 or loss")
     if study.metric in ("weight_error_max", "bias_error") and study.source.kind != "linear":
-        raise _bad(f"{key}.metric", study.metric, "the true weights are known for source.kind = linear alone")
+        raise bad(f"{key}.metric", study.metric, "the true weights are known for source.kind = linear alone")
     if not classes and study.split.stratify:
-        raise _bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
+        raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
     check_predict(name, study, study.source.feature_names())
     if study.decision_region and shape and shape.features != 2:
-        raise _bad(f"{key}.decision_region", None, f"two features can be drawn, not {shape.features}")
+        raise bad(f"{key}.decision_region", None, f"two features can be drawn, not {shape.features}")
     if shape and shape.rows:
         try:
             study.split.counts(shape.rows)
         except ValueError as error:
-            raise _bad(f"{key}.split", None, str(error)) from None
+            raise bad(f"{key}.split", None, str(error)) from None
 
 
 def check_predict(name: str, study: Study, features: list[str] | None) -> None:
@@ -132,14 +124,14 @@ def check_predict(name: str, study: Study, features: list[str] | None) -> None:
         if isinstance(given, list):
             if len(given) != len(features):
                 problem = f"{len(given)} numbers, but the features are {len(features)}: {', '.join(features)}"
-                raise _bad(key, None, problem)
+                raise bad(key, None, problem)
             continue
         for feature in given:
             if feature not in features:
-                raise _bad(f"{key}.{feature}", None, "unknown feature" + did_you_mean(feature, features))
+                raise bad(f"{key}.{feature}", None, "unknown feature" + did_you_mean(feature, features))
         for feature in features:
             if feature not in given:
-                raise _bad(f"{key}.{feature}", None, "missing")
+                raise bad(f"{key}.{feature}", None, "missing")
 
 
 def _check_variant(name: str, params: Params) -> None:
@@ -172,10 +164,10 @@ def check_batch_size(recipe: Recipe, train_rows: int, params: Params | None = No
     if params:
         key = written_at(params, recipe.variant, "batch_size")
     if rows > train_rows:
-        raise _bad(key, size, f"larger than the training set of {train_rows} rows")
+        raise bad(key, size, f"larger than the training set of {train_rows} rows")
     if any(layer.kind == "batch_norm" for layer in recipe.layers) and 1 in (rows, train_rows % rows):
         problem = f"batch_norm of {recipe.variant} cannot learn from a batch of one row ({train_rows} training rows)"
-        raise _bad(key, size, problem)
+        raise bad(key, size, problem)
 
 
 def _check_scratch(name: str, layers: list[LayerSpec], train: Train) -> None:
@@ -189,7 +181,7 @@ def _check_scratch(name: str, layers: list[LayerSpec], train: Train) -> None:
     )
     if not plain:
         need = "a single linear layer, mse or half_mse, plain sgd, no step schedule and no standardize"
-        raise _bad(f"variants.{name}.scratch", True, f"training from scratch knows {need}")
+        raise bad(f"variants.{name}.scratch", True, f"training from scratch knows {need}")
 
 
 # --- reading, and saying what is wrong ------------------------------------------------------------------------------
@@ -214,7 +206,7 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
     for name, variant in params.variants.items():
         if variant.study not in params.studies:
             hint = did_you_mean(variant.study, params.studies)
-            raise _bad(f"variants.{name}.study", variant.study, "unknown study" + hint)
+            raise bad(f"variants.{name}.study", variant.study, "unknown study" + hint)
     for name, study in params.studies.items():
         _check_study(name, study, params)
     for name in params.variants:
@@ -229,80 +221,5 @@ def _checked(model: type[M], raw: dict[str, Any], prefix: str, partial: bool = F
     except ValidationError as error:
         details = [e for e in error.errors() if not (partial and e["type"] == "missing" and len(e["loc"]) == 1)]
         if details:
-            raise _explained(details, raw, prefix) from None
+            raise explained(details, raw, prefix) from None
         return cast(M, model.model_construct())
-
-
-def _explained(errors: list[ErrorDetails], raw: Any, prefix: str) -> BadInput:
-    """pydantic's first finding as one line: the key as the user wrote it, the value, and what would be right.
-
-    Where a value may be one of several kinds (`batch_size`: rows or full), pydantic finds fault with each: they are
-    told as one, and of those the one that got furthest into the value is the one that the user meant.
-    """
-    found = [(*_place(error, raw, prefix), error) for error in errors]
-    key = max((key for key, _, _ in found if key.startswith(found[0][0])), key=len)
-    value = next(value for k, value, _ in found if k == key)
-    return _bad(key, value, _problem([error for k, _, error in found if k == key], value))
-
-
-def _place(error: ErrorDetails, raw: Any, prefix: str) -> tuple[str, Any]:
-    """The key as the user wrote it, and what is written there."""
-    keys = [prefix] if prefix else []
-    for part in error["loc"]:
-        if isinstance(raw, list) and isinstance(part, int):
-            keys[-1] += f"[{part}]"
-            raw = raw[part]
-            continue
-        if isinstance(raw, Mapping) and part not in raw:
-            part = {"width": "linear", "rate": "dropout"}.get(str(part), part)  # the short form of a layer
-        if isinstance(raw, Mapping) and (part in raw or (error["type"] == "missing" and part == error["loc"][-1])):
-            keys.append(str(part))
-            raw = raw.get(part)
-        # everything else is pydantic's own: the branch of a union, or the kind of a source
-    context = error.get("ctx", {})
-    if error["type"] == "unknown_key":
-        return ".".join([*keys, str(context["key"])]), None
-    if error["type"].startswith("union_tag") and isinstance(raw, Mapping):
-        keys.append(str(context["discriminator"]).strip("'"))
-        raw = context.get("tag")
-    return ".".join(keys), raw
-
-
-KINDS = {  # pydantic's types of errors, and what would have been right
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "a text",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
-    "finite_number": "a finite number",
-}
-
-
-def _problem(errors: list[ErrorDetails], value: Any) -> str:
-    """What would be right, all alternatives together."""
-    contexts = [str(e.get("ctx", {}).get("expected") or e.get("ctx", {}).get("expected_tags") or "") for e in errors]
-    names = [name for expected in contexts for name in re.findall(r"'([^']*)'", expected)]
-    others = [error for error in errors if error["type"] not in (*KINDS, "literal_error")]
-    if errors[0]["type"] in ("missing", "union_tag_not_found"):
-        return "missing"
-    if errors[0]["type"] == "string_pattern_mismatch":
-        return "a name is made of letters, digits, - and _"
-    if others and others[0]["type"] != "union_tag_invalid":  # such as a number of the right kind, but out of its range
-        message = re.sub("^Value error, | after validation", "", others[0]["msg"])
-        return re.sub("^(Input|List|Dictionary|String) should", "must", message)
-    kinds = list(dict.fromkeys(KINDS[error["type"]] for error in errors if error["type"] in KINDS))
-    if "a number" in kinds and "a whole number" in kinds:
-        kinds.remove("a whole number")
-    if names and not kinds:
-        return f"must be one of {', '.join(names)}{did_you_mean(value, names)}"
-    return f"must be {' or '.join([*kinds, *names])}{did_you_mean(value, names)}"
-
-
-def _bad(key: str, value: Any, problem: str) -> BadInput:
-    shown = " ".join(str(value).split()) if isinstance(value, str | int | float) else ""
-    shown = f" = {shown[:60]}" if shown else ""
-    return BadInput(f"{PARAMS_FILE}: {' '.join(key.split())}{shown}: {problem}")

@@ -49,7 +49,7 @@ def drawn(
     if rows.classes:
         if len(rows.feature_names) == 2:
             yield "decision_regions", decision_regions(study, name, main_split, candidates, entries)
-        title = f"{name}: rows of a class (down) decided for each class (across), %\nmean over seeds, {where}"
+        title = f"{name}: share of each class's rows by decided class (%)\nmean over seeds, {where}"
         matrices = {c.name: confusion_percent(c, main_split) for c in candidates}
         yield "confusion", plots.confusion(matrices, rows.classes, title)
     else:
@@ -68,8 +68,8 @@ def loss(candidates: Sequence[Candidate], name: str) -> Figure:
             summary(candidate.epochs_to_converge).median,
         )
     kinds = {candidate.trained.recipe.train.loss for candidate in candidates}
-    axis = f"loss ({LOSS_NAMES[kinds.pop()]})" if len(kinds) == 1 else "loss (each variant's own)"
-    return plots.loss(curves, f"{name}: loss by epoch", axis)
+    kind = LOSS_NAMES[kinds.pop()] if len(kinds) == 1 else "each variant's own"
+    return plots.loss(curves, f"{name}: loss ({kind}) by epoch", "loss")
 
 
 def leaderboard(entries: Sequence[Entry], metric: str, name: str, where: str) -> Figure:
@@ -137,8 +137,7 @@ def predicted_vs_observed(name: str, main_split: str, candidates: Sequence[Candi
         predicted = candidate.decided(main_split)[candidate.there].astype(np.float64)
         for i, target in enumerate(rows.target_names):
             panels[f"{candidate.name}: {target}"] = (rows.targets[:, i], predicted[:, :, i])
-    title = f"{name}: predicted against observed, {rows_of(main_split)}\nlines: lowest to highest of the seeds"
-    return plots.predicted_vs_observed(panels, title)
+    return plots.predicted_vs_observed(panels, f"{name}: predicted against observed, {rows_of(main_split)}")
 
 
 def fit(name: str, candidates: Sequence[Candidate]) -> Figure:

@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from bancada import files, plots, tables
-from bancada.config import BadInput
+from bancada import files, tables
 from bancada.drawing import drawn
 from bancada.evaluated import Candidate, entry_of, mean_curves, predictions, scores_of
 from bancada.leaderboard import COLUMNS, Cell, Entry, leaderboard
+from bancada.model import did_you_mean
+from bancada.panels import write
 from bancada.recording import recorded
-from bancada.schema import Params, Study, did_you_mean
+from bancada.refusals import BadInput
+from bancada.schema import Params, Study
 from bancada.scores import HIGHER_IS_BETTER, as_written, summary
 from bancada.stage import run
 from bancada.tables import Table
@@ -122,7 +124,7 @@ def evaluate(
     with files.whole(folder / "plots") as unfinished:
         unfinished.mkdir()
         for plot, figure in drawn(study, name, main_split, candidates, entries):
-            plots.write(figure, unfinished / f"{plot}.png")
+            write(figure, unfinished / f"{plot}.png")
 
 
 def same_seeds(candidates: Sequence[Candidate]) -> list[int]:

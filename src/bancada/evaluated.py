@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from bancada import plots, scores
+from bancada import scores
+from bancada.data_schema import LinearData
 from bancada.leaderboard import Cell, Entry
-from bancada.schema import LinearData, Study
+from bancada.panels import thinned
+from bancada.schema import Study
 from bancada.scores import Score, Values, summary
 from bancada.tables import Table
 from bancada.trained import SCALING, Trained
@@ -124,35 +126,24 @@ def predictions(candidate: Candidate, inputs: Float64[np.ndarray, "input feature
     if not len(inputs):
         return
     decided = trained.decide(trained.outputs(inputs))
+    seeds = len(trained.seeds)
     for i, given in enumerate(inputs):
         said = ", ".join(f"{name} = {value:.9g}" for name, value in zip(trained.feature_names, given, strict=True))
         if trained.classes:
             for index, label in enumerate(trained.classes):
-                share = np.count_nonzero(decided[candidate.there, i, 0] == index) / len(trained.seeds)
-                yield i + 1, said, candidate.name, label, share, *[None] * 4, len(trained.seeds)
+                share = int((decided[candidate.there, i, 0] == index).sum()) / seeds
+                yield i + 1, said, candidate.name, label, share, None, None, None, None, seeds
         else:
             for target, name in enumerate(trained.target_names):
                 values = _of_there(candidate, decided[:, i, target])
-                over_seeds = summary(values)
-                median = None if np.isnan(values).any() else over_seeds.median  # no prediction is the worst one
-                yield (
-                    i + 1,
-                    said,
-                    candidate.name,
-                    name,
-                    *(
-                        over_seeds.mean,
-                        over_seeds.std,
-                        median,
-                        over_seeds.ci95_low,
-                        over_seeds.ci95_high,
-                        over_seeds.num_seeds,
-                    ),
-                )
+                figures = summary(values)
+                median = None if np.isnan(values).any() else figures.median  # no prediction is the worst one
+                interval = (figures.ci95_low, figures.ci95_high)
+                yield i + 1, said, candidate.name, name, figures.mean, figures.std, median, *interval, seeds
 
 
 def mean_curves(candidate: Candidate) -> Iterator[Sequence[Cell]]:
     """Epoch, loss and validation loss: means over seeds, none from where the first seed diverged."""
     train, validation = candidate.curve("train_loss"), candidate.curve("validation_loss")
-    for epoch in plots.thinned(train.shape[1], CURVE_POINTS):
+    for epoch in thinned(train.shape[1], CURVE_POINTS):
         yield candidate.name, int(epoch), float(train[:, epoch].mean()), float(validation[:, epoch].mean())

@@ -55,7 +55,7 @@ def leaderboard(
         by_merit = np.argsort(_costs(entry.values, higher), kind="stable")
         best, last = int(by_merit[0]), int(by_merit[-1])
         row: dict[str, Cell] = {
-            "rank": 1 + sum(key < keys[entry.variant] for key in keys.values()),
+            "rank": 1 + sum(key < keys[entry.variant] for key in keys.values()),  # equals share a rank
             "variant": entry.variant,
             "split": split,
             "metric": metric,

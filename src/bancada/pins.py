@@ -1,7 +1,7 @@
 """What makes the same bits on every x86-64 CPU with AVX2: the choice of numpy's, torch's and MKL's kernels.
 
-The libraries read it from environment variables once, while they load. So `import bancada` sets them, and every entry point imports bancada
-before numpy and torch.
+The libraries read it from environment variables once, while they load. So `import bancada` sets them, and every entry
+point imports bancada before numpy and torch.
 """
 
 import os
@@ -25,7 +25,7 @@ PINS = {
 
 
 def apply() -> None:
-    """Set the pins. What the shell says otherwise is overruled with one line; a warning where numpy or torch was first."""
+    """Set the pins; one line where the shell says otherwise, a warning where numpy or torch was loaded before."""
     late = [name for name in ("numpy", "torch") if name in sys.modules]
     overruled = {name: os.environ[name] for name, value in PINS.items() if os.environ.get(name, value) != value}
     unset = PINS.keys() - os.environ.keys()

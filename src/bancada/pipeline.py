@@ -11,11 +11,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+from dvc.dependency import param
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
@@ -43,13 +44,16 @@ class Pipeline:
 
     def __init__(self, targets: Sequence[str] = ()) -> None:
         logging.getLogger("dvc").setLevel(logging.CRITICAL)  # no bars and no hints; errors are exceptions
+        param.load_path = _read_once(param.load_path)
         self.repo: Any = Repo(_wait_for_lock=True)
         self.folder = Path(self.repo.tmp_dir) / "bancada"
         self.folder.mkdir(exist_ok=True)
         self.alone = _alone(self.folder / "lock")
         self.repo.lock.lock()
-        graph = get_active_graph(self.repo.index.graph)
-        stages = plan_repro(graph, collect_stages(self.repo, targets or ["dvc.yaml"]))
+        index = self.repo.index
+        chosen = collect_stages(self.repo, targets) if targets else index.stages
+        graph = get_active_graph(index.graph)
+        stages = plan_repro(graph, [stage for stage in chosen if targets or isinstance(stage, PipelineStage)])
         self.stages: dict[str, Any] = {stage.addressing: stage for stage in stages}
         self.upstream = {stage.addressing: {dep.addressing for dep in graph.successors(stage)} for stage in stages}
         self.busy: dict[str, ExitStack] = {}
@@ -132,7 +136,7 @@ class Pipeline:
 
     def write_lock(self, names: Sequence[str]) -> None:
         """These stages into dvc.lock, in the order in which plain `dvc repro` leaves them, and whole or not at all."""
-        lock = load_yaml(LOCK_FILE) if LOCK_FILE.exists() else {"schema": "2.0"}
+        lock: dict[str, Any] = load_yaml(LOCK_FILE) if LOCK_FILE.exists() else {"schema": "2.0"}
         entries = lock.get("stages", {})
         for name in names:
             if isinstance(self.stages[name], PipelineStage) and self.stages[name].cmd:
@@ -146,7 +150,21 @@ class Pipeline:
     def still_stale(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that `dvc repro` would run again: their files were changed while they ran."""
         self.repo._reset()
-        return [stage.addressing for stage in collect_stages(self.repo, names) if stage.changed()] if names else []
+        stages = {stage.addressing: stage for stage in self.repo.index.stages} if names else {}
+        return [name for name in names if stages[name].changed()]
+
+
+def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
+    """`load`, reading a file anew only where it changed: DVC reads the whole of params.yaml seven times for a stage."""
+    known: dict[str, tuple[int, int, Any]] = {}
+
+    def read(path: str, fs: Any = None, **options: Any) -> Any:
+        now = os.stat(path)
+        if known.get(path, ())[:2] != (now.st_mtime_ns, now.st_size):
+            known[path] = (now.st_mtime_ns, now.st_size, load(path, fs, **options))
+        return known[path][2]
+
+    return read
 
 
 def _own_python() -> dict[str, str]:
@@ -155,7 +173,7 @@ def _own_python() -> dict[str, str]:
 
 
 def _alone(path: Path) -> IO[str]:
-    """A lock that the stages inherit: it stays until the last of them has ended, also where bancada itself was killed."""
+    """A lock that the stages inherit: it stays until the last of them has ended, also where bancada was killed."""
     file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

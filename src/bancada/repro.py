@@ -1,10 +1,11 @@
 """`bancada repro`: what `dvc repro` does, with independent stages side by side.
 
-A stage begins as soon as all it depends on is there; among those that may begin, the one with the longest way to the end
-of the pipeline goes first. Each result is in DVC's cache and in dvc.lock as soon as its stage has ended.
+A stage begins as soon as all it depends on is there; among those that may begin, the one with the longest way to the
+end of the pipeline goes first. Each result is in DVC's cache and in dvc.lock as soon as its stage has ended.
 """
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -18,12 +19,13 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 
 from bancada import config, files
-from bancada.config import BadInput
 from bancada.console import Board, tail
 from bancada.pipeline import Busy, Pipeline
+from bancada.refusals import PARAMS_FILE, BadInput
 from bancada.schema import Params
 
 POLL_S = 0.05
+WRITE_S = 3.0  # between two writings of dvc.lock, each of which takes DVC's YAML half a second or more
 GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
 TAIL_LINES = 15  # of a failed stage's output
 
@@ -65,6 +67,7 @@ class Run:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.done: set[str] = set()
         self.unwritten: list[str] = []
+        self.written_at = time.monotonic()
         self.ran: list[str] = []
         self.failed: dict[str, int] = {}
         self.rank = ranks(pipeline.upstream, lambda name: cost(params, name))
@@ -91,6 +94,7 @@ class Run:
                 self.look()
         finally:
             self.interrupt()
+            self.write()
 
     def look(self) -> None:
         """Ask DVC which of the stages whose inputs are there are stale."""
@@ -138,18 +142,20 @@ class Run:
         self.board.ended(name, "FAILED after")
 
     def write(self) -> None:
-        if self.unwritten:
+        idle = not self.running and not self.ready
+        if self.unwritten and (idle or time.monotonic() - self.written_at > WRITE_S):
             self.pipeline.write_lock(self.unwritten)
-            self.unwritten = []
+            self.unwritten, self.written_at = [], time.monotonic()
 
     def wait(self) -> None:
-        """Until a stage ends. The locks are given back meanwhile."""
+        """Until a stage ends, or dvc.lock wants to be written. The locks are given back meanwhile."""
         if self.ready and not self.running:
             time.sleep(1)  # another DVC process is in the way
         if not self.running:
             return
         self.pipeline.pause()
-        while all(process.poll() is None for process in self.running.values()):
+        deadline = self.written_at + WRITE_S if self.unwritten else math.inf
+        while all(process.poll() is None for process in self.running.values()) and time.monotonic() < deadline:
             for name in self.running:
                 self.board.seen(name, self.pipeline.log(name))
             time.sleep(POLL_S)
@@ -191,7 +197,7 @@ def cost(params: Params, stage: str) -> float:
     shape = study.source.shape()
     rows = study.split.counts(shape.rows)[0] if shape and shape.rows else 1000
     batch = rows if recipe.train.batch_size == "full" else recipe.train.batch_size
-    return recipe.train.epochs * -(-rows // batch) * (1 + len(recipe.layers)) * len(recipe.seeds) ** 0.5
+    return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers)))
 
 
 def _is_data(stage: str) -> bool:
@@ -212,11 +218,11 @@ def refuse_bad_data(params: Params, studies: set[str]) -> None:
         try:
             parts = split.divide(table, params.studies[study].split)
         except ValueError as error:
-            raise BadInput(f"{config.PARAMS_FILE}: studies.{study}.split: {error}") from None
+            raise BadInput(f"{PARAMS_FILE}: studies.{study}.split: {error}") from None
         for variant in params.variants_of(study):
             recipe = config.recipe(params, variant)
-            config.check_fit(recipe, len(table.classes), table.targets.shape[1])
-            config.check_batch_size(recipe, len(parts["train"]))
+            config.check_fit(recipe, len(table.classes), table.targets.shape[1], params)
+            config.check_batch_size(recipe, len(parts["train"]), params)
 
 
 def show_results(params: Params) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from bancada import schema
-from bancada.config import BadInput
-from bancada.schema import Classification, HalfMoons, HousePrices, LinearData, Sklearn, Source, did_you_mean
+from bancada import data_schema
+from bancada.data_schema import Classification, HalfMoons, HousePrices, LinearData, Sklearn, Source
+from bancada.model import did_you_mean
+from bancada.refusals import BadInput
 from bancada.tables import Table
 
 # Mean distance between the means of two synthetic classes, in standard deviations of a class: of quality's six, a small
@@ -71,7 +72,7 @@ def classification(source: Classification, study: str = "") -> Table:
     labels = sorted(source.class_counts)
     if source.path is not None:
         columns = {"path": source.path, "features": source.features, "targets": [source.target]}
-        real = schema.Table.model_validate({"kind": "csv", "task": "classification", **columns})
+        real = data_schema.Table.model_validate({"kind": "csv", "task": "classification", **columns})
         return table(real, study, labels)
     rng = np.random.default_rng(source.seed)
     index = rng.permutation(np.repeat(np.arange(len(labels)), [source.class_counts[label] for label in labels]))
@@ -108,7 +109,7 @@ def sklearn(source: Sklearn, study: str = "") -> Table:
 # --- CSV files ------------------------------------------------------------------------------------------------------
 
 
-def table(source: schema.Table, study: str, known: list[int] | None = None) -> Table:
+def table(source: data_schema.Table, study: str, known: list[int] | None = None) -> Table:
     """The named columns of a CSV file, its first `rows` rows or all. `known`: the only labels that are allowed.
 
     BadInput names the file, the line as an editor counts it, and the column.

@@ -3,8 +3,9 @@
 import numpy as np
 
 from bancada import files, stage, tables
-from bancada.config import PARAMS_FILE, BadInput
-from bancada.schema import Params, Split
+from bancada.data_schema import Split
+from bancada.refusals import PARAMS_FILE, BadInput
+from bancada.schema import Params
 from bancada.tables import Table
 
 

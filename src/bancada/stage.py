@@ -4,8 +4,10 @@ import sys
 from collections.abc import Callable
 from typing import Literal
 
-from bancada.config import BadInput, load
-from bancada.schema import Params, did_you_mean
+from bancada.config import load
+from bancada.model import did_you_mean
+from bancada.refusals import BadInput
+from bancada.schema import Params
 
 
 def run(main: Callable[[Params, str], None], of: Literal["studies", "variants"]) -> None:

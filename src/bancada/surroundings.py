@@ -1,4 +1,4 @@
-"""Where a stage runs and who asked for it: the main repository, its MLflow store, the DVC experiment, git. No mlflow."""
+"""Where a stage runs and who asked for it: the main repository, its MLflow store, the DVC experiment, git."""
 
 import fcntl
 import hashlib

@@ -12,10 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bancada import engine, files, scratch, tables, trained
-from bancada.config import BadInput, check_batch_size, check_fit, overrides, recipe
+from bancada.config import check_batch_size, check_fit, overrides, recipe
 from bancada.losses import encoding, out_of_reach
 from bancada.network import State, start
 from bancada.recording import recorded
+from bancada.refusals import BadInput
 from bancada.schema import Params, Recipe
 from bancada.stage import run
 from bancada.tables import Table
@@ -25,28 +26,26 @@ PLAIN_LINES = 5  # of progress where there is no terminal
 
 def main(params: Params, variant: str) -> None:
     wanted = recipe(params, variant)
+    rows, validation = (tables.read(files.split(wanted.study) / f"{part}.parquet") for part in files.PARTS[:2])
+    check_data(params, wanted, rows)
+    for sentence in overrides(params, variant):
+        print(f"{variant}: {sentence}")
+    scaling = input_scaling(rows) if wanted.train.standardize else {}
+    learned, held_out = (as_engine_takes(wanted, part, scaling) for part in (rows, validation))
     with recorded("train", variant):
-        for sentence in overrides(params, variant):
-            print(f"{variant}: {sentence}")
-        rows, validation = (tables.read(files.split(wanted.study) / f"{part}.parquet") for part in files.PARTS[:2])
-        check_data(wanted, rows)
-        scaling = input_scaling(rows) if wanted.train.standardize else {}
         with Bar(variant, wanted.train.epochs) as progress:
-            training = train(
-                wanted, as_engine_takes(wanted, rows, scaling), as_engine_takes(wanted, validation, scaling), progress
-            )
+            training = train(wanted, learned, held_out, progress)
         trained.save(files.model(wanted.study, variant), wanted, training, rows, scaling, fingerprint(wanted))
-        for place, epoch in training.diverged.items():
-            print(f"{variant}: seed {wanted.seeds[place]} diverged in epoch {epoch}")
+    for place, epoch in training.diverged.items():
+        print(f"{variant}: seed {wanted.seeds[place]} diverged in epoch {epoch}")
 
 
-def check_data(recipe: Recipe, rows: Table) -> None:
+def check_data(params: Params, recipe: Recipe, rows: Table) -> None:
     """BadInput where the data, now that they are known, do not fit the network, the loss, the batches or the device."""
-    check_fit(recipe, len(rows.classes), len(rows.target_names))
-    check_batch_size(recipe, len(rows))
-    beyond = out_of_reach(
-        recipe.layers, encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
-    )
+    check_fit(recipe, len(rows.classes), len(rows.target_names), params)
+    check_batch_size(recipe, len(rows), params)
+    encoded = encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
+    beyond = out_of_reach(recipe.layers, encoded)
     if beyond:
         raise BadInput(f"params.yaml: variants.{recipe.variant}.layers: {beyond}")
     if recipe.device == "cuda" and not torch.cuda.is_available():

@@ -52,6 +52,7 @@ def at_the_root() -> Iterator[None]:
         if root is None:
             raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
         os.chdir(root)
+        _use_code_of(root)
         yield
     except BadInput as error:
         print(error, file=sys.stderr)
@@ -59,6 +60,14 @@ def at_the_root() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, and the next run goes on from there", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def _use_code_of(root: Path) -> None:
+    """Start again with the repository's own code, where this is another checkout's: its environment may be shared."""
+    source = root / "src"
+    if (source / "bancada").is_dir() and not source.samefile(Path(__file__).parents[1]):
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
+        os.execv(sys.executable, [sys.executable, "-m", "bancada", *sys.argv[1:]])
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

@@ -130,9 +130,9 @@ def predictions(candidate: Candidate, inputs: Float64[np.ndarray, "input feature
     for i, given in enumerate(inputs):
         said = ", ".join(f"{name} = {value:.9g}" for name, value in zip(trained.feature_names, given, strict=True))
         if trained.classes:
-            for index, label in enumerate(trained.classes):
+            for index in range(len(trained.classes)):
                 share = int((decided[candidate.there, i, 0] == index).sum()) / seeds
-                yield i + 1, said, candidate.name, label, share, None, None, None, None, seeds
+                yield i + 1, said, candidate.name, trained.classes[index], share, None, None, None, None, seeds
         else:
             for target, name in enumerate(trained.target_names):
                 values = _of_there(candidate, decided[:, i, target])

@@ -22,6 +22,7 @@ matplotlib.rcParams.update(
     {
         "font.size": 9,
         "axes.titlesize": 10,
+        "axes.titley": 1.0,  # or matplotlib measures every tick to find a free place
         "figure.titlesize": 11,
         "figure.dpi": 110,
         "axes.grid": True,

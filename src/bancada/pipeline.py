@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,10 +30,6 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 from bancada.files import whole
 
 LOCK_FILE = Path("dvc.lock")
-
-
-class Busy(RuntimeError):
-    """Another `bancada repro`, or a stage that outlived one, is at work in this folder."""
 
 
 class Pipeline:
@@ -149,9 +146,7 @@ class Pipeline:
 
     def still_stale(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that `dvc repro` would run again: their files were changed while they ran."""
-        self.repo._reset()
-        stages = {stage.addressing: stage for stage in self.repo.index.stages} if names else {}
-        return [name for name in names if stages[name].changed()]
+        return [name for name in names if self.is_stale(name)]
 
 
 def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,10 +154,10 @@ def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[str, tuple[int, int, Any]] = {}
 
     def read(path: str, fs: Any = None, **options: Any) -> Any:
-        now = os.stat(path)
+        now = Path(path).stat()
         if known.get(path, ())[:2] != (now.st_mtime_ns, now.st_size):
             known[path] = (now.st_mtime_ns, now.st_size, load(path, fs, **options))
-        return known[path][2]
+        return deepcopy(known[path][2])  # shared objects would become aliases in dvc.lock
 
     return read
 
@@ -178,10 +173,8 @@ def _alone(path: Path) -> IO[str]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
-        raise Busy(
-            "another bancada repro is at work here, or a stage of a killed one: wait until it has ended"
-        ) from None
+        print("waiting for another bancada repro, or for the stages of one that was killed, to end", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
     return file
 
 

@@ -158,7 +158,8 @@ def confusion(
     """One panel for each variant: of the rows of a class, the percentage decided for each class; NaN: no such rows."""
     columns = 2 if len(classes) > 4 else COLUMNS
     height = max(1.2, 0.4 * len(classes))
-    figure, panels = sheet(len(matrices), title, height, columns, shared=True, headings=1, entries=0)
+    left = 0.5 + 0.085 * max(len(str(label)) for label in classes)
+    figure, panels = sheet(len(matrices), title, height, columns, shared=True, left=left, headings=1, entries=0)
     for ax, (name, matrix) in zip(panels, matrices.items(), strict=True):
         ax.imshow(np.nan_to_num(matrix), cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for (y, x), share in np.ndenumerate(matrix):
@@ -232,6 +233,8 @@ def _loss_scales(ax: Axes, curves: Sequence[Curves]) -> None:
         ax.set_xscale("log")
     elif epochs < 10:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(curves) > COLUMNS:  # in small panels
+        ax.minorticks_off()
 
 
 def _wide_scale(ax: Axes, values: Float[np.ndarray, " value"]) -> None:

@@ -20,7 +20,7 @@ from dvc.lock import LockError
 
 from bancada import config, files
 from bancada.console import Board, tail
-from bancada.pipeline import Busy, Pipeline
+from bancada.pipeline import Pipeline
 from bancada.refusals import PARAMS_FILE, BadInput
 from bancada.schema import Params
 
@@ -36,7 +36,7 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
     params = config.load()
     try:
         pipeline = Pipeline(targets)
-    except (DvcException, Busy) as error:
+    except DvcException as error:
         raise BadInput(" ".join(str(error).split())) from None
     try:
         with Board() as board:

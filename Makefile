@@ -1,0 +1,56 @@
+# Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
+# requirements.lock or pyproject.toml changed since.
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint types format ui lock clean
+SHELL := bash
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+READY := .venv/ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*##/make \1  /p' Makefile
+
+repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
+	@bancada repro $(if $(JOBS),-j $(JOBS))
+
+test: lint types  ## lint, types, tests
+	@pytest -q -n $(or $(JOBS),2)
+
+lint: $(READY)  ## ruff
+	@ruff check -q .
+	@ruff format -q --check .
+
+types: $(READY)  ## mypy
+	@mypy --no-error-summary
+
+format: $(READY)  ## ruff, which mends what it can
+	@ruff check -q --fix .
+	@ruff format -q .
+
+ui: $(READY)  ## MLflow's pages, at http://127.0.0.1:5000
+	@mlflow ui
+
+# pip says what it misses; whether the lock still is what pyproject.toml asks for is a matter of `pip check`.
+$(READY): requirements.lock pyproject.toml
+	@for python in $$(type -ap python3.11 python3 | grep -vF "$(CURDIR)/.venv/"); do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && break; python=; done; \
+	if [ -z "$$python" ]; then echo "Python 3.11 is needed, and there is none on PATH" >&2; exit 2; fi; \
+	echo "making the environment .venv from requirements.lock: some minutes, once"; \
+	"$$python" -m venv --clear .venv && \
+	.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock && \
+	.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps -e . && \
+	.venv/bin/python -m pip check >/dev/null
+	@touch $@
+
+lock: $(READY)  ## requirements.lock anew from pyproject.toml, the newest versions that it allows
+	@rm -rf .venv-lock && $(BIN)/python -m venv .venv-lock
+	@.venv-lock/bin/python -m pip install -qq --disable-pip-version-check '.[dev]'
+	@sed -n '/^#/p' requirements.lock > .venv-lock/lock
+	@.venv-lock/bin/python -m pip freeze --exclude bancada | sed 's/+cpu$$//' >> .venv-lock/lock
+	@mv .venv-lock/lock requirements.lock && rm -rf .venv-lock
+
+clean:  ## remove the environment and what tools left behind; the pipeline's results stay
+	@rm -rf .venv .venv-lock build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info dvc_plots
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

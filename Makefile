@@ -34,8 +34,8 @@ ui: $(READY)  ## MLflow's pages, at http://127.0.0.1:5000
 
 # pip says what it misses; whether the lock still is what pyproject.toml asks for is a matter of `pip check`.
 $(READY): requirements.lock pyproject.toml
-	@for python in $$(type -ap python3.11 python3 | grep -vF "$(CURDIR)/.venv/"); do \
-	  "$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && break; python=; done; \
+	@python=$$(type -ap python3.11 python3 | grep -vF "$(CURDIR)/.venv/" | while read -r found; do \
+	  "$$found" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo "$$found" && break; done); \
 	if [ -z "$$python" ]; then echo "Python 3.11 is needed, and there is none on PATH" >&2; exit 2; fi; \
 	echo "making the environment .venv from requirements.lock: some minutes, once"; \
 	"$$python" -m venv --clear .venv && \

@@ -31,8 +31,8 @@ def test_the_figures_are_scipys_and_the_words_follow_from_them():
     good, bad = BASE - np.linspace(0.5, 1.4, 10), BASE + np.linspace(1, 1.9, 10)
     noise = np.array([0.3, -0.2, 0.5, -0.6, 0.1, 0.4, -0.7, 0.8, -0.15, -0.05])
     rows = board(entry("base", BASE), entry("good", good), entry("noisy", BASE + noise), entry("bad", bad))
-    assert [(name, row["rank"]) for name, row in rows.items()] == [("good", 1), ("noisy", 2), ("base", 3), ("bad", 4)]
-    assert [row["verdict"] for row in rows.values()] == ["better", "no difference shown", "baseline", "worse"]
+    assert [(name, row["rank"]) for name, row in rows.items()] == [("good", 1), ("base", 2), ("noisy", 3), ("bad", 4)]
+    assert [row["verdict"] for row in rows.values()] == ["better", "baseline", "no difference shown", "worse"]
     p_noisy = scipy.stats.wilcoxon(noise, method="exact").pvalue
     assert rows["noisy"]["p_holm"] == pytest.approx(p_noisy)  # the largest of three: times 1
     assert rows["good"]["p_holm"] == rows["bad"]["p_holm"] == pytest.approx(3 * 2 / 2**10)

@@ -8,7 +8,7 @@ from sklearn import metrics
 from bancada import scores
 
 RNG = np.random.default_rng(3)
-OBSERVED = RNG.normal(size=(7, 2)) + [5, -1]
+OBSERVED = RNG.normal(size=(7, 2)) + np.array([5, -1])
 PREDICTED = (OBSERVED + RNG.normal(size=(3, 7, 2))).astype(np.float32)
 
 
@@ -120,7 +120,7 @@ def test_the_signed_rank_p_is_scipys_exact_one_without_ties(count):
         [1, -1, 2, 2, 2, -3, 4],
         [0, 0, 1, 1, -2, 3, 3, 3],
         [0.5, -0.5],
-        [0, 2],
+        [0, 2, 2],
     ],
 )
 def test_with_ties_and_zeros_the_p_is_that_of_all_permutations_of_the_signs(differences):

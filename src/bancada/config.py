@@ -143,6 +143,8 @@ def _check_variant(name: str, params: Params) -> None:
     if shape is None:
         return
     check_fit(merged, shape.classes, shape.targets, params)
+    if study.metric in ("weight_error_max", "bias_error") and [layer.kind for layer in merged.layers] != ["linear"]:
+        raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
     if shape.rows:
         check_batch_size(merged, study.split.counts(shape.rows)[0], params)
 

@@ -51,8 +51,9 @@ class Board:
             self.progress.update(self.tasks[name], said=(tail(log, 1) or [""])[0][:100])
 
     def ended(self, name: str, how: str) -> None:
-        self.progress.remove_task(self.tasks.pop(name))
-        self.say(f"{name}: {how} {time.monotonic() - self.since.pop(name):.1f} s")
+        if name in self.tasks:
+            self.progress.remove_task(self.tasks.pop(name))
+        self.say(f"{name}: {how} {time.monotonic() - self.since.pop(name, time.monotonic()):.1f} s")
 
 
 def tail(log: Path, lines: int) -> list[str]:

@@ -49,7 +49,8 @@ def drawn(
     if rows.classes:
         if len(rows.feature_names) == 2:
             yield "decision_regions", decision_regions(study, name, main_split, candidates, entries)
-        title = f"{name}: share of each class's rows by decided class (%)\nmean over seeds, {where}"
+        title = f"{name}: share of each class's rows by decided class (%), {where}"
+        title += "\nmean over the seeds that did not diverge"
         matrices = {c.name: confusion_percent(c, main_split) for c in candidates}
         yield "confusion", plots.confusion(matrices, rows.classes, title)
     else:

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from bancada import files, tables
+from bancada.config import check_predict
 from bancada.drawing import drawn
 from bancada.evaluated import Candidate, entry_of, mean_curves, predictions, scores_of
 from bancada.leaderboard import COLUMNS, Cell, Entry, leaderboard
-from bancada.model import did_you_mean
 from bancada.panels import write
 from bancada.recording import recorded
 from bancada.refusals import BadInput
@@ -29,16 +29,17 @@ from bancada.trained import load, read_history
 FIGURES = ("mean", "std", "median", "ci95_low", "ci95_high", "num_seeds")
 
 
-def main(params: Params, study: str) -> None:
-    with recorded("evaluate", study):
-        parts = {part: tables.read(files.split(study) / f"{part}.parquet") for part in files.PARTS}
-        parts = {part: rows for part, rows in parts.items() if len(rows)}
-        inputs = inputs_to_predict(params.studies[study], study, parts["train"].feature_names)
-        candidates = [
-            Candidate(name, load(files.model(study, name)), read_history(files.model(study, name)), parts)
-            for name in present(params, study)
-        ]
-        evaluate(params.studies[study], study, candidates, parts, inputs)
+def main(params: Params, name: str) -> None:
+    study = params.studies[name]
+    parts = {part: tables.read(files.split(name) / f"{part}.parquet") for part in files.PARTS}
+    parts = {part: rows for part, rows in parts.items() if len(rows)}
+    check_predict(name, study, parts["train"].feature_names)
+    candidates = [
+        Candidate(variant, load(files.model(name, variant)), read_history(files.model(name, variant)), parts)
+        for variant in present(params, name)
+    ]
+    with recorded("evaluate", name):
+        evaluate(study, name, candidates, parts, inputs_to_predict(study, parts["train"].feature_names))
 
 
 def present(params: Params, study: str) -> list[str]:
@@ -52,28 +53,14 @@ def present(params: Params, study: str) -> list[str]:
         if not (folder / name).is_dir():
             raise BadInput(f"{folder / name}: missing; dvc repro train@{name} makes it")
     for path in sorted(folder.iterdir()):
-        if path.name not in wanted:
+        if path.name not in wanted and not files.is_unfinished(path):
             raise BadInput(f"{path}: left over, for params.yaml has no variant {path.name} in {study}; delete it")
     return wanted
 
 
-def inputs_to_predict(study: Study, name: str, features: list[str]) -> Float64[np.ndarray, "input feature"]:
-    """`predict` in the order of the features. BadInput names the key that does not fit the data."""
-    rows = []
-    for i, given in enumerate(study.predict):
-        key = f"params.yaml: studies.{name}.predict[{i}]"
-        if isinstance(given, list):
-            if len(given) != len(features):
-                raise BadInput(f"{key}: {len(given)} values for {len(features)} features ({', '.join(features)})")
-            rows.append(given)
-            continue
-        for feature in given:
-            if feature not in features:
-                raise BadInput(f"{key}.{feature}: no such feature{did_you_mean(feature, features)}")
-        for feature in features:
-            if feature not in given:
-                raise BadInput(f"{key}.{feature}: missing")
-        rows.append([given[feature] for feature in features])
+def inputs_to_predict(study: Study, features: list[str]) -> Float64[np.ndarray, "input feature"]:
+    """`predict` in the order of the features."""
+    rows = [given if isinstance(given, list) else [given[feature] for feature in features] for given in study.predict]
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(features))
 
 

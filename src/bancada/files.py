@@ -47,6 +47,11 @@ def whole(path: Path) -> Iterator[Path]:
         remove(unfinished)
 
 
+def is_unfinished(path: Path) -> bool:
+    """What a killed process left of a file or folder that was to be whole. .dvcignore hides it from DVC."""
+    return path.name.startswith(".") and path.name.endswith(".unfinished")
+
+
 def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

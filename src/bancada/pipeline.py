@@ -93,16 +93,17 @@ class Pipeline:
                 stage.dump(update_pipeline=False)
             return None
         stage.remove_outs(ignore_remove=False, force=False)
-        read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
-        held = ExitStack()
-        held.enter_context(rwlock(self.repo.tmp_dir, self.repo.fs, f"bancada repro: {name}", read, write, False))
-        self.busy[name] = held
         if not force:
             try:
                 self.repo.stage_cache.restore(stage)
                 return None
             except RunCacheNotFoundError:
                 pass
+        read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
+        self.busy[name] = ExitStack()
+        self.busy[name].enter_context(
+            rwlock(self.repo.tmp_dir, self.repo.fs, f"bancada repro: {name}", read, write, False)
+        )
         stage.save_deps()
         command = _make_cmd(get_executable(), " && ".join(_enforce_cmd_list(stage.cmd)))
         with self.log(name).open("wb") as log:

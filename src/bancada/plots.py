@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bancada.panels import COLUMNS, legend, name_axes, percentiles, sheet, thinned
@@ -52,20 +53,21 @@ def loss(curves: Mapping[str, Curves], title: str, loss_name: str) -> Figure:
     columns = min(len(curves), COLUMNS)
     title += "\nlines: median over seeds; bands: 10th to 90th percentile of seeds"
     figure, panels = sheet(len(curves), title, height=1.6 if columns < len(curves) else 3.2, shared=True, headings=2)
+    lines = []
     for ax, (name, of) in zip(panels, curves.items(), strict=True):
         kept = thinned(of.train.shape[1], MAX_POINTS // columns)
         for i, (label, values) in enumerate((("training", of.train), ("validation", of.validation))):
             if values is not None:
                 low, middle, high = percentiles(values[:, kept])
                 ax.fill_between(kept + 1, low, high, color=COLORS[i], alpha=0.2, linewidth=0)
-                ax.plot(kept + 1, middle, color=COLORS[i], linestyle=STYLES[i], linewidth=1.2, label=label)
+                lines += ax.plot(kept + 1, middle, color=COLORS[i], linestyle=STYLES[i], linewidth=1.2, label=label)
         converged = math.isfinite(of.epochs_to_converge)
         if converged:
             style: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1.3}
             ax.axvline(of.epochs_to_converge, label="99 % of the fall is made", **style)
-        said = f"converged: {of.epochs_to_converge:.0f} epochs" if converged else "converged: none, for seeds diverged"
+        said = f"converged: {of.epochs_to_converge:.0f} epochs" if converged else "most seeds diverged"
         ax.set_title(f"{name}\n{said}")
-    _loss_scales(panels[0], list(curves.values()))
+    _loss_scales(panels, lines)
     name_axes(panels, "epochs of training", loss_name)
     legend(figure, panels)
     return figure
@@ -78,8 +80,8 @@ def leaderboard(
     axis: str,
 ) -> Figure:
     """A dot for each seed, the mean and its 95 % interval (mean, low, high), best variant on top."""
-    longest = max(len(name) for name in values)
-    figure, (ax,) = sheet(1, title, height=0.2 + 0.33 * len(values), left=0.3 + 0.085 * longest)
+    labels, longest = list(values), max(len(name) for name in values)
+    figure, (ax,) = sheet(1, title, height=0.2 + 0.33 * len(values), left=0.3 + 0.085 * max(longest, 17))
     for place, (name, seeds) in enumerate(values.items()):
         there = np.isfinite(seeds)
         beside = place + (0.22 * np.linspace(-1, 1, len(seeds)) if len(seeds) > 1 else np.zeros(1))
@@ -90,9 +92,8 @@ def leaderboard(
         if math.isfinite(mean):
             ax.plot([mean], [place], "D", color=COLORS[1], markersize=5.5, label="mean over seeds")
         if not there.all():
-            said = f"{len(seeds) - there.sum()} of {len(seeds)} seeds without a value "
-            ax.annotate(said, (1, place), xycoords=("axes fraction", "data"), ha="right", va="center", color=COLORS[1])
-    ax.set_yticks(range(len(values)), list(values))
+            labels[place] += f"\n{len(seeds) - there.sum()} of {len(seeds)} diverged"
+    ax.set_yticks(range(len(values)), labels)
     ax.set_ylim(len(values) - 0.5, -0.5)
     _wide_scale(ax, np.concatenate([*values.values()]))
     ax.set_xlabel(axis)
@@ -162,6 +163,9 @@ def confusion(
     figure, panels = sheet(len(matrices), title, height, columns, shared=True, left=left, headings=1, entries=0)
     for ax, (name, matrix) in zip(panels, matrices.items(), strict=True):
         ax.imshow(np.nan_to_num(matrix), cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        if np.isnan(matrix).all():
+            ax.text(0.5, 0.5, "every seed diverged", ha="center", va="center", transform=ax.transAxes)
+            matrix = matrix[:0]
         for (y, x), share in np.ndenumerate(matrix):
             said = f"{share:.1f}" if math.isfinite(share) else "no rows" if x == 0 else ""
             ax.text(x, y, said, ha="center", va="center", color="white" if share > 55 else "black")
@@ -223,17 +227,18 @@ def fit(
 # --- what several of them need --------------------------------------------------------------------------------------
 
 
-def _loss_scales(ax: Axes, curves: Sequence[Curves]) -> None:
+def _loss_scales(panels: Sequence[Axes], lines: Sequence[Line2D]) -> None:
     """Logarithmic where all values allow it, and for epochs where there are many. The panels share their axes."""
-    shown = [values for of in curves for values in (of.train, of.validation) if values is not None]
-    if all(np.all(values[np.isfinite(values)] > 0) for values in shown):
+    ax, values = panels[0], np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in lines])
+    there = values[np.isfinite(values)]
+    if len(there) and there.min() > 0:
         ax.set_yscale("log")
-    epochs = max(of.train.shape[1] for of in curves)
+    epochs = max(int(np.asarray(line.get_xdata())[-1]) for line in lines)
     if epochs > 500:
         ax.set_xscale("log")
     elif epochs < 10:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(curves) > COLUMNS:  # in small panels
+    if len(panels) > COLUMNS:  # they are small
         ax.minorticks_off()
 
 

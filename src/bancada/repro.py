@@ -69,6 +69,7 @@ class Run:
         self.unwritten: list[str] = []
         self.written_at = time.monotonic()
         self.ran: list[str] = []
+        self.delayed: set[str] = set()
         self.failed: dict[str, int] = {}
         self.rank = ranks(pipeline.upstream, lambda name: cost(params, name))
 
@@ -113,8 +114,15 @@ class Run:
                 return
             try:
                 process = self.pipeline.begin(name, self.force)
-            except LockError:  # another DVC process uses these files: try again with the next round
+            except LockError:  # try again with the next round
                 self.pipeline.release(name)
+                if name not in self.delayed:
+                    self.board.say(f"{name}: waits for another DVC process, which uses its files")
+                self.delayed.add(name)
+                continue
+            except DvcException as error:
+                self.ready.remove(name)
+                self.fail(name, 1, " ".join(str(error).split()))
                 continue
             self.ready.remove(name)
             self.board.started(name)

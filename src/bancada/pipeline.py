@@ -54,16 +54,17 @@ class Pipeline:
         self.stages: dict[str, Any] = {stage.addressing: stage for stage in stages}
         self.upstream = {stage.addressing: {dep.addressing for dep in graph.successors(stage)} for stage in stages}
         self.busy: dict[str, ExitStack] = {}
-        self.before = _order_before(self.folder / "order.json")
+        self.before = self._order_before()
 
-    def close(self) -> None:
-        """Give all locks back."""
+    def close(self, complete: bool) -> None:
+        """Give all locks back. `complete`: no stage failed and none was stopped."""
         self.resume()
         for held in self.busy.values():
             held.close()
         self.repo.lock.unlock()
         self.repo.close()
-        (self.folder / "order.json").unlink(missing_ok=True)
+        if complete:
+            self._journal.unlink(missing_ok=True)
         self.alone.close()
 
     def pause(self) -> None:
@@ -143,7 +144,21 @@ class Pipeline:
         lock["stages"] = dict(sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order))))
         with whole(LOCK_FILE) as unfinished:
             unfinished.write_text(dumps_yaml(lock), encoding="utf-8")
+        with whole(self._journal) as unfinished:
+            unfinished.write_text(json.dumps({"before": self.before, "left": list(lock["stages"])}))
         self.repo.scm_context.track_file(str(LOCK_FILE))
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / "order.json"
+
+    def _order_before(self) -> list[str]:
+        """The order of the stages in dvc.lock before this run; or, where it goes on with one that was stopped, before
+        that one: else the stages that happened to end first would stay first."""
+        now = list(load_yaml(LOCK_FILE).get("stages", {})) if LOCK_FILE.exists() else []
+        journal = json.loads(self._journal.read_text()) if self._journal.exists() else {}
+        before: list[str] = journal["before"] if journal.get("left") == now else now
+        return before
 
     def still_stale(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that `dvc repro` would run again: their files were changed while they ran."""
@@ -177,14 +192,3 @@ def _alone(path: Path) -> IO[str]:
         print("waiting for another bancada repro, or for the stages of one that was killed, to end", file=sys.stderr)
         fcntl.flock(file, fcntl.LOCK_EX)
     return file
-
-
-def _order_before(path: Path) -> list[str]:
-    """The order of dvc.lock before this run, or before the first of the runs that were killed since."""
-    if path.exists():
-        before: list[str] = json.loads(path.read_text())
-        return before
-    before = list(load_yaml(LOCK_FILE).get("stages", {})) if LOCK_FILE.exists() else []
-    with whole(path) as unfinished:
-        unfinished.write_text(json.dumps(before))
-    return before

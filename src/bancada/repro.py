@@ -38,13 +38,18 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
         pipeline = Pipeline(targets)
     except DvcException as error:
         raise BadInput(" ".join(str(error).split())) from None
+    complete = False
     try:
         with Board() as board:
             run = Run(pipeline, board, params, jobs, force)
             run.go()
             stale = pipeline.still_stale(run.ran)
+        complete = not run.failed
+    except DvcException as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
     finally:
-        pipeline.close()
+        pipeline.close(complete)
     for name in run.failed:
         print(f"\n{name} failed; the end of its output (all of it: {_shown(pipeline.log(name))}):", file=sys.stderr)
         print("\n".join(f"  {line}" for line in tail(pipeline.log(name), TAIL_LINES)), file=sys.stderr)
@@ -95,7 +100,8 @@ class Run:
                 self.look()
         finally:
             self.interrupt()
-            self.write()
+            self.pipeline.resume()
+            self.write(at_once=True)
 
     def look(self) -> None:
         """Ask DVC which of the stages whose inputs are there are stale."""
@@ -149,9 +155,9 @@ class Run:
             log.write(f"{why}\n")
         self.board.ended(name, "FAILED after")
 
-    def write(self) -> None:
+    def write(self, at_once: bool = False) -> None:
         idle = not self.running and not self.ready
-        if self.unwritten and (idle or time.monotonic() - self.written_at > WRITE_S):
+        if self.unwritten and (at_once or idle or time.monotonic() - self.written_at > WRITE_S):
             self.pipeline.write_lock(self.unwritten)
             self.unwritten, self.written_at = [], time.monotonic()
 

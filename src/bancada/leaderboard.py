@@ -169,7 +169,7 @@ def _verdict(found: Comparison, p_holm: float | None, min_difference: float, hig
 
 
 def format_leaderboard(rows: Sequence[dict[str, str]], title: str = "", width: int = 120) -> str:
-    """leaderboard.csv, as csv.DictReader gives it, as a table for a terminal of 120 columns."""
+    """leaderboard.csv, as csv.DictReader gives it, as a table for a terminal of 120 columns; EXPLANATION tells it."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -187,16 +187,15 @@ def format_leaderboard(rows: Sequence[dict[str, str]], title: str = "", width: i
     with console.capture() as captured:
         console.print(_heading(rows[0], title, exponent), highlight=False, markup=False)
         console.print(table)
-        for line in [*_grouped_notes(rows), EXPLANATION]:
+        for line in _grouped_notes(rows):
             console.print(line, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-EXPLANATION = (
-    "±95 %: half the 95 % interval, over training seeds on this one data set. epochs: to converge, median over seeds. "
-    "*: the median, where a diverged seed leaves no mean. "
-    "diff.: from the baseline, paired by seed. p: exact signed-rank test, Holm-corrected over the study."
-)
+EXPLANATION = """\
+±95 %: half the 95 % interval, over training seeds on one data set. epochs: to converge, median over seeds. div.: seeds
+that diverged. *: the median, where a diverged seed leaves no mean. diff.: from the baseline, paired by seed. p: exact
+signed-rank test, Holm-corrected over the study."""
 
 
 def rows_of(split: str) -> str:

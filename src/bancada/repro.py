@@ -241,13 +241,14 @@ def refuse_bad_data(params: Params, studies: set[str]) -> None:
 
 def show_results(params: Params) -> None:
     """Each study's leaderboard, and the next command to type."""
-    from bancada.leaderboard import format_leaderboard
+    from bancada.leaderboard import EXPLANATION, format_leaderboard
 
     for study in params.studies:
         path = files.evaluation(study) / "leaderboard.csv"
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
+    print(f"\n{EXPLANATION}")
     activate = Path(sys.prefix, "bin", "activate")
     hint = f". {_shown(activate)} && " if activate.exists() and not os.environ.get("VIRTUAL_ENV") else ""
     print(f"\nNext: {hint}mlflow ui    (then open http://127.0.0.1:5000)")

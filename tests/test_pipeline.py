@@ -1,0 +1,143 @@
+"""The real pipeline, small, from end to end: a clone whose path has a space, plain DVC commands, and what MLflow holds."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+PARAMS = """\
+seed: 111
+num_seeds: 2
+lr: null
+device: cpu
+studies:
+  moons:
+    source: {kind: half_moons, rows: 120, radius: 10, distance: -4, width: 6, seed: 111}
+    split: {train: 60, validation: 20, test: 40, stratify: true, seed: 111}
+    metric: error_rate_percent
+    baseline: moons_tanh
+    train: {loss: mse, optimizer: {name: sgd}, lr: 0.5, batch_size: 20, epochs: 3}
+variants:
+  moons_tanh: {study: moons, layers: [3, tanh, 1, tanh]}
+  moons_adam: {study: moons, layers: [3, tanh, 1, tanh], train: {optimizer: {name: adam}}}
+"""
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """As in an activated environment, where another checkout's code is installed: the folder's own must run."""
+    told = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
+    told |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
+    for role in ("AUTHOR", "COMMITTER"):
+        told |= {f"GIT_{role}_NAME": "a user", f"GIT_{role}_EMAIL": "user@example.org"}
+    return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, timeout=240)
+
+
+def succeeds(folder: Path, *command: str) -> str:
+    done = run(folder, *command)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def executed(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+def clone_to(folder: Path) -> Path:
+    """What a commit would hold, with the small params.yaml and without the results of the large one."""
+    listed = succeeds(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    for name in filter(None, listed.split("\0")):
+        if name != "dvc.lock" and not name.startswith("data/evaluation/") and (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(PARAMS)
+    for command in ("git init -q", "git add -A", "git commit -q -m start"):
+        succeeds(folder, *command.split())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` ran once and its results are committed."""
+    folder = clone_to(tmp_path_factory.mktemp("pipeline") / "a clone")
+    ran = executed(succeeds(folder, "dvc", "repro"))
+    assert sorted(ran) == ["evaluate@moons", "generate@moons", "split@moons", "train@moons_adam", "train@moons_tanh"]
+    succeeds(folder, "git", "add", "-A")
+    succeeds(folder, "git", "commit", "-q", "-m", "results")
+    return folder
+
+
+def test_a_second_repro_runs_nothing_and_git_sees_no_change(clone: Path) -> None:
+    assert executed(succeeds(clone, "dvc", "repro")) == []
+    assert succeeds(clone, "git", "status", "--porcelain") == ""
+
+
+def test_bancada_finds_nothing_to_do_and_shows_the_leaderboard(clone: Path) -> None:
+    shown = succeeds(clone / "src", sys.executable, "-m", "bancada", "repro")
+    assert "nothing to do" in shown
+    assert "moons_tanh" in shown
+    assert "mlflow ui" in shown
+
+
+def test_metrics_have_one_row_per_variant(clone: Path) -> None:
+    table = succeeds(clone, "dvc", "metrics", "show", "--md")
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:] if line] == [
+        "data/evaluation/moons/metrics/moons_adam.json",
+        "data/evaluation/moons/metrics/moons_tanh.json",
+    ]
+
+
+def test_wrong_parameters_are_refused_before_anything_changes(clone: Path) -> None:
+    wrong = PARAMS.replace("tanh, 1, tanh]}", "tahn, 1, tanh]}", 1)
+    (clone / "params.yaml").write_text(wrong)
+    try:
+        refused = run(clone, sys.executable, "-m", "bancada", "repro")
+        assert refused.returncode == 2
+        assert refused.stdout == ""
+        assert len(refused.stderr.splitlines()) == 1
+        assert "variants.moons_tanh.layers" in refused.stderr
+        assert succeeds(clone, "git", "status", "--porcelain").split() == ["M", "params.yaml"]
+    finally:
+        (clone / "params.yaml").write_text(PARAMS)
+
+
+def test_experiments_run_what_they_change_and_mlflow_keeps_what_they_made(clone: Path) -> None:
+    here = executed(succeeds(clone, "dvc", "exp", "run", "-S", "lr=0.01"))
+    assert sorted(here) == ["evaluate@moons", "train@moons_adam", "train@moons_tanh"]
+    there = executed(succeeds(clone, "dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "lr=0.02"))
+    assert sorted(there) == ["evaluate@moons", "train@moons_adam", "train@moons_tanh"]
+    assert "elsewhere" in succeeds(clone, "dvc", "exp", "show", "--md")
+
+    files = succeeds(clone, sys.executable, "-c", FIND, f"sqlite:///{clone / 'mlflow.db'}", "elsewhere").split()
+    assert "weights.safetensors" in {Path(name).name for name in files}
+    assert any(name.endswith(".png") for name in files)
+
+
+# In a process of its own, because mlflow warns of things that are errors in tests. Downloads all artifacts of the one
+# run of moons_tanh with lr = 0.02 and prints their names.
+FIND = """\
+import sys
+from pathlib import Path
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1])
+experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+runs = client.search_runs(experiments)
+assert len(runs) == 6, f"{len(runs)} runs"
+asked = [run for run in runs if sys.argv[2] in run.data.tags.get("dvc.experiments", "")]
+assert len(asked) == 2, f"{len(asked)} runs of {sys.argv[2]}"
+assert all(run.info.status == "FINISHED" for run in runs)
+folder = Path(client.download_artifacts(asked[0].info.run_id, ""))
+print(*[path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and " " not in path.name], sep="\\n")
+"""
+
+
+def test_a_clone_runs_its_own_code_and_not_the_installed_one(tmp_path: Path) -> None:
+    folder = clone_to(tmp_path / "second clone")
+    with (folder / "src/bancada/generate.py").open("a") as module:
+        module.write('\nprint("generated by edited code")\n')
+    assert "generated by edited code" in succeeds(folder, "dvc", "repro", "generate@moons")

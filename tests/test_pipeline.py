@@ -1,4 +1,4 @@
-"""The real pipeline, small, from end to end: a clone whose path has a space, plain DVC commands, and what MLflow holds."""
+"""The real pipeline, small, from end to end: a clone whose path has a space, plain DVC commands, MLflow's records."""
 
 import os
 import shutil
@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.xdist_group("pipeline")  # on one worker, so that the pipeline is run once
 
 PARAMS = """\
 seed: 111

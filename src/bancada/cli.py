@@ -65,7 +65,7 @@ def at_the_root() -> Iterator[None]:
 def _use_code_of(root: Path) -> None:
     """Start again with the repository's own code, where this is another checkout's: its environment may be shared."""
     source = root / "src"
-    if (source / "bancada").is_dir() and not source.samefile(Path(__file__).parents[1]):
+    if (source / "bancada" / "cli.py").exists() and not source.samefile(Path(__file__).parents[1]):
         os.environ["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
         os.execv(sys.executable, [sys.executable, "-m", "bancada", *sys.argv[1:]])
 

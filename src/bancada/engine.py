@@ -137,6 +137,8 @@ class Batches:
         self.width = filled(size)
         table = torch.cat([rows.features, rows.targets])
         self.table = torch.cat([table, table.new_zeros(len(table), 1)], 1).to(device)
+        self.size = size
+        self.in_order = torch.full((seeds, count * size), len(rows))
         self.places = torch.full((seeds, count, self.width), len(rows))
         self.last: Tensor | None = None
         self.at_once = max(1, GATHERED // (seeds * self.width * len(table)))
@@ -149,9 +151,8 @@ class Batches:
         order = self.order(epoch)
         if order is not self.last:
             self.last = order
-            for batch, n in enumerate(self.rows):
-                at = batch * max(self.rows)
-                self.places[:, batch, :n] = order[:, at : at + n]
+            self.in_order[:, : order.shape[1]] = order
+            self.places[:, :, : self.size] = self.in_order.view(len(self.places), -1, self.size)
         for start in range(0, len(self.rows), self.at_once):
             places = self.places[:, start : start + self.at_once]
             gathered = self.table.index_select(1, places.reshape(-1).to(self.table.device))

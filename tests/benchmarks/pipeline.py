@@ -1,0 +1,183 @@
+"""`make bench-pipeline`: the whole pipeline against the lessons' own loops, and what a rerun costs. About half an hour.
+
+Everything in one run, in fresh clones of HEAD. The lessons' loops are timed for SAMPLE_S seconds a variant and scaled
+to the lesson's epochs, one seed each. Writes pipeline.csv beside this file.
+"""
+
+import csv
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
+
+# isort: split
+import torch
+from rich.console import Console
+from rich.table import Table as Printed
+from torch import nn
+
+from bancada import sources
+from bancada.config import load, recipe
+from bancada.engine import Rows
+from bancada.network import sequential
+from bancada.schema import Recipe
+from bancada.split import divide
+from bancada.train import as_engine_takes, input_scaling
+
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+SAMPLE_S = 2.0
+REPEATS = 5
+PARAMS = load(ROOT / "params.yaml")
+# A stage's own work, and the module that does it; all else is start-up, reading and writing.
+OWN_WORK = {
+    "generate": "sources.make",
+    "split": "split.divide",
+    "train": "train.train",
+    "evaluate": "evaluate.evaluate",
+}
+
+
+def lessons_loop(asked: Recipe, rows: Rows, model: nn.Sequential) -> Iterator[None]:
+    """One seed by the notebook's way, an epoch at a time: a DataLoader over a list of pairs, `.item()` every batch."""
+    loss_of = {"mse": nn.MSELoss(), "half_mse": nn.MSELoss(), "l1": nn.L1Loss(), "bce": nn.BCELoss()}
+    targets = rows.targets.argmax(0) if asked.train.loss == "cross_entropy" else rows.targets.T.contiguous()
+    loss = loss_of.get(asked.train.loss, nn.CrossEntropyLoss())
+    kind = torch.optim.Adam if asked.train.optimizer.name == "adam" else torch.optim.SGD
+    optimizer = kind(model.parameters(), lr=asked.train.lr)
+    pairs = list(zip(rows.features.T.contiguous(), targets, strict=True))
+    size = len(rows) if asked.train.batch_size == "full" else int(asked.train.batch_size)
+    loader = torch.utils.data.DataLoader(pairs, batch_size=size, shuffle=True)
+    while True:
+        for x, y in loader:
+            model.train()
+            model.zero_grad()
+            value = loss(model(x), y)
+            value.backward()
+            optimizer.step()
+            value.item()
+        yield
+
+
+def lessons_seconds(variant: str) -> float:
+    """For the lesson's epochs, from as many as SAMPLE_S allows."""
+    asked = recipe(PARAMS, variant)
+    study = PARAMS.studies[asked.study]
+    train_rows = divide(sources.make(study.source, asked.study), study.split)["train"]
+    rows = as_engine_takes(asked, train_rows, input_scaling(train_rows) if asked.train.standardize else {})
+    epochs = lessons_loop(asked, rows, sequential(asked.layers, len(rows.features)))
+    next(epochs)
+    began, done = time.perf_counter(), 0
+    while done < asked.train.epochs and time.perf_counter() - began < SAMPLE_S:
+        next(epochs)
+        done += 1
+    return (time.perf_counter() - began) / done * asked.train.epochs
+
+
+@contextmanager
+def clone() -> Iterator[Path]:
+    """A fresh clone of HEAD, with nothing in DVC's cache."""
+    folder = Path(tempfile.mkdtemp(prefix="bancada-bench-"))
+    try:
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(folder / "clone")], check=True)
+        yield folder / "clone"
+    finally:
+        shutil.rmtree(folder)
+
+
+def seconds(folder: Path, *command: str, tracking: str = "off") -> float:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": "src", "BANCADA_TRACKING": tracking}
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return time.perf_counter() - began
+
+
+def median(folder: Path, *command: str) -> float:
+    return statistics.median(seconds(folder, *command) for _ in range(REPEATS))
+
+
+def around_own_work(folder: Path, stage: str, name: str) -> float:
+    """Seconds of a whole stage, tracking off, that are not in the function that does its work."""
+    where, function = OWN_WORK[stage].split(".")
+    code = (
+        "import runpy, sys, time, bancada.{where} as module\n"
+        "work, spent = module.{function}, []\n"
+        "def timed(*given, **named):\n"
+        "    began = time.perf_counter()\n"
+        "    try:\n        return work(*given, **named)\n"
+        "    finally:\n        print('own', time.perf_counter() - began)\n"
+        "module.{function} = timed\n"
+        "import bancada.{stage} as stage\n"
+        "from bancada.stage import run\n"
+        "sys.argv = [{stage!r}, {name!r}]\n"
+        "run(stage.main, of={of!r})\n"
+    ).format(where=where, function=function, stage=stage, name=name, of="variants" if stage == "train" else "studies")
+    environment = {**os.environ, "PYTHONPATH": "src", "BANCADA_TRACKING": "off"}
+    took = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        said = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        own = sum(float(line.split()[1]) for line in said.splitlines() if line.startswith("own "))
+        took.append(time.perf_counter() - began - own)
+    return statistics.median(took)
+
+
+def measured() -> Iterator[tuple[str, float, str]]:
+    """(what, seconds, remark)"""
+    torch.set_num_threads(1)
+    lessons = sum(lessons_seconds(variant) for variant in PARAMS.variants)
+    yield "the lessons' own loops, one seed each, one after another", lessons, f"from {SAMPLE_S:g} s of each"
+    with clone() as folder:
+        cold = seconds(folder, "bancada", "repro")
+        yield (
+            f"bancada repro, cold, {PARAMS.num_seeds} seeds, tracking off",
+            cold,
+            f"{cold / lessons:.2f} of the lessons' loops",
+        )
+        status = median(folder, "dvc", "status", "-q")
+        yield "dvc status", status, ""
+        nothing = median(folder, "bancada", "repro")
+        yield "bancada repro with nothing to do", nothing, f"{nothing - status:+.1f} s beside dvc status"
+        for stage, name in (("generate", "moons"), ("split", "moons"), ("train", "moons_tanh"), ("evaluate", "moons")):
+            if stage == "train":
+                text = (folder / "params.yaml").read_text().replace("epochs: 10000", "epochs: 20")
+                (folder / "params.yaml").write_text(text)
+            yield f"{stage}@{name} outside its own work", around_own_work(folder, stage, name), "tracking off"
+            subprocess.run(["git", "checkout", "-q", "params.yaml"], cwd=folder, check=True)
+    with clone() as folder:
+        tracked = seconds(folder, "bancada", "repro", tracking="on")
+        yield "bancada repro, cold, tracking on", tracked, f"{tracked / cold - 1:+.0%} beside tracking off"
+        text = (folder / "params.yaml").read_text()
+        line = "line_sgd: {study: line, layers: [1]}"
+        (folder / "params.yaml").write_text(text.replace(line, line[:-1] + ", train: {lr: 0.02}}"))
+        yield "line_sgd's lr changed: two stages, tracking on", seconds(folder, "bancada", "repro", tracking="on"), ""
+
+
+def main() -> None:
+    table = Printed(title=f"The pipeline, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
+    for column in ("what", "seconds", ""):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    rows = []
+    for what, took, remark in measured():
+        print(f"{what}: {took:.1f} s {remark}", flush=True)
+        table.add_row(what, f"{took:.1f}", remark)
+        rows.append((what, f"{took:.1f}", remark))
+    Console().print(table)
+    with (HERE / "pipeline.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("what", "seconds", "remark"), *rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
 # requirements.lock or pyproject.toml changed since.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint types format ui lock clean
+.PHONY: help repro test lint types bench bench-pipeline format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -10,7 +10,7 @@ READY := .venv/ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help:  ## what there is to make
-	@sed -n 's/^\([a-z]*\):.*##/make \1  /p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##/make \1  /p' Makefile
 
 repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
 	@bancada repro $(if $(JOBS),-j $(JOBS))
@@ -24,6 +24,12 @@ lint: $(READY)  ## ruff
 
 types: $(READY)  ## mypy
 	@mypy --no-error-summary
+
+bench: $(READY)  ## the engine's speed against the usual ways to train
+	@python tests/benchmarks/training.py
+
+bench-pipeline: $(READY)  ## the whole pipeline's speed, in fresh clones of HEAD: about half an hour
+	@python tests/benchmarks/pipeline.py
 
 format: $(READY)  ## ruff, which mends what it can
 	@ruff check -q --fix .

@@ -1,0 +1,46 @@
+"""The pins are in place before numpy and torch load, whatever the shell says; it is said where they came too late."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bancada.pins import PINS
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    plain = {name: value for name, value in os.environ.items() if name not in PINS}
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**plain, **environment}, capture_output=True, text=True, check=True
+    )
+
+
+def test_torch_and_numpy_load_with_the_pinned_kernels() -> None:
+    said = python(
+        "import bancada, torch, os; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(),"
+        " os.environ['MKL_CBWR'], os.environ['OPENBLAS_CORETYPE'])"
+    )
+    assert said.stdout.split() == ["AVX2", "1", "COMPATIBLE", "Haswell"]
+    assert said.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MKL_CBWR", "AVX2"), ("ATEN_CPU_CAPABILITY", "default"), ("OMP_NUM_THREADS", "2")]
+)
+def test_another_value_from_the_shell_is_overruled_with_one_line(name: str, value: str) -> None:
+    said = python(f"import bancada, os; print(os.environ[{name!r}])", **{name: value})
+    assert said.stdout.strip() == PINS[name]
+    assert said.stderr.count("\n") == 1
+    assert f"{name}={value} from the shell is overruled by {name}={PINS[name]}" in said.stderr
+
+
+def test_importing_bancada_after_numpy_warns_that_the_pins_came_too_late() -> None:
+    said = python("import numpy, bancada")
+    assert "imported after numpy" in said.stderr
+    assert "too late" in said.stderr
+
+
+def test_a_child_of_a_pinned_process_is_pinned_already_and_says_nothing() -> None:
+    said = python("import numpy, bancada", **PINS)
+    assert said.stderr == ""

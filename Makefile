@@ -38,16 +38,16 @@ format: $(READY)  ## ruff, which mends what it can
 ui: $(READY)  ## MLflow's pages, at http://127.0.0.1:5000
 	@mlflow ui
 
-# pip says what it misses; whether the lock still is what pyproject.toml asks for is a matter of `pip check`.
+# pip check: the lock is what pyproject.toml asks for.
 $(READY): requirements.lock pyproject.toml
 	@python=$$(type -ap python3.11 python3 | grep -vF "$(CURDIR)/.venv/" | while read -r found; do \
 	  "$$found" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo "$$found" && break; done); \
 	if [ -z "$$python" ]; then echo "Python 3.11 is needed, and there is none on PATH" >&2; exit 2; fi; \
-	echo "making the environment .venv from requirements.lock: some minutes, once"; \
-	"$$python" -m venv --clear .venv && \
+	echo "bringing .venv to what requirements.lock says: some minutes, the first time"; \
+	{ [ -x $(BIN)/pip ] || "$$python" -m venv --clear .venv; } && \
 	.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock && \
 	.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps -e . && \
-	.venv/bin/python -m pip check >/dev/null
+	{ found=$$(.venv/bin/python -m pip check) || { echo "$$found" >&2; exit 1; }; }
 	@touch $@
 
 lock: $(READY)  ## requirements.lock anew from pyproject.toml, the newest versions that it allows

@@ -1,7 +1,11 @@
 """The engine against a plain PyTorch loop with the same start and batches, and a seed against itself in company."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,3 +226,29 @@ def test_more_rows_than_are_evaluated_at_once_give_the_same_loss() -> None:
     network.load_state_dict({name: value[1] for name, value in training.weights.items()})
     expected = nn.functional.mse_loss(network(many.features.T), many.targets.T).item()
     assert training.history["validation_loss"][1, 0] == pytest.approx(expected, rel=1e-5)
+
+
+MEMORY = """
+import resource, sys
+import bancada, torch
+sys.path.insert(0, "tests")
+from test_engine import HIDDEN, run, settings
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+run(HIDDEN, settings(epochs=50), range(10))
+before = peak()
+run(HIDDEN, settings(epochs=3000), range(10))
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_epochs_beyond_the_history() -> None:
+    """3000 epochs of ten seeds are 1 MB of history, held at most three times over."""
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root / "src")}
+    said = subprocess.run(
+        [sys.executable, "-c", MEMORY], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    assert int(said.stdout) < 6_000  # KiB

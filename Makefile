@@ -16,7 +16,7 @@ repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
 	@bancada repro $(if $(JOBS),-j $(JOBS))
 
 test: lint types  ## lint, types, tests
-	@pytest -q -n $(or $(JOBS),2) --dist loadgroup
+	@pytest -q -n $(or $(JOBS),2) --dist worksteal
 
 lint: $(READY)  ## ruff
 	@ruff check -q .

@@ -6,12 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-
-pytestmark = pytest.mark.xdist_group("pipeline")  # on one worker, so that the pipeline is run once
 
 PARAMS = """\
 seed: 111
@@ -63,30 +59,37 @@ def clone_to(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which `dvc repro` ran once and its results are committed."""
-    folder = clone_to(tmp_path_factory.mktemp("pipeline") / "a clone")
+def test_the_pipeline_from_end_to_end(tmp_path: Path) -> None:
+    """One test, because all that it shows is shown on one clone, whose results are committed."""
+    clone = clone_to(tmp_path / "a clone")
+    reproduce_and_commit(clone)
+    a_second_repro_runs_nothing_and_git_sees_no_change(clone)
+    bancada_finds_nothing_to_do_and_shows_the_leaderboard(clone)
+    metrics_have_one_row_per_variant(clone)
+    wrong_parameters_are_refused_before_anything_changes(clone)
+    experiments_run_what_they_change_and_mlflow_keeps_what_they_made(clone)
+
+
+def reproduce_and_commit(folder: Path) -> None:
     ran = executed(succeeds(folder, "dvc", "repro"))
     assert sorted(ran) == ["evaluate@moons", "generate@moons", "split@moons", "train@moons_adam", "train@moons_tanh"]
     succeeds(folder, "git", "add", "-A")
     succeeds(folder, "git", "commit", "-q", "-m", "results")
-    return folder
 
 
-def test_a_second_repro_runs_nothing_and_git_sees_no_change(clone: Path) -> None:
+def a_second_repro_runs_nothing_and_git_sees_no_change(clone: Path) -> None:
     assert executed(succeeds(clone, "dvc", "repro")) == []
     assert succeeds(clone, "git", "status", "--porcelain") == ""
 
 
-def test_bancada_finds_nothing_to_do_and_shows_the_leaderboard(clone: Path) -> None:
+def bancada_finds_nothing_to_do_and_shows_the_leaderboard(clone: Path) -> None:
     shown = succeeds(clone / "src", sys.executable, "-m", "bancada", "repro")
     assert "nothing to do" in shown
     assert "moons_tanh" in shown
     assert "mlflow ui" in shown
 
 
-def test_metrics_have_one_row_per_variant(clone: Path) -> None:
+def metrics_have_one_row_per_variant(clone: Path) -> None:
     table = succeeds(clone, "dvc", "metrics", "show", "--md")
     assert [line.split("|")[1].strip() for line in table.splitlines()[2:] if line] == [
         "data/evaluation/moons/metrics/moons_adam.json",
@@ -94,7 +97,7 @@ def test_metrics_have_one_row_per_variant(clone: Path) -> None:
     ]
 
 
-def test_wrong_parameters_are_refused_before_anything_changes(clone: Path) -> None:
+def wrong_parameters_are_refused_before_anything_changes(clone: Path) -> None:
     wrong = PARAMS.replace("tanh, 1, tanh]}", "tahn, 1, tanh]}", 1)
     (clone / "params.yaml").write_text(wrong)
     try:
@@ -108,7 +111,7 @@ def test_wrong_parameters_are_refused_before_anything_changes(clone: Path) -> No
         (clone / "params.yaml").write_text(PARAMS)
 
 
-def test_experiments_run_what_they_change_and_mlflow_keeps_what_they_made(clone: Path) -> None:
+def experiments_run_what_they_change_and_mlflow_keeps_what_they_made(clone: Path) -> None:
     here = executed(succeeds(clone, "dvc", "exp", "run", "-S", "lr=0.01"))
     assert sorted(here) == ["evaluate@moons", "train@moons_adam", "train@moons_tanh"]
     there = executed(succeeds(clone, "dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "lr=0.02"))

@@ -97,7 +97,9 @@ def scikit_learn(rows: engine.Rows) -> Way:
     settings = {"activation": "tanh", "solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.01}
 
     def run(epochs: int) -> int:
-        model = MLPRegressor(WIDTHS[1:-1], batch_size=100, max_iter=epochs, tol=0, n_iter_no_change=epochs, **settings)
+        model = MLPRegressor(
+            hidden_layer_sizes=WIDTHS[1:-1], batch_size=100, max_iter=epochs, tol=0, n_iter_no_change=epochs, **settings
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "not converged": it was not meant to
             model.fit(x, y)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bancada.leaderboard import COLUMNS, Entry, format_leaderboard, leaderboard, smallest_p
+from bancada.leaderboard import COLUMNS, EXPLANATION, Entry, format_leaderboard, leaderboard, smallest_p
 
 SEEDS = list(range(111, 121))
 BASE = np.array([3.0, 4.1, 2.2, 5.3, 3.4, 4.5, 2.6, 3.7, 4.8, 2.9])
@@ -139,7 +139,7 @@ def test_the_table_fits_a_terminal_and_says_which_rows_it_is_about():
     text = printed(board(*entries), "moons")
     assert max(map(len, text.splitlines())) <= 120
     assert text.startswith("moons: error_rate_percent (lower is better) on the test rows, 10 seeds")
-    assert "training seeds on this one data set" in text.replace("\n", " ")
+    assert "training seeds on one data set" in EXPLANATION.replace("\n", " ")
     assert "nothing is held out" in printed(board(*entries, split="train"))
     assert "there are no test rows" in printed(board(*entries, split="validation"))
 
@@ -148,3 +148,11 @@ def test_tiny_figures_are_shown_in_a_common_unit():
     text = printed(board(entry("base", BASE * 1e-4), metric="weight_error_max", split="validation"), "line")
     assert "weight_error_max, in units of 1e-4 (lower is better) of the learned weights" in text
     assert "3.65" in text
+
+
+def test_of_one_seed_nobody_can_tell_whether_a_variant_is_deterministic():
+    rows = board(entry("base", [3.0], deterministic=True), entry("other", [9.0], deterministic=True))
+    assert rows["other"]["deterministic"] is None
+    assert rows["other"]["verdict"] == "no difference shown"
+    assert "too few seeds" in rows["other"]["note"]
+    assert "depends on the seed" not in rows["other"]["note"]

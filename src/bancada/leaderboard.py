@@ -129,7 +129,8 @@ def _judged(
         return judged
     judged[base.variant]["verdict"] = "baseline"
     compared = {e.variant: compare(e.values, base.values, higher) for e in entries if e is not base}
-    tested = [e.variant for e in entries if e is not base and not (e.deterministic and base.deterministic)]
+    alike = len(base.values) > 1 and base.deterministic  # of one seed nobody can tell
+    tested = [e.variant for e in entries if e is not base and not (e.deterministic and alike)]
     p_holm = dict(zip(tested, holm([compared[variant].p for variant in tested]), strict=True))
     least = smallest_p(len(base.values), len(tested))
     for variant, found in compared.items():

@@ -173,7 +173,7 @@ def slope(costs: dict[int, float]) -> float:
 
 
 def drawn(costs: dict[int, dict[int, float]]) -> Figure:
-    figure = Figure(figsize=(8, 3.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(8, 4.6), dpi=110, layout="constrained")
     by_seeds, by_rows = figure.subplots(1, 2)
     for (count, row), marker in zip(costs.items(), "osD^", strict=True):
         by_seeds.plot(list(row), list(row.values()), marker=marker, label=f"{count:,} rows (slope {slope(row):.2f})")
@@ -186,7 +186,7 @@ def drawn(costs: dict[int, dict[int, float]]) -> Figure:
     for axes in (by_seeds, by_rows):
         axes.set(xscale="log", yscale="log")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     return figure
 
 

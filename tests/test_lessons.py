@@ -199,3 +199,12 @@ def test_lesson_3_replayed_in_double_precision_the_engine_stays_with_a_plain_loo
     begin = {name: value.clone() for name, value in plain.state_dict().items()}
     losses = [loss for _, _, loss, _ in plain_loop(rows, plain, orders[:10])][9::10]
     assert by_engine(rows, begin, orders[:10]).history["last_batch_loss"][0] == pytest.approx(losses, rel=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["houses_l1", "houses_mse"])
+def test_lesson_4_a_house_of_seven_rooms_is_predicted_at_about_20_to_25_thousand(variant: str) -> None:
+    training, rooms = trained(variant, 2), data("houses")[0].features[:, 0]
+    x = torch.tensor((7 - rooms.mean()) / rooms.std(), dtype=torch.float32)
+    hidden = (training.weights["0.weight"][:, :, 0] * x + training.weights["0.bias"]).relu()
+    price = (training.weights["2.weight"][:, 0] * hidden).sum(1) + training.weights["2.bias"][:, 0]
+    assert torch.all((price > 20) & (price < 25))

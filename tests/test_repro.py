@@ -207,6 +207,15 @@ def test_the_next_run_goes_on_where_one_was_stopped(
             "data/sources/no.csv: No such file",
         ),
         (["train@c"], "", "", "train@c"),
+        ([], "num_seeds: 2", "num_seeds: 2\ndevice: cuda", "params.yaml: device = cuda: there is no GPU"),
+        ([], "b: {study: s, layers: [1]}", "b: {study: s, layers: [1, tanh]}", "variants.b.layers: ends in tanh"),
+        ([], "layers: [1]}\n  b:", "layers: [1], train: {init: {name: given, weights: [], biases: []}}}\n  b:", "init"),
+        (
+            [],
+            "variants:",
+            "  t: {source: {kind: sklearn, name: wine}, split: {train: 1.0}, metric: loss}\nvariants:",
+            "no variant",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_changes_nothing(
@@ -220,6 +229,14 @@ def test_bad_input_is_one_line_and_changes_nothing(
     assert len(refused.stderr.splitlines()) == 1
     assert said in refused.stderr
     assert files_of(project) == before
+
+
+def test_the_model_of_a_variant_that_is_gone_is_named(project: Path) -> None:
+    leftover = project / "data" / "models" / "s" / "gone"
+    leftover.mkdir(parents=True)
+    refused = bancada(project)
+    assert refused.returncode == 2
+    assert "data/models/s/gone: left over, for params.yaml has no variant gone in s" in refused.stderr
 
 
 def test_the_stage_with_the_longest_way_to_the_end_goes_first() -> None:

@@ -34,6 +34,7 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
     """Bring up `targets`, or everything, in the current folder. The exit status: 0, 1 where a stage failed, 2 where one
     refused its input. BadInput, before anything is touched, for wrong parameters, tables and targets."""
     params = config.load()
+    refuse_leftovers(params)
     try:
         pipeline = Pipeline(targets)
     except DvcException as error:
@@ -85,9 +86,7 @@ class Run:
     def go(self) -> None:
         self.look()
         if self.ready:
-            refuse_bad_data(
-                self.params, {name.partition("@")[2] for name in [*self.ready, *self.waiting] if _is_data(name)}
-            )
+            refuse_bad_data(self.params, {study_of(self.params, name) for name in [*self.ready, *self.waiting]})
             to_do = len(self.ready) + len(self.waiting)
             self.board.say(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time")
         else:
@@ -214,15 +213,27 @@ def cost(params: Params, stage: str) -> float:
     return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers)))
 
 
-def _is_data(stage: str) -> bool:
-    return stage.startswith(("generate@", "split@"))
+def study_of(params: Params, stage: str) -> str:
+    kind, _, name = stage.partition("@")
+    return params.variants[name].study if kind == "train" and name in params.variants else name
+
+
+def refuse_leftovers(params: Params) -> None:
+    """BadInput for a study without variants and for the model of a variant that is gone, which DVC would hash too."""
+    for study in params.studies:
+        members = params.variants_of(study)
+        if not members:
+            raise BadInput(f"{PARAMS_FILE}: studies.{study}: no variant belongs to it")
+        folder = files.models(study)
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.name not in members and not files.is_unfinished(path):
+                raise BadInput(f"{path}: left over, for {PARAMS_FILE} has no variant {path.name} in {study}; delete it")
 
 
 def refuse_bad_data(params: Params, studies: set[str]) -> None:
-    """BadInput where these studies' tables cannot be read, or be split and learned as params.yaml says."""
-    if not studies:
-        return
-    from bancada import sources, split
+    """BadInput where these studies' tables cannot be read, or be split and learned as params.yaml says: before DVC
+    removes the outs of the first stage that is to run."""
+    from bancada import sources, split, train
 
     for study in params.studies:
         if study not in studies:
@@ -235,8 +246,8 @@ def refuse_bad_data(params: Params, studies: set[str]) -> None:
             raise BadInput(f"{PARAMS_FILE}: studies.{study}.split: {error}") from None
         for variant in params.variants_of(study):
             recipe = config.recipe(params, variant)
-            config.check_fit(recipe, len(table.classes), table.targets.shape[1], params)
-            config.check_batch_size(recipe, len(parts["train"]), params)
+            train.check_data(params, recipe, parts["train"])
+            train.beginning(recipe, len(table.feature_names), train.stream(recipe.seeds[0], 0))
 
 
 def show_results(params: Params) -> None:

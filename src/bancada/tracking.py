@@ -206,7 +206,7 @@ def _remove_artifacts(store: Store, run: Run, *folders: str) -> None:
     repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=store.client.tracking_uri)
     for folder in folders:
         with suppress(MlflowException, NotImplementedError):  # where that is not allowed, an old plot stays
-            repository.delete_artifacts(folder)  # type: ignore[no-untyped-call]
+            repository.delete_artifacts(folder)  # type: ignore[no-untyped-call]  # mlflow has no types here
 
 
 def _verdict(run: Run, result: Result) -> dict[str, str]:
@@ -260,7 +260,7 @@ def _open_ahead(root: Path) -> Store | None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         return open_store(root)
-    except Exception:
+    except Exception:  # whatever a store can raise: it is raised again, and told, at the second try
         return None
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -269,6 +269,6 @@ def _open_ahead(root: Path) -> Store | None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except Exception as error:
+    except Exception as error:  # the last line of defence: recording.py tells the user this one line
         first_line = next(iter(str(error).splitlines()), "")
         sys.exit(without_credentials(f"{type(error).__name__}: {first_line}"))

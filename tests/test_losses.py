@@ -32,7 +32,8 @@ def test_a_loss_and_its_gradient_are_torch_s_and_filled_places_do_not_count(name
     observed = torch.randint(0, 2, output.shape, generator=generator).float()
     weight = torch.zeros(PLACES)
     weight[:ROWS] = 1 / ROWS
-    share, gradient = LOSSES[name](output, observed, weight / outputs if name == "bce" else weight)
+    given = (output, observed, weight / outputs if name == "bce" else weight)
+    share, gradient = LOSSES[name].share(*given), LOSSES[name].gradient(*given)
     for seed in range(2):
         free = output[seed, :, :ROWS].clone().requires_grad_()
         expected = REFERENCE[name](free, observed[seed, :, :ROWS])
@@ -45,7 +46,8 @@ def test_a_loss_and_its_gradient_are_torch_s_and_filled_places_do_not_count(name
 def test_cross_entropy_and_its_gradient_are_torch_s() -> None:
     output, classes = torch.randn(2, 4, PLACES), torch.randint(0, 4, (2, PLACES))
     observed = functional.one_hot(classes, 4).transpose(1, 2).float()
-    share, gradient = LOSSES["cross_entropy"](output, observed, torch.full((PLACES,), 1 / PLACES))
+    given = (output, observed, torch.full((PLACES,), 1 / PLACES))
+    share, gradient = LOSSES["cross_entropy"].share(*given), LOSSES["cross_entropy"].gradient(*given)
     for seed in range(2):
         free = output[seed].T.clone().requires_grad_()
         expected = functional.cross_entropy(free, classes[seed])
@@ -55,9 +57,9 @@ def test_cross_entropy_and_its_gradient_are_torch_s() -> None:
 
 
 def test_bce_of_a_certain_and_wrong_output_is_100_as_in_torch() -> None:
-    share, gradient = LOSSES["bce"](torch.ones(1, 1, 1), torch.zeros(1, 1, 1), torch.ones(1))
-    assert share.item() == 100
-    assert torch.isfinite(gradient).all()
+    wrong = (torch.ones(1, 1, 1), torch.zeros(1, 1, 1), torch.ones(1))
+    assert LOSSES["bce"].share(*wrong).item() == 100
+    assert torch.isfinite(LOSSES["bce"].gradient(*wrong)).all()
 
 
 @pytest.mark.parametrize(

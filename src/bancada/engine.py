@@ -7,6 +7,7 @@ Nothing in it mixes two seeds: not a sum, not a norm, not the code path of a ker
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -98,29 +99,40 @@ class _Loop:
         self.each_update = self.schedule if each_update else None
         self.each_epoch = None if each_update else self.schedule
         self.step = self.optimizer.step if self.schedule else partial(_plain_step(self.optimizer), self.optimizer)
-        self.losses = parameters.flat.new_empty(len(self.batches.weights), parameters.seeds)
 
     def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """-> (training loss, last batch's loss, validation loss), each [seed], and the last update's learning rate."""
         network, loss = self.network, self.loss
-        for batch, (features, targets) in enumerate(self.batches.epoch(epoch)):
-            weight = self.batches.weights[batch]
-            network.batch(weight, self.batches.rows[batch])
-            share, gradient = loss(network.forward(features), targets, weight)
-            torch.sum(share, (1, 2), out=self.losses[batch])
-            network.backward(gradient)
-            if self.settings.clip_norm:
-                clip(self.parameters, self.settings.clip_norm)
-            lr = float(self.optimizer.param_groups[0]["lr"])
-            self.step()
-            if self.each_update:
-                self.each_update.step()
+        losses = []
+        for chunk in self.batches.epoch(epoch):
+            put_out = torch.empty_like(chunk.targets, memory_format=torch.contiguous_format)
+            for features, targets, weight, rows, kept in zip(*chunk, put_out, strict=True):
+                network.batch(weight, rows)
+                output = network.forward(features)
+                kept.copy_(output)
+                network.backward(loss.gradient(output, targets, weight))
+                if self.settings.clip_norm:
+                    clip(self.parameters, self.settings.clip_norm)
+                lr = float(self.optimizer.param_groups[0]["lr"])
+                self.step()
+                if self.each_update:
+                    self.each_update.step()
+            share = loss.share(put_out, chunk.targets, chunk.weights[:, None, None])
+            losses.append(share.contiguous().sum((2, 3)).cpu().numpy().astype(np.float64))
         if self.each_epoch:
             self.each_epoch.step()
-        losses = self.losses.cpu().numpy().astype(np.float64)
-        rows = np.array(self.batches.rows)
-        train_loss = (losses * rows[:, None]).sum(axis=0) / rows.sum()
-        return train_loss, losses[-1], self.validation.loss(self.loss), lr
+        of_batches, rows_of = np.concatenate(losses), np.array(self.batches.rows)
+        train_loss = (of_batches * rows_of[:, None]).sum(axis=0) / rows_of.sum()
+        return train_loss, of_batches[-1], self.validation.loss(self.loss), lr
+
+
+class Chunk(NamedTuple):
+    """Batches that were gathered together, one after another."""
+
+    features: Float[Tensor, "batch seed feature place"]
+    targets: Float[Tensor, "batch seed output place"]
+    weights: Float[Tensor, "batch place"]  # 1 / rows of the batch, 0 for the places beyond
+    rows: list[int]
 
 
 class Batches:
@@ -142,23 +154,23 @@ class Batches:
         self.places = torch.full((seeds, count, self.width), len(rows))
         self.last: Tensor | None = None
         self.at_once = max(1, GATHERED // (seeds * self.width * len(table)))
-        self.weights = [
-            torch.nn.functional.pad(self.table.new_full((n,), 1 / n), (0, self.width - n)) for n in self.rows
-        ]
+        pad = torch.nn.functional.pad
+        self.weights = torch.stack([pad(self.table.new_full((n,), 1 / n), (0, self.width - n)) for n in self.rows])
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(features, targets) of each batch, [seed, feature or output, place]."""
+    def epoch(self, epoch: int) -> Iterator[Chunk]:
+        """All batches in turn, as many at a time as GATHERED allows."""
         order = self.order(epoch)
         if order is not self.last:
             self.last = order
             self.in_order[:, : order.shape[1]] = order
             self.places[:, :, : self.size] = self.in_order.view(len(self.places), -1, self.size)
         for start in range(0, len(self.rows), self.at_once):
-            places = self.places[:, start : start + self.at_once]
+            now = slice(start, start + self.at_once)
+            places = self.places[:, now]
             gathered = self.table.index_select(1, places.reshape(-1).to(self.table.device))
             gathered = gathered.view(len(self.table), *places.shape).permute(2, 1, 0, 3)
-            yield from zip(
-                gathered[:, :, : self.features].unbind(), gathered[:, :, self.features :].unbind(), strict=True
+            yield Chunk(
+                gathered[:, :, : self.features], gathered[:, :, self.features :], self.weights[now], self.rows[now]
             )
 
 
@@ -188,7 +200,7 @@ class Evaluation:
         """The mean loss of each seed, NaN where there are no rows."""
         total = np.full(self.seeds, 0.0 if self.count else np.nan)
         for chunk in self.chunks:
-            share, _ = loss(chunk.network.forward(chunk.features), chunk.targets, chunk.weight)
+            share = loss.share(chunk.network.forward(chunk.features), chunk.targets, chunk.weight)
             total += share.sum((1, 2)).cpu().numpy()
         return total
 
@@ -251,17 +263,17 @@ def clip(parameters: Parameters, norm: float) -> None:
 
 
 def _optimizer(settings: schema.Train, flat: Tensor) -> Optimizer:
-    """fused: the plain Adam takes a square root that each CPU rounds its own way."""
+    """Adam fused: the plain one takes a square root that each CPU rounds its own way. SGD takes none: plain is faster."""
     chosen = settings.optimizer
     if isinstance(chosen, schema.Adam):
         betas = (chosen.betas[0], chosen.betas[1])
         return Adam([flat], settings.lr, betas, chosen.eps, chosen.weight_decay, fused=True)
-    return SGD([flat], settings.lr, chosen.momentum, weight_decay=chosen.weight_decay, fused=True)
+    return SGD([flat], settings.lr, chosen.momentum, weight_decay=chosen.weight_decay, foreach=False)
 
 
 def _plain_step(optimizer: Optimizer) -> Callable[[Optimizer], object]:
-    """torch.optim's step without the profiler's hook around it, which costs as much as the arithmetic of an update."""
-    plain: Callable[[Optimizer], object] = type(optimizer).step.__wrapped__  # type: ignore[attr-defined]
+    """torch.optim's step without the profiler's and compiler's hooks around it, which cost more than its arithmetic."""
+    plain: Callable[[Optimizer], object] = type(optimizer).step.__wrapped__.__wrapped__  # type: ignore[attr-defined]
     return plain
 
 

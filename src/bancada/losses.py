@@ -6,7 +6,7 @@ the last layer can put out.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,51 +15,69 @@ from torch import Tensor
 
 from bancada.schema import LayerSpec, Loss
 
-# A loss takes what the network puts out and what was observed, both [seed, output, row], and each row's weight
-# (1 / rows of the batch; 0 for rows that only fill up). It returns each element's share of the loss, whose sum over
-# outputs and rows is the loss, and the loss's gradient by the output.
-LossFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# Takes what the network puts out and what was observed, [..., seed, output, row], and each row's weight (1 / rows of the
+# batch; 0 for rows that only fill up).
+Elementwise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def mse(output: Tensor, observed: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+class LossFunction(NamedTuple):
+    share: Elementwise  # each element's share of the loss, which is their sum over outputs and rows
+    gradient: Elementwise  # the loss's gradient by the output
+
+
+def mse(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
     """The mean over rows and outputs of (output - observed) ** 2."""
-    error, weight = output - observed, weight / output.shape[1]
-    weighted = error * weight
-    return error * weighted, weighted * 2
+    error = output - observed
+    return error * error * (weight / output.shape[-2])
 
 
-def half_mse(output: Tensor, observed: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def mse_gradient(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
+    return (output - observed).mul_(weight).mul_(2 / output.shape[-2])
+
+
+def half_mse(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
     """Half of mse. Lesson 5."""
-    error, weight = output - observed, weight / output.shape[1]
-    weighted = error * weight
-    return error * weighted * 0.5, weighted
+    return mse(output, observed, weight) / 2
 
 
-def l1(output: Tensor, observed: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def half_mse_gradient(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
+    return (output - observed).mul_(weight).mul_(1 / output.shape[-2])
+
+
+def l1(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
     """The mean over rows and outputs of |output - observed|."""
-    error, weight = output - observed, weight / output.shape[1]
-    return error.abs() * weight, error.sign() * weight
+    return (output - observed).abs() * (weight / output.shape[-2])
 
 
-def bce(output: Tensor, observed: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def l1_gradient(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
+    return (output - observed).sign_().mul_(weight).mul_(1 / output.shape[-2])
+
+
+def bce(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
     """Binary cross-entropy of probabilities against 0 and 1; logarithms end at -100, as in torch.nn.BCELoss."""
     log_yes, log_no = output.log().clamp_(min=-100), (1 - output).log_().clamp_(min=-100)
-    share = -(observed * log_yes + (1 - observed) * log_no) * weight
-    return share, (output - observed) / (output * (1 - output)).clamp_(min=1e-12) * weight
+    return -(observed * log_yes + (1 - observed) * log_no) * weight
 
 
-def cross_entropy(output: Tensor, observed: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def bce_gradient(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
+    return (output - observed) / (output * (1 - output)).clamp_(min=1e-12) * weight
+
+
+def cross_entropy(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
     """-log softmax(output) at the observed class; `observed` holds 1 for it and 0 for the others."""
-    log_share = torch.log_softmax(output, 1)
-    return -(observed * log_share) * weight, (log_share.exp() - observed) * weight
+    return -(observed * torch.log_softmax(output, -2)) * weight
+
+
+def cross_entropy_gradient(output: Tensor, observed: Tensor, weight: Tensor) -> Tensor:
+    return torch.softmax(output, -2).sub_(observed).mul_(weight)
 
 
 LOSSES: dict[Loss, LossFunction] = {
-    "mse": mse,
-    "half_mse": half_mse,
-    "l1": l1,
-    "bce": bce,
-    "cross_entropy": cross_entropy,
+    "mse": LossFunction(mse, mse_gradient),
+    "half_mse": LossFunction(half_mse, half_mse_gradient),
+    "l1": LossFunction(l1, l1_gradient),
+    "bce": LossFunction(bce, bce_gradient),
+    "cross_entropy": LossFunction(cross_entropy, cross_entropy_gradient),
 }
 
 

@@ -72,7 +72,7 @@ class Trained:
         output = torch.from_numpy(outputs).transpose(1, 2).double()
         observed = torch.from_numpy(self.encoding.encode(targets)).double().expand_as(output)
         weight = torch.full((len(targets),), 1 / len(targets), dtype=torch.float64)
-        share, _ = LOSSES[self.recipe.train.loss](output, observed, weight)
+        share = LOSSES[self.recipe.train.loss].share(output, observed, weight)
         return share.sum((1, 2)).numpy()
 
     def sequential(self, seed: int) -> nn.Sequential:

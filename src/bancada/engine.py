@@ -263,7 +263,7 @@ def clip(parameters: Parameters, norm: float) -> None:
 
 
 def _optimizer(settings: schema.Train, flat: Tensor) -> Optimizer:
-    """Adam fused: the plain one takes a square root that each CPU rounds its own way. SGD takes none: plain is faster."""
+    """Adam fused: the plain one takes a square root that each CPU rounds its own way. For SGD plain is faster."""
     chosen = settings.optimizer
     if isinstance(chosen, schema.Adam):
         betas = (chosen.betas[0], chosen.betas[1])

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from bancada.schema import LayerSpec, Loss
 
-# Takes what the network puts out and what was observed, [..., seed, output, row], and each row's weight (1 / rows of the
-# batch; 0 for rows that only fill up).
+# Takes what the network puts out and what was observed, [..., seed, output, row], and each row's weight: 1 / rows of
+# the batch, 0 for rows that only fill up.
 Elementwise = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 

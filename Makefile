@@ -28,8 +28,8 @@ types: $(READY)  ## mypy
 bench: $(READY)  ## the engine's speed against the usual ways to train
 	@python tests/benchmarks/training.py
 
-bench-pipeline: $(READY)  ## the whole pipeline's speed, in fresh clones of HEAD: about half an hour
-	@python tests/benchmarks/pipeline.py
+bench-pipeline: $(READY)  ## the whole pipeline's speed, in a fresh clone of HEAD; TRACKING=1 adds tracking's cost
+	@python tests/benchmarks/pipeline.py $(if $(TRACKING),--tracking)
 
 format: $(READY)  ## ruff, which mends what it can
 	@ruff check -q --fix .

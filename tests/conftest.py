@@ -6,10 +6,13 @@ import bancada  # noqa: F401  (its pins must be set before jaxtyping loads numpy
 from jaxtyping import install_import_hook
 
 WITH_ARRAYS = (
+    "encoding",
     "engine",
+    "inference",
     "losses",
     "network",
     "plots",
+    "saving",
     "scores",
     "scratch",
     "sources",

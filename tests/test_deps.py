@@ -54,3 +54,8 @@ def test_the_deps_of_a_stage_are_the_modules_that_it_imports(stage: str) -> None
 def test_no_stage_imports_mlflow(stage: str) -> None:
     assert "mlflow" not in closure(stage)[1]
     assert "src/bancada/tracking.py" not in closure(stage)[0]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_training_alone_imports_torch_which_takes_seconds_to_load(stage: str) -> None:
+    assert ("torch" in closure(stage)[1]) == (stage == "train")

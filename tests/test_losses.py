@@ -1,13 +1,10 @@
-"""Losses against torch.nn.functional and autograd; encodings and decisions against the tables in the docs."""
+"""Losses against torch.nn.functional and autograd."""
 
-import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter
 from torch.nn import functional
 
-from bancada.losses import LOSSES, encoding, out_of_reach
-from bancada.schema import Layers
+from bancada.losses import LOSSES
 
 ROWS, PLACES = 13, 16
 
@@ -60,42 +57,3 @@ def test_bce_of_a_certain_and_wrong_output_is_100_as_in_torch() -> None:
     wrong = (torch.ones(1, 1, 1), torch.zeros(1, 1, 1), torch.ones(1))
     assert LOSSES["bce"].share(*wrong).item() == 100
     assert torch.isfinite(LOSSES["bce"].gradient(*wrong)).all()
-
-
-@pytest.mark.parametrize(
-    ("stack", "loss", "classes", "encoded", "outputs", "decided"),
-    [
-        # outputs of three rows -> the class decided for each; labels [0, 1, 1] encoded
-        ([1, "tanh"], "mse", 2, [[-1, 1, 1]], [[-0.1], [0.1], [0.9]], [0, 1, 1]),
-        ([1], "mse", 2, [[-1, 1, 1]], [[-3.0], [0.1], [2.0]], [0, 1, 1]),
-        ([1, "sigmoid"], "mse", 2, [[0, 1, 1]], [[0.1], [0.49], [0.51]], [0, 0, 1]),
-        ([1, "relu"], "l1", 2, [[0, 1, 1]], [[0.0], [0.4], [7.0]], [0, 0, 1]),
-        ([1, "sigmoid", {"dropout": 0.1}], "bce", 2, [[0, 1, 1]], [[0.1], [0.6], [0.7]], [0, 1, 1]),
-        ([2], "cross_entropy", 2, [[1, 0, 0], [0, 1, 1]], [[3, 1], [0, 1], [-2, -1]], [0, 1, 1]),
-        ([2, "tanh"], "mse", 2, [[1, -1, -1], [-1, 1, 1]], [[0.9, 0.1], [0, 0.1], [0.3, 0.2]], [0, 1, 0]),
-        ([2, "tanh"], "cross_entropy", 2, [[1, 0, 0], [0, 1, 1]], [[0.9, 0.1], [0, 0.1], [0.3, 0.2]], [0, 1, 0]),
-    ],
-)
-def test_the_encoding_is_one_the_output_can_reach_and_the_decision_undoes_it(
-    stack: list[object],
-    loss: str,
-    classes: int,
-    encoded: list[list[float]],
-    outputs: list[list[float]],
-    decided: list[int],
-) -> None:
-    rule = encoding(TypeAdapter(Layers).validate_python(stack), loss, classes)
-    labels = np.array([[0], [1], [1]])
-    assert rule.encode(labels).tolist() == encoded
-    assert rule.decide(np.array([outputs], dtype=np.float32))[0, :, 0].tolist() == decided
-    assert rule.decide(rule.encode(labels).T[None].copy())[0, :, 0].tolist() == [0, 1, 1]
-    assert out_of_reach(TypeAdapter(Layers).validate_python(stack), rule.encode(labels)) is None
-
-
-def test_numbers_beyond_the_last_layer_are_named() -> None:
-    specs = TypeAdapter(Layers).validate_python([1, "tanh"])
-    assert out_of_reach(specs, np.array([[-1.0, 1.0]], dtype=np.float32)) is None
-    assert (
-        out_of_reach(specs, np.array([[2.0]], dtype=np.float32))
-        == "ends in tanh, which cannot reach targets from 2 to 2"
-    )

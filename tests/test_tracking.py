@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import platform
 import shutil
 import sqlite3
 import subprocess
@@ -112,7 +113,7 @@ def train_variant(
         "train_rows": 8,
         "diverged": {str(seed): length - 1 for seed, length in lengths.items() if length < train["epochs"]},
         "fingerprint": f"{variant}-{fingerprint}",
-        "versions": {"python": "3.11.9", "torch": "2.13.0", "numpy": "2.4.0"},
+        "versions": {"torch": "2.13.0", "numpy": "2.4.0"},
     }
     folder = files.model("toy", variant)
     folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +204,7 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
         "bancada.variant": "toy_tanh",
         "bancada.weights_md5": "f1290186a5d0b1ceab27f4e77c0c5d68",  # md5sum of a w
         "bancada.diverged_seeds": '{"113": 2}',
-        "bancada.python": "3.11.9",
+        "bancada.python": platform.python_version(),
         "bancada.torch": "2.13.0",
         "bancada.numpy": "2.4.0",
         "dvc.stage": "train@toy_tanh",

@@ -135,7 +135,7 @@ def predicted_vs_observed(name: str, main_split: str, candidates: Sequence[Candi
     rows = candidates[0].parts[main_split]
     panels = {}
     for candidate in candidates:
-        predicted = candidate.decided(main_split)[candidate.there].astype(np.float64)
+        predicted = candidate.decided(main_split)[candidate.there]
         for i, target in enumerate(rows.target_names):
             panels[f"{candidate.name}: {target}"] = (rows.targets[:, i], predicted[:, :, i])
     return plots.predicted_vs_observed(panels, f"{name}: predicted against observed, {rows_of(main_split)}")
@@ -146,7 +146,7 @@ def fit(name: str, candidates: Sequence[Candidate]) -> Figure:
     rows = {part: table for part, table in parts.items() if part == "train" or part == "test"}
     low, high = _wide(np.concatenate([table.features[:, 0] for table in rows.values()]))
     grid = np.linspace(low, high, FIT_POINTS)
-    lines = {c.name: c.trained.decide(c.trained.outputs(grid[:, None]))[:, :, 0].astype(np.float64) for c in candidates}
+    lines = {c.name: c.trained.decide(c.trained.outputs(grid[:, None]))[:, :, 0] for c in candidates}
     train = parts["train"]
     of = {part: _rows(table) for part, table in rows.items()}
     return plots.fit(of, grid, lines, train.feature_names[0], train.target_names[0], f"{name}: fitted lines")

@@ -192,10 +192,6 @@ class Evaluation:
             device = parameters.flat.device
             self.chunks.append(_Chunk(network, n, spread.to(device), observed.to(device), weight.to(device)))
 
-    def outputs(self) -> Float[Tensor, "seed output row"]:
-        parts = [chunk.network.forward(chunk.features)[:, :, : chunk.rows].clone() for chunk in self.chunks]
-        return torch.cat(parts, 2)
-
     def loss(self, loss: LossFunction) -> Float64[np.ndarray, " seed"]:
         """The mean loss of each seed, NaN where there are no rows."""
         total = np.full(self.seeds, 0.0 if self.count else np.nan)

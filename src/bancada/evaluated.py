@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 
 from bancada import scores
 from bancada.data_schema import LinearData
+from bancada.encoding import SCALING
 from bancada.leaderboard import Cell, Entry
 from bancada.panels import thinned
 from bancada.schema import Study
 from bancada.scores import Score, Values, summary
 from bancada.tables import Table
-from bancada.trained import SCALING, Trained
+from bancada.trained import Trained
 
 CURVE_POINTS = 200  # of a variant in loss.csv
 
@@ -61,8 +61,7 @@ class Candidate:
     @property
     def deterministic(self) -> bool:
         """Every seed ended in the same weights: a given start, and batches that need no drawing."""
-        stacked = [value for name, value in self.trained.weights.items() if name not in SCALING]
-        return all(torch.equal(value, value[:1].expand_as(value)) for value in stacked)
+        return all(bool((value == value[:1]).all()) for value in self.trained.weights.values())
 
 
 def scores_of(candidate: Candidate, study: Study, main_split: str) -> list[Score]:
@@ -87,11 +86,12 @@ def weight_errors(trained: Trained, study: Study) -> dict[str, Values]:
     """Where the truth is known and the network is a single linear layer; in the units of the unscaled features."""
     if not isinstance(study.source, LinearData) or [layer.kind for layer in trained.recipe.layers] != ["linear"]:
         return {}
-    weights = trained.weights["0.weight"].numpy().astype(np.float64)[:, 0]
-    biases = trained.weights["0.bias"].numpy().astype(np.float64)[:, 0] if "0.bias" in trained.weights else None
-    biases = np.zeros(len(weights)) if biases is None else biases
-    if SCALING[0] in trained.weights:
-        mean, std = (trained.weights[name].numpy() for name in SCALING)
+    weights = trained.weights["0.weight"].astype(np.float64)[:, 0]
+    biases = np.zeros(len(weights))
+    if "0.bias" in trained.weights:
+        biases = trained.weights["0.bias"].astype(np.float64)[:, 0]
+    if trained.scaling:
+        mean, std = (trained.scaling[name] for name in SCALING)
         weights = weights / std
         biases = biases - (weights * mean).sum(axis=1)
     return {

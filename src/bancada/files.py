@@ -7,6 +7,7 @@ from pathlib import Path
 
 DATA = Path("data")
 PARTS = ("train", "validation", "test")
+WEIGHTS, HISTORY, RUN = "weights.safetensors", "history.parquet", "run.json"  # of a model
 
 
 def raw(study: str) -> Path:

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bancada.schema import GivenInit, Init, LayerSpec, NormalInit, XavierNormal
+from bancada.schema import BATCH_NORM_EPS, GivenInit, Init, LayerSpec, NormalInit, XavierNormal
 
 FILL = 16  # floats in two AVX2 vectors, the largest step of torch's elementwise kernels
-BATCH_NORM_MOMENTUM, BATCH_NORM_EPS = 0.1, 1e-5  # torch.nn.BatchNorm1d's own
+BATCH_NORM_MOMENTUM = 0.1  # torch.nn.BatchNorm1d's own
 
 State = dict[str, Tensor]  # by nn.Sequential's names, "0.weight"; one seed's, or of all seeds with a leading seed axis
 

@@ -9,6 +9,8 @@ from pydantic_core import PydanticCustomError
 from bancada.data_schema import Interval, Source, Split
 from bancada.model import Finite, Fraction, Model, Name, NotNegative, Positive, Rows, did_you_mean
 
+BATCH_NORM_EPS = 1e-5  # torch.nn.BatchNorm1d's own
+
 
 def _layer_as_mapping(raw: Any) -> Any:
     """`5`: a linear layer of 5 units; `tanh`: by name; `{linear: 5, bias: false}`, `{dropout: 0.1}`: options."""

@@ -8,6 +8,7 @@ found otherwise, it gets what it lacks.
 import json
 import math
 import os
+import platform
 import signal
 import sys
 import time
@@ -146,6 +147,7 @@ def _tags(result: Result, asked: Circumstances) -> dict[str, str]:
         "bancada.weights_md5": result.weights_md5,
         "bancada.diverged_seeds": json.dumps(result.diverged),
         **{f"bancada.{library}": version for library, version in result.versions.items()},
+        "bancada.python": platform.python_version(),
         "dvc.stage": f"train@{result.variant}",
         "dvc.experiments": json.dumps([asked.experiment] if asked.experiment else []),
         **asked.tags(),

@@ -11,12 +11,13 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from bancada import engine, files, scratch, tables, trained
+from bancada import engine, files, scratch, tables
 from bancada.config import check_batch_size, check_fit, overrides, recipe
-from bancada.losses import encoding, out_of_reach
+from bancada.encoding import SCALING, encoding, out_of_reach, scaled
 from bancada.network import State, start
 from bancada.recording import recorded
 from bancada.refusals import BadInput
+from bancada.saving import save, versions
 from bancada.schema import Params, Recipe
 from bancada.stage import run
 from bancada.tables import Table
@@ -35,9 +36,9 @@ def main(params: Params, variant: str) -> None:
     with recorded("train", variant):
         with Bar(variant, wanted.train.epochs) as progress:
             training = train(wanted, learned, held_out, progress)
-        trained.save(files.model(wanted.study, variant), wanted, training, rows, scaling, fingerprint(wanted))
+        save(files.model(wanted.study, variant), wanted, training, rows, scaling, fingerprint(wanted))
     for place, epoch in training.diverged.items():
-        print(f"{variant}: seed {wanted.seeds[place]} diverged in epoch {epoch}")
+        print(f"{variant}: seed {wanted.seeds[place]} diverged in epoch {epoch + 1}")
 
 
 def check_data(params: Params, recipe: Recipe, rows: Table) -> None:
@@ -52,16 +53,16 @@ def check_data(params: Params, recipe: Recipe, rows: Table) -> None:
         raise BadInput("params.yaml: device = cuda: there is no GPU that this torch can use; cpu works everywhere")
 
 
-def input_scaling(rows: Table) -> dict[str, Tensor]:
+def input_scaling(rows: Table) -> dict[str, np.ndarray]:
     """Mean and standard deviation of each feature over the training rows; 1 for a feature that does not vary."""
-    std = rows.features.std(axis=0)
-    values = (rows.features.mean(axis=0), np.where(std > 0, std, 1.0))
-    return dict(zip(trained.SCALING, map(torch.from_numpy, values), strict=True))
+    varies = np.ptp(rows.features, axis=0) > 0  # rounded, the sd of a constant 0.1 is 4e-17
+    values = (rows.features.mean(axis=0), np.where(varies, rows.features.std(axis=0), 1.0))
+    return dict(zip(SCALING, values, strict=True))
 
 
-def as_engine_takes(recipe: Recipe, rows: Table, scaling: dict[str, Tensor]) -> engine.Rows:
+def as_engine_takes(recipe: Recipe, rows: Table, scaling: dict[str, np.ndarray]) -> engine.Rows:
     targets = encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
-    return engine.Rows(trained.inputs(rows.features, scaling), torch.from_numpy(targets))
+    return engine.Rows(torch.from_numpy(scaled(rows.features, scaling)), torch.from_numpy(targets))
 
 
 def train(recipe: Recipe, rows: engine.Rows, validation: engine.Rows, progress: engine.Progress) -> engine.Training:
@@ -105,7 +106,7 @@ def shuffles(recipe: Recipe, rows: int, generators: list[torch.Generator]) -> en
 
 def fingerprint(recipe: Recipe) -> str:
     """A hash of all that the result follows from: what was asked, the split, the code that trains, and the versions."""
-    digest = hashlib.sha256(json.dumps([recipe.model_dump(mode="json"), trained.versions()], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([recipe.model_dump(mode="json"), versions()], sort_keys=True).encode())
     split = sorted(files.split(recipe.study).glob("*.parquet"))
     for path in [*split, *code_that_trains()]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())

@@ -14,6 +14,7 @@ SMALL = """
 seed: 1
 num_seeds: 2
 lr: null
+device: cpu
 studies:
   line:
     source: {kind: linear, rows: 100, weights: [2, -3.4], bias: 4.2, noise_std: 0.01, seed: 5}
@@ -37,6 +38,7 @@ variants:
   own: {study: line, layers: [{linear: 3, bias: false}, batch_norm, tanh, {dropout: 0.1}, 1],
         train: {lr: 0.5, batch_size: 10}}
   moon: {study: moons, layers: [5, tanh, 1, tanh]}
+  filed: {study: file, layers: [1]}
 """
 
 # what the user writes instead of what -> the line that refuses it
@@ -66,7 +68,7 @@ REFUSED = {
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {name: adamm},"): "variants.own.train.optimizer.name = adamm: must be one of",
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {momentum: 0},"): "variants.own.train.optimizer.name: missing",
     ("metric: mse", "metric: rmse"): "studies.line.metric = rmse: must be one of error_rate_percent, loss, mse,",
-    ("lr: null", "device: gpu"): "device = gpu: must be one of cpu, cuda; did you mean 'cpu'?",
+    ("device: cpu", "device: gpu"): "device = gpu: must be one of cpu, cuda; did you mean 'cpu'?",
     ("  plain: {", "  my plain: {"): "variants.my plain: a name is made of letters, digits, - and _",
     # types
     ("seed: 1\n", "seed: one\n"): "seed = one: must be a whole number",
@@ -102,7 +104,17 @@ REFUSED = {
     ("[5, tanh, 1", "[0, tanh, 1"): "variants.moon.layers[0] = 0: must be greater than 0",
     ("[5, tanh, 1, tanh]", "[]"): "variants.moon.layers: must have at least 1 item, not 0",
     ("validation: 20", "validation: -20"): ("studies.line.split.validation = -20: must be greater than or equal to 0"),
+    ("num_seeds: 2", "num_seeds: 1001"): "num_seeds = 1001: must be less than or equal to 1000",
+    (
+        "rows: 100",
+        "rows: 10000000000",
+    ): "studies.line.source.rows = 10000000000: must be less than or equal to 100000000",
+    ("[5, tanh, 1", "[50000, tanh, 1"): "variants.moon.layers[0] = 50000: must be less than or equal to 10000",
+    ("epochs: 4", "epochs: 100000000"): "studies.line.train.epochs = 100000000: too many for 2 seeds",
     # keys that are not there
+    ("lr: null\n", ""): "lr: missing",
+    ("device: cpu\n", ""): "device: missing",
+    ("    train: {loss: mse, lr: 0.01, batch_size: 32, epochs: 4}\n", ""): "studies.line.train: missing",
     ("epochs: 4}", "}"): "variants.plain.train.epochs: missing",
     ("rows: 100, ", ""): "studies.line.source.rows: missing",
     ("kind: linear, ", ""): "studies.line.source.kind: missing",
@@ -114,6 +126,23 @@ REFUSED = {
     ("[5, tanh, 1, tanh]", "[5, tanh, 1, tanh], train: {loss: bce}"): (
         "variants.moon.layers: bce needs a sigmoid as the last layer, not tanh"
     ),
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, sigmoid, batch_norm], train: {loss: bce}"): (
+        "variants.moon.layers: bce needs a sigmoid as the last layer, not batch_norm"
+    ),
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, sigmoid, {dropout: 0.1}], train: {loss: bce}"): (
+        "variants.moon.layers: dropout as the last layer would put out zeros"
+    ),
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, tanh, {dropout: 0.1}]"): "variants.moon.layers: dropout as the last layer",
+    ("{lr: 0.5,", "{init: {name: given, weights: [], biases: []},"): (
+        "variants.own.train.init: 2 linear layers need as many weights and biases"
+    ),
+    ("line, layers: [1]", "line, layers: [1], train: {init: {name: given, weights: [[[2]]], biases: [[0]]}}"): (
+        "variants.plain.train.init.weights[0]: must be 1 rows of 2 numbers"
+    ),
+    ("line, layers: [1]", "line, layers: [1], train: {init: {name: given, weights: [[[2, 3]]], biases: [[]]}}"): (
+        "variants.plain.train.init.biases[0]: must be 1 numbers"
+    ),
+    ("  filed: {study: file, layers: [1]}\n", ""): "studies.file: no variant belongs to it",
     ("{lr: 0.5,", "{loss: bce,"): "variants.own.train.loss = bce: needs classes, but the study predicts numbers",
     ("{loss: mse, lr: 0.01", "{loss: bce, lr: 0.01"): "studies.line.train.loss = bce: needs classes,",
     ("metric: error_rate_percent", "metric: mae"): "studies.moons.metric = mae: the study has classes",
@@ -186,6 +215,14 @@ def test_a_wrong_parameter_is_refused_with_one_line_that_names_it(loaded, edit, 
     assert line.startswith(f"params.yaml: {said}")
 
 
+def test_variants_are_not_ordered_by_losses_of_different_kinds(loaded):
+    by_loss = SMALL.replace("metric: mse", "metric: loss", 1)
+    loaded(by_loss)
+    line = r"^params\.yaml: studies\.line\.metric = loss: the losses .* cannot be compared \(plain: mse, own: l1\)$"
+    with pytest.raises(BadInput, match=line):
+        loaded(by_loss.replace("{lr: 0.5,", "{loss: l1,"))
+
+
 def test_a_missing_or_unreadable_file_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"^params\.yaml: No such file or directory$"):
@@ -215,7 +252,7 @@ def test_a_variant_overrides_its_study_key_by_key_and_the_top_level_lr_overrides
     assert (own.train.lr, own.train.batch_size, own.train.epochs) == (0.5, 10, 4)
     assert plain.seeds == [1, 2]
     params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
-    assert [config.recipe(params, name).train.lr for name in params.variants] == [0.25, 0.25, 0.25]
+    assert [config.recipe(params, name).train.lr for name in params.variants] == [0.25, 0.25, 0.25, 0.25]
 
 
 def test_every_replaced_key_is_told(loaded):

@@ -6,13 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.stats
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bancada import files, tables
+from bancada import files, plots, tables
 from bancada.config import BadInput, recipe
 from bancada.evaluate import main
+from bancada.panels import write
 from bancada.schema import Params
 from bancada.tables import Table
 
@@ -41,6 +43,8 @@ def given(source, layers, split, metric, num_seeds=4, variants=("base", "other")
         {
             "seed": SEEDS[0],
             "num_seeds": num_seeds,
+            "lr": None,
+            "device": "cpu",
             "studies": {"study": study | {"train": settings, "predict": list(predict)}},
             "variants": {name: {"study": "study", "layers": list(layers)} for name in variants},
         }
@@ -169,8 +173,8 @@ def test_predicted_classes_are_shares_of_all_seeds(moons, undrawn):
     rows = [(row["variant"], row["target"], row["mean"]) for row in read("predictions.csv")]
     assert rows == [
         *[("base", "-1", "0"), ("base", "1", "1")],
-        *[("mixed", "-1", "0.25"), ("mixed", "1", "0.75")],
         *[("diverged", "-1", "0"), ("diverged", "1", "0.75")],
+        *[("mixed", "-1", "0.25"), ("mixed", "1", "0.75")],
     ]
     assert {row["features"] for row in read("predictions.csv")} == {"x = 3, y = 0"}
 
@@ -195,6 +199,35 @@ def test_every_out_is_there_and_has_the_same_bytes_when_made_again(moons):
             with Image.open(files.evaluation("study") / name) as picture:
                 assert picture.width == 880
                 assert picture.info.keys() <= {"dpi"}
+
+
+def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):
+    def outs():
+        return {path.name: path.read_bytes() for path in files.evaluation("study").rglob("*") if path.is_file()}
+
+    main(moons, "study")
+    first = outs()
+    main(moons.model_copy(update={"variants": dict(reversed(moons.variants.items()))}), "study")
+    assert outs() == first
+
+
+def test_names_are_drawn_as_they_are_written():
+    """matplotlib takes what stands between two $ for a formula, and lists in no legend what begins with _."""
+    rows = plots.Rows(np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]]))
+    figure = plots.data(rows, ["$\\price$", "_y"], ["_k"], ["$a$", "b"], "$title$")
+    write(figure, Path("names.png"))
+    (legend,) = figure.legends
+    shown = [text._preprocess_math(text.get_text()) for text in legend.get_texts()]
+    assert shown == [(" _k $a$ (2)", False), (" _k b (1)", False)]
+    across = figure.axes[0].xaxis.label
+    assert across._preprocess_math(across.get_text()) == ("$\\price$", False)
+
+
+def test_a_constant_feature_has_no_share_of_the_variance():
+    rows = np.full((7, 3), 0.1)  # whose standard deviation is 1e-17 in binary numbers, not 0
+    rows[:4, 0], rows[::2, 1] = 5, 3
+    expected = np.linalg.svd(scipy.stats.zscore(rows[:, :2]), compute_uv=False) ** 2
+    assert plots._principal(rows)[1] == pytest.approx(list(expected / expected.sum()))
 
 
 def test_a_leftover_model_is_refused_by_name(moons):

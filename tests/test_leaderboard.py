@@ -114,6 +114,12 @@ def test_too_few_seeds_are_said_to_be_too_few(seeds, variants, enough):
     assert ("too few seeds" in rows["v0"]["note"]) == ("too few seeds" in printed(rows)) == (not enough)
 
 
+def test_the_smallest_p_is_exact_for_as_many_seeds_as_params_allow():
+    assert smallest_p(5, 1) == 2 / 32
+    assert smallest_p(1000, 11) == 22 / 2**1000
+    assert smallest_p(2, 11) == 1
+
+
 def test_one_seed_has_no_interval_and_says_so():
     rows = board(entry("base", BASE[:1], True), entry("other", BASE[:1] + 1, True))
     assert rows["base"]["deterministic"] is None

@@ -15,6 +15,7 @@ from bancada.data_schema import LinearData
 from bancada.engine import Rows, Training
 from bancada.network import State
 from bancada.schema import Recipe
+from bancada.scores import epochs_to_converge
 from bancada.split import divide
 from bancada.tables import Table
 from bancada.train import as_engine_takes, beginning, check_data, input_scaling, shuffles, stream, train
@@ -119,6 +120,12 @@ def test_a_training_written_out_by_hand_and_its_library_twin_end_in_the_same_wei
         torch.testing.assert_close(value, by_library[name], rtol=1e-6, atol=1e-6)
 
 
+def test_lesson_2_the_loss_has_fallen_after_about_40_to_60_epochs() -> None:
+    """Published: it flattens near epoch 60, and about 40 would have done; read off a plot of the real wines."""
+    held_out = trained("quality_mlp", 6).history["validation_loss"]
+    assert 30 <= np.median([epochs_to_converge(losses) for losses in held_out]) <= 60
+
+
 def published_moons() -> Table:
     """Lesson 3's training rows, drawn as its published run did: numpy's legacy generator, seed 111, then shuffled."""
     legacy = np.random.RandomState(111)
@@ -209,3 +216,13 @@ def test_lesson_4_a_house_of_seven_rooms_is_predicted_at_about_20_to_25_thousand
     hidden = (training.weights["0.weight"][:, :, 0] * x + training.weights["0.bias"]).relu()
     price = (training.weights["2.weight"][:, 0] * hidden).sum(1) + training.weights["2.bias"][:, 0]
     assert torch.all((price > 20) & (price < 25))
+
+
+def test_lesson_4_a_softmax_before_cross_entropy_learns_slower_and_leaves_a_loss() -> None:
+    """Cross-entropy takes the softmax of what it is given: of outputs between 0 and 1 in three classes the least it can
+    come to is log(e + 2) - 1 = 0.5514, and of logits 0."""
+    softmax, logits = (trained(variant, 4).history["train_loss"] for variant in ("wine_softmax", "wine_logits"))
+    assert np.all(softmax > np.log(np.e + 2) - 1)
+    assert softmax[:, -1] == pytest.approx(np.log(np.e + 2) - 1, abs=0.01)
+    assert np.all(logits[:, 10] < 0.1)
+    assert np.all(logits[:, -1] < 0.01)

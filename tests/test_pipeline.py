@@ -66,6 +66,8 @@ def test_the_pipeline_from_end_to_end(tmp_path: Path) -> None:
     a_second_repro_runs_nothing_and_git_sees_no_change(clone)
     bancada_finds_nothing_to_do_and_shows_the_leaderboard(clone)
     metrics_have_one_row_per_variant(clone)
+    variants_in_another_order_change_no_byte(clone)
+    a_variant_that_is_removed_is_named_until_its_model_is_deleted(shutil.copytree(clone, tmp_path / "fewer"))
     wrong_parameters_are_refused_before_anything_changes(clone)
     experiments_run_what_they_change_and_mlflow_keeps_what_they_made(clone)
 
@@ -95,6 +97,30 @@ def metrics_have_one_row_per_variant(clone: Path) -> None:
         "data/evaluation/moons/metrics/moons_adam.json",
         "data/evaluation/moons/metrics/moons_tanh.json",
     ]
+
+
+def variants_in_another_order_change_no_byte(clone: Path) -> None:
+    head, variants = PARAMS.split("variants:\n")
+    other = head + "variants:\n" + "".join(reversed(variants.splitlines(keepends=True)))
+    assert other != PARAMS
+    (clone / "params.yaml").write_text(other)
+    assert set(executed(succeeds(clone, "dvc", "repro", BANCADA_TRACKING="off"))) <= {"evaluate@moons"}
+    succeeds(clone, "dvc", "repro", "-f", "-s", "evaluate@moons", BANCADA_TRACKING="off")
+    assert succeeds(clone, "git", "status", "--porcelain").split() == ["M", "params.yaml"]
+    (clone / "params.yaml").write_text(PARAMS)
+
+
+def a_variant_that_is_removed_is_named_until_its_model_is_deleted(copy: Path) -> None:
+    (copy / "params.yaml").write_text(PARAMS[: PARAMS.index("  moons_adam")])
+    command = (sys.executable, "-m", "bancada", "repro")
+    refused = run(copy, *command)
+    left = "data/models/moons/moons_adam"
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"{left}: left over, for params.yaml has no variant moons_adam in moons")
+    shutil.rmtree(copy / left)
+    succeeds(copy, *command, BANCADA_TRACKING="off")
+    board = (copy / "data/evaluation/moons/leaderboard.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in board] == ["variant", "moons_tanh"]
 
 
 def wrong_parameters_are_refused_before_anything_changes(clone: Path) -> None:

@@ -20,6 +20,7 @@ PARAMS = """\
 seed: 1
 num_seeds: 2
 lr: null
+device: cpu
 studies:
   s:
     source: {kind: linear, rows: 20, weights: [1], bias: 0, noise_std: 0.1, seed: 1}
@@ -163,6 +164,16 @@ def test_a_stage_that_refuses_its_input_gives_exit_status_2(project: Path) -> No
     assert "line 3 is the reason" in refused.stderr
 
 
+def test_a_stage_that_cannot_begin_says_so_and_shows_no_older_output(project: Path) -> None:
+    assert "line 3 is the reason" in bancada(project, "train@a", FAIL="a", STATUS="1").stderr
+    (project / "train.py").unlink()
+    failed = bancada(project, "train@a")
+    assert failed.returncode == 1
+    assert "train@a: FAILED before it began" in failed.stdout
+    assert "train.py" in failed.stderr
+    assert "line 3 is the reason" not in failed.stderr
+
+
 def test_a_removed_out_comes_back_from_the_cache(project: Path) -> None:
     assert bancada(project, "train@a").returncode == 0
     (project / "data/models/s/a").unlink()
@@ -207,13 +218,13 @@ def test_the_next_run_goes_on_where_one_was_stopped(
             "data/sources/no.csv: No such file",
         ),
         (["train@c"], "", "", "train@c"),
-        ([], "num_seeds: 2", "num_seeds: 2\ndevice: cuda", "params.yaml: device = cuda: there is no GPU"),
+        ([], "device: cpu", "device: cuda", "params.yaml: device = cuda: there is no GPU"),
         ([], "b: {study: s, layers: [1]}", "b: {study: s, layers: [1, tanh]}", "variants.b.layers: ends in tanh"),
         ([], "layers: [1]}\n  b:", "layers: [1], train: {init: {name: given, weights: [], biases: []}}}\n  b:", "init"),
         (
             [],
             "variants:",
-            "  t: {source: {kind: sklearn, name: wine}, split: {train: 1.0}, metric: loss}\nvariants:",
+            "  t: {source: {kind: sklearn, name: wine}, split: {train: 1.0}, metric: loss, train: {}}\nvariants:",
             "no variant",
         ),
     ],

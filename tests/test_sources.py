@@ -45,12 +45,16 @@ LESSON_1 = [  # temperature, rainfall, humidity, apples, oranges
 MINIMAL = """
 seed: 1
 num_seeds: 1
+lr: null
+device: cpu
 studies:
   mine:
     source: {kind: csv, path: data/sources/mine.csv, task: TASK, features: [a, b], targets: [c]}
     split: {train: 0.5, test: 0.5}
     metric: loss
-variants: {}
+    train: {loss: mse, lr: 0.1, batch_size: full, epochs: 1}
+variants:
+  only: {study: mine, layers: [1]}
 """
 
 
@@ -240,6 +244,7 @@ BROKEN = {  # a file, the task -> the line after the file's name
     "nan": ("a,b,c\n1,2,3\n1,NaN,3\n", "regression", "line 3, column 'b' = NaN: must be a finite number"),
     "inf": ("a,b,c\n1,2,-inf\n", "regression", "line 2, column 'c' = -inf: must be a finite number"),
     "huge": ("a,b,c\n1,2,1e999\n", "regression", "line 2, column 'c' = 1e999: must be a finite number"),
+    "beyond a network": ("a,b,c\n1,2,1e39\n", "regression", "line 2, column 'c' = 1e39: must not be beyond 3.4e+38"),
     "after a cell of two lines": ('a,b,x,c\n1,2,"l\nl",3\n1,?,x,3\n', "regression", "line 4, column 'b' = ?: must be"),
     "word as target": ("a,b,c\n1,2,x\n", "regression", "line 2, column 'c' = x: must be a number"),
     "word as feature": ("a,b,c\n1,2,x\n1,z,y\n", "classification", "line 3, column 'b' = z: must be a number"),

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,8 +129,9 @@ def test_an_impossible_split_is_refused_naming_the_key_and_writing_nothing(tmp_p
 
 def study_of(keys: dict[str, object]) -> Params:
     source = {"kind": "csv", "path": "data/sources/mine.csv", "task": "classification", "targets": ["label"]}
-    study = {"source": source, "split": keys, "metric": "loss"}
-    return Params.model_validate({"seed": 1, "num_seeds": 1, "studies": {"mine": study}, "variants": {}})
+    study = {"source": source, "split": keys, "metric": "loss", "train": {}}
+    whole = {"seed": 1, "num_seeds": 1, "lr": None, "device": "cpu", "studies": {"mine": study}, "variants": {}}
+    return Params.model_validate(whole)
 
 
 def test_the_class_that_has_no_training_row_is_named():
@@ -158,3 +161,17 @@ def test_the_stage_says_what_makes_the_rows_that_are_not_there(tmp_path, monkeyp
     with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: there is none; `dvc repro generate@mine` makes it$"):
         split.main(study_of({"train": 1.0}), "mine")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_table_is_refused_by_name_and_no_key_is_blamed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    broken = Path("data/raw/mine.parquet")
+    broken.parent.mkdir(parents=True)
+    foreign = pq.ParquetWriter(broken, pa.schema([("a", pa.int64())]))
+    foreign.close()  # a parquet file, but not ours
+    for content in (broken.read_bytes(), b"", b"not parquet"):
+        broken.write_bytes(content)
+        with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: no table that bancada wrote; `dvc repro -f gene"):
+            split.main(study_of({"train": 1.0}), "mine")
+    with pytest.raises(BadInput, match=r"^data/split/mine/test.parquet: there is none; `dvc repro split@mine` make"):
+        tables.read(Path("data/split/mine/test.parquet"))

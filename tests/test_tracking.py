@@ -31,6 +31,8 @@ NOBODY = Circumstances()
 PARAMS = """
 seed: 111
 num_seeds: 3
+lr: null
+device: cpu
 studies:
   toy:
     source: {kind: half_moons, rows: 16, radius: 10, distance: -4, width: 6, seed: 1}

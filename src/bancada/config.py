@@ -4,6 +4,7 @@
 the variant's own `train` keys replace its study's, key by key, and the top-level `lr`, when set, replaces both.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -14,9 +15,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from bancada.data_schema import HousePrices, Table
 from bancada.model import Model, did_you_mean
 from bancada.refusals import PARAMS_FILE, BadInput, bad, explained
-from bancada.schema import SGD, LayerSpec, Loss, Params, Recipe, Study, Train
+from bancada.schema import SGD, GivenInit, LayerSpec, Loss, Params, Recipe, Study, Train
 
 M = TypeVar("M", bound=Model)
+
+LONGEST_HISTORY = 2**27  # epochs times seeds; each takes some 50 bytes of memory
 
 
 def recipe(params: Params, variant: str) -> Recipe:
@@ -68,7 +71,9 @@ def misfit(layers: list[LayerSpec], loss: Loss, classes: int, targets: int) -> s
     widths = [layer.width for layer in layers if layer.width]
     if not widths:
         return "layers: at least one linear layer is needed"
-    width, last = widths[-1], [layer.kind for layer in layers if layer.kind != "dropout"][-1]
+    width, last = widths[-1], layers[-1].kind
+    if last == "dropout":
+        return "layers: dropout as the last layer would put out zeros instead of predictions"
     if last == "softmax" and width == 1:
         return "layers: a softmax over one output is always 1"
     if classes == 0:
@@ -90,6 +95,8 @@ def _check_study(name: str, study: Study, params: Params) -> None:
     key, shape = f"studies.{name}", study.source.shape()
     _checked(Train, study.train, f"{key}.train", partial=True)
     members = params.variants_of(name)
+    if not members:
+        raise bad(key, None, "no variant belongs to it")
     if study.baseline is not None and study.baseline not in members:
         raise bad(f"{key}.baseline", study.baseline, "no variant of this study" + did_you_mean(study.baseline, members))
     if isinstance(study.source, HousePrices) and study.source.outliers > study.source.rows:
@@ -115,6 +122,13 @@ def _check_study(name: str, study: Study, params: Params) -> None:
             raise bad(f"{key}.split", None, str(error)) from None
 
 
+def _check_same_loss(study: str, params: Params) -> None:
+    losses = {name: recipe(params, name).train.loss for name in params.variants_of(study)}
+    if params.studies[study].metric == "loss" and len(set(losses.values())) > 1:
+        said = ", ".join(f"{name}: {loss}" for name, loss in losses.items())
+        raise bad(f"studies.{study}.metric", "loss", f"the losses of its variants cannot be compared ({said})")
+
+
 def check_predict(name: str, study: Study, features: list[str] | None) -> None:
     """BadInput where a new input of the study does not give each feature (None: not known yet) one number."""
     if features is None:
@@ -138,11 +152,16 @@ def _check_variant(name: str, params: Params) -> None:
     variant, study = params.variants[name], params.studies[params.variants[name].study]
     _checked(Train, variant.train, f"variants.{name}.train", partial=True)
     merged, shape = recipe(params, name), study.source.shape()
+    if merged.train.epochs * len(merged.seeds) > LONGEST_HISTORY:
+        problem = f"too many for {len(merged.seeds)} seeds; epochs times seeds may be {LONGEST_HISTORY}"
+        raise bad(written_at(params, name, "epochs"), merged.train.epochs, problem)
     if merged.scratch:
         _check_scratch(name, merged.layers, merged.train)
     if shape is None:
         return
     check_fit(merged, shape.classes, shape.targets, params)
+    if isinstance(merged.train.init, GivenInit):
+        _check_given(merged.layers, merged.train.init, shape.features, written_at(params, name, "init"))
     if study.metric in ("weight_error_max", "bias_error") and [layer.kind for layer in merged.layers] != ["linear"]:
         raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
     if shape.rows:
@@ -170,6 +189,17 @@ def check_batch_size(recipe: Recipe, train_rows: int, params: Params | None = No
     if any(layer.kind == "batch_norm" for layer in recipe.layers) and 1 in (rows, train_rows % rows):
         problem = f"batch_norm of {recipe.variant} cannot learn from a batch of one row ({train_rows} training rows)"
         raise bad(key, size, problem)
+
+
+def _check_given(layers: list[LayerSpec], init: GivenInit, features: int, key: str) -> None:
+    widths = [layer.width for layer in layers if layer.width]
+    if not len(widths) == len(init.weights) == len(init.biases):
+        raise bad(key, None, f"{len(widths)} linear layers need as many weights and biases")
+    for i, (inputs, width) in enumerate(pairwise([features, *widths])):
+        if [len(row) for row in init.weights[i]] != [inputs] * width:
+            raise bad(f"{key}.weights[{i}]", None, f"must be {width} rows of {inputs} numbers")
+        if len(init.biases[i]) != width:
+            raise bad(f"{key}.biases[{i}]", None, f"must be {width} numbers")
 
 
 def _check_scratch(name: str, layers: list[LayerSpec], train: Train) -> None:
@@ -213,6 +243,8 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
         _check_study(name, study, params)
     for name in params.variants:
         _check_variant(name, params)
+    for name in params.studies:
+        _check_same_loss(name, params)
     return params
 
 

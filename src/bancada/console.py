@@ -53,7 +53,7 @@ class Board:
     def ended(self, name: str, how: str) -> None:
         if name in self.tasks:
             self.progress.remove_task(self.tasks.pop(name))
-        self.say(f"{name}: {how} {time.monotonic() - self.since.pop(name, time.monotonic()):.1f} s")
+        self.say(f"{name}: {how} {time.monotonic() - self.since.pop(name):.1f} s")
 
 
 def tail(log: Path, lines: int) -> list[str]:

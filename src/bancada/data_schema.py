@@ -47,7 +47,7 @@ class HalfMoons(Model):
     """Lesson 3. Two interlocking half rings; classes +1 (upper) and -1 (lower), half of the rows each."""
 
     kind: Literal["half_moons"]
-    rows: Annotated[int, Field(ge=2)]
+    rows: Annotated[Rows, Field(ge=2)]
     radius: Positive
     distance: Finite
     width: NotNegative
@@ -204,6 +204,3 @@ class Split(Model):
         if train < 1:
             raise ValueError(f"no training rows are left of {rows}")
         return train, validation, test
-
-
-# --- networks and their training ------------------------------------------------------------------------------------

@@ -43,18 +43,13 @@ def main(params: Params, name: str) -> None:
 
 
 def present(params: Params, study: str) -> list[str]:
-    """The study's variants. BadInput for one that is not trained, and for a folder that is none of them: DVC hashes the
-    folder of all models, so a leftover would make the results of this workspace differ from a fresh clone's."""
-    wanted = params.variants_of(study)
-    folder = files.models(study)
-    if not wanted:
-        raise BadInput(f"params.yaml: studies.{study}: no variant belongs to it")
+    """The study's variants, sorted: their order in params.yaml is no part of any result. BadInput for one that is not
+    trained, and for a folder that is none of them."""
+    wanted = sorted(params.variants_of(study))
     for name in wanted:
-        if not (folder / name).is_dir():
-            raise BadInput(f"{folder / name}: missing; dvc repro train@{name} makes it")
-    for path in sorted(folder.iterdir()):
-        if path.name not in wanted and not files.is_unfinished(path):
-            raise BadInput(f"{path}: left over, for params.yaml has no variant {path.name} in {study}; delete it")
+        if not files.model(study, name).is_dir():
+            raise BadInput(f"{files.model(study, name)}: missing; dvc repro train@{name} makes it")
+    files.refuse_leftovers(study, wanted)
     return wanted
 
 

@@ -1,9 +1,11 @@
 """Where each file lives, relative to the folder that holds params.yaml, and how it is written: whole or not at all."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from bancada.refusals import PARAMS_FILE, BadInput
 
 DATA = Path("data")
 PARTS = ("train", "validation", "test")
@@ -31,6 +33,23 @@ def model(study: str, variant: str) -> Path:
 def evaluation(study: str) -> Path:
     """The folder of metrics/, scores.csv, per_seed.csv, leaderboard.csv, predictions.csv, loss.csv and plots/."""
     return DATA / "evaluation" / study
+
+
+def made_by(path: Path) -> str:
+    """The stage that makes this table of rows; empty where none does."""
+    folder = path.parent
+    if folder == DATA / "raw":
+        return f"generate@{path.stem}"
+    return f"split@{folder.name}" if folder.parent == DATA / "split" else ""
+
+
+def refuse_leftovers(study: str, variants: Collection[str]) -> None:
+    """BadInput for the model of a variant that is gone: DVC hashes the folder of all models, so that a leftover would
+    make the results of this workspace differ from a fresh clone's."""
+    folder = models(study)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in variants and not is_unfinished(path):
+            raise BadInput(f"{path}: left over, for {PARAMS_FILE} has no variant {path.name} in {study}; delete it")
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def leaderboard(
 
 def smallest_p(num_seeds: int, comparisons: int) -> float:
     """The smallest Holm-corrected p that the signed-rank test can give: all seeds on one side, in every comparison."""
-    return min(1.0, comparisons * 2 / 2.0**num_seeds)
+    return min(1.0, math.ldexp(2 * comparisons, -num_seeds))
 
 
 def _costs(values: Values, higher_is_better: bool) -> Values:

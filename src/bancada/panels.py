@@ -82,7 +82,7 @@ def sheet(
             "hspace": between / height,
         },
     )
-    figure.suptitle(title, y=1 - 0.08 / total, va="top")
+    figure.suptitle(literal(title), y=1 - 0.08 / total, va="top")
     for empty in axes.flat[count:]:
         empty.set_axis_off()
     if shared:
@@ -91,14 +91,22 @@ def sheet(
     return figure, list(axes.flat[:count])
 
 
+def literal(text: str) -> str:
+    """For matplotlib to show as it is: it takes what stands between two $ for a formula, and does not list in a legend
+    what begins with _."""
+    return f"{' ' * text.startswith('_')}{text}".replace("$", r"\$")
+
+
 def name_axes(panels: Sequence[Axes], across: str, up: str) -> None:
     """Axis names on the outer panels: all others show the same."""
-    columns = panels[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
-    for place, ax in enumerate(panels):
-        if place % columns == 0:
-            ax.set_ylabel(up)
-        if place >= len(panels) - columns:
-            ax.set_xlabel(across)
+    place = panels[0].get_subplotspec()
+    assert place is not None  # sheet() made them
+    columns = place.get_gridspec().ncols
+    for i, ax in enumerate(panels):
+        if i % columns == 0:
+            ax.set_ylabel(literal(up))
+        if i >= len(panels) - columns:
+            ax.set_xlabel(literal(across))
 
 
 def legend(figure: Figure, panels: Sequence[Axes]) -> None:

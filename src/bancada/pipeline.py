@@ -88,6 +88,7 @@ class Pipeline:
 
         The outs of before are gone then, as with DVC. LockError where another DVC process is using the same files.
         """
+        self.log(name).unlink(missing_ok=True)
         stage = self.stages[name]
         if not isinstance(stage, PipelineStage) or not stage.cmd or stage.frozen:  # `dvc add`, `dvc import`, frozen
             if stage.reproduce(force=force):

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bancada.panels import COLUMNS, legend, name_axes, percentiles, sheet, thinned
+from bancada.panels import COLUMNS, legend, literal, name_axes, percentiles, sheet, thinned
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
 STYLES = ("-", "--", "-.", ":")
@@ -66,7 +66,7 @@ def loss(curves: Mapping[str, Curves], title: str, loss_name: str) -> Figure:
             style: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 1.3}
             ax.axvline(of.epochs_to_converge, label="99 % of the fall is made", **style)
         said = f"converged: {of.epochs_to_converge:.0f} epochs" if converged else "most seeds diverged"
-        ax.set_title(f"{name}\n{said}")
+        ax.set_title(literal(f"{name}\n{said}"))
     _loss_scales(panels, lines)
     name_axes(panels, "epochs of training", loss_name)
     legend(figure, panels)
@@ -93,7 +93,7 @@ def leaderboard(
             ax.plot([mean], [place], "D", color=COLORS[1], markersize=5.5, label="mean over seeds")
         if not there.all():
             labels[place] += f"\n{len(seeds) - there.sum()} of {len(seeds)} diverged"
-    ax.set_yticks(range(len(values)), labels)
+    ax.set_yticks(range(len(values)), [literal(label) for label in labels])
     ax.set_ylim(len(values) - 0.5, -0.5)
     _wide_scale(ax, np.concatenate([*values.values()]))
     ax.set_xlabel(axis)
@@ -115,7 +115,8 @@ def data(rows: Rows, names: Sequence[str], targets: Sequence[str], classes: Sequ
         axes = [f"principal component {i + 1} ({100 * share:.0f} % of the variance)" for i, share in enumerate(shares)]
     for i, label in enumerate(classes):
         chosen = points[rows.targets[:, 0] == i]
-        ax.plot(*chosen.T, linestyle="", label=f"{targets[0]} {label} ({len(chosen)})", **_marker(i, len(points)))
+        label = literal(f"{targets[0]} {label} ({len(chosen)})")
+        ax.plot(*chosen.T, linestyle="", label=label, **_marker(i, len(points)))
     name_axes([ax], *axes)
     legend(figure, [ax])
     return figure
@@ -142,11 +143,11 @@ def decision_regions(
         for i, label in enumerate(classes):
             chosen = rows.features[(rows.targets[:, 0] == i) & ~of.missed]
             ax.plot(*chosen.T, ",", color=colors[i] * 0.7)
-            ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=f"decided {label}")
+            ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=literal(f"decided {label}"))
         ax.plot(*rows.features[of.missed].T, "x", color="black", markersize=3.5, label="missed by the median seed")
         ax.set_xlim(region[0])
         ax.set_ylim(region[1])
-        ax.set_title(f"{name}\n{of.subtitle}")
+        ax.set_title(literal(f"{name}\n{of.subtitle}"))
         ax.grid(False)
     name_axes(panels, names[0], names[1])
     legend(figure, panels)
@@ -169,9 +170,9 @@ def confusion(
         for (y, x), share in np.ndenumerate(matrix):
             said = f"{share:.1f}" if math.isfinite(share) else "no rows" if x == 0 else ""
             ax.text(x, y, said, ha="center", va="center", color="white" if share > 55 else "black")
-        ax.set_xticks(range(len(classes)), [str(label) for label in classes])
-        ax.set_yticks(range(len(classes)), [str(label) for label in classes])
-        ax.set_title(name)
+        ax.set_xticks(range(len(classes)), [literal(str(label)) for label in classes])
+        ax.set_yticks(range(len(classes)), [literal(str(label)) for label in classes])
+        ax.set_title(literal(name))
         ax.grid(False)
     name_axes(panels, "decided class", "observed class")
     return figure
@@ -183,7 +184,7 @@ def predicted_vs_observed(
     """One panel for each variant and target: predicted (mean over seeds, bar from lowest to highest) by observed."""
     figure, panels = sheet(len(panels_of), title, height=2.6, columns=3 if len(panels_of) == 3 else 2, headings=1)
     for ax, (name, (observed, predicted)) in zip(panels, panels_of.items(), strict=True):
-        ax.set_title(name)
+        ax.set_title(literal(name))
         ends = [observed.min(), observed.max()]
         ax.plot(ends, ends, "--", color="black", linewidth=1.2, label="predicted = observed")
         if not len(predicted):
@@ -218,7 +219,7 @@ def fit(
     for i, (name, predicted) in enumerate(lines.items()):
         low, middle, high = percentiles(predicted)
         ax.fill_between(grid, low, high, color=COLORS[i % len(COLORS)], alpha=0.2, linewidth=0)
-        ax.plot(grid, middle, color=COLORS[i % len(COLORS)], linestyle=STYLES[i % 4], linewidth=2, label=name)
+        ax.plot(grid, middle, color=COLORS[i % len(COLORS)], linestyle=STYLES[i % 4], linewidth=2, label=literal(name))
     name_axes([ax], feature, target)
     legend(figure, [ax])
     return figure
@@ -268,18 +269,18 @@ def _targets_by_feature(rows: Rows, names: Sequence[str], targets: Sequence[str]
     figure, panels = sheet(len(names), title, height=2.8, left=0.55)
     for ax, name, values in zip(panels, names, rows.features.T, strict=True):
         for i, target in enumerate(targets):
-            ax.plot(values, rows.targets[:, i], linestyle="", label=target, **_marker(i, len(values)))
-        ax.set_xlabel(name)
+            ax.plot(values, rows.targets[:, i], linestyle="", label=literal(target), **_marker(i, len(values)))
+        ax.set_xlabel(literal(name))
     for ax in panels[::COLUMNS]:
-        ax.set_ylabel(targets[0] if len(targets) == 1 else "targets")
+        ax.set_ylabel(literal(targets[0]) if len(targets) == 1 else "targets")
     legend(figure, panels)
     return figure
 
 
 def _principal(features: Float[np.ndarray, "row feature"]) -> tuple[Float[np.ndarray, "row 2"], list[float]]:
     """The two directions of largest variance of the standardised features, and their shares of all variance."""
-    std = features.std(axis=0)
-    scaled = (features - features.mean(axis=0)) / np.where(std > 0, std, 1)
+    varies = np.ptp(features, axis=0) > 0  # the sd of a constant 0.1 is 4e-17
+    scaled = np.where(varies, features - features.mean(axis=0), 0) / np.where(varies, features.std(axis=0), 1)
     _, strengths, directions = np.linalg.svd(scaled, full_matrices=False)
     largest = np.abs(directions[:2]).argmax(axis=1)
     signs = np.sign(directions[[0, 1], largest])  # either sign is right: the largest loading is made positive

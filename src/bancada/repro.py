@@ -34,7 +34,8 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
     """Bring up `targets`, or everything, in the current folder. The exit status: 0, 1 where a stage failed, 2 where one
     refused its input. BadInput, before anything is touched, for wrong parameters, tables and targets."""
     params = config.load()
-    refuse_leftovers(params)
+    for study in params.studies:
+        files.refuse_leftovers(study, params.variants_of(study))
     try:
         pipeline = Pipeline(targets)
     except DvcException as error:
@@ -125,7 +126,7 @@ class Run:
                     self.board.say(f"{name}: waits for another DVC process, which uses its files")
                 self.delayed.add(name)
                 continue
-            except DvcException as error:
+            except (DvcException, OSError) as error:  # OSError: a file that the stage depends on is not there
                 self.ready.remove(name)
                 self.fail(name, 1, " ".join(str(error).split()))
                 continue
@@ -152,7 +153,10 @@ class Run:
         self.failed[name] = status
         with self.pipeline.log(name).open("a") as log:
             log.write(f"{why}\n")
-        self.board.ended(name, "FAILED after")
+        if name in self.board.since:
+            self.board.ended(name, "FAILED after")
+        else:
+            self.board.say(f"{name}: FAILED before it began")
 
     def write(self, at_once: bool = False) -> None:
         idle = not self.running and not self.ready
@@ -216,18 +220,6 @@ def cost(params: Params, stage: str) -> float:
 def study_of(params: Params, stage: str) -> str:
     kind, _, name = stage.partition("@")
     return params.variants[name].study if kind == "train" and name in params.variants else name
-
-
-def refuse_leftovers(params: Params) -> None:
-    """BadInput for a study without variants and for the model of a variant that is gone, which DVC would hash too."""
-    for study in params.studies:
-        members = params.variants_of(study)
-        if not members:
-            raise BadInput(f"{PARAMS_FILE}: studies.{study}: no variant belongs to it")
-        folder = files.models(study)
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if path.name not in members and not files.is_unfinished(path):
-                raise BadInput(f"{path}: left over, for {PARAMS_FILE} has no variant {path.name} in {study}; delete it")
 
 
 def refuse_bad_data(params: Params, studies: set[str]) -> None:

@@ -34,7 +34,7 @@ class LayerSpec(Model):
     """One layer. Only `linear` has a width and a bias, only `dropout` a rate (the share of units that is zeroed)."""
 
     kind: Literal["linear", "tanh", "relu", "sigmoid", "softmax", "dropout", "batch_norm"]
-    width: Annotated[int, Field(gt=0)] | None = None
+    width: Annotated[int, Field(gt=0, le=10_000)] | None = None
     bias: bool | None = None
     rate: Fraction | None = None
 
@@ -157,7 +157,7 @@ class Study(Model):
     predict: list[dict[str, Finite] | list[Finite]] = []  # new inputs, by feature name or in the order of the features
     # [[x low, x high], [y low, y high]]
     decision_region: Annotated[list[Interval], Field(min_length=2, max_length=2)] | None = None
-    train: dict[str, Any] = {}
+    train: dict[str, Any]
 
 
 class Variant(Model):
@@ -181,9 +181,9 @@ class Recipe(Model):
 
 class Params(Model):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    num_seeds: Annotated[int, Field(ge=1, le=10_000)]
-    lr: Positive | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
+    num_seeds: Annotated[int, Field(ge=1, le=1000)]  # with more, 2 ** num_seeds is no float any longer: no exact test
+    lr: Positive | None
+    device: Literal["cpu", "cuda"]
     studies: dict[Name, Study]
     variants: dict[Name, Variant]
 

@@ -1,7 +1,7 @@
 """Linear regression written out in plain tensor operations, one seed after another: no nn, no torch.optim.
 
 Lesson 1 (orchard5_scratch) and lesson 5 (line_scratch). The engine trains the same model with the library's parts;
-tests/test_scratch.py shows that both end in the same weights.
+tests/test_lessons.py shows that both end in the same weights.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The kinds of data: `make(source, study)` gives the rows that params.yaml describes.
 
-A new kind is a class in schema.py and a function in SOURCES. What is drawn comes from the source's own seed alone.
+A new kind is a class in data_schema.py and a function in SOURCES. What is drawn comes from the source's own seed alone.
 """
 
 import csv
@@ -27,6 +27,8 @@ CLASS_DISTANCE = 1.6
 # Lesson 4's houses, and the size from which one may be sold far too low: there such sales pull the line down.
 ROOMS = (5.5, 9.0)
 BIG_HOUSE = 6.5
+# Networks count in 32-bit floats.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def make(source: Source, study: str) -> Table:
@@ -200,6 +202,8 @@ def _number(cell: str) -> float:
         raise ValueError("must be a number" if cell else "is empty")
     if not math.isfinite(number):
         raise ValueError("must be a finite number")
+    if abs(number) > LARGEST:
+        raise ValueError(f"must not be beyond {LARGEST:.3g}, the largest number that a network can take")
     return number
 
 

@@ -10,13 +10,11 @@ from bancada.tables import Table
 
 
 def main(params: Params, name: str) -> None:
-    source, key = files.raw(name), f"{PARAMS_FILE}: studies.{name}.split"
-    if not source.exists():
-        raise BadInput(f"{source}: there is none; `dvc repro generate@{name}` makes it")
+    table = tables.read(files.raw(name))
     try:
-        parts = divide(tables.read(source), params.studies[name].split)
+        parts = divide(table, params.studies[name].split)
     except ValueError as error:
-        raise BadInput(f"{key}: {error}") from None
+        raise BadInput(f"{PARAMS_FILE}: studies.{name}.split: {error}") from None
     with files.whole(files.split(name)) as folder:
         folder.mkdir()
         for part, table in parts.items():

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
 
-from bancada.files import whole
+from bancada.files import made_by, whole
+from bancada.refusals import BadInput
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,18 @@ def write(table: Table, path: Path) -> None:
 
 
 def read(path: Path) -> Table:
+    """What `write` stored. BadInput where the file is missing or is none of these."""
+    stage = made_by(path)
+    if not path.exists():
+        raise BadInput(f"{path}: there is none" + (f"; `dvc repro {stage}` makes it" if stage else ""))
+    try:
+        return _read(path)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        again = f"; `dvc repro -f {stage}` makes it anew" if stage else ""
+        raise BadInput(f"{path}: no table that bancada wrote{again}") from None
+
+
+def _read(path: Path) -> Table:
     stored = pq.read_table(path)
     meaning = json.loads(stored.schema.metadata[b"bancada"])
     target_columns = [stored[name].to_numpy() for name in meaning["targets"]]

@@ -99,7 +99,11 @@ def decision_regions(
         share = [np.count_nonzero(decided == i, axis=0) / len(entry.values) for i in range(len(rows.classes))]
         errors = _of_there(candidate, scores.error_rate_percent(candidate.decided(main_split), rows.targets))
         figures = summary(errors)
-        said = f"mean error {figures.mean:.2f} %" if math.isfinite(figures.mean) else _diverged(candidate)
+        said = (
+            f"mean error {scores.as_written(figures.mean):.2f} %"
+            if math.isfinite(figures.mean)
+            else _diverged(candidate)
+        )
         variants[candidate.name] = Regions(
             np.stack(share, axis=-1).reshape(GRID[1], GRID[0], -1), missed(candidate, main_split, errors), said
         )

@@ -62,20 +62,16 @@ def encoding(layers: Sequence[LayerSpec], loss: Loss, classes: int) -> Encoding:
     """The encoding that the last layer can reach: tanh -1 and 1; sigmoid, relu and softmax 0 and 1; others either."""
     if classes == 0:
         return Encoding("numbers")
-    last = last_layer(layers)
+    last = layers[-1].kind
     width = [layer.width for layer in layers if layer.width][-1]
     if width == classes:
         return Encoding("one_hot", classes, low=-1.0 if last == "tanh" and loss != "cross_entropy" else 0.0)
     return Encoding("bits" if last in ("sigmoid", "relu", "softmax") else "signs")
 
 
-def last_layer(layers: Sequence[LayerSpec]) -> str:
-    return [layer.kind for layer in layers if layer.kind != "dropout"][-1]
-
-
 def out_of_reach(layers: Sequence[LayerSpec], encoded: Float32[np.ndarray, "output row"]) -> str | None:
     """Why the last layer cannot put out these numbers, or None."""
-    last = last_layer(layers)
+    last = layers[-1].kind
     low, high = {"tanh": (-1, 1), "sigmoid": (0, 1), "softmax": (0, 1), "relu": (0, np.inf)}.get(
         last, (-np.inf, np.inf)
     )

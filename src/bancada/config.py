@@ -160,8 +160,7 @@ def _check_variant(name: str, params: Params) -> None:
     if shape is None:
         return
     check_fit(merged, shape.classes, shape.targets, params)
-    if isinstance(merged.train.init, GivenInit):
-        _check_given(merged.layers, merged.train.init, shape.features, written_at(params, name, "init"))
+    check_given(merged, shape.features, params)
     if study.metric in ("weight_error_max", "bias_error") and [layer.kind for layer in merged.layers] != ["linear"]:
         raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
     if shape.rows:
@@ -191,10 +190,17 @@ def check_batch_size(recipe: Recipe, train_rows: int, params: Params | None = No
         raise bad(key, size, problem)
 
 
-def _check_given(layers: list[LayerSpec], init: GivenInit, features: int, key: str) -> None:
-    widths = [layer.width for layer in layers if layer.width]
+def check_given(recipe: Recipe, features: int, params: Params) -> None:
+    """BadInput where the start is given, but not in the shapes of the layers."""
+    init, key = recipe.train.init, written_at(params, recipe.variant, "init")
+    if not isinstance(init, GivenInit):
+        return
+    linear = [layer for layer in recipe.layers if layer.kind == "linear"]
+    widths = [layer.width or 0 for layer in linear]
     if not len(widths) == len(init.weights) == len(init.biases):
         raise bad(key, None, f"{len(widths)} linear layers need as many weights and biases")
+    if any(layer.bias is False for layer in linear):
+        raise bad(key, None, "a given start needs a bias in every linear layer")
     for i, (inputs, width) in enumerate(pairwise([features, *widths])):
         if [len(row) for row in init.weights[i]] != [inputs] * width:
             raise bad(f"{key}.weights[{i}]", None, f"must be {width} rows of {inputs} numbers")

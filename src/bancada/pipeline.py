@@ -9,6 +9,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from dvc.utils.serialize import dumps_yaml, load_yaml
 from bancada.files import whole
 
 LOCK_FILE = Path("dvc.lock")
+LOCK_HEAD = "schema: '2.0'\nstages:\n"
 
 
 class Pipeline:
@@ -134,19 +136,18 @@ class Pipeline:
         if name in self.busy:
             self.busy.pop(name).close()
 
-    def write_lock(self, names: Sequence[str]) -> None:
-        """These stages into dvc.lock, in the order in which plain `dvc repro` leaves them, and whole or not at all."""
-        lock: dict[str, Any] = load_yaml(LOCK_FILE) if LOCK_FILE.exists() else {"schema": "2.0"}
-        entries = lock.get("stages", {})
-        for name in names:
-            if isinstance(self.stages[name], PipelineStage) and self.stages[name].cmd:
-                entries |= to_lockfile(self.stages[name])
+    def write_lock(self, name: str) -> None:
+        """The stage into dvc.lock, in the order in which plain `dvc repro` leaves them, and whole or not at all."""
+        stage = self.stages[name]
+        if not isinstance(stage, PipelineStage) or not stage.cmd:
+            return
+        entries = _lock_entries() | _as_text(to_lockfile(stage))
         order = {name: place for place, name in enumerate(dict.fromkeys([*self.before, *self.stages]))}
-        lock["stages"] = dict(sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order))))
+        entries = dict(sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order))))
         with whole(LOCK_FILE) as unfinished:
-            unfinished.write_text(dumps_yaml(lock), encoding="utf-8")
+            unfinished.write_text(LOCK_HEAD + "".join(entries.values()), encoding="utf-8")
         with whole(self._journal) as unfinished:
-            unfinished.write_text(json.dumps({"before": self.before, "left": list(lock["stages"])}))
+            unfinished.write_text(json.dumps({"before": self.before, "left": list(entries)}))
         self.repo.scm_context.track_file(str(LOCK_FILE))
 
     @property
@@ -156,7 +157,7 @@ class Pipeline:
     def _order_before(self) -> list[str]:
         """The order of the stages in dvc.lock before this run; or, where it goes on with one that was stopped, before
         that one: else the stages that happened to end first would stay first."""
-        now = list(load_yaml(LOCK_FILE).get("stages", {})) if LOCK_FILE.exists() else []
+        now = list(_lock_entries())
         journal = json.loads(self._journal.read_text()) if self._journal.exists() else {}
         before: list[str] = journal["before"] if journal.get("left") == now else now
         return before
@@ -164,6 +165,20 @@ class Pipeline:
     def still_stale(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that `dvc repro` would run again: their files were changed while they ran."""
         return [name for name in names if self.is_stale(name)]
+
+
+def _lock_entries() -> dict[str, str]:
+    """Each stage's entry of dvc.lock as text: to read and write all of them anew takes DVC's YAML seconds."""
+    text = LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else LOCK_HEAD
+    entries = {match[2]: match[1] for match in re.finditer(r"^(  ([\w@.-]+):\n(?:    .*\n)+)", text, re.MULTILINE)}
+    if text == LOCK_HEAD + "".join(entries.values()):
+        return entries
+    return _as_text(load_yaml(LOCK_FILE).get("stages", {}))  # someone has edited it
+
+
+def _as_text(entries: dict[str, Any]) -> dict[str, str]:
+    """As they stand in dvc.lock."""
+    return {name: dumps_yaml({"stages": {name: entry}}).partition("\n")[2] for name, entry in entries.items()}
 
 
 def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:

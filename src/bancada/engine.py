@@ -190,7 +190,7 @@ class Evaluation:
             network = networks.setdefault(filled(n), Network(layers, parameters, filled(n)))
             spread = torch.nn.functional.pad(features, pad).expand(self.seeds, -1, -1)
             device = parameters.flat.device
-            self.chunks.append(_Chunk(network, n, spread.to(device), observed.to(device), weight.to(device)))
+            self.chunks.append(_Chunk(network, spread.to(device), observed.to(device), weight.to(device)))
 
     def loss(self, loss: LossFunction) -> Float64[np.ndarray, " seed"]:
         """The mean loss of each seed, NaN where there are no rows."""
@@ -204,7 +204,6 @@ class Evaluation:
 @dataclass(frozen=True)
 class _Chunk:
     network: Network
-    rows: int  # that count; the others fill up
     features: Float[Tensor, "seed feature place"]
     targets: Float[Tensor, "seed output place"]
     weight: Float[Tensor, " place"]

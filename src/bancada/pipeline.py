@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dvc.dependency import param
+from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
@@ -26,7 +27,7 @@ from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import dumps_yaml, load_yaml
+from dvc.utils.serialize import dumps_yaml
 
 from bancada.files import whole
 
@@ -50,9 +51,8 @@ class Pipeline:
         self.alone = _alone(self.folder / "lock")
         self.repo.lock.lock()
         index = self.repo.index
-        chosen = collect_stages(self.repo, targets) if targets else index.stages
         graph = get_active_graph(index.graph)
-        stages = plan_repro(graph, [stage for stage in chosen if targets or isinstance(stage, PipelineStage)])
+        stages = plan_repro(graph, collect_stages(self.repo, targets or [PROJECT_FILE]))
         self.stages: dict[str, Any] = {stage.addressing: stage for stage in stages}
         self.upstream = {stage.addressing: {dep.addressing for dep in graph.successors(stage)} for stage in stages}
         self.busy: dict[str, ExitStack] = {}
@@ -141,7 +141,11 @@ class Pipeline:
         stage = self.stages[name]
         if not isinstance(stage, PipelineStage) or not stage.cmd:
             return
-        entries = _lock_entries() | _as_text(to_lockfile(stage))
+        entries = _lock_entries()
+        if entries is None or stage.path_in_repo != PROJECT_FILE:
+            stage.dump(update_pipeline=False)
+            return
+        entries |= _as_text(to_lockfile(stage))
         order = {name: place for place, name in enumerate(dict.fromkeys([*self.before, *self.stages]))}
         entries = dict(sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order))))
         with whole(LOCK_FILE) as unfinished:
@@ -157,23 +161,28 @@ class Pipeline:
     def _order_before(self) -> list[str]:
         """The order of the stages in dvc.lock before this run; or, where it goes on with one that was stopped, before
         that one: else the stages that happened to end first would stay first."""
-        now = list(_lock_entries())
+        now = list(_lock_entries() or {})
         journal = json.loads(self._journal.read_text()) if self._journal.exists() else {}
         before: list[str] = journal["before"] if journal.get("left") == now else now
         return before
 
     def still_stale(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that `dvc repro` would run again: their files were changed while they ran."""
-        return [name for name in names if self.is_stale(name)]
+        """Those of `names` that `dvc repro` would run again: their files were changed while they ran.
+
+        Not those that it always runs.
+        """
+        always = [name for name in names if self.stages[name].always_changed or self.stages[name].is_callback]
+        return [name for name in names if name not in always and self.is_stale(name)]
 
 
-def _lock_entries() -> dict[str, str]:
-    """Each stage's entry of dvc.lock as text: to read and write all of them anew takes DVC's YAML seconds."""
+def _lock_entries() -> dict[str, str] | None:
+    """Each stage's entry of dvc.lock as text: to read and write all of them anew takes DVC's YAML seconds.
+
+    None where more stands in the file (a comment, data sets), which only DVC knows how to keep.
+    """
     text = LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else LOCK_HEAD
     entries = {match[2]: match[1] for match in re.finditer(r"^(  ([\w@.-]+):\n(?:    .*\n)+)", text, re.MULTILINE)}
-    if text == LOCK_HEAD + "".join(entries.values()):
-        return entries
-    return _as_text(load_yaml(LOCK_FILE).get("stages", {}))  # someone has edited it
+    return entries if text == LOCK_HEAD + "".join(entries.values()) else None
 
 
 def _as_text(entries: dict[str, Any]) -> dict[str, str]:

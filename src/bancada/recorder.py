@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from bancada.recording import without_credentials
@@ -21,11 +20,11 @@ class Recorder:
     def __init__(self) -> None:
         self.off = os.environ.get("BANCADA_TRACKING", "").lower() == "off"
         self.process: subprocess.Popen[str] | None = None
-        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (no pipe: nobody would read it meanwhile)
 
     def start(self) -> None:
         if self.off or self.process:
             return
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (no pipe: nobody would read it meanwhile)
         source = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
@@ -47,20 +46,18 @@ class Recorder:
         """Wait until everything is recorded; one line on stderr says what is not."""
         if not self.process:
             return
+        with self.said:
+            reason = self._reason(self.process)
+        if reason:
+            print(f"bancada: not recorded in MLflow: {without_credentials(reason)[:500]}", file=sys.stderr)
+
+    def _reason(self, process: subprocess.Popen[str]) -> str | None:
         try:
-            self.process.communicate(timeout=PATIENCE_S)
+            process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            print(f"bancada: not all is recorded in MLflow: it took longer than {PATIENCE_S:g} s", file=sys.stderr)
-            return
-        if self.process.returncode:
-            print(f"bancada: not recorded in MLflow: {_last_line(self._lines())}", file=sys.stderr)
-
-    def _lines(self) -> Sequence[str]:
+            process.kill()
+            process.wait()
+            return f"the last results, which took longer than {PATIENCE_S:g} s"
         self.said.seek(0)
-        return [line for line in self.said.read().splitlines() if line.strip()]
-
-
-def _last_line(lines: Sequence[str]) -> str:
-    return without_credentials(lines[-1] if lines else "the recorder ended without a word")[:500]
+        lines = [line for line in self.said.read().splitlines() if line.strip()]
+        return (lines or [f"the recorder ended with status {process.returncode}"])[-1] if process.returncode else None

@@ -496,6 +496,20 @@ def test_one_recorder_takes_all_stages(bench: Path, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_recorder_that_dies_is_no_reason_for_a_run_to_fail(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dying = ["sh", "-c", "exec <&-; echo out of memory >&2; exit 7"]
+    monkeypatch.setattr(recorder.subprocess, "Popen", lambda command, **k: real_popen(dying, **k))
+    together = recorder.Recorder()
+    together.start()
+    assert together.process is not None
+    together.process.wait(20)
+    together.ended("train@toy_tanh", began_ms=5)
+    together.close()
+    assert capfd.readouterr() == ("", "bancada: not recorded in MLflow: train@toy_tanh: out of memory\n")
+
+
 def test_stages_that_the_one_recorder_cannot_record_are_named_in_one_line(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ class Recorder:
     def __init__(self) -> None:
         self.off = os.environ.get("BANCADA_TRACKING", "").lower() == "off"
         self.process: subprocess.Popen[str] | None = None
+        self.missed: list[str] = []
 
     def start(self) -> None:
         if self.off or self.process:
@@ -39,8 +40,12 @@ class Recorder:
 
     def ended(self, stage: str, began_ms: int) -> None:
         """A stage has left its files, which are to be recorded."""
-        if self.process and self.process.stdin and self.process.poll() is None:
+        if not self.process or not self.process.stdin:
+            return
+        try:
             print(stage, began_ms, file=self.process.stdin, flush=True)
+        except OSError:  # it has gone; its status and last line tell why
+            self.missed.append(stage)
 
     def close(self) -> None:
         """Wait until everything is recorded; one line on stderr says what is not."""
@@ -49,6 +54,7 @@ class Recorder:
         with self.said:
             reason = self._reason(self.process)
         if reason:
+            reason = ": ".join([", ".join(self.missed), reason]) if self.missed else reason
             print(f"bancada: not recorded in MLflow: {without_credentials(reason)[:500]}", file=sys.stderr)
 
     def _reason(self, process: subprocess.Popen[str]) -> str | None:

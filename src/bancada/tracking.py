@@ -302,5 +302,5 @@ def _open_ahead(root: Path) -> Store | None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:]) if sys.argv[1:] else serve()
-    except Exception as error:  # the last line of defence: recording.py tells the user this one line
+    except Exception as error:  # the last line of defence: whoever started this process tells the user this one line
         sys.exit(_in_one_line(error))

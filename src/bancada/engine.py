@@ -28,7 +28,7 @@ COLUMNS = ("train_loss", "last_batch_loss", "validation_loss", "lr")
 Order = Callable[
     [int], Int64[Tensor, "seed row"]
 ]  # epoch -> for every seed, the training rows in the order it takes them
-Progress = Callable[[int, float], None]  # epochs done, mean training loss over the seeds that are still there
+Progress = Callable[["History"], None]  # called after every epoch
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def train(
     order: Order,
     dropout: Sequence[torch.Generator],
     device: str = "cpu",
-    progress: Progress = lambda epochs, loss: None,
+    progress: Progress = lambda history: None,
 ) -> Training:
     """Train one network per start. A seed whose loss is no longer finite is marked as diverged; the others go on."""
     alone = len(starts) == 1  # matrix kernels for a stack of one are others: a lone seed gets itself as a companion
@@ -72,7 +72,7 @@ def train(
         history = History(len(starts), settings.epochs, validated=len(validation) > 0)
         for epoch in range(settings.epochs):
             history.add(*loop.epoch(epoch))
-            progress(epoch + 1, history.mean_loss())
+            progress(history)
             if not history.there():
                 break
     return history.training(parameters.state(), 1 if alone else len(starts))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +14,9 @@ from bancada.schema import Recipe
 from bancada.tables import Table, write_columns
 
 
-def save(
-    folder: Path, recipe: Recipe, training: Training, rows: Table, scaling: dict[str, np.ndarray], fingerprint: str
-) -> None:
-    """The weights are kept with `scaling` beside them; run.json says what was asked and what came of it."""
-    weights = {name: value.numpy() for name, value in training.weights.items()} | scaling
-    run = {
+def description(recipe: Recipe, rows: Table, fingerprint: str) -> dict[str, Any]:
+    """What run.json says of a training before it has begun."""
+    return {
         "study": recipe.study,
         "variant": recipe.variant,
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
@@ -26,14 +24,21 @@ def save(
         "target_names": rows.target_names,
         "classes": rows.classes,
         "train_rows": len(rows),
-        "diverged": {str(recipe.seeds[place]): epoch for place, epoch in training.diverged.items()},
         "fingerprint": fingerprint,
         "versions": versions(),
     }
+
+
+def save(folder: Path, described: dict[str, Any], training: Training, scaling: dict[str, np.ndarray]) -> None:
+    """The weights are kept with `scaling` beside them; run.json adds to the description which seeds diverged, and in
+    which epoch."""
+    seeds = described["recipe"]["seeds"]
+    weights = {name: value.numpy() for name, value in training.weights.items()} | scaling
+    run = described | {"diverged": {str(seeds[place]): epoch for place, epoch in training.diverged.items()}}
     with whole(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / WEIGHTS).write_bytes(safetensors_bytes(weights))
-        _write_history(unfinished / HISTORY, recipe.seeds, training)
+        _write_history(unfinished / HISTORY, seeds, training)
         (unfinished / RUN).write_text(json.dumps(run, indent=1) + "\n")
 
 

@@ -22,7 +22,7 @@ def train(
     validation: Rows,
     starts: Sequence[State],
     order: Order,
-    progress: Progress = lambda epochs, loss: None,
+    progress: Progress = lambda history: None,
 ) -> Training:
     """The same as engine.train for a single linear layer; `starts` hold its "0.weight" and "0.bias"."""
     lines = [Line(settings, start) for start in starts]
@@ -35,7 +35,7 @@ def train(
         train_loss, last_batch_loss = torch.tensor(losses, dtype=torch.float64).T.numpy()
         held_out = torch.tensor([line.loss(x_validation, y_validation).item() for line in lines], dtype=torch.float64)
         history.add(train_loss, last_batch_loss, held_out.numpy(), lines[0].lr)
-        progress(epoch + 1, history.mean_loss())
+        progress(history)
         if not history.there():
             break
     weights = {

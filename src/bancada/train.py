@@ -11,13 +11,13 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from bancada import engine, files, scratch, tables
+from bancada import engine, files, live, scratch, tables
 from bancada.config import overrides, recipe
 from bancada.encoding import SCALING, check_data, encoding, scaled
 from bancada.network import start
 from bancada.recording import recorded
 from bancada.refusals import BadInput
-from bancada.saving import save, versions
+from bancada.saving import description, save, versions
 from bancada.schema import Params, Recipe
 from bancada.stage import run
 from bancada.tables import Table
@@ -34,10 +34,16 @@ def main(params: Params, variant: str) -> None:
         print(f"{variant}: {sentence}")
     scaling = input_scaling(rows) if wanted.train.standardize else {}
     learned, held_out = (as_engine_takes(wanted, part, scaling) for part in (rows, validation))
+    described = description(wanted, rows, fingerprint(wanted))
     with recorded("train", variant):
-        with Bar(variant, wanted.train.epochs) as progress:
+        with Bar(variant, wanted.train.epochs) as bar, live.shown(described) as show:
+
+            def progress(history: engine.History) -> None:
+                bar(history)
+                show(history)
+
             training = train(wanted, learned, held_out, progress)
-        save(files.model(wanted.study, variant), wanted, training, rows, scaling, fingerprint(wanted))
+        save(files.model(wanted.study, variant), described, training, scaling)
     for place, epoch in training.diverged.items():
         print(f"{variant}: seed {wanted.seeds[place]} diverged in epoch {epoch + 1}")
 
@@ -117,7 +123,8 @@ class Bar:
     def __enter__(self) -> "Bar":
         return self
 
-    def __call__(self, epochs: int, loss: float) -> None:
+    def __call__(self, history: engine.History) -> None:
+        epochs, loss = history.epochs, history.mean_loss()
         if not self.bar.disable:
             self.bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
             self.bar.update(epochs - self.bar.n)

@@ -44,9 +44,18 @@ class Result:
 
 
 def result(folder: Path) -> Result:
+    """OSError, ValueError or KeyError where the folder is not one that a training left whole."""
     run = json.loads((folder / "run.json").read_text())
     kept = ("study", "variant", "recipe", "train_rows", "diverged", "versions", "fingerprint")
-    return Result(folder=folder, weights_md5=md5(folder / "weights.safetensors"), **{key: run[key] for key in kept})
+    pq.read_metadata(folder / files.HISTORY)
+    return Result(folder=folder, weights_md5=md5(folder / files.WEIGHTS), **{key: run[key] for key in kept})
+
+
+def results() -> list[Path]:
+    """Every model folder that is here, whatever params.yaml says."""
+    return sorted(
+        path for path in (files.DATA / "models").glob("*/*") if path.is_dir() and not files.is_unfinished(path)
+    )
 
 
 def parameters(result: Result) -> dict[str, str]:
@@ -166,14 +175,23 @@ def scores(study: str) -> dict[str, dict[str, float]]:
 class Evaluation:
     """A study's evaluation folder: its tables but for the curves, which the runs have, and its plots."""
 
+    figures: dict[str, dict[str, float]]  # scores(study)
     tables: list[Path]
-    plots: Path
-    md5: str  # of all these
+    folder: Path  # of the plots
+    plots: list[Path]
+    md5: str  # of tables and plots
+
+    def artifacts(self) -> dict[str, Path]:
+        """What a run holds of it, by the names that the files have there."""
+        plots = {f"plots/{path.relative_to(self.folder).as_posix()}": path for path in self.plots}
+        return {f"evaluation/{path.name}": path for path in self.tables} | plots
 
 
 def evaluation(study: str) -> Evaluation:
+    """OSError where there is none."""
     folder = files.evaluation(study)
     tables = sorted(path for path in folder.glob("*.csv") if path.name != "loss.csv")
     plots = sorted((folder / "plots").rglob("*.png"))
     hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in [*tables, *plots])
-    return Evaluation(tables, folder / "plots", hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest())
+    digest = hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest()
+    return Evaluation(scores(study), tables, folder / "plots", plots, digest)

@@ -14,6 +14,7 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import sqlalchemy.exc
 
@@ -68,8 +69,10 @@ def track(all_experiments: bool) -> int:
     except NO_STORE as error:
         raise BadInput(f"MLFLOW_TRACKING_URI = {_shown_store(root)}: {_first_line(error)}") from None
     except STORE_ERRORS as error:
+        if isinstance(error, MlflowException) and urlsplit(store_uri(root)).scheme in ("", "file"):  # a plain folder
+            raise BadInput(f"MLFLOW_TRACKING_URI = {_shown_store(root)}: {_first_line(error)}") from None
         why = f"{type(error).__name__}: {_first_line(error)}"
-        print(f"MLflow's store {_shown_store(root)} cannot be written to: {why}"[:500], file=sys.stderr)
+        print(f"MLflow's store {_shown_store(root)} cannot be written to: {why}", file=sys.stderr)
         return 1
     if not tally.runs and not tally.broken:
         print("no results are here: `dvc repro` makes them, `dvc pull` gets them", file=sys.stderr)
@@ -197,4 +200,4 @@ def _shown_store(root: Path) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return without_credentials(next(iter(str(error).splitlines()), ""))
+    return without_credentials(next(iter(str(error).splitlines()), ""))[:300]

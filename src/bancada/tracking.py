@@ -30,6 +30,7 @@ from bancada.surroundings import Circumstances, circumstances, locked, repositor
 LIFE_AFTER_DONE_S = 120  # a recorder whose stage was killed while it waited does not stay for ever
 BATCH = 1000  # points a call
 EVALUATION, WEIGHTS = "bancada.evaluation", "bancada.weights_md5"  # tags: hashes of what the run holds
+WARNING = "bancada.warning"
 MOST_PARAM, MOST_TAG = 6000, 8000  # characters that MLflow takes
 
 
@@ -83,7 +84,8 @@ def record(
         run, written = find_run(store, result.study, result.fingerprint), list[str]()
         found_whole = _whole(run)
         if run and found_whole:
-            written += _tag(store, run, _names(run, asked, newest) | _warning(run, result))
+            warning = _warning(run, result) if newest or WARNING not in run.data.tags else {}
+            written += _tag(store, run, _names(run, asked, newest) | warning)
         else:
             written.append("what was missing" if run else "a new run")
             run = _complete(store, run, result, asked, split_is_its=split_is_its)
@@ -228,7 +230,7 @@ def _warning(run: Run, result: Result) -> dict[str, str]:
     before = run.data.tags.get(WEIGHTS)
     if before in (None, result.weights_md5):
         return {}
-    return {"bancada.warning": f"the same inputs gave other weights: {result.weights_md5} after {before}"}
+    return {WARNING: f"the same inputs gave other weights: {result.weights_md5} after {before}"}
 
 
 def _names(run: Run, asked: Circumstances, newest: bool = True) -> dict[str, str]:

@@ -12,13 +12,14 @@ from torch import nn
 from bancada import engine, scratch, sources
 from bancada.config import load, recipe
 from bancada.data_schema import LinearData
+from bancada.encoding import check_data
 from bancada.engine import Rows, Training
-from bancada.network import State
+from bancada.network import State, start
 from bancada.schema import Recipe
 from bancada.scores import epochs_to_converge
 from bancada.split import divide
 from bancada.tables import Table
-from bancada.train import as_engine_takes, beginning, check_data, input_scaling, shuffles, stream, train
+from bancada.train import as_engine_takes, input_scaling, shuffles, stream, train
 
 PARAMS = load(Path(__file__).parents[1] / "params.yaml")
 NEW_ORCHARD = torch.tensor([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: the lesson's new input
@@ -102,7 +103,7 @@ def test_lesson_5_the_learning_rate_decays_as_published() -> None:
 def from_both(variant: str, asked: Recipe) -> tuple[State, State]:
     rows, validation = data(asked.study)
     shared = [as_engine_takes(asked, part, {}) for part in (rows, validation)]
-    begin = [beginning(asked, rows.features.shape[1], stream(seed, 0)) for seed in asked.seeds]
+    begin = [start(asked.layers, rows.features.shape[1], asked.train.init, stream(seed, 0)) for seed in asked.seeds]
     orders = [[stream(seed, 1) for seed in asked.seeds] for _ in range(2)]
     generators = [stream(seed, 2) for seed in asked.seeds]
     by_hand = scratch.train(asked.train, *shared, begin, shuffles(asked, len(rows), orders[0]))

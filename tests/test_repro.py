@@ -265,3 +265,22 @@ def wait_for(path: Path) -> None:
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < until, f"{path.name} never came"
         time.sleep(0.02)
+
+
+def test_what_only_dvc_understands_is_left_to_dvc(project: Path) -> None:
+    """A stage that is always run, a comment in dvc.lock, and another pipeline in a subfolder."""
+    with (project / "dvc.yaml").open("a") as file:
+        file.write("  always:\n    cmd: echo again\n    always_changed: true\n    deps: [data/split/s]\n")
+    (project / "nested").mkdir()
+    (project / "nested" / "dvc.yaml").write_text("stages:\n  other:\n    cmd: echo 1 > out\n    outs: [out]\n")
+    assert bancada(project).returncode == 0
+    assert not (project / "nested" / "out").exists()
+    lock = project / "dvc.lock"
+    lock.write_text("# mine\n" + lock.read_text())
+    again = bancada(project)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert lock.read_text().startswith("# mine\nschema:")
+    nested = bancada(project, "nested/dvc.yaml:other")
+    assert nested.returncode == 0
+    assert "other:" in (project / "nested" / "dvc.lock").read_text()
+    assert "other:" not in lock.read_text()

@@ -160,30 +160,27 @@ def _check_variant(name: str, params: Params) -> None:
     if shape is None:
         return
     check_fit(merged, shape.classes, shape.targets, params)
-    if isinstance(merged.train.init, GivenInit):
-        _check_given(merged.layers, merged.train.init, shape.features, written_at(params, name, "init"))
+    check_given(merged, shape.features, params)
     if study.metric in ("weight_error_max", "bias_error") and [layer.kind for layer in merged.layers] != ["linear"]:
         raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
     if shape.rows:
         check_batch_size(merged, study.split.counts(shape.rows)[0], params)
 
 
-def check_fit(recipe: Recipe, classes: int, targets: int, params: Params | None = None) -> None:
-    """BadInput where the network and its loss cannot learn these labels (see `misfit`). `params` tells the key."""
+def check_fit(recipe: Recipe, classes: int, targets: int, params: Params) -> None:
+    """BadInput where the network and its loss cannot learn these labels (see `misfit`)."""
     problem = misfit(recipe.layers, recipe.train.loss, classes, targets)
-    if problem and params and problem.startswith("train.loss"):
+    if problem and problem.startswith("train.loss"):
         problem = problem.replace("train.loss", written_at(params, recipe.variant, "loss"), 1)
         raise BadInput(f"{PARAMS_FILE}: {problem} (variant {recipe.variant})")
     if problem:
         raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.{problem}")
 
 
-def check_batch_size(recipe: Recipe, train_rows: int, params: Params | None = None) -> None:
+def check_batch_size(recipe: Recipe, train_rows: int, params: Params) -> None:
     """BadInput where a batch is larger than the training set, or batch norm would see a batch of one row."""
-    size, key = recipe.train.batch_size, f"variants.{recipe.variant}.train.batch_size"
+    size, key = recipe.train.batch_size, written_at(params, recipe.variant, "batch_size")
     rows = train_rows if size == "full" else size
-    if params:
-        key = written_at(params, recipe.variant, "batch_size")
     if rows > train_rows:
         raise bad(key, size, f"larger than the training set of {train_rows} rows")
     if any(layer.kind == "batch_norm" for layer in recipe.layers) and 1 in (rows, train_rows % rows):
@@ -191,10 +188,17 @@ def check_batch_size(recipe: Recipe, train_rows: int, params: Params | None = No
         raise bad(key, size, problem)
 
 
-def _check_given(layers: list[LayerSpec], init: GivenInit, features: int, key: str) -> None:
-    widths = [layer.width for layer in layers if layer.width]
+def check_given(recipe: Recipe, features: int, params: Params) -> None:
+    """BadInput where the start is given, but not in the shapes of the layers."""
+    init, key = recipe.train.init, written_at(params, recipe.variant, "init")
+    if not isinstance(init, GivenInit):
+        return
+    linear = [layer for layer in recipe.layers if layer.kind == "linear"]
+    widths = [layer.width or 0 for layer in linear]
     if not len(widths) == len(init.weights) == len(init.biases):
         raise bad(key, None, f"{len(widths)} linear layers need as many weights and biases")
+    if any(layer.bias is False for layer in linear):
+        raise bad(key, None, "a given start needs a bias in every linear layer")
     for i, (inputs, width) in enumerate(pairwise([features, *widths])):
         if [len(row) for row in init.weights[i]] != [inputs] * width:
             raise bad(f"{key}.weights[{i}]", None, f"must be {width} rows of {inputs} numbers")
@@ -232,6 +236,8 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
         raise BadInput(f"{path}:{line} {' '.join(str(error.problem).split())}") from None
     except YAMLError as error:
         raise BadInput(f"{path}: {str(error).splitlines()[0]}") from None
+    except (ValueError, KeyError) as error:  # a scalar that is not of the kind that it looks like: 2024-99-99
+        raise BadInput(f"{path}: a value cannot be read: {error}") from None
     if not isinstance(raw, dict):
         raise BadInput(f"{path}: a mapping with seed, num_seeds, studies and variants is expected")
     params = _checked(Params, raw, "")

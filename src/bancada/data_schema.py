@@ -11,7 +11,7 @@ from bancada.model import Finite, Model, NotNegative, Positive, Rows
 
 def _in_sources(path: str) -> str:
     parts = PurePosixPath(path).parts
-    if parts[:2] != ("data", "sources") or len(parts) < 3 or ".." in parts:
+    if parts[:2] != ("data", "sources") or len(parts) < 3 or ".." in parts or "\0" in path:
         raise ValueError("must lie in data/sources, where DVC notices when the file changes")
     return path
 

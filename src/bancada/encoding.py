@@ -11,7 +11,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
-from bancada.schema import LayerSpec, Loss
+from bancada.config import check_batch_size, check_fit, check_given
+from bancada.refusals import PARAMS_FILE, BadInput
+from bancada.schema import LayerSpec, Loss, Params, Recipe
+from bancada.tables import Table
 
 SCALING = ("input_mean", "input_std")  # [feature], kept beside the weights where inputs are standardised
 
@@ -67,6 +70,18 @@ def encoding(layers: Sequence[LayerSpec], loss: Loss, classes: int) -> Encoding:
     if width == classes:
         return Encoding("one_hot", classes, low=-1.0 if last == "tanh" and loss != "cross_entropy" else 0.0)
     return Encoding("bits" if last in ("sigmoid", "relu", "softmax") else "signs")
+
+
+def check_data(params: Params, recipe: Recipe, rows: Table) -> None:
+    """BadInput where training rows, once they are known, do not fit the network, its given start, loss or batches."""
+    check_fit(recipe, len(rows.classes), len(rows.target_names), params)
+    check_given(recipe, len(rows.feature_names), params)
+    check_batch_size(recipe, len(rows), params)
+    beyond = out_of_reach(
+        recipe.layers, encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
+    )
+    if beyond:
+        raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.layers: {beyond}")
 
 
 def out_of_reach(layers: Sequence[LayerSpec], encoded: Float32[np.ndarray, "output row"]) -> str | None:

@@ -6,7 +6,8 @@ Nothing in it mixes two seeds: not a sum, not a norm, not the code path of a ker
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from inspect import unwrap
+from types import MethodType
 from typing import NamedTuple
 
 import numpy as np
@@ -98,7 +99,6 @@ class _Loop:
         each_update = settings.schedule.name != "none" and settings.schedule.every == "update"
         self.each_update = self.schedule if each_update else None
         self.each_epoch = None if each_update else self.schedule
-        self.step = self.optimizer.step if self.schedule else partial(_plain_step(self.optimizer), self.optimizer)
 
     def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """-> (training loss, last batch's loss, validation loss), each [seed], and the last update's learning rate."""
@@ -114,7 +114,7 @@ class _Loop:
                 if self.settings.clip_norm:
                     clip(self.parameters, self.settings.clip_norm)
                 lr = float(self.optimizer.param_groups[0]["lr"])
-                self.step()
+                self.optimizer.step()
                 if self.each_update:
                     self.each_update.step()
             share = loss.share(put_out, chunk.targets, chunk.weights[:, None, None])
@@ -190,7 +190,7 @@ class Evaluation:
             network = networks.setdefault(filled(n), Network(layers, parameters, filled(n)))
             spread = torch.nn.functional.pad(features, pad).expand(self.seeds, -1, -1)
             device = parameters.flat.device
-            self.chunks.append(_Chunk(network, n, spread.to(device), observed.to(device), weight.to(device)))
+            self.chunks.append(_Chunk(network, spread.to(device), observed.to(device), weight.to(device)))
 
     def loss(self, loss: LossFunction) -> Float64[np.ndarray, " seed"]:
         """The mean loss of each seed, NaN where there are no rows."""
@@ -204,7 +204,6 @@ class Evaluation:
 @dataclass(frozen=True)
 class _Chunk:
     network: Network
-    rows: int  # that count; the others fill up
     features: Float[Tensor, "seed feature place"]
     targets: Float[Tensor, "seed output place"]
     weight: Float[Tensor, " place"]
@@ -259,18 +258,26 @@ def clip(parameters: Parameters, norm: float) -> None:
 
 
 def _optimizer(settings: schema.Train, flat: Tensor) -> Optimizer:
-    """Adam fused: the plain one takes a square root that each CPU rounds its own way. For SGD plain is faster."""
+    """torch.optim's, without the profiler's and compiler's hooks around a step, which cost more than its arithmetic.
+
+    Adam fused: the plain one takes a square root that each CPU rounds its own way. For SGD plain is faster.
+    """
+    _leave_compiler_out()
     chosen = settings.optimizer
+    optimizer: Optimizer
     if isinstance(chosen, schema.Adam):
         betas = (chosen.betas[0], chosen.betas[1])
-        return Adam([flat], settings.lr, betas, chosen.eps, chosen.weight_decay, fused=True)
-    return SGD([flat], settings.lr, chosen.momentum, weight_decay=chosen.weight_decay, foreach=False)
+        optimizer = Adam([flat], settings.lr, betas, chosen.eps, chosen.weight_decay, fused=True)
+    else:
+        optimizer = SGD([flat], settings.lr, chosen.momentum, weight_decay=chosen.weight_decay, foreach=False)
+    optimizer.step = MethodType(unwrap(type(optimizer).step), optimizer)  # type: ignore[method-assign]  # on purpose
+    return optimizer
 
 
-def _plain_step(optimizer: Optimizer) -> Callable[[Optimizer], object]:
-    """torch.optim's step without the profiler's and compiler's hooks around it, which cost more than its arithmetic."""
-    plain: Callable[[Optimizer], object] = type(optimizer).step.__wrapped__.__wrapped__  # type: ignore[attr-defined]
-    return plain
+def _leave_compiler_out() -> None:
+    """torch.optim imports torch's compiler, for seconds, to keep it off this method; nothing is compiled here."""
+    method = unwrap(Optimizer.add_param_group)
+    setattr(method, "__dynamo_disable", method)
 
 
 def _schedule(settings: schema.Train, optimizer: Optimizer) -> LRScheduler | None:

@@ -48,7 +48,7 @@ def refuse_leftovers(study: str, variants: Collection[str]) -> None:
     make the results of this workspace differ from a fresh clone's."""
     folder = models(study)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name not in variants and not is_unfinished(path):
+        if path.name not in variants and not is_hidden(path):
             raise BadInput(f"{path}: left over, for {PARAMS_FILE} has no variant {path.name} in {study}; delete it")
 
 
@@ -67,9 +67,10 @@ def whole(path: Path) -> Iterator[Path]:
         remove(unfinished)
 
 
-def is_unfinished(path: Path) -> bool:
-    """What a killed process left of a file or folder that was to be whole. .dvcignore hides it from DVC."""
-    return path.name.startswith(".") and path.name.endswith(".unfinished")
+def is_hidden(path: Path) -> bool:
+    """What .dvcignore hides from DVC: what a killed process left half-written, and what other programs leave around."""
+    unfinished = path.name.startswith(".") and path.name.endswith(".unfinished")
+    return unfinished or path.name in (".DS_Store", "__pycache__")
 
 
 def remove(path: Path) -> None:

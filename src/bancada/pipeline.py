@@ -9,6 +9,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dvc.dependency import param
+from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
@@ -25,11 +27,12 @@ from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import dumps_yaml, load_yaml
+from dvc.utils.serialize import dumps_yaml
 
 from bancada.files import whole
 
 LOCK_FILE = Path("dvc.lock")
+LOCK_HEAD = "schema: '2.0'\nstages:\n"
 
 
 class Pipeline:
@@ -48,9 +51,8 @@ class Pipeline:
         self.alone = _alone(self.folder / "lock")
         self.repo.lock.lock()
         index = self.repo.index
-        chosen = collect_stages(self.repo, targets) if targets else index.stages
         graph = get_active_graph(index.graph)
-        stages = plan_repro(graph, [stage for stage in chosen if targets or isinstance(stage, PipelineStage)])
+        stages = plan_repro(graph, collect_stages(self.repo, targets or [PROJECT_FILE]))
         self.stages: dict[str, Any] = {stage.addressing: stage for stage in stages}
         self.upstream = {stage.addressing: {dep.addressing for dep in graph.successors(stage)} for stage in stages}
         self.busy: dict[str, ExitStack] = {}
@@ -134,19 +136,22 @@ class Pipeline:
         if name in self.busy:
             self.busy.pop(name).close()
 
-    def write_lock(self, names: Sequence[str]) -> None:
-        """These stages into dvc.lock, in the order in which plain `dvc repro` leaves them, and whole or not at all."""
-        lock: dict[str, Any] = load_yaml(LOCK_FILE) if LOCK_FILE.exists() else {"schema": "2.0"}
-        entries = lock.get("stages", {})
-        for name in names:
-            if isinstance(self.stages[name], PipelineStage) and self.stages[name].cmd:
-                entries |= to_lockfile(self.stages[name])
+    def write_lock(self, name: str) -> None:
+        """The stage into dvc.lock, in the order in which plain `dvc repro` leaves them, and whole or not at all."""
+        stage = self.stages[name]
+        if not isinstance(stage, PipelineStage) or not stage.cmd:
+            return
+        entries = _lock_entries()
+        if entries is None or stage.path_in_repo != PROJECT_FILE:
+            stage.dump(update_pipeline=False)
+            return
+        entries |= _as_text(to_lockfile(stage))
         order = {name: place for place, name in enumerate(dict.fromkeys([*self.before, *self.stages]))}
-        lock["stages"] = dict(sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order))))
+        entries = dict(sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order))))
         with whole(LOCK_FILE) as unfinished:
-            unfinished.write_text(dumps_yaml(lock), encoding="utf-8")
+            unfinished.write_text(LOCK_HEAD + "".join(entries.values()), encoding="utf-8")
         with whole(self._journal) as unfinished:
-            unfinished.write_text(json.dumps({"before": self.before, "left": list(lock["stages"])}))
+            unfinished.write_text(json.dumps({"before": self.before, "left": list(entries)}))
         self.repo.scm_context.track_file(str(LOCK_FILE))
 
     @property
@@ -156,14 +161,33 @@ class Pipeline:
     def _order_before(self) -> list[str]:
         """The order of the stages in dvc.lock before this run; or, where it goes on with one that was stopped, before
         that one: else the stages that happened to end first would stay first."""
-        now = list(load_yaml(LOCK_FILE).get("stages", {})) if LOCK_FILE.exists() else []
+        now = list(_lock_entries() or {})
         journal = json.loads(self._journal.read_text()) if self._journal.exists() else {}
         before: list[str] = journal["before"] if journal.get("left") == now else now
         return before
 
     def still_stale(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that `dvc repro` would run again: their files were changed while they ran."""
-        return [name for name in names if self.is_stale(name)]
+        """Those of `names` that `dvc repro` would run again: their files were changed while they ran.
+
+        Not those that it always runs.
+        """
+        always = [name for name in names if self.stages[name].always_changed or self.stages[name].is_callback]
+        return [name for name in names if name not in always and self.is_stale(name)]
+
+
+def _lock_entries() -> dict[str, str] | None:
+    """Each stage's entry of dvc.lock as text: to read and write all of them anew takes DVC's YAML seconds.
+
+    None where more stands in the file (a comment, data sets), which only DVC knows how to keep.
+    """
+    text = LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else LOCK_HEAD
+    entries = {match[2]: match[1] for match in re.finditer(r"^(  ([\w@.-]+):\n(?:    .*\n)+)", text, re.MULTILINE)}
+    return entries if text == LOCK_HEAD + "".join(entries.values()) else None
+
+
+def _as_text(entries: dict[str, Any]) -> dict[str, str]:
+    """As they stand in dvc.lock."""
+    return {name: dumps_yaml({"stages": {name: entry}}).partition("\n")[2] for name, entry in entries.items()}
 
 
 def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:

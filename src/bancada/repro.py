@@ -18,14 +18,14 @@ from pathlib import Path
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 
-from bancada import config, files
+from bancada import config, files, tables
 from bancada.console import Board, tail
 from bancada.pipeline import Pipeline
 from bancada.refusals import PARAMS_FILE, BadInput
 from bancada.schema import Params
+from bancada.tables import Table
 
 POLL_S = 0.05
-WRITE_S = 3.0  # between two writings of dvc.lock, each of which takes DVC's YAML half a second or more
 GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
 TAIL_LINES = 15  # of a failed stage's output
 
@@ -73,8 +73,6 @@ class Run:
         self.ready: list[str] = []
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.done: set[str] = set()
-        self.unwritten: list[str] = []
-        self.written_at = time.monotonic()
         self.ran: list[str] = []
         self.delayed: set[str] = set()
         self.failed: dict[str, int] = {}
@@ -87,21 +85,20 @@ class Run:
     def go(self) -> None:
         self.look()
         if self.ready:
-            refuse_bad_data(self.params, {study_of(self.params, name) for name in [*self.ready, *self.waiting]})
+            studies = {study_of(self.params, name) for name in [*self.ready, *self.waiting]}
+            refuse_bad_data(self.params, studies, {name for name in studies if f"split@{name}" in self.done})
             to_do = len(self.ready) + len(self.waiting)
             self.board.say(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time")
         else:
             self.board.say(f"nothing to do: all {len(self.done)} stages are up to date")
         try:
-            while self.ready or self.running or self.unwritten:
+            while self.ready or self.running:
                 self.start()
-                self.write()
                 self.wait()
                 self.look()
         finally:
             self.interrupt()
             self.pipeline.resume()
-            self.write(at_once=True)
 
     def look(self) -> None:
         """Ask DVC which of the stages whose inputs are there are stale."""
@@ -140,12 +137,12 @@ class Run:
     def finish(self, name: str, how: str) -> None:
         try:
             self.pipeline.end(name)
+            self.pipeline.write_lock(name)
         except DvcException as error:
             self.fail(name, 1, " ".join(str(error).split()))
             return
         self.board.ended(name, how)
         self.done.add(name)
-        self.unwritten.append(name)
         self.ran.append(name)
 
     def fail(self, name: str, status: int, why: str) -> None:
@@ -158,21 +155,14 @@ class Run:
         else:
             self.board.say(f"{name}: FAILED before it began")
 
-    def write(self, at_once: bool = False) -> None:
-        idle = not self.running and not self.ready
-        if self.unwritten and (at_once or idle or time.monotonic() - self.written_at > WRITE_S):
-            self.pipeline.write_lock(self.unwritten)
-            self.unwritten, self.written_at = [], time.monotonic()
-
     def wait(self) -> None:
-        """Until a stage ends, or dvc.lock wants to be written. The locks are given back meanwhile."""
+        """Until a stage ends. The locks are given back meanwhile."""
         if self.ready and not self.running:
             time.sleep(1)  # another DVC process is in the way
         if not self.running:
             return
         self.pipeline.pause()
-        deadline = self.written_at + WRITE_S if self.unwritten else math.inf
-        while all(process.poll() is None for process in self.running.values()) and time.monotonic() < deadline:
+        while all(process.poll() is None for process in self.running.values()):
             for name in self.running:
                 self.board.seen(name, self.pipeline.log(name))
             time.sleep(POLL_S)
@@ -222,24 +212,35 @@ def study_of(params: Params, stage: str) -> str:
     return params.variants[name].study if kind == "train" and name in params.variants else name
 
 
-def refuse_bad_data(params: Params, studies: set[str]) -> None:
+def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> None:
     """BadInput where these studies' tables cannot be read, or be split and learned as params.yaml says: before DVC
-    removes the outs of the first stage that is to run."""
-    from bancada import sources, split, train
+    removes the outs of the first stage that is to run. The split of those in `divided` is up to date."""
+    from bancada.encoding import check_data
 
+    if params.device == "cuda":
+        from bancada.train import check_device  # torch loads for seconds
+
+        check_device(params.device)
     for study in params.studies:
         if study not in studies:
             continue
-        table = sources.make(params.studies[study].source, study)
-        config.check_predict(study, params.studies[study], table.feature_names)
-        try:
-            parts = split.divide(table, params.studies[study].split)
-        except ValueError as error:
-            raise BadInput(f"{PARAMS_FILE}: studies.{study}.split: {error}") from None
+        made = files.split(study) / "train.parquet"
+        rows = tables.read(made) if study in divided and made.exists() else training_rows(params, study)
+        config.check_predict(study, params.studies[study], rows.feature_names)
         for variant in params.variants_of(study):
-            recipe = config.recipe(params, variant)
-            train.check_data(params, recipe, parts["train"])
-            train.beginning(recipe, len(table.feature_names), train.stream(recipe.seeds[0], 0))
+            check_data(params, config.recipe(params, variant), rows)
+
+
+def training_rows(params: Params, study: str) -> Table:
+    """As the stages generate and split will make them."""
+    from bancada import sources, split
+
+    table = sources.make(params.studies[study].source, study)
+    config.check_predict(study, params.studies[study], table.feature_names)
+    try:
+        return split.divide(table, params.studies[study].split)["train"]
+    except ValueError as error:
+        raise BadInput(f"{PARAMS_FILE}: studies.{study}.split: {error}") from None
 
 
 def show_results(params: Params) -> None:

@@ -76,7 +76,7 @@ class StepSchedule(Model):
 
     name: Literal["step"]
     step_size: Rows
-    gamma: Positive
+    gamma: Annotated[float, Field(gt=0, le=1)]
     every: Literal["epoch", "update"] = "epoch"
 
 

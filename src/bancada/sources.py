@@ -17,7 +17,7 @@ from jaxtyping import Float64
 
 from bancada import data_schema
 from bancada.data_schema import Classification, HalfMoons, HousePrices, LinearData, Sklearn, Source
-from bancada.model import did_you_mean
+from bancada.model import LARGEST, did_you_mean
 from bancada.refusals import BadInput
 from bancada.tables import Table
 
@@ -27,8 +27,6 @@ CLASS_DISTANCE = 1.6
 # Lesson 4's houses, and the size from which one may be sold far too low: there such sales pull the line down.
 ROOMS = (5.5, 9.0)
 BIG_HOUSE = 6.5
-# Networks count in 32-bit floats.
-LARGEST = float(np.finfo(np.float32).max)
 
 
 def make(source: Source, study: str) -> Table:

@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bancada import engine, files, scratch, tables
-from bancada.config import check_batch_size, check_fit, overrides, recipe
-from bancada.encoding import SCALING, encoding, out_of_reach, scaled
-from bancada.network import State, start
+from bancada.config import overrides, recipe
+from bancada.encoding import SCALING, check_data, encoding, scaled
+from bancada.network import start
 from bancada.recording import recorded
 from bancada.refusals import BadInput
 from bancada.saving import save, versions
@@ -28,6 +28,7 @@ PLAIN_LINES = 5  # of progress where there is no terminal
 def main(params: Params, variant: str) -> None:
     wanted = recipe(params, variant)
     rows, validation = (tables.read(files.split(wanted.study) / f"{part}.parquet") for part in files.PARTS[:2])
+    check_device(wanted.device)
     check_data(params, wanted, rows)
     for sentence in overrides(params, variant):
         print(f"{variant}: {sentence}")
@@ -41,15 +42,9 @@ def main(params: Params, variant: str) -> None:
         print(f"{variant}: seed {wanted.seeds[place]} diverged in epoch {epoch + 1}")
 
 
-def check_data(params: Params, recipe: Recipe, rows: Table) -> None:
-    """BadInput where the data, now that they are known, do not fit the network, the loss, the batches or the device."""
-    check_fit(recipe, len(rows.classes), len(rows.target_names), params)
-    check_batch_size(recipe, len(rows), params)
-    encoded = encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
-    beyond = out_of_reach(recipe.layers, encoded)
-    if beyond:
-        raise BadInput(f"params.yaml: variants.{recipe.variant}.layers: {beyond}")
-    if recipe.device == "cuda" and not torch.cuda.is_available():
+def check_device(device: str) -> None:
+    """BadInput where torch does not find the device."""
+    if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("params.yaml: device = cuda: there is no GPU that this torch can use; cpu works everywhere")
 
 
@@ -69,7 +64,7 @@ def train(recipe: Recipe, rows: engine.Rows, validation: engine.Rows, progress: 
     """From each seed's own streams: one for its start, one for its order of batches, one for its dropout."""
     starts, orders, dropouts = ([stream(seed, purpose) for seed in recipe.seeds] for purpose in range(3))
     order = shuffles(recipe, len(rows), orders)
-    begin = [beginning(recipe, len(rows.features), generator) for generator in starts]
+    begin = [start(recipe.layers, len(rows.features), recipe.train.init, generator) for generator in starts]
     if recipe.scratch:
         return scratch.train(recipe.train, rows, validation, begin, order, progress)
     return engine.train(recipe.layers, recipe.train, rows, validation, begin, order, dropouts, recipe.device, progress)
@@ -80,13 +75,6 @@ def stream(seed: int, purpose: int) -> torch.Generator:
     the same batches."""
     drawn = np.random.SeedSequence([seed, purpose]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
-
-
-def beginning(recipe: Recipe, features: int, generator: torch.Generator) -> State:
-    try:
-        return start(recipe.layers, features, recipe.train.init, generator)
-    except ValueError as error:
-        raise BadInput(f"params.yaml: variants.{recipe.variant}.train.init: {error}") from None
 
 
 def shuffles(recipe: Recipe, rows: int, generators: list[torch.Generator]) -> engine.Order:

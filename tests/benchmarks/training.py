@@ -27,8 +27,9 @@ from torch import nn
 
 from bancada import engine, sources
 from bancada.config import load, recipe
+from bancada.network import start
 from bancada.split import divide
-from bancada.train import as_engine_takes, beginning, shuffles, stream
+from bancada.train import as_engine_takes, shuffles, stream
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 ROUNDS = 7
@@ -114,7 +115,7 @@ def ours(rows: engine.Rows, seeds: int) -> Way:
 
     def run(epochs: int) -> int:
         settings = asked.train.model_copy(update={"epochs": epochs})
-        begin = [beginning(asked, 2, stream(seed, 0)) for seed in asked.seeds]
+        begin = [start(asked.layers, 2, asked.train.init, stream(seed, 0)) for seed in asked.seeds]
         order = shuffles(asked, len(rows), [stream(seed, 1) for seed in asked.seeds])
         dropouts = [stream(seed, 2) for seed in asked.seeds]
         engine.train(asked.layers, settings, rows, nothing, begin, order, dropouts)

@@ -85,7 +85,12 @@ CSV = "{kind: csv, path: data/sources/no.csv, task: regression, targets: [y]}"
 
 
 def environment(**told: str) -> dict[str, str]:
-    return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"), **told}
+    ours = {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "BANCADA_TRACKING": "off",
+    }
+    return {**os.environ, **ours, **told}
 
 
 def run(folder: Path, *command: str, **told: str) -> subprocess.CompletedProcess[str]:

@@ -270,7 +270,7 @@ def _optimizer(settings: schema.Train, flat: Tensor) -> Optimizer:
         optimizer = Adam([flat], settings.lr, betas, chosen.eps, chosen.weight_decay, fused=True)
     else:
         optimizer = SGD([flat], settings.lr, chosen.momentum, weight_decay=chosen.weight_decay, foreach=False)
-    optimizer.step = MethodType(unwrap(type(optimizer).step), optimizer)  # type: ignore[method-assign]  # on purpose
+    optimizer.step = MethodType(unwrap(type(optimizer).step), optimizer)  # type: ignore[method-assign]  # this one's alone
     return optimizer
 
 

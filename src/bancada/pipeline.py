@@ -118,7 +118,7 @@ class Pipeline:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=[self.alone.fileno()],
-                **prepare_kwargs(stage, run_env=_own_python()),
+                **prepare_kwargs(stage, run_env=_environment()),
             )
 
     def end(self, name: str) -> None:
@@ -203,9 +203,11 @@ def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
     return read
 
 
-def _own_python() -> dict[str, str]:
-    """This Python first on PATH: a stage's `python` is ours, also where no environment is activated."""
-    return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])}
+def _environment() -> dict[str, str]:
+    """This Python first on PATH: a stage's `python` is ours, also where no environment is activated. And no recorder of
+    its own: recorder.py is there for all."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {"PATH": path, "BANCADA_TRACKING": "off"}
 
 
 def _alone(path: Path) -> IO[str]:

@@ -6,6 +6,7 @@ imports mlflow while the stage works; told that the work ended well, it reads th
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 PATIENCE_S = 60.0  # how long a stage that ended well waits for its results to be recorded
+LATER = "`bancada track` does it later"
 GRACE_S = 10.0  # how long a recorder that is no longer wanted may take to leave
 DONE = b"done\n"  # said on the recorder's standard input; an end of input without it means that the work failed
 
@@ -33,7 +35,7 @@ def recorded(kind: Literal["train", "evaluate"], name: str) -> Iterator[None]:
     try:
         # no pipe: nobody would read it while the stage works, and a full pipe would stop the recorder
         said = tempfile.TemporaryFile()  # noqa: SIM115
-        recorder = _start(kind, name, said)
+        recorder = start_process(said, kind, name)
     except OSError as error:
         reason = str(error)
     try:
@@ -45,15 +47,16 @@ def recorded(kind: Literal["train", "evaluate"], name: str) -> Iterator[None]:
             _dismiss(recorder)
             said.close()
     if reason:
-        print(f"bancada: {kind}@{name} is not recorded in MLflow: {without_credentials(reason)[:300]}", file=sys.stderr)
+        why = without_credentials(reason)[:300]
+        print(f"bancada: {kind}@{name} is not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
 
 
-def _start(kind: str, name: str, said: IO[bytes]) -> subprocess.Popen[bytes]:
-    """The recorder, on this folder's code. In a session of its own, because Ctrl-C is for the stage to answer."""
+def start_process(said: IO[bytes], *asked: str) -> subprocess.Popen[bytes]:
+    """A recorder, on this folder's code. In a session of its own, because Ctrl-C is for the stage to answer."""
     source = str(Path(__file__).resolve().parents[1])
     inherited = os.environ.get("PYTHONPATH")
     return subprocess.Popen(
-        [sys.executable, "-m", "bancada.tracking", kind, name],
+        [sys.executable, "-m", "bancada.tracking", *asked],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=said,
@@ -74,6 +77,8 @@ def _finish(recorder: subprocess.Popen[bytes], said: IO[bytes]) -> str | None:
         return f"it took longer than {PATIENCE_S:g} s"
     if status == 0:
         return None
+    if status == -signal.SIGALRM:
+        return "the store did not answer in time"
     said.seek(0)
     lines = [line for line in said.read().decode(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else f"the recorder ended with status {status}"

@@ -75,6 +75,7 @@ def _problem(errors: list[ErrorDetails], value: Any) -> str:
         return "a name is made of letters, digits, - and _"
     if others and others[0]["type"] != "union_tag_invalid":  # such as a number of the right kind, but out of its range
         message = re.sub("^Value error, | after validation", "", others[0]["msg"])
+        message = re.sub(r"\d{16,}", lambda digits: f"{float(digits[0]):g}", message)
         return re.sub("^(Input|List|Dictionary|String) should", "must", message)
     kinds = list(dict.fromkeys(KINDS[error["type"]] for error in errors if error["type"] in KINDS))
     if "a number" in kinds and "a whole number" in kinds:

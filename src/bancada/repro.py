@@ -21,6 +21,7 @@ from dvc.lock import LockError
 from bancada import config, files, tables
 from bancada.console import Board, tail
 from bancada.pipeline import Pipeline
+from bancada.recorder import Recorder
 from bancada.refusals import PARAMS_FILE, BadInput
 from bancada.schema import Params
 from bancada.tables import Table
@@ -72,6 +73,8 @@ class Run:
         self.waiting = list(pipeline.stages)
         self.ready: list[str] = []
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.began_ms: dict[str, int] = {}
+        self.recorder = Recorder()
         self.done: set[str] = set()
         self.ran: list[str] = []
         self.delayed: set[str] = set()
@@ -98,6 +101,7 @@ class Run:
                 self.look()
         finally:
             self.interrupt()
+            self.recorder.close()
             self.pipeline.resume()
 
     def look(self) -> None:
@@ -131,6 +135,9 @@ class Run:
             self.board.started(name)
             if process:
                 self.running[name] = process
+                self.began_ms[name] = time.time_ns() // 1_000_000
+                if is_ours(name):
+                    self.recorder.start()
             else:
                 self.finish(name, "restored from DVC's cache in")
 
@@ -142,6 +149,8 @@ class Run:
             self.fail(name, 1, " ".join(str(error).split()))
             return
         self.board.ended(name, how)
+        if name in self.began_ms and is_ours(name):
+            self.recorder.ended(name, self.began_ms[name])
         self.done.add(name)
         self.ran.append(name)
 
@@ -184,6 +193,11 @@ class Run:
             for process in self.running.values():
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(GRACE_S)
+
+
+def is_ours(stage: str) -> bool:
+    """One whose results MLflow gets."""
+    return stage.startswith(("train@", "evaluate@"))
 
 
 def ranks(upstream: dict[str, set[str]], cost: Callable[[str], float]) -> dict[str, float]:

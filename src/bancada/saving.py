@@ -4,15 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.numpy import save as safetensors_bytes
 
 from bancada.engine import COLUMNS, Training
 from bancada.files import HISTORY, RUN, WEIGHTS, whole
 from bancada.schema import Recipe
-from bancada.tables import Table
+from bancada.tables import Table, write_columns
 
 
 def save(
@@ -35,7 +33,7 @@ def save(
     with whole(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / WEIGHTS).write_bytes(safetensors_bytes(weights))
-        pq.write_table(_history(recipe.seeds, training), unfinished / HISTORY, compression="zstd")
+        _write_history(unfinished / HISTORY, recipe.seeds, training)
         (unfinished / RUN).write_text(json.dumps(run, indent=1) + "\n")
 
 
@@ -44,7 +42,7 @@ def versions() -> dict[str, str]:
     return {"numpy": np.__version__, "torch": torch.__version__.split("+")[0]}
 
 
-def _history(seeds: list[int], training: Training) -> pa.Table:
+def _write_history(path: Path, seeds: list[int], training: Training) -> None:
     """Long form, by seed and epoch, with engine.COLUMNS; a seed that diverged has no rows after that epoch."""
     epochs = training.history["lr"].shape[1]
     last = [training.diverged.get(place, epochs - 1) for place in range(len(seeds))]
@@ -54,4 +52,4 @@ def _history(seeds: list[int], training: Training) -> pa.Table:
     }
     for name in COLUMNS:
         columns[name] = np.concatenate([training.history[name][place, : n + 1] for place, n in enumerate(last)])
-    return pa.table(columns)
+    write_columns(columns, path)

@@ -1,6 +1,7 @@
 """Tables of rows: features and targets as arrays, stored as parquet that says which column is what."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,19 +34,15 @@ class Table:
 
 def write(table: Table, path: Path) -> None:
     """One column per feature and target; class labels are stored as they are written, not as indices."""
-    columns: dict[str, Any] = dict(zip(table.feature_names, table.features.T, strict=True))
+    columns: dict[str, np.ndarray | list[str]] = dict(zip(table.feature_names, table.features.T, strict=True))
     if table.classes:
-        columns[table.target_names[0]] = [table.classes[index] for index in table.targets[:, 0]]
+        labels: Any = [table.classes[index] for index in table.targets[:, 0]]
+        columns[table.target_names[0]] = labels if isinstance(table.classes[0], str) else np.array(labels, np.int64)
     else:
         columns |= dict(zip(table.target_names, table.targets.T, strict=True))
     meaning = {"features": table.feature_names, "targets": table.target_names, "classes": table.classes}
-    label = pa.string() if table.classes and isinstance(table.classes[0], str) else pa.int64()
-    types = [pa.float64()] * len(table.feature_names) + [label if table.classes else pa.float64()] * len(
-        table.target_names
-    )
-    schema = pa.schema(zip(columns, types, strict=True), metadata={"bancada": json.dumps(meaning)})
     with whole(path) as unfinished:
-        pq.write_table(pa.table(columns, schema=schema), unfinished, compression="zstd")
+        write_columns(columns, unfinished, {"bancada": json.dumps(meaning)})
 
 
 def read(path: Path) -> Table:
@@ -61,12 +58,37 @@ def read(path: Path) -> Table:
 
 
 def _read(path: Path) -> Table:
-    stored = pq.read_table(path)
+    with pq.ParquetFile(path) as file:
+        stored = file.read()
     meaning = json.loads(stored.schema.metadata[b"bancada"])
-    target_columns = [stored[name].to_numpy() for name in meaning["targets"]]
-    targets = np.stack(target_columns, axis=1)
     if meaning["classes"]:
         index = {label: i for i, label in enumerate(meaning["classes"])}
-        targets = np.array([[index[label]] for label in target_columns[0]], dtype=np.int64).reshape(-1, 1)
-    features = np.stack([stored[name].to_numpy() for name in meaning["features"]], axis=1)
+        labels = stored[meaning["targets"][0]].to_pylist()
+        targets = np.array([index[label] for label in labels], dtype=np.int64).reshape(-1, 1)
+    else:
+        targets = np.stack([numbers(stored[name]) for name in meaning["targets"]], axis=1)
+    features = np.stack([numbers(stored[name]) for name in meaning["features"]], axis=1)
     return Table(features, targets, meaning["features"], meaning["targets"], meaning["classes"])
+
+
+# --- parquet and numpy, by buffers: pyarrow's own ways between them import pandas, half a second of each stage -------
+
+
+def write_columns(
+    columns: Mapping[str, np.ndarray | list[str]], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Arrays of numbers, and lists of labels, as one parquet file."""
+    arrays = [
+        pa.Array.from_buffers(
+            pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))]
+        )
+        if isinstance(values, np.ndarray)
+        else pa.array(values, pa.string())
+        for values in columns.values()
+    ]
+    pq.write_table(pa.table(arrays, list(columns), metadata=metadata), path, compression="zstd")
+
+
+def numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers, none of them missing, as an array that cannot be written to."""
+    return np.from_dlpack(column.combine_chunks())

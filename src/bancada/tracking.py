@@ -264,16 +264,47 @@ def _now_ms() -> int:
 def main(kind: str, name: str) -> None:
     """Get everything ready while the stage works; record when it says that it is done, or leave without a trace."""
     began_ms, asked, root = _now_ms(), circumstances(), repository_root(Path.cwd())
-    study = name if kind == "evaluate" else config.load().variants[name].study
     store = _open_ahead(root)
     if sys.stdin.readline() != DONE.decode():
         return
     signal.alarm(LIFE_AFTER_DONE_S)
-    store = store or open_store(root)
+    _record(store or open_store(root), kind, name, asked, began_ms)
+
+
+def serve() -> None:
+    """Record one stage after another as recorder.py names them, and say in the end which could not be recorded.
+
+    After one that cannot be recorded no other is tried: each would wait as long for a store that does not answer.
+    """
+    asked, root = circumstances(), repository_root(Path.cwd())
+    store, why = _open_ahead(root), ""
+    missed: list[str] = []
+    for line in sys.stdin:
+        stage, began_ms = line.split()
+        kind, _, name = stage.partition("@")
+        try:
+            if not missed:
+                store = store or open_store(root)
+                _record(store, kind, name, asked, int(began_ms))
+                continue
+        except Exception as error:  # whatever a store can raise: it is told in the end
+            why = _in_one_line(error)
+        missed.append(stage)
+    if missed:
+        sys.exit(f"{', '.join(missed)}: {why}")
+
+
+def _record(store: Store, kind: str, name: str, asked: Circumstances, began_ms: int) -> None:
     if kind == "evaluate":
-        record_evaluation(store, study, asked)
+        record_evaluation(store, name, asked)
     else:
+        study = config.load().variants[name].study
         record_training(store, mirror.result(files.model(study, name)), asked, began_ms)
+
+
+def _in_one_line(error: Exception) -> str:
+    first_line = next(iter(str(error).splitlines()), "")
+    return without_credentials(f"{type(error).__name__}: {first_line}")
 
 
 def _open_ahead(root: Path) -> Store | None:
@@ -292,7 +323,6 @@ def _open_ahead(root: Path) -> Store | None:
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
-    except Exception as error:  # the last line of defence: recording.py tells the user this one line
-        first_line = next(iter(str(error).splitlines()), "")
-        sys.exit(without_credentials(f"{type(error).__name__}: {first_line}"))
+        main(*sys.argv[1:]) if sys.argv[1:] else serve()
+    except Exception as error:  # the last line of defence: whoever started this process tells the user this one line
+        sys.exit(_in_one_line(error))

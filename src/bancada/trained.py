@@ -15,6 +15,7 @@ from bancada import inference
 from bancada.encoding import SCALING, Encoding, encoding, scaled
 from bancada.files import HISTORY, RUN, WEIGHTS
 from bancada.schema import Recipe
+from bancada.tables import numbers
 
 
 @dataclass(frozen=True)
@@ -70,5 +71,6 @@ def load(folder: Path) -> Trained:
 
 def read_history(folder: Path) -> dict[str, np.ndarray]:
     """The columns that saving.py writes: seed, epoch, losses and rate."""
-    stored = pq.read_table(folder / HISTORY)
-    return {name: stored[name].to_numpy() for name in stored.column_names}
+    with pq.ParquetFile(folder / HISTORY) as file:
+        stored = file.read()
+    return {name: numbers(stored[name]) for name in stored.column_names}

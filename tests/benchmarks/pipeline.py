@@ -162,6 +162,8 @@ def measured() -> Iterator[tuple[str, float, str]]:
         yield "bancada repro with nothing to do", nothing, f"{nothing - status:+.1f} s beside dvc status"
         line = "line_sgd: {study: line, layers: [1]"
         replace(folder, line, line + ", train: {lr: 0.02}")
+        yield "line_sgd's lr changed: two stages, tracking off", seconds(folder, "bancada", "repro"), ""
+        replace(folder, "lr: 0.02}", "lr: 0.03}")
         yield "line_sgd's lr changed: two stages, tracking on", seconds(folder, "bancada", "repro", tracking="on"), ""
         replace(folder, "epochs: 10000", "epochs: 20")
         for stage, name in (("generate", "moons"), ("split", "moons"), ("train", "moons_tanh"), ("evaluate", "moons")):

@@ -510,7 +510,8 @@ def test_a_recorder_that_dies_is_no_reason_for_a_run_to_fail(
     together.process.wait(20)
     together.ended("train@toy_tanh", began_ms=5)
     together.close()
-    assert capfd.readouterr() == ("", "bancada: not recorded in MLflow: train@toy_tanh: out of memory\n")
+    said = "train@toy_tanh: out of memory; `bancada track` does it later"
+    assert capfd.readouterr() == ("", f"bancada: not recorded in MLflow: {said}\n")
 
 
 def test_stages_that_the_one_recorder_cannot_record_are_named_in_one_line(
@@ -521,5 +522,6 @@ def test_stages_that_the_one_recorder_cannot_record_are_named_in_one_line(
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("bancada: not recorded in MLflow: train@toy_tanh, evaluate@toy: ")
+    assert err.endswith("; `bancada track` does it later\n")
     assert err.count("\n") == 1
     assert "secret" not in err

@@ -41,4 +41,4 @@ def dvc_md5(path: Path) -> str:
 
 def _ignored(path: Path) -> bool:
     """By .dvcignore."""
-    return any(part in (".DS_Store", "__pycache__") or files.is_unfinished(Path(part)) for part in path.parts)
+    return any(files.is_hidden(Path(part)) for part in path.parts)

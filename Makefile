@@ -35,7 +35,8 @@ format: $(READY)  ## ruff, which mends what it can
 	@ruff check -q --fix .
 	@ruff format -q .
 
-ui: $(READY)  ## MLflow's pages, at http://127.0.0.1:5000
+ui: $(READY)  ## MLflow's pages with all results that are here, at http://127.0.0.1:5000
+	@bancada track || true
 	@mlflow ui
 
 # pip check: the lock is what pyproject.toml asks for.

@@ -144,6 +144,8 @@ def experiments_run_what_they_change_and_mlflow_keeps_what_they_made(clone: Path
     there = executed(succeeds(clone, "dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", fewer))
     assert there == ["train@moons_tanh", "evaluate@moons"]
     assert "elsewhere" in succeeds(clone, "dvc", "exp", "show", "--md")
+    tracked = succeeds(clone, sys.executable, "-m", "bancada", "track", "--all-exps").splitlines()
+    assert tracked[-1].startswith("0 runs new, ")  # what was recorded beside the stages is all that the files hold
 
     files = succeeds(clone, sys.executable, "-c", FIND, f"sqlite:///{clone / 'mlflow.db'}", "elsewhere").split()
     assert "weights.safetensors" in {Path(name).name for name in files}

@@ -263,7 +263,7 @@ def test_other_inputs_make_a_second_run(bench: Path) -> None:
 
 def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result, store = train_variant("toy_tanh", epochs=1500), tracking.open_store(bench)
-    log_batch = tracking.MlflowClient.log_batch
+    log_batch = type(store.client).log_batch
 
     def dies_after_the_first_points(self: Any, *args: Any, **kwargs: Any) -> None:
         if count(bench, "metrics"):
@@ -271,7 +271,7 @@ def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monke
         log_batch(self, *args, **kwargs)
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
-        patched.setattr(tracking.MlflowClient, "log_batch", dies_after_the_first_points)
+        patched.setattr(type(store.client), "log_batch", dies_after_the_first_points)
         tracking.record_training(store, result, NOBODY)
     assert rows(bench, "select status from runs") == [("RUNNING",)]
     assert 0 < count(bench, "metrics") < 5001
@@ -510,7 +510,8 @@ def test_a_recorder_that_dies_is_no_reason_for_a_run_to_fail(
     together.process.wait(20)
     together.ended("train@toy_tanh", began_ms=5)
     together.close()
-    assert capfd.readouterr() == ("", "bancada: not recorded in MLflow: train@toy_tanh: out of memory\n")
+    said = "train@toy_tanh: out of memory; `bancada track` does it later"
+    assert capfd.readouterr() == ("", f"bancada: not recorded in MLflow: {said}\n")
 
 
 def test_stages_that_the_one_recorder_cannot_record_are_named_in_one_line(
@@ -521,5 +522,6 @@ def test_stages_that_the_one_recorder_cannot_record_are_named_in_one_line(
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("bancada: not recorded in MLflow: train@toy_tanh, evaluate@toy: ")
+    assert err.endswith("; `bancada track` does it later\n")
     assert err.count("\n") == 1
     assert "secret" not in err

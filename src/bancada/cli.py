@@ -40,6 +40,18 @@ def repro(
     raise typer.Exit(status)
 
 
+@app.command()
+def track(
+    all_exps: Annotated[bool, typer.Option("--all-exps", help="Also the results of every DVC experiment.")] = False,
+) -> None:
+    """Write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice."""
+    with at_the_root():
+        from bancada.catching_up import track
+
+        status = track(all_exps)
+    raise typer.Exit(status)
+
+
 @contextmanager
 def at_the_root() -> Iterator[None]:
     """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143."""

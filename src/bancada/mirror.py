@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
 
 from bancada import files
+from bancada.trained import read_history
 
 MOST_POINTS = 1000  # of a curve; the whole history is an artifact of the run
 STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
@@ -44,9 +45,16 @@ class Result:
 
 
 def result(folder: Path) -> Result:
-    run = json.loads((folder / "run.json").read_text())
+    """OSError, ValueError or KeyError where the folder is not one that a training left whole."""
+    run = json.loads((folder / files.RUN).read_text())
     kept = ("study", "variant", "recipe", "train_rows", "diverged", "versions", "fingerprint")
-    return Result(folder=folder, weights_md5=md5(folder / "weights.safetensors"), **{key: run[key] for key in kept})
+    pq.read_metadata(folder / files.HISTORY)
+    return Result(folder=folder, weights_md5=md5(folder / files.WEIGHTS), **{key: run[key] for key in kept})
+
+
+def results() -> list[Path]:
+    """Every model folder that is here, whatever params.yaml says."""
+    return sorted(path for path in (files.DATA / "models").glob("*/*") if path.is_dir() and not files.is_hidden(path))
 
 
 def parameters(result: Result) -> dict[str, str]:
@@ -95,15 +103,15 @@ def curves(result: Result) -> list[Point]:
 
     A mean is over the seeds that have not diverged by that epoch; a seed's last row, if not finite, is left out.
     """
-    columns = pq.read_table(result.folder / "history.parquet")
-    epoch: Int64[np.ndarray, " entry"] = columns["epoch"].to_numpy()
+    columns = read_history(result.folder)
+    epoch: Int64[np.ndarray, " entry"] = columns["epoch"]
     chosen = kept_epochs(result.recipe["train"]["epochs"], int(epoch.max()))
     wanted = np.isin(epoch, chosen)
     at = np.searchsorted(chosen, epoch[wanted])
-    alive = np.isfinite(columns["train_loss"].to_numpy()[wanted])
+    alive = np.isfinite(columns["train_loss"][wanted])
     points = []
     for name, spread in (("train_loss", True), ("validation_loss", True), ("lr", False)):
-        values = np.where(alive, columns[name].to_numpy()[wanted], np.nan)
+        values = np.where(alive, columns[name][wanted], np.nan)
         mean, std = mean_and_std(values, at, len(chosen))
         said = {name: mean, f"{name}_std": std} if spread else {name: mean}
         points += [
@@ -166,14 +174,23 @@ def scores(study: str) -> dict[str, dict[str, float]]:
 class Evaluation:
     """A study's evaluation folder: its tables but for the curves, which the runs have, and its plots."""
 
+    figures: dict[str, dict[str, float]]  # scores(study)
     tables: list[Path]
-    plots: Path
-    md5: str  # of all these
+    folder: Path  # of the plots
+    plots: list[Path]
+    md5: str  # of tables and plots
+
+    def artifacts(self) -> dict[str, Path]:
+        """What a run holds of it, by the names that the files have there."""
+        plots = {f"plots/{path.relative_to(self.folder).as_posix()}": path for path in self.plots}
+        return {f"evaluation/{path.name}": path for path in self.tables} | plots
 
 
 def evaluation(study: str) -> Evaluation:
+    """OSError where there is none."""
     folder = files.evaluation(study)
     tables = sorted(path for path in folder.glob("*.csv") if path.name != "loss.csv")
     plots = sorted((folder / "plots").rglob("*.png"))
     hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in [*tables, *plots])
-    return Evaluation(tables, folder / "plots", hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest())
+    digest = hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest()
+    return Evaluation(scores(study), tables, folder / "plots", plots, digest)

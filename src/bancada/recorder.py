@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bancada.recording import without_credentials
+from bancada.recording import LATER, without_credentials
 
 PATIENCE_S = 60.0  # how long a run that is over waits for its last results to be recorded
 
@@ -55,7 +55,8 @@ class Recorder:
             reason = self._reason(self.process)
         if reason:
             reason = ": ".join([", ".join(self.missed), reason]) if self.missed else reason
-            print(f"bancada: not recorded in MLflow: {without_credentials(reason)[:500]}", file=sys.stderr)
+            why = without_credentials(reason)[:500]
+            print(f"bancada: not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
 
     def _reason(self, process: subprocess.Popen[str]) -> str | None:
         try:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,7 @@ LOCK_PATIENCE_S = 40.0
 MOST_DIFF = 1_000_000  # characters
 # What the pipeline itself writes into git: changed while it runs, also in a clean tree.
 PIPELINE_OWN = ("dvc.lock", str(files.DATA / "evaluation"))
+OURS_EXCLUDED = (".", *(f":(exclude){path}" for path in PIPELINE_OWN))
 
 
 def repository_root(folder: Path) -> Path:
@@ -80,22 +82,50 @@ class Circumstances:
 
 def circumstances() -> Circumstances:
     """Of this process and its current folder."""
-    commit = _git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD")
     name, baseline = os.environ.get("DVC_EXP_NAME"), os.environ.get("DVC_EXP_BASELINE_REV")
     return Circumstances(name or None, baseline or None, commit.strip() or None, _difference() if commit else "")
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """A finished DVC experiment: a commit of its own on top of its baseline."""
+
+    name: str
+    commit: str
+    baseline: str
+
+    def circumstances(self) -> Circumstances:
+        """As they were when it ran: on its baseline, with the difference that it is."""
+        diff = _cut(git("diff", self.baseline, self.commit, "--no-ext-diff", "--no-color", "--", *OURS_EXCLUDED))
+        return Circumstances(self.name, self.baseline, self.baseline, diff)
+
+
+def experiments() -> list[Experiment]:
+    """All DVC experiments of this repository, the newest first."""
+    found = []
+    listed = git("for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
+    for line in listed.splitlines():
+        # refs/exps/ab/cdef.../NAME is an experiment on the baseline abcdef...; what else is there is DVC's own
+        place = re.fullmatch(r"(\w+) refs/exps/([0-9a-f]{2})/([0-9a-f]{38,62})/(.+)", line)
+        if place:
+            found.append(Experiment(place[4], place[1], place[2] + place[3]))
+    return found
+
+
 def _difference() -> str:
     """`git diff HEAD` of this folder, below the names of the files that git does not know."""
-    here = [".", *(f":(exclude){path}" for path in PIPELINE_OWN)]
-    untracked = _git("ls-files", "--others", "--exclude-standard", "--", *here)
-    diff = _git("diff", "HEAD", "--no-ext-diff", "--no-color", "--", *here)
-    said = "".join(f"# untracked: {name}\n" for name in untracked.splitlines()) + diff
+    untracked = git("ls-files", "--others", "--exclude-standard", "--", *OURS_EXCLUDED)
+    diff = git("diff", "HEAD", "--no-ext-diff", "--no-color", "--", *OURS_EXCLUDED)
+    return _cut("".join(f"# untracked: {name}\n" for name in untracked.splitlines()) + diff)
+
+
+def _cut(said: str) -> str:
     cut = f"\n# cut: {len(said) - MOST_DIFF} more characters\n" if len(said) > MOST_DIFF else ""
     return without_credentials(said[:MOST_DIFF]) + cut
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
     """What git answers; nothing where there is no git, no repository or no commit. Takes none of git's locks."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:

@@ -1,4 +1,4 @@
-"""The only module that imports mlflow: it mirrors the pipeline's files in MLflow, and nothing twice.
+"""The pipeline's files mirrored in MLflow, and nothing twice. Like store.py it imports mlflow, and no stage imports it.
 
 `python -m bancada.tracking train VARIANT` (or `evaluate STUDY`) runs beside a stage; recording.py starts it. There is
 one experiment per study and one run per variant and fingerprint. A run is FINISHED when it holds its whole training;
@@ -7,130 +7,125 @@ found otherwise, it gets what it lacks.
 
 import json
 import math
-import os
 import platform
 import signal
 import sys
 import time
-from contextlib import chdir, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
-from bancada import config, files, mirror
-from bancada.mirror import Result
-from bancada.recording import DONE, without_credentials
-from bancada.surroundings import Circumstances, circumstances, locked, repository_root, store_uri
-
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-# A stage waits for its recording: one line soon is better than the four minutes that mlflow would try.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-
-import mlflow.store.db.utils
-from mlflow import MlflowClient
+# isort: split  (store.py sets how mlflow is to behave, before mlflow is loaded)
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from bancada import config, files, mirror
+from bancada.mirror import Result
+from bancada.recording import DONE, without_credentials
+from bancada.store import Store, artifact_paths, experiment, find_run, open_store
+from bancada.surroundings import Circumstances, circumstances, locked, repository_root
+
 LIFE_AFTER_DONE_S = 120  # a recorder whose stage was killed while it waited does not stay for ever
 BATCH = 1000  # points a call
+EVALUATION, WEIGHTS = "bancada.evaluation", "bancada.weights_md5"  # tags: hashes of what the run holds
+WARNING = "bancada.warning"
 MOST_PARAM, MOST_TAG = 6000, 8000  # characters that MLflow takes
 
 
-# --- the store ------------------------------------------------------------------------------------------------------
+# --- recording ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Store:
-    """An open tracking store. `artifacts`: where experiments keep theirs, None where a server decides."""
+class Recorded:
+    """A run that holds a result. `written`: what it lacked, in words; empty where it had everything."""
 
-    client: MlflowClient
-    root: Path
-    artifacts: Path | None
-
-
-def open_store(root: Path) -> Store:
-    """Open the store and make sure that it answers; create it where there is none.
-
-    From the root, because mlflow freezes the current folder into the experiment `Default` that it creates beside ours.
-    """
-    uri = store_uri(root)
-    mlflow.store.db.utils.MAX_RETRY_COUNT = 3  # of 10, which last 100 s
-    with locked(root), chdir(root):
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    served = uri.startswith(("http://", "https://", "databricks"))
-    return Store(client, root, None if served else root / "mlartifacts")
-
-
-def _experiment(store: Store, study: str) -> str:
-    """The id of the study's experiment; one that someone deleted in the UI comes back."""
-    found = store.client.get_experiment_by_name(study)
-    if found is None:
-        location = (store.artifacts / study).as_uri() if store.artifacts else None
-        return str(store.client.create_experiment(study, location))
-    if found.lifecycle_stage == "deleted":
-        store.client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
-
-
-def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
-    """The run of these inputs; the oldest, should machines that share a server have made two."""
-    wanted = f"tags.`bancada.fingerprint` = '{fingerprint}'"
-    runs = store.client.search_runs(
-        [_experiment(store, study)], wanted, max_results=1, order_by=["attributes.start_time ASC"]
-    )
-    return runs[0] if runs else None
-
-
-# --- recording ------------------------------------------------------------------------------------------------------
+    run_id: str
+    written: list[str]
 
 
 def record_training(store: Store, result: Result, asked: Circumstances, began_ms: int | None = None) -> str:
     """Write a finished training to its run, or confirm the run that has it already. The run's id."""
     with locked(store.root):
         run = find_run(store, result.study, result.fingerprint)
-        if run and run.info.status == "FINISHED":
-            _confirm(store, run, asked, _verdict(run, result))
-            return str(run.info.run_id)
-        return str(_complete(store, run, result, asked, began_ms).info.run_id)
+        if not _whole(run):
+            return str(_complete(store, run, result, asked, began_ms).info.run_id)
+        count = {"bancada.reproduced": str(int(run.data.tags.get("bancada.reproduced", "0")) + 1)}
+        said = _warning(run, result) or count
+        _tag(store, run, _names(run, asked) | said)
+        return str(run.info.run_id)
 
 
 def record_evaluation(store: Store, study: str, asked: Circumstances) -> list[str]:
     """Write a study's figures to the runs of its variants, which are made from the files where there are none."""
-    evaluation, ids = mirror.evaluation(study), []
-    for variant, figures in mirror.scores(study).items():
-        result = mirror.result(files.model(study, variant))
-        with locked(store.root):
-            run = find_run(store, study, result.fingerprint)
-            if run is None or run.info.status != "FINISHED":
-                run = _complete(store, run, result, asked)
-            else:
-                _confirm(store, run, asked)
-            _add_figures(store, run, figures, evaluation)
-        ids.append(str(run.info.run_id))
-    return ids
+    evaluation = mirror.evaluation(study)
+    results = [mirror.result(files.model(study, variant)) for variant in evaluation.figures]
+    return [record(store, result, asked, evaluation).run_id for result in results]
 
 
-def _complete(store: Store, run: Run | None, result: Result, asked: Circumstances, began_ms: int | None = None) -> Run:
+def record(
+    store: Store,
+    result: Result,
+    asked: Circumstances,
+    evaluation: mirror.Evaluation | None = None,
+    *,
+    split_is_its: bool = True,
+    newest: bool = True,
+    artifacts_too: bool = False,
+) -> Recorded:
+    """Write to the result's run what it lacks, from the files alone.
+
+    `split_is_its`: the split files beside the model are those that it learned from. `newest`: what is told here takes
+    the place of what is older, where there is room for one only. `artifacts_too`: look, also in a finished run, for
+    files that are no longer there.
+    """
+    with locked(store.root):
+        run, written = find_run(store, result.study, result.fingerprint), list[str]()
+        found_whole = _whole(run)
+        if run and found_whole:
+            warning = _warning(run, result) if newest or WARNING not in run.data.tags else {}
+            written += _tag(store, run, _names(run, asked, newest) | warning)
+        else:
+            written.append("what was missing" if run else "a new run")
+            run = _complete(store, run, result, asked, split_is_its=split_is_its)
+        if evaluation and result.variant in evaluation.figures and (newest or EVALUATION not in run.data.tags):
+            written += _add_figures(store, run, evaluation.figures[result.variant], evaluation)
+        if artifacts_too and found_whole:
+            written += _restore_artifacts(store, run, result, evaluation)
+        return Recorded(str(run.info.run_id), written)
+
+
+def _whole(run: Run | None) -> TypeGuard[Run]:
+    return run is not None and run.info.status == "FINISHED"
+
+
+def _complete(
+    store: Store,
+    run: Run | None,
+    result: Result,
+    asked: Circumstances,
+    began_ms: int | None = None,
+    *,
+    split_is_its: bool = True,
+) -> Run:
     """A FINISHED run that holds the training. What an unfinished one already holds is not written again."""
-    client = store.client
+    client, points = store.client, mirror.curves(result)
     resumed = run is not None
     if run is None:
-        experiment = _experiment(store, result.study)
-        run = client.create_run(experiment, began_ms, _tags(result, asked), run_name=result.variant)
+        tags = _tags(result, asked)
+        run = client.create_run(experiment(store, result.study), began_ms, tags, run_name=result.variant)
     else:
-        _confirm(store, run, asked)
+        _tag(store, run, _names(run, asked))
     run_id = run.info.run_id
     params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(result).items()]
     for at in range(0, len(params), 100):
         client.log_batch(run_id, params=params[at : at + 100])
-    client.log_inputs(run_id, _datasets(result.study))
-    _add_curves(store, run_id, result, resumed)
-    for path in [*sorted(result.folder.iterdir()), Path("requirements.lock")]:
-        if path.is_file():
-            client.log_artifact(run_id, str(path))
+    if split_is_its:
+        client.log_inputs(run_id, _datasets(result.study))
+    _add_curves(store, run_id, points, len(result.diverged), resumed)
+    for path in _artifacts(result).values():
+        client.log_artifact(run_id, str(path))
     if asked.diff:
         client.log_text(run_id, asked.diff, "git.diff")
     client.set_terminated(run_id, "FINISHED")
@@ -144,7 +139,7 @@ def _tags(result: Result, asked: Circumstances) -> dict[str, str]:
         "bancada.fingerprint": result.fingerprint,
         "bancada.study": result.study,
         "bancada.variant": result.variant,
-        "bancada.weights_md5": result.weights_md5,
+        WEIGHTS: result.weights_md5,
         "bancada.diverged_seeds": json.dumps(result.diverged),
         **{f"bancada.{library}": version for library, version in result.versions.items()},
         "bancada.python": platform.python_version(),
@@ -153,6 +148,11 @@ def _tags(result: Result, asked: Circumstances) -> dict[str, str]:
         **asked.tags(),
     }
     return {key: value[:MOST_TAG] for key, value in said.items()}
+
+
+def _artifacts(result: Result) -> dict[str, Path]:
+    """What a run holds of a training, by the names that the files have there."""
+    return {path.name: path for path in [*sorted(result.folder.iterdir()), Path("requirements.lock")] if path.is_file()}
 
 
 def _datasets(study: str) -> list[DatasetInput]:
@@ -166,23 +166,22 @@ def _datasets(study: str) -> list[DatasetInput]:
     ]
 
 
-def _add_curves(store: Store, run_id: str, result: Result, resumed: bool) -> None:
-    points, now = mirror.curves(result), _now_ms()
+def _add_curves(store: Store, run_id: str, points: list[mirror.Point], diverged: int, resumed: bool) -> None:
+    points, now = [*points, mirror.Point("diverged_seeds", 0, diverged)], _now_ms()
     if resumed:
         names = {point.name for point in points}
         held = {(name, old.step) for name in names for old in store.client.get_metric_history(run_id, name)}
         points = [point for point in points if (point.name, point.epoch) not in held]
     metrics = [Metric(point.name, point.value, now, point.epoch) for point in points]
-    metrics.append(Metric("diverged_seeds", len(result.diverged), now, 0))
     for at in range(0, len(metrics), BATCH):
         store.client.log_batch(run_id, metrics[at : at + BATCH])
 
 
-def _add_figures(store: Store, run: Run, figures: dict[str, float], evaluation: mirror.Evaluation) -> None:
+def _add_figures(store: Store, run: Run, figures: dict[str, float], evaluation: mirror.Evaluation) -> list[str]:
     """The newest figures win: they get the evaluation's number as their step, and files take the place of the old."""
     client, run_id = store.client, run.info.run_id
-    if run.data.tags.get("bancada.evaluation") == evaluation.md5:
-        return
+    if run.data.tags.get(EVALUATION) == evaluation.md5:
+        return []
     number, now = int(run.data.tags.get("bancada.evaluations", "0")), _now_ms()
     metrics = [
         Metric(name, value, now, number) for name, value in figures.items() if _news(run.data.metrics, name, value)
@@ -190,12 +189,27 @@ def _add_figures(store: Store, run: Run, figures: dict[str, float], evaluation: 
     client.log_batch(run_id, metrics)
     if number:
         _remove_artifacts(store, run, "plots", "evaluation")
-    if evaluation.plots.is_dir():
-        client.log_artifacts(run_id, str(evaluation.plots), "plots")
-    for table in evaluation.tables:
-        client.log_artifact(run_id, str(table), "evaluation")
-    said = {"bancada.evaluation": evaluation.md5, "bancada.evaluations": str(number + 1)}
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in said.items()])
+    _upload(store, run, evaluation.artifacts())
+    _tag(store, run, {EVALUATION: evaluation.md5, "bancada.evaluations": str(number + 1)})
+    return ["its evaluation"]
+
+
+def _restore_artifacts(store: Store, run: Run, result: Result, evaluation: mirror.Evaluation | None) -> list[str]:
+    """Upload again what is no longer where the run's artifacts are, as far as these files are those of the run."""
+    tags, wanted = store.client.get_run(run.info.run_id).data.tags, dict[str, Path]()
+    if tags.get(WEIGHTS) == result.weights_md5:
+        wanted |= _artifacts(result)
+    if evaluation and tags.get(EVALUATION) == evaluation.md5:
+        wanted |= evaluation.artifacts()
+    held = artifact_paths(store, run)
+    missing = {name: path for name, path in wanted.items() if name not in held}
+    _upload(store, run, missing)
+    return [f"{len(missing)} artifacts that were gone"] if missing else []
+
+
+def _upload(store: Store, run: Run, paths: dict[str, Path]) -> None:
+    for name, path in paths.items():
+        store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0] or None)
 
 
 def _news(held: dict[str, float], name: str, value: float) -> bool:
@@ -211,25 +225,33 @@ def _remove_artifacts(store: Store, run: Run, *folders: str) -> None:
             repository.delete_artifacts(folder)  # type: ignore[no-untyped-call]  # mlflow has no types here
 
 
-def _verdict(run: Run, result: Result) -> dict[str, str]:
-    """Tags that say what a second training with the same inputs came to."""
-    before = run.data.tags.get("bancada.weights_md5")
-    if before == result.weights_md5:
-        return {"bancada.reproduced": str(int(run.data.tags.get("bancada.reproduced", "0")) + 1)}
-    return {"bancada.warning": f"the same inputs gave other weights: {result.weights_md5} after {before}"}
+def _warning(run: Run, result: Result) -> dict[str, str]:
+    """The tag that says that a second training with the same inputs came to other weights."""
+    before = run.data.tags.get(WEIGHTS)
+    if before in (None, result.weights_md5):
+        return {}
+    return {WARNING: f"the same inputs gave other weights: {result.weights_md5} after {before}"}
 
 
-def _confirm(store: Store, run: Run, asked: Circumstances, verdict: dict[str, str] | None = None) -> None:
-    """Add the DVC experiment that asked to the run's list; of a list grown too long the oldest go."""
-    tags = dict(verdict or {})
+def _names(run: Run, asked: Circumstances, newest: bool = True) -> dict[str, str]:
+    """The list of DVC experiments, with the one that asked; of a list grown too long the oldest go, or it stays out."""
     names = json.loads(run.data.tags.get("dvc.experiments", "[]"))
-    if asked.experiment and asked.experiment not in names:
-        names.append(asked.experiment)
-        while len(json.dumps(names)) > MOST_TAG:
-            names.pop(0)
-        tags["dvc.experiments"] = json.dumps(names)
-    if tags:
-        store.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    if not asked.experiment or asked.experiment in names:
+        return {}
+    names.append(asked.experiment)
+    while len(json.dumps(names)) > MOST_TAG:
+        if not newest:
+            return {}
+        names.pop(0)
+    return {"dvc.experiments": json.dumps(names)}
+
+
+def _tag(store: Store, run: Run, tags: dict[str, str]) -> list[str]:
+    """Set those that say something new; in words, what that is."""
+    news = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
+    if news:
+        store.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in news.items()])
+    return [f"its tag {key}" for key in news]
 
 
 def _now_ms() -> int:

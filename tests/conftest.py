@@ -23,3 +23,5 @@ WITH_ARRAYS = (
 )
 
 install_import_hook([f"bancada.{module}" for module in WITH_ARRAYS], "beartype.beartype")
+
+from toy import bench, empty_store  # noqa: E402, F401  (fixtures)

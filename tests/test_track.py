@@ -15,15 +15,11 @@ from typing import Any
 
 import pytest
 import test_pipeline as pipeline
-import test_tracking as recorded
-from test_tracking import NOBODY, count, evaluate, rows, train_variant
+from toy import NOBODY, artifacts, count, evaluate, rows, train_variant, write_pipeline_files
 
 from bancada import catching_up, files, mirror, recording, store, tracking
 from bancada.refusals import BadInput
 from bancada.surroundings import Circumstances
-
-pytestmark = recorded.pytestmark
-bench, empty_store = recorded.bench, recorded.empty_store  # fixtures
 
 WHOLE = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
 EVALUATED = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"}
@@ -39,7 +35,7 @@ def everything(root: Path) -> tuple[list[str], dict[str, tuple[int, int]]]:
 
 def artifacts_of_all(root: Path) -> list[set[str]]:
     opened = tracking.open_store(root)
-    return [recorded.artifacts(opened, run_id) for (run_id,) in rows(root, "select run_uuid from runs order by name")]
+    return [artifacts(opened, run_id) for (run_id,) in rows(root, "select run_uuid from runs order by name")]
 
 
 def go_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +324,7 @@ def toy_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "first"
     (root / "made").mkdir(parents=True)
     monkeypatch.chdir(root)
-    recorded.write_pipeline_files()
+    write_pipeline_files()
     for made, path in {"split": files.split("toy"), "models": files.models("toy")}.items():
         shutil.move(path, Path("made") / made)
     shutil.move(files.evaluation("toy"), "made/evaluation")

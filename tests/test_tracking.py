@@ -2,164 +2,28 @@
 
 import json
 import multiprocessing
-import os
 import platform
 import shutil
-import sqlite3
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import sqlalchemy.exc
+from toy import (
+    EPOCHS,
+    NOBODY,
+    PARAMS,
+    artifacts,
+    count,
+    evaluate,
+    rows,
+    train_variant,
+    write_pipeline_files,
+)
 
-from bancada import files, mirror, recorder, recording, surroundings, tables, tracking
-from bancada.schema import Recipe
+from bancada import files, mirror, recording, surroundings, tracking
 from bancada.surroundings import Circumstances
-
-# mlflow 3.17's own queries use a loader strategy that sqlalchemy 2.1 deprecates; nothing of ours can avoid it.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:sqlalchemy.exc.SADeprecationWarning")
-
-SOURCE = Path(__file__).resolve().parents[1] / "src"
-SEEDS, EPOCHS = [111, 112, 113], 5
-NOBODY = Circumstances()
-PARAMS = """
-seed: 111
-num_seeds: 3
-lr: null
-device: cpu
-studies:
-  toy:
-    source: {kind: half_moons, rows: 16, radius: 10, distance: -4, width: 6, seed: 1}
-    split: {train: 8, test: 8}
-    metric: error_rate_percent
-    train: {loss: mse, lr: 0.5, batch_size: 4, epochs: 5}
-variants:
-  toy_tanh: {study: toy, layers: [3, tanh, 1, tanh]}
-  toy_adam: {study: toy, layers: [3, tanh, 1, tanh], train: {optimizer: adam, lr: 1e-05}}
-"""
-SCORES = "variant,split,metric,mean,std,median,ci95_low,ci95_high,num_seeds\n"
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """mlflow takes seconds to create a database; most tests start from a copy of this one."""
-    folder = tmp_path_factory.mktemp("store")
-    tracking.open_store(folder)
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def bench(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository's root with the pipeline's files in it, as current folder; a space and an umlaut in its path."""
-    root = tmp_path / "a bench für alle"
-    (root / ".dvc").mkdir(parents=True)
-    shutil.copy(empty_store, root / "mlflow.db")
-    monkeypatch.chdir(root)
-    for name in [*filter(lambda key: key.startswith(("DVC_", "MLFLOW_TRACKING")), os.environ), "BANCADA_TRACKING"]:
-        monkeypatch.delenv(name, raising=False)
-    write_pipeline_files()
-    return root
-
-
-def write_pipeline_files() -> None:
-    Path("params.yaml").write_text(PARAMS)
-    Path("requirements.lock").write_text("mlflow==3.17.2\n")
-    for part, rows in {"train": 8, "validation": 0, "test": 8}.items():
-        features, targets = np.full((rows, 2), 0.5), np.zeros((rows, 1), dtype=np.int64)
-        table = tables.Table(features, targets, ["x", "y"], ["label"], [-1, 1])
-        tables.write(table, files.split("toy") / f"{part}.parquet")
-    train_variant("toy_tanh")
-    train_variant("toy_adam", optimizer={"name": "adam"}, lr=1e-05)
-    evaluate()
-
-
-def history(lengths: dict[int, int], epochs: int) -> dict[str, np.ndarray]:
-    """Loss seed + epoch / 4, validation loss twice that; a seed shorter than `epochs` ends in an infinite loss."""
-    columns: dict[str, list[float]] = {name: [] for name in ("seed", "epoch", "train_loss", "validation_loss", "lr")}
-    for seed, length in lengths.items():
-        for epoch in range(length):
-            loss = seed + epoch / 4 if epoch < length - 1 or length == epochs else np.inf
-            for name, value in zip(columns, (seed, epoch, loss, 2 * loss, 0.5), strict=True):
-                columns[name].append(value)
-    kinds = {"seed": np.int64, "epoch": np.int64}
-    return {name: np.array(values, dtype=kinds.get(name, np.float64)) for name, values in columns.items()}
-
-
-def train_variant(
-    variant: str, fingerprint: str = "f0", weights: bytes = b"w", lengths: dict[int, int] | None = None, **keys: Any
-) -> mirror.Result:
-    """A model folder as train@VARIANT leaves it."""
-    train = {"loss": "mse", "lr": 0.5, "batch_size": 4, "epochs": EPOCHS, **keys}
-    recipe = Recipe.model_validate(
-        {
-            "study": "toy",
-            "variant": variant,
-            "layers": [{"linear": 3, "bias": False}, "batch_norm", "tanh", {"dropout": 0.1}, 1, "tanh"],
-            "scratch": False,
-            "train": train,
-            "seeds": SEEDS,
-            "device": "cpu",
-        }
-    )
-    lengths = lengths or dict.fromkeys(SEEDS, train["epochs"])
-    run = {
-        "study": "toy",
-        "variant": variant,
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
-        "train_rows": 8,
-        "diverged": {str(seed): length - 1 for seed, length in lengths.items() if length < train["epochs"]},
-        "fingerprint": f"{variant}-{fingerprint}",
-        "versions": {"torch": "2.13.0", "numpy": "2.4.0"},
-    }
-    folder = files.model("toy", variant)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights.safetensors").write_bytes(weights)
-    (folder / "run.json").write_text(json.dumps(run))
-    pq.write_table(pa.table(history(lengths, train["epochs"])), folder / "history.parquet")
-    return mirror.result(folder)
-
-
-def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.png")) -> None:
-    """An evaluation folder as evaluate@STUDY leaves it; `toy_adam` has a diverged seed, so no mean."""
-    folder = files.evaluation("toy")
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "plots").mkdir(parents=True)
-    (folder / "scores.csv").write_text(
-        SCORES
-        + f"toy_tanh,test,error_rate_percent,{error},0.5,2.25,1.5,3.5,3\n"
-        + "toy_tanh,train,loss,0.25,0.0,0.25,,,3\n"
-        + "toy_adam,test,error_rate_percent,,,50.0,,,3\n"
-    )
-    (folder / "leaderboard.csv").write_text("variant\n")
-    (folder / "loss.csv").write_text("long\n")
-    for name in plots:
-        (folder / "plots" / name).write_bytes(name.encode())
-
-
-def rows(root: Path, query: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(root / "mlflow.db") as database:
-        answer = database.execute(query).fetchall()
-    database.close()
-    return answer
-
-
-def count(root: Path, table: str) -> int:
-    return int(rows(root, f"select count(*) from {table}")[0][0])
-
-
-def artifacts(store: tracking.Store, run_id: str, folder: str | None = None) -> set[str]:
-    """Names of all files of a run."""
-    found = set()
-    for entry in store.client.list_artifacts(run_id, folder):
-        found |= artifacts(store, run_id, entry.path) if entry.is_dir else {entry.path}
-    return found
-
 
 # --- a training -----------------------------------------------------------------------------------------------------
 
@@ -414,114 +278,3 @@ def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and
     assert rows(bench, "select name from experiments order by name") == [("Default",), ("toy",)]
     assert count(bench, "runs") == 2  # toy_tanh and toy_adam
     assert count(bench, "metrics") == 2 * (5 * EPOCHS + 1) + 8 + 1
-
-
-def test_a_store_that_cannot_be_reached_costs_one_line(
-    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with recording.recorded("train", "toy_tanh"):
-        pass
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.startswith("bancada: train@toy_tanh is not recorded in MLflow: ")
-    assert err.count("\n") == 1
-    assert "secret" not in err
-
-
-def test_a_database_that_cannot_be_opened_is_given_up_soon(bench: Path) -> None:
-    (bench / "mlflow.db").unlink()
-    (bench / "mlflow.db").mkdir()
-    began = time.monotonic()
-    with pytest.raises(sqlalchemy.exc.OperationalError, match="unable to open database file"):
-        tracking.open_store(bench)
-    assert time.monotonic() - began < 5
-
-
-def test_a_stage_that_fails_is_not_recorded_and_does_not_wait(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), recording.recorded("train", "toy_tanh"):
-        raise KeyboardInterrupt
-    assert time.monotonic() - began < 2
-    assert count(bench, "runs") == 0
-    assert capfd.readouterr() == ("", "")
-
-
-real_popen = subprocess.Popen
-
-
-def test_a_recorder_that_hangs_is_given_up(
-    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(recording, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(recording.subprocess, "Popen", lambda command, **k: real_popen(["sleep", "60"], **k))
-    with recording.recorded("evaluate", "toy"):
-        pass
-    assert (
-        capfd.readouterr().err
-        == "bancada: evaluate@toy is not recorded in MLflow: it took longer than 0.1 s; `bancada track` does it later\n"
-    )
-
-
-def test_tracking_off_starts_nothing(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BANCADA_TRACKING", "off")
-    monkeypatch.setattr(recording.subprocess, "Popen", None)
-    with recording.recorded("train", "toy_tanh"):
-        pass
-    assert count(bench, "runs") == 0
-
-
-def test_what_the_stages_import_loads_nothing_heavy() -> None:
-    code = "import sys, bancada.recording; sys.exit(bool({'mlflow', 'numpy', 'pydantic'} & sys.modules.keys()))"
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
-
-
-# --- beside a whole `bancada repro` ---------------------------------------------------------------------------------
-
-
-def recorded_together(*stages: str) -> None:
-    together = recorder.Recorder()
-    together.start()
-    for stage in stages:
-        together.ended(stage, began_ms=5)
-    together.close()
-
-
-def test_one_recorder_takes_all_stages(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    recorded_together("train@toy_tanh", "train@toy_adam", "evaluate@toy", "train@toy_tanh")
-    assert count(bench, "runs") == 2
-    run = tracking.find_run(tracking.open_store(bench), "toy", "toy_tanh-f0")
-    assert run is not None
-    assert run.info.start_time == 5
-    assert run.data.metrics["test_error_rate_percent"] == 2.5
-    assert run.data.tags["bancada.reproduced"] == "1"
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_recorder_that_dies_is_no_reason_for_a_run_to_fail(
-    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    dying = ["sh", "-c", "exec <&-; echo out of memory >&2; exit 7"]
-    monkeypatch.setattr(recorder.subprocess, "Popen", lambda command, **k: real_popen(dying, **k))
-    together = recorder.Recorder()
-    together.start()
-    assert together.process is not None
-    together.process.wait(20)
-    together.ended("train@toy_tanh", began_ms=5)
-    together.close()
-    said = "train@toy_tanh: out of memory; `bancada track` does it later"
-    assert capfd.readouterr() == ("", f"bancada: not recorded in MLflow: {said}\n")
-
-
-def test_stages_that_the_one_recorder_cannot_record_are_named_in_one_line(
-    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    recorded_together("train@toy_tanh", "evaluate@toy")
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.startswith("bancada: not recorded in MLflow: train@toy_tanh, evaluate@toy: ")
-    assert err.endswith("; `bancada track` does it later\n")
-    assert err.count("\n") == 1
-    assert "secret" not in err

@@ -19,6 +19,7 @@ from toy import NOBODY, artifacts, count, evaluate, rows, train_variant, write_p
 
 from bancada import catching_up, files, mirror, recording, store, tracking
 from bancada.refusals import BadInput
+from bancada.store import open_store
 from bancada.surroundings import Circumstances
 
 WHOLE = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
@@ -34,7 +35,7 @@ def everything(root: Path) -> tuple[list[str], dict[str, tuple[int, int]]]:
 
 
 def artifacts_of_all(root: Path) -> list[set[str]]:
-    opened = tracking.open_store(root)
+    opened = open_store(root)
     return [artifacts(opened, run_id) for (run_id,) in rows(root, "select run_uuid from runs order by name")]
 
 
@@ -63,7 +64,7 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
         outage.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         with recording.recorded("train", "toy_tanh"):
             pass
-    assert "toy_tanh is not recorded" in capfd.readouterr().err
+    assert "not recorded in MLflow: train@toy_tanh: " in capfd.readouterr().err
     lines = tracks(capfd)
     assert [line.split(" -> ")[0] for line in lines] == [
         "toy/toy_adam: a new run, its evaluation",
@@ -83,7 +84,7 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
 
 
 def test_what_was_recorded_beside_its_stage_is_left_as_it_is(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    opened = tracking.open_store(bench)
+    opened = open_store(bench)
     for variant in ("toy_tanh", "toy_adam", "toy_tanh"):
         tracking.record_training(opened, mirror.result(files.model("toy", variant)), Circumstances("brave-cat"))
     tracking.record_evaluation(opened, "toy", NOBODY)
@@ -96,7 +97,7 @@ def test_what_was_recorded_beside_its_stage_is_left_as_it_is(bench: Path, capfd:
 def test_a_killed_recording_gets_only_the_steps_that_are_missing(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    result, opened = train_variant("toy_tanh", epochs=1500), tracking.open_store(bench)
+    result, opened = train_variant("toy_tanh", epochs=1500), open_store(bench)
     log_batch = type(opened.client).log_batch
 
     def dies_after_the_first_points(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -172,7 +173,7 @@ def test_of_runs_that_machines_made_at_once_all_but_the_oldest_are_marked(
     bench: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tracks(capfd)
-    client = tracking.open_store(bench).client
+    client = open_store(bench).client
     [(made, started, experiment)] = rows(
         bench, "select run_uuid, start_time, experiment_id from runs where name = 'toy_tanh'"
     )

@@ -23,13 +23,14 @@ from toy import (
 )
 
 from bancada import files, mirror, recording, surroundings, tracking
+from bancada.store import find_run, open_store
 from bancada.surroundings import Circumstances
 
 # --- a training -----------------------------------------------------------------------------------------------------
 
 
 def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) -> None:
-    result, store = train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}), tracking.open_store(bench)
+    result, store = train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}), open_store(bench)
     run_id = tracking.record_training(store, result, Circumstances("brave-cat", "abc", "def", "- a\n+ b\n"))
     run = store.client.get_run(run_id)
     assert run.info.status == "FINISHED"
@@ -97,10 +98,10 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
 
 
 def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> None:
-    result, store = mirror.result(files.model("toy", "toy_tanh")), tracking.open_store(bench)
+    result, store = mirror.result(files.model("toy", "toy_tanh")), open_store(bench)
     first = tracking.record_training(store, result, Circumstances("brave-cat"))
     points = count(bench, "metrics")
-    second = tracking.record_training(tracking.open_store(bench), result, Circumstances("calm-dog"))
+    second = tracking.record_training(open_store(bench), result, Circumstances("calm-dog"))
     tracking.record_training(store, result, Circumstances("brave-cat"))
     assert first == second
     assert (count(bench, "runs"), count(bench, "metrics"), points) == (1, points, 5 * EPOCHS + 1)
@@ -111,14 +112,14 @@ def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> No
 
 
 def test_other_weights_from_the_same_inputs_leave_a_warning(bench: Path) -> None:
-    store = tracking.open_store(bench)
+    store = open_store(bench)
     run_id = tracking.record_training(store, train_variant("toy_tanh"), NOBODY)
     tracking.record_training(store, train_variant("toy_tanh", weights=b"v"), NOBODY)
     assert "other weights" in store.client.get_run(run_id).data.tags["bancada.warning"]
 
 
 def test_other_inputs_make_a_second_run(bench: Path) -> None:
-    store = tracking.open_store(bench)
+    store = open_store(bench)
     tracking.record_training(store, train_variant("toy_tanh"), NOBODY)
     tracking.record_training(store, train_variant("toy_tanh", "f1", lr=1e-05), NOBODY)
     assert rows(bench, "select value from params where key = 'lr' order by value") == [("0.5",), ("1e-05",)]
@@ -126,7 +127,7 @@ def test_other_inputs_make_a_second_run(bench: Path) -> None:
 
 
 def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result, store = train_variant("toy_tanh", epochs=1500), tracking.open_store(bench)
+    result, store = train_variant("toy_tanh", epochs=1500), open_store(bench)
     log_batch = type(store.client).log_batch
 
     def dies_after_the_first_points(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -162,7 +163,7 @@ def test_a_loss_that_overflows_leaves_its_point_out_without_a_warning() -> None:
 
 
 def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_files(bench: Path) -> None:
-    store = tracking.open_store(bench)
+    store = open_store(bench)
     trained = tracking.record_training(store, mirror.result(files.model("toy", "toy_tanh")), NOBODY)
     ids = tracking.record_evaluation(store, "toy", NOBODY)
     assert ids[0] == trained
@@ -187,7 +188,7 @@ def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_file
 
 
 def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
-    store = tracking.open_store(bench)
+    store = open_store(bench)
     run_id = tracking.record_evaluation(store, "toy", NOBODY)[0]
     points = count(bench, "metrics")
     evaluate(error="1.25", plots=("loss.png", "confusion.png"))
@@ -255,8 +256,8 @@ def test_a_temporary_experiment_folder_records_into_the_main_repository(
     assert list(temporary.glob("ml*")) == []
     monkeypatch.chdir(bench)
     shutil.rmtree(temporary)
-    store = tracking.open_store(bench)
-    run = tracking.find_run(store, "toy", "toy_tanh-f0")
+    store = open_store(bench)
+    run = find_run(store, "toy", "toy_tanh-f0")
     assert run is not None
     assert json.loads(run.data.tags["dvc.experiments"]) == ["brave-cat"]
     assert "weights.safetensors" in artifacts(store, run.info.run_id)
@@ -267,7 +268,7 @@ def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and
     (bench / "mlflow.db").unlink()
 
     def record() -> None:
-        tracking.record_evaluation(tracking.open_store(bench), "toy", NOBODY)
+        tracking.record_evaluation(open_store(bench), "toy", NOBODY)
 
     both = [multiprocessing.get_context("fork").Process(target=record) for _ in range(2)]
     for process in both:

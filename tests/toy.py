@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bancada import files, mirror, tables, tracking
+from bancada import files, mirror, tables
 from bancada.schema import Recipe
+from bancada.store import Store, open_store
 from bancada.surroundings import Circumstances
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
@@ -41,7 +42,7 @@ SCORES = "variant,split,metric,mean,std,median,ci95_low,ci95_high,num_seeds\n"
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """mlflow takes seconds to create a database; most tests start from a copy of this one."""
     folder = tmp_path_factory.mktemp("store")
-    tracking.open_store(folder)
+    open_store(folder)
     return folder / "mlflow.db"
 
 
@@ -144,7 +145,7 @@ def count(root: Path, table: str) -> int:
     return int(rows(root, f"select count(*) from {table}")[0][0])
 
 
-def artifacts(store: tracking.Store, run_id: str, folder: str | None = None) -> set[str]:
+def artifacts(store: Store, run_id: str, folder: str | None = None) -> set[str]:
     """Names of all files of a run."""
     found = set()
     for entry in store.client.list_artifacts(run_id, folder):

@@ -4,8 +4,6 @@ After an outage, in a fresh clone, for results that DVC restored from its cache 
 result goes the way that it takes beside a stage (tracking.py); here it is found out which files belong together.
 """
 
-import os
-import sqlite3
 import sys
 import tempfile
 from collections import Counter
@@ -26,16 +24,15 @@ from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from bancada import files, lockfile, mirror
 from bancada.lockfile import Lock
 from bancada.mirror import Evaluation, Result
-from bancada.recording import without_credentials
+from bancada.recording import first_line, tracking, without_credentials
 from bancada.refusals import BadInput
-from bancada.store import Store, open_store, our_runs
+from bancada.showing import close_killed
+from bancada.store import STORE_ERRORS, Store, open_store, our_runs
 from bancada.surroundings import Circumstances, Experiment, circumstances, experiments, git, repository_root, store_uri
 from bancada.tracking import record
 
 LOCK_FILE = Path("dvc.lock")
 DUPLICATE = "bancada.duplicate_of"
-# Whatever a store raises; a refused connection is an OSError.
-STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
 NO_STORE = (UnsupportedModelRegistryStoreURIException, sqlalchemy.exc.ArgumentError, ModuleNotFoundError)
 
 
@@ -56,22 +53,23 @@ class Tally:
 def track(all_experiments: bool) -> int:
     """Bring the store up to the files of the current folder, the repository's root. The exit status: 1 where the store
     does not answer. BadInput where it cannot be used, or files of the pipeline are damaged."""
-    if os.environ.get("BANCADA_TRACKING", "").lower() == "off":
+    if tracking() == "off":
         print("tracking is switched off: BANCADA_TRACKING=off")
         return 0
     root, tally = repository_root(Path.cwd()), Tally()
     try:
         store = open_store(root)
+        close_killed(store)
         _write(store, circumstances(), tally)
         for experiment in experiments() if all_experiments else ():
             _write_experiment(store, experiment, tally)
         _mark_duplicates(store, tally)
     except NO_STORE as error:
-        raise BadInput(f"MLFLOW_TRACKING_URI = {_shown_store(root)}: {_first_line(error)}") from None
+        raise BadInput(f"MLFLOW_TRACKING_URI = {_shown_store(root)}: {first_line(error)}") from None
     except STORE_ERRORS as error:
         if isinstance(error, MlflowException) and urlsplit(store_uri(root)).scheme in ("", "file"):  # a plain folder
-            raise BadInput(f"MLFLOW_TRACKING_URI = {_shown_store(root)}: {_first_line(error)}") from None
-        why = f"{type(error).__name__}: {_first_line(error)}"
+            raise BadInput(f"MLFLOW_TRACKING_URI = {_shown_store(root)}: {first_line(error)}") from None
+        why = f"{type(error).__name__}: {first_line(error)}"
         print(f"MLflow's store {_shown_store(root)} cannot be written to: {why}", file=sys.stderr)
         return 1
     if not tally.runs and not tally.broken:
@@ -112,7 +110,7 @@ def _readable(tally: Tally) -> Iterator[Result]:
             yield mirror.result(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             tally.broken += 1
-            print(f"{folder}: not the folder of a whole model: {_first_line(error)}", file=sys.stderr)
+            print(f"{folder}: not the folder of a whole model: {first_line(error)}", file=sys.stderr)
 
 
 def _evaluation(study: str, lock: Lock) -> Evaluation | None:
@@ -161,7 +159,7 @@ def _files_of(experiment: Experiment) -> Iterator[Path]:
                     source.get(path, str(Path(name) / path), recursive=source.isdir(path))
                 except (DvcException, OSError) as error:
                     files.remove(Path(name) / path)
-                    print(f"{experiment.name}: {path} is not in DVC's cache: {_first_line(error)}", file=sys.stderr)
+                    print(f"{experiment.name}: {path} is not in DVC's cache: {first_line(error)}", file=sys.stderr)
         yield Path(name)
 
 
@@ -197,7 +195,3 @@ def _name(run: Run) -> str:
 
 def _shown_store(root: Path) -> str:
     return without_credentials(store_uri(root)).partition("?")[0]
-
-
-def _first_line(error: BaseException) -> str:
-    return without_credentials(next(iter(str(error).splitlines()), ""))[:300]

@@ -5,7 +5,6 @@ The training holds a lock on its file, so that anyone can tell a training that r
 
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64
+
+from bancada.recording import tracking
 
 if TYPE_CHECKING:  # who reads these files does without torch
     from bancada.engine import History
@@ -43,7 +44,7 @@ def shown(run: Mapping[str, Any]) -> Iterator[Callable[["History"], None]]:
     The first line of the file is `run`, each later one is {"epoch": e, "train_loss": [a number per seed], ...}. There
     is no file where nobody tracks, or where DVC has no folder.
     """
-    if os.environ.get("BANCADA_TRACKING", "").lower() == "off" or not DVC_FOLDER.is_dir():
+    if tracking() == "off" or not DVC_FOLDER.is_dir():
         yield lambda history: None
         return
     lines = Lines(path_of(run["variant"]), run)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
 
 from bancada import files
+from bancada.live import kept_epochs
 from bancada.trained import read_history
 
-MOST_POINTS = 1000  # of a curve; the whole history is an artifact of the run
 STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
 
 
@@ -30,26 +30,37 @@ def md5(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A variant's model folder, as its run.json tells it."""
+class Training:
+    """What is known of one before it begins."""
 
-    folder: Path
     study: str
     variant: str
     recipe: dict[str, Any]
     train_rows: int
-    diverged: dict[str, int]  # seed -> epoch
     versions: dict[str, str]
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class Result(Training):
+    """A variant's model folder, as its run.json tells it."""
+
+    diverged: dict[str, int]  # seed -> epoch
+    folder: Path
     weights_md5: str
+
+
+def training(described: Mapping[str, Any]) -> Training:
+    """From the keys of run.json that are there before a training begins."""
+    return Training(**{field.name: described[field.name] for field in fields(Training)})
 
 
 def result(folder: Path) -> Result:
     """OSError, ValueError or KeyError where the folder is not one that a training left whole."""
     run = json.loads((folder / files.RUN).read_text())
-    kept = ("study", "variant", "recipe", "train_rows", "diverged", "versions", "fingerprint")
     pq.read_metadata(folder / files.HISTORY)
-    return Result(folder=folder, weights_md5=md5(folder / files.WEIGHTS), **{key: run[key] for key in kept})
+    weights_md5 = md5(folder / files.WEIGHTS)
+    return Result(**vars(training(run)), diverged=run["diverged"], folder=folder, weights_md5=weights_md5)
 
 
 def results() -> list[Path]:
@@ -57,18 +68,18 @@ def results() -> list[Path]:
     return sorted(path for path in (files.DATA / "models").glob("*/*") if path.is_dir() and not files.is_hidden(path))
 
 
-def parameters(result: Result) -> dict[str, str]:
+def parameters(training: Training) -> dict[str, str]:
     """All that the training obeyed, by the names of params.yaml: `lr`, `batch_size`, `optimizer.name`."""
-    recipe = result.recipe
+    recipe = training.recipe
     said = {
-        "study": result.study,
-        "variant": result.variant,
+        "study": training.study,
+        "variant": training.variant,
         "layers": ", ".join(layer_text(layer) for layer in recipe["layers"]),
         "scratch": recipe["scratch"],
         "seed": recipe["seeds"][0],
         "num_seeds": len(recipe["seeds"]),
         "device": recipe["device"],
-        "train_rows": result.train_rows,
+        "train_rows": training.train_rows,
         **dict(_flat(recipe["train"])),
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
@@ -99,36 +110,31 @@ class Point:
 
 
 def curves(result: Result) -> list[Point]:
+    """As `points` says them, of at most 1000 epochs."""
+    columns = read_history(result.folder)
+    chosen = kept_epochs(result.recipe["train"]["epochs"], int(columns["epoch"].max()))
+    wanted = np.isin(columns["epoch"], chosen)
+    return points({name: values[wanted] for name, values in columns.items()})
+
+
+def points(columns: Mapping[str, np.ndarray]) -> list[Point]:
     """train_loss, validation_loss and lr by epoch, their means over seeds, and the losses' standard deviations.
 
-    A mean is over the seeds that have not diverged by that epoch; a seed's last row, if not finite, is left out.
+    `columns`: those of a history, an entry for each seed and epoch. A mean is over the seeds that have not diverged by
+    that epoch; a seed's last row, if not finite, is left out.
     """
-    columns = read_history(result.folder)
-    epoch: Int64[np.ndarray, " entry"] = columns["epoch"]
-    chosen = kept_epochs(result.recipe["train"]["epochs"], int(epoch.max()))
-    wanted = np.isin(epoch, chosen)
-    at = np.searchsorted(chosen, epoch[wanted])
-    alive = np.isfinite(columns["train_loss"][wanted])
-    points = []
+    epochs, at = np.unique(columns["epoch"], return_inverse=True)
+    alive = np.isfinite(columns["train_loss"])
+    said = []
     for name, spread in (("train_loss", True), ("validation_loss", True), ("lr", False)):
-        values = np.where(alive, columns[name][wanted], np.nan)
-        mean, std = mean_and_std(values, at, len(chosen))
-        said = {name: mean, f"{name}_std": std} if spread else {name: mean}
-        points += [
-            Point(key, int(chosen[i]), float(curve[i]))
-            for key, curve in said.items()
+        mean, std = mean_and_std(np.where(alive, columns[name], np.nan), at, len(epochs))
+        curves = {name: mean, f"{name}_std": std} if spread else {name: mean}
+        said += [
+            Point(key, int(epochs[i]), float(curve[i]))
+            for key, curve in curves.items()
             for i in np.flatnonzero(np.isfinite(curve))
         ]
-    return points
-
-
-def kept_epochs(planned: int, last: int) -> Int64[np.ndarray, " kept"]:
-    """At most 1000 of the epochs, evenly spread, with the first and the `last` that was trained among them.
-
-    Chosen from the planned number, so that a training can be shown while it runs by the same epochs.
-    """
-    chosen = np.unique(np.linspace(0, planned - 1, min(planned, MOST_POINTS)).round().astype(np.int64))
-    return np.union1d(chosen[chosen <= last], np.array([last], dtype=np.int64))
+    return said
 
 
 def mean_and_std(

@@ -30,6 +30,7 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
 from bancada.files import whole
+from bancada.recording import tracking
 
 LOCK_FILE = Path("dvc.lock")
 LOCK_HEAD = "schema: '2.0'\nstages:\n"
@@ -205,9 +206,9 @@ def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
 
 def _environment() -> dict[str, str]:
     """This Python first on PATH: a stage's `python` is ours, also where no environment is activated. And no recorder of
-    its own: recorder.py is there for all."""
+    its own: there is one for all."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {"PATH": path, "BANCADA_TRACKING": "off"}
+    return {"PATH": path, "BANCADA_TRACKING": "off" if tracking() == "off" else "shared"}
 
 
 def _alone(path: Path) -> IO[str]:

@@ -1,70 +1,147 @@
-"""One recorder for a whole `bancada repro`: mlflow loads once, while stages work, and no stage waits for it.
+"""The process beside a stage, or beside all of a `bancada repro`: shows trainings while they run, records what ended.
 
-Stages that plain `dvc repro` or an experiment runs have one each (recording.py).
+`recording.py` starts it in the stages' folder and says on standard input, a line each, which stage `began STAGE MS`,
+`ended STAGE` or `failed STAGE`; the end of input means that no more is to come. Each line of standard output is a sign
+of life; `recorded STAGE` says what MLflow has. What could not be recorded is what stays unsaid, and the last line on
+standard error says why. Like store.py this imports mlflow, and no stage imports it.
 """
 
-import os
-import subprocess
+import queue
+import signal
 import sys
-import tempfile
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from bancada.recording import LATER, without_credentials
+# isort: split  (store.py sets how mlflow is to behave, before mlflow is loaded)
+from bancada import config, files, live, mirror
+from bancada.recording import RECORDED, first_line
+from bancada.refusals import BadInput
+from bancada.showing import Shown, close_killed
+from bancada.store import STORE_ERRORS, Store, open_store
+from bancada.surroundings import circumstances, repository_root
+from bancada.tracking import record_evaluation, record_training
 
-PATIENCE_S = 60.0  # how long a run that is over waits for its last results to be recorded
+POLL_S = 1.0  # how often the trainings that run are looked at
+RETRY_S = 10.0  # how long a store that failed is left alone
 
 
 class Recorder:
-    """Starts with the first stage; BANCADA_TRACKING=off switches it off. Never a reason for a run to fail."""
+    """What is known of the stages; `work` brings the store up to it."""
 
     def __init__(self) -> None:
-        self.off = os.environ.get("BANCADA_TRACKING", "").lower() == "off"
-        self.process: subprocess.Popen[str] | None = None
-        self.missed: list[str] = []
+        self.asked, self.root = circumstances(), repository_root(Path.cwd())
+        self.store: Store | None = None
+        self.began_ms: dict[str, int] = {}
+        self.running: dict[str, Shown] = {}  # trainings
+        self.stopped: list[tuple[Shown, str]] = []  # trainings without a result, and the status that they get
+        self.due: list[str] = []  # stages that left their files
+        self.retry_at = 0.0
+        self.why = ""
 
-    def start(self) -> None:
-        if self.off or self.process:
+    def hear(self, line: str) -> None:
+        said, stage, *began_ms = line.split()
+        kind, _, name = stage.partition("@")
+        if said == "began":
+            self.began_ms[stage] = int(began_ms[0])
+            if kind == "train":
+                self.running[stage] = Shown(name, self.asked, self.began_ms[stage])
             return
-        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (no pipe: nobody would read it meanwhile)
-        source = str(Path(__file__).resolve().parents[1])
-        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bancada.tracking"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self.said,
-            env={**os.environ, "PYTHONPATH": path},
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the run to answer
-        )
+        shown = self.running.pop(stage, None)
+        if said == "ended":
+            self.due.append(stage)
+        elif shown:
+            self.stopped.append((shown, "FAILED"))
 
-    def ended(self, stage: str, began_ms: int) -> None:
-        """A stage has left its files, which are to be recorded."""
-        if not self.process or not self.process.stdin:
+    def work(self) -> None:
+        """What can be done now. After a failure of the store nothing for a while: each try may take seconds."""
+        if time.monotonic() < self.retry_at:
             return
         try:
-            print(stage, began_ms, file=self.process.stdin, flush=True)
-        except OSError:  # it has gone; its status and last line tell why
-            self.missed.append(stage)
+            store = self._open()
+            self._show()
+            while self.stopped:
+                shown, status = self.stopped[0]
+                shown.end(store, status)
+                del self.stopped[0]
+            while self.due:
+                self._record(store, self.due[0])
+                del self.due[0]
+        except STORE_ERRORS as error:
+            self.why, self.retry_at = _one_line(error), time.monotonic() + RETRY_S
 
-    def close(self) -> None:
-        """Wait until everything is recorded; one line on stderr says what is not."""
-        if not self.process:
-            return
-        with self.said:
-            reason = self._reason(self.process)
-        if reason:
-            reason = ": ".join([", ".join(self.missed), reason]) if self.missed else reason
-            why = without_credentials(reason)[:500]
-            print(f"bancada: not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
+    def finish(self) -> None:
+        """No more is to come: what still runs was killed."""
+        self.stopped += [(shown, "KILLED") for shown in self.running.values()]
+        self.running = {}
+        self.work()
 
-    def _reason(self, process: subprocess.Popen[str]) -> str | None:
+    def _open(self) -> Store:
+        """A SIGTERM does not interrupt it, for half a database would be refused from then on."""
+        if not self.store:
+            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self.store = open_store(self.root)
+            close_killed(self.store)
+            signal.signal(signal.SIGTERM, before)
+            sign_of_life("the store is open")
+        return self.store
+
+    def _show(self) -> None:
+        for shown in self.running.values():
+            if self.store and live.path_of(shown.variant).exists():
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a run that is shown has to be ended
+                shown.send(self.store)
+
+    def _record(self, store: Store, stage: str) -> None:
+        kind, _, name = stage.partition("@")
         try:
-            process.communicate(timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return f"the last results, which took longer than {PATIENCE_S:g} s"
-        self.said.seek(0)
-        lines = [line for line in self.said.read().splitlines() if line.strip()]
-        return (lines or [f"the recorder ended with status {process.returncode}"])[-1] if process.returncode else None
+            if kind == "evaluate":
+                record_evaluation(store, name, self.asked, self._one_more)
+            else:
+                folder = files.model(config.load().variants[name].study, name)
+                record_training(store, mirror.result(folder), self.asked, self.began_ms.get(stage))
+            sign_of_life(f"{RECORDED} {stage}")
+        except (BadInput, ValueError, KeyError) as error:  # its files are not what they were: others are recorded
+            self.why = _one_line(error)
+
+    def _one_more(self) -> None:
+        """An evaluation has many runs; trainings go on meanwhile."""
+        sign_of_life("one more run")
+        self._show()
+
+
+def sign_of_life(said: str) -> None:
+    print(said, flush=True)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _read(said: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        said.put(line)
+
+
+def main() -> None:
+    sign_of_life("mlflow is loaded")
+    recorder = Recorder()
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    reader = threading.Thread(target=_read, args=(said,), daemon=True)
+    reader.start()
+    while reader.is_alive() or not said.empty():
+        with suppress(queue.Empty):
+            recorder.hear(said.get(timeout=POLL_S))
+        if said.empty():
+            recorder.work()
+    recorder.finish()
+    if recorder.why:
+        sys.exit(recorder.why)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Exception as error:  # the last line of defence: whoever started this process tells the user this one line
+        sys.exit(_one_line(error))

@@ -1,102 +1,136 @@
-"""A stage's results on their way to MLflow, through a process of its own: the stage does not wait for mlflow to load.
+"""Results on their way to MLflow, through a process of its own: no stage waits for mlflow to load.
 
-The stages import this module, so it stays small and knows nothing of mlflow. The process beside the stage (tracking.py)
-imports mlflow while the stage works; told that the work ended well, it reads the files that the stage wrote.
+The stages import this module, so it stays small and knows nothing of mlflow. The process (recorder.py) shows a training
+while it runs; told that a stage has ended well, it reads the files that the stage left.
 """
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
-PATIENCE_S = 60.0  # how long a stage that ended well waits for its results to be recorded
+SILENCE_S = 9.0  # so long whoever has nothing else to do waits for a recorder that shows no sign of life
 LATER = "`bancada track` does it later"
-GRACE_S = 10.0  # how long a recorder that is no longer wanted may take to leave
-DONE = b"done\n"  # said on the recorder's standard input; an end of input without it means that the work failed
+RECORDED = "recorded"  # a line on the recorder's standard output: recorded train@moons_tanh
+
+
+def tracking() -> str:
+    """`on`; `off`; or `shared`: the `bancada repro` that started this stage has a recorder for all of them."""
+    return os.environ.get("BANCADA_TRACKING", "").lower() or "on"
 
 
 @contextmanager
 def recorded(kind: Literal["train", "evaluate"], name: str) -> Iterator[None]:
-    """Record in MLflow what the block leaves in the pipeline's files, if it ends well. `name`: the variant or study.
+    """Record in MLflow what the block leaves in the pipeline's files, if it ends well. `name`: the variant or study."""
+    recorder, stage = Recorder(), f"{kind}@{name}"
+    if recorder.off or tracking() == "shared":
+        yield
+        return
+    recorder.began(stage)
+    try:
+        yield
+        recorder.ended(stage)
+    except Exception:
+        recorder.failed(stage)
+        raise
+    finally:
+        recorder.close()
 
-    Never a reason for the stage to fail: what is not recorded is told in one line on stderr. BANCADA_TRACKING=off
+
+class Recorder:
+    """The process beside a stage, or beside all of a `bancada repro`; it starts with the first stage.
+
+    Never a reason for a stage to fail: what is not recorded is told in one line on stderr. BANCADA_TRACKING=off
     switches it off.
     """
-    if os.environ.get("BANCADA_TRACKING", "").lower() == "off":
-        yield
-        return
-    recorder, reason = None, None
-    try:
-        # no pipe: nobody would read it while the stage works, and a full pipe would stop the recorder
-        said = tempfile.TemporaryFile()  # noqa: SIM115
-        recorder = start_process(said, kind, name)
-    except OSError as error:
-        reason = str(error)
-    try:
-        yield
-        if recorder:
-            reason = _finish(recorder, said)
-    finally:
-        if recorder:
-            _dismiss(recorder)
-            said.close()
-    if reason:
-        why = without_credentials(reason)[:300]
-        print(f"bancada: {kind}@{name} is not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
+
+    def __init__(self) -> None:
+        self.off = tracking() == "off"
+        self.process: subprocess.Popen[str] | None = None
+        self.ended_well: list[str] = []
+        self.reason = ""
+
+    def began(self, stage: str) -> None:
+        if not self.off and not self.process and not self.reason:
+            try:
+                self._start()
+            except OSError as error:
+                self.reason = str(error)
+        self._say("began", stage, str(time.time_ns() // 1_000_000))
+
+    def ended(self, stage: str) -> None:
+        """The stage has left its files, which are to be recorded."""
+        self.ended_well.append(stage)
+        self._say("ended", stage)
+
+    def failed(self, stage: str) -> None:
+        self._say("failed", stage)
+
+    def close(self) -> None:
+        """Wait until everything is recorded; one line on stderr says what is not."""
+        missed = [] if self.off else self.ended_well
+        if self.process:
+            with self.answers, self.errors:
+                self._wait(self.process)
+                self.answers.seek(0)
+                answers = self.answers.read().splitlines()
+                missed = [stage for stage in self.ended_well if f"{RECORDED} {stage}" not in answers]
+                self.errors.seek(0)
+                lines = [line for line in self.errors.read().splitlines() if line.strip()]
+                ended = f"the recorder ended with status {self.process.returncode}"
+                self.reason = self.reason or (lines[-1] if lines else ended)
+        if missed:
+            why = f"{', '.join(missed)}: {without_credentials(self.reason)[:300]}"
+            print(f"bancada: not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
+
+    def _start(self) -> None:
+        """A recorder on this folder's code. In a session of its own, because Ctrl-C is for the stage to answer."""
+        source = str(Path(__file__).resolve().parents[1])
+        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+        # no pipes: nobody would read them while stages work, and a full pipe would stop the recorder
+        self.answers, self.errors = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bancada.recorder"],
+            stdin=subprocess.PIPE,
+            stdout=self.answers,
+            stderr=self.errors,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+            start_new_session=True,
+        )
+
+    def _say(self, *words: str) -> None:
+        if self.process and self.process.stdin:
+            with suppress(OSError):  # it has gone: its status and last line tell why
+                print(*words, file=self.process.stdin, flush=True)
+
+    def _wait(self, process: subprocess.Popen[str]) -> None:
+        """Until it has ended, or shows no sign of life: every result, and each step to it, is a line of its answers."""
+        assert process.stdin
+        with suppress(OSError):
+            process.stdin.close()
+        if not self.ended_well:  # it leaves at once where it has not begun a run either
+            process.terminate()
+        seen, since = -1, 0.0
+        while process.poll() is None:
+            size, now = os.fstat(self.answers.fileno()).st_size, time.monotonic()
+            if size > seen:
+                seen, since = size, now
+            if now - since > SILENCE_S:
+                process.kill()
+                self.reason = "the store did not answer in time"
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
 
 
-def start_process(said: IO[bytes], *asked: str) -> subprocess.Popen[bytes]:
-    """A recorder, on this folder's code. In a session of its own, because Ctrl-C is for the stage to answer."""
-    source = str(Path(__file__).resolve().parents[1])
-    inherited = os.environ.get("PYTHONPATH")
-    return subprocess.Popen(
-        [sys.executable, "-m", "bancada.tracking", *asked],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=said,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([source, inherited] if inherited else [source])},
-        start_new_session=True,
-    )
-
-
-def _finish(recorder: subprocess.Popen[bytes], said: IO[bytes]) -> str | None:
-    """Say that the work is done and wait for the recorder. The reason why nothing is recorded, or None."""
-    assert recorder.stdin
-    with suppress(BrokenPipeError):  # it gave up earlier: its status and last line tell why
-        recorder.stdin.write(DONE)
-        recorder.stdin.close()
-    try:
-        status = recorder.wait(PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        return f"it took longer than {PATIENCE_S:g} s"
-    if status == 0:
-        return None
-    if status == -signal.SIGALRM:
-        return "the store did not answer in time"
-    said.seek(0)
-    lines = [line for line in said.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"the recorder ended with status {status}"
-
-
-def _dismiss(recorder: subprocess.Popen[bytes]) -> None:
-    """No recorder outlives its stage; one that has ended is only reaped."""
-    assert recorder.stdin
-    with suppress(BrokenPipeError):
-        recorder.stdin.close()
-    if recorder.poll() is not None:
-        return
-    recorder.terminate()
-    try:
-        recorder.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        recorder.kill()
-        recorder.wait()
+def first_line(error: BaseException) -> str:
+    return without_credentials(next(iter(str(error).splitlines()), ""))[:300]
 
 
 def without_credentials(text: str) -> str:

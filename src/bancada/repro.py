@@ -21,7 +21,7 @@ from dvc.lock import LockError
 from bancada import config, files, tables
 from bancada.console import Board, tail
 from bancada.pipeline import Pipeline
-from bancada.recorder import Recorder
+from bancada.recording import Recorder
 from bancada.refusals import PARAMS_FILE, BadInput
 from bancada.schema import Params
 from bancada.tables import Table
@@ -73,7 +73,6 @@ class Run:
         self.waiting = list(pipeline.stages)
         self.ready: list[str] = []
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.began_ms: dict[str, int] = {}
         self.recorder = Recorder()
         self.done: set[str] = set()
         self.ran: list[str] = []
@@ -135,9 +134,8 @@ class Run:
             self.board.started(name)
             if process:
                 self.running[name] = process
-                self.began_ms[name] = time.time_ns() // 1_000_000
                 if is_ours(name):
-                    self.recorder.start()
+                    self.recorder.began(name)
             else:
                 self.finish(name, "restored from DVC's cache in")
 
@@ -149,8 +147,6 @@ class Run:
             self.fail(name, 1, " ".join(str(error).split()))
             return
         self.board.ended(name, how)
-        if name in self.began_ms and is_ours(name):
-            self.recorder.ended(name, self.began_ms[name])
         self.done.add(name)
         self.ran.append(name)
 
@@ -183,6 +179,8 @@ class Run:
                     self.finish(name, "finished in")
                 else:
                     self.fail(name, process.returncode, f"exit status {process.returncode}")
+                if is_ours(name):
+                    (self.recorder.failed if name in self.failed else self.recorder.ended)(name)
 
     def interrupt(self) -> None:
         """End what runs, as Ctrl-C would: a stage leaves no half-written file. Then more firmly."""

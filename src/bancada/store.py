@@ -15,19 +15,23 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # A stage waits for its recording: one line soon is better than the four minutes that mlflow would try. No second try,
 # because a request that was only answered too late would be carried out twice: `bancada track` tries again.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
 os.environ.setdefault("PGCONNECT_TIMEOUT", "2")  # for each of the tries below
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 import mlflow.store.db.utils
+import sqlalchemy.exc
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # what goes wrong is raised, and told in one line
 
-LOCK_PATIENCE_S = 6.0  # for a SQLite file that another program is writing to
+LOCK_PATIENCE_S = 5.0  # for a SQLite file that another program is writing to
 ARTIFACTS = "mlartifacts"
+# Whatever a store raises; a refused connection is an OSError.
+STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
 # Where a SQLite store keeps absolute locations of artifacts.
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -121,12 +125,15 @@ def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
 
 def our_runs(store: Store) -> Iterator[Run]:
     """Every run of the bench, of all studies; the oldest first."""
+    return runs_where(store, "tags.`bancada.fingerprint` != ''")
+
+
+def runs_where(store: Store, condition: str) -> Iterator[Run]:
+    """Of all experiments; the oldest first."""
     ids = [found.experiment_id for found in store.client.search_experiments()]
     token: str | None = None
     while ids:
-        page = store.client.search_runs(
-            ids, "tags.`bancada.fingerprint` != ''", max_results=1000, order_by=OLDEST_FIRST, page_token=token
-        )
+        page = store.client.search_runs(ids, condition, max_results=1000, order_by=OLDEST_FIRST, page_token=token)
         yield from page
         token = page.token
         if not token:

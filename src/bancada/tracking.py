@@ -1,16 +1,14 @@
 """The pipeline's files mirrored in MLflow, and nothing twice. Like store.py it imports mlflow, and no stage imports it.
 
-`python -m bancada.tracking train VARIANT` (or `evaluate STUDY`) runs beside a stage; recording.py starts it. There is
-one experiment per study and one run per variant and fingerprint. A run is FINISHED when it holds its whole training;
-found otherwise, it gets what it lacks.
+There is one experiment per study and one run per variant and fingerprint. A run is FINISHED when it holds its whole
+training; found otherwise, it gets what it lacks.
 """
 
 import json
 import math
 import platform
-import signal
-import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +19,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from bancada import config, files, mirror
-from bancada.mirror import Result
-from bancada.recording import DONE, without_credentials
-from bancada.store import Store, artifact_paths, experiment, find_run, open_store
-from bancada.surroundings import Circumstances, circumstances, locked, repository_root
+from bancada import files, mirror
+from bancada.mirror import Point, Result, Training
+from bancada.store import Store, artifact_paths, experiment, find_run
+from bancada.surroundings import Circumstances, locked
 
-LIFE_AFTER_DONE_S = 120  # a recorder whose stage was killed while it waited does not stay for ever
 BATCH = 1000  # points a call
 EVALUATION, WEIGHTS = "bancada.evaluation", "bancada.weights_md5"  # tags: hashes of what the run holds
 WARNING = "bancada.warning"
@@ -49,7 +45,7 @@ def record_training(store: Store, result: Result, asked: Circumstances, began_ms
     """Write a finished training to its run, or confirm the run that has it already. The run's id."""
     with locked(store.root):
         run = find_run(store, result.study, result.fingerprint)
-        if not _whole(run):
+        if not is_whole(run):
             return str(_complete(store, run, result, asked, began_ms).info.run_id)
         count = {"bancada.reproduced": str(int(run.data.tags.get("bancada.reproduced", "0")) + 1)}
         said = _warning(run, result) or count
@@ -57,11 +53,16 @@ def record_training(store: Store, result: Result, asked: Circumstances, began_ms
         return str(run.info.run_id)
 
 
-def record_evaluation(store: Store, study: str, asked: Circumstances) -> list[str]:
-    """Write a study's figures to the runs of its variants, which are made from the files where there are none."""
-    evaluation = mirror.evaluation(study)
-    results = [mirror.result(files.model(study, variant)) for variant in evaluation.figures]
-    return [record(store, result, asked, evaluation).run_id for result in results]
+def record_evaluation(
+    store: Store, study: str, asked: Circumstances, after_each: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Write a study's figures to the runs of its variants, which are made from the files where there are none. Their
+    ids."""
+    evaluation, run_ids = mirror.evaluation(study), list[str]()
+    for variant in evaluation.figures:
+        run_ids.append(record(store, mirror.result(files.model(study, variant)), asked, evaluation).run_id)
+        after_each()
+    return run_ids
 
 
 def record(
@@ -82,7 +83,7 @@ def record(
     """
     with locked(store.root):
         run, written = find_run(store, result.study, result.fingerprint), list[str]()
-        found_whole = _whole(run)
+        found_whole = is_whole(run)
         if run and found_whole:
             warning = _warning(run, result) if newest or WARNING not in run.data.tags else {}
             written += _tag(store, run, _names(run, asked, newest) | warning)
@@ -96,7 +97,7 @@ def record(
         return Recorded(str(run.info.run_id), written)
 
 
-def _whole(run: Run | None) -> TypeGuard[Run]:
+def is_whole(run: Run | None) -> TypeGuard[Run]:
     return run is not None and run.info.status == "FINISHED"
 
 
@@ -110,20 +111,16 @@ def _complete(
     split_is_its: bool = True,
 ) -> Run:
     """A FINISHED run that holds the training. What an unfinished one already holds is not written again."""
-    client, points = store.client, mirror.curves(result)
-    resumed = run is not None
-    if run is None:
-        tags = _tags(result, asked)
-        run = client.create_run(experiment(store, result.study), began_ms, tags, run_name=result.variant)
-    else:
-        _tag(store, run, _names(run, asked))
+    client, points = store.client, [*mirror.curves(result), Point("diverged_seeds", 0, len(result.diverged))]
+    if run:
+        held = held_points(store, run)
+        points = [point for point in points if (point.name, point.epoch) not in held]
+    run = _begin(store, run, result, asked, began_ms)
     run_id = run.info.run_id
-    params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(result).items()]
-    for at in range(0, len(params), 100):
-        client.log_batch(run_id, params=params[at : at + 100])
+    add_points(store, run_id, points)
+    _tag(store, run, {WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)})
     if split_is_its:
         client.log_inputs(run_id, _datasets(result.study))
-    _add_curves(store, run_id, points, len(result.diverged), resumed)
     for path in _artifacts(result).values():
         client.log_artifact(run_id, str(path))
     if asked.diff:
@@ -132,18 +129,45 @@ def _complete(
     return client.get_run(run_id)
 
 
-def _tags(result: Result, asked: Circumstances) -> dict[str, str]:
+def begin(
+    store: Store, training: Training, asked: Circumstances, began_ms: int, tags: dict[str, str]
+) -> tuple[Run, bool]:
+    """A training that has begun: its run, RUNNING, and whether there was one. A whole one is left as it is."""
+    with locked(store.root):
+        found = find_run(store, training.study, training.fingerprint)
+        if is_whole(found):
+            return found, True
+        run = _begin(store, found, training, asked, began_ms)
+        if found:
+            store.client.update_run(run.info.run_id, "RUNNING")
+        _tag(store, run, tags)
+        return run, found is not None
+
+
+def _begin(store: Store, run: Run | None, training: Training, asked: Circumstances, began_ms: int | None) -> Run:
+    """The run, made where there is none, with the params."""
+    client = store.client
+    if run:
+        _tag(store, run, _names(run, asked))
+    else:
+        tags = _tags(training, asked)
+        run = client.create_run(experiment(store, training.study), began_ms, tags, run_name=training.variant)
+    params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(training).items()]
+    for at in range(0, len(params), 100):
+        client.log_batch(run.info.run_id, params=params[at : at + 100])
+    return run
+
+
+def _tags(training: Training, asked: Circumstances) -> dict[str, str]:
     said = {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "bancada.train",
-        "bancada.fingerprint": result.fingerprint,
-        "bancada.study": result.study,
-        "bancada.variant": result.variant,
-        WEIGHTS: result.weights_md5,
-        "bancada.diverged_seeds": json.dumps(result.diverged),
-        **{f"bancada.{library}": version for library, version in result.versions.items()},
+        "bancada.fingerprint": training.fingerprint,
+        "bancada.study": training.study,
+        "bancada.variant": training.variant,
+        **{f"bancada.{library}": version for library, version in training.versions.items()},
         "bancada.python": platform.python_version(),
-        "dvc.stage": f"train@{result.variant}",
+        "dvc.stage": f"train@{training.variant}",
         "dvc.experiments": json.dumps([asked.experiment] if asked.experiment else []),
         **asked.tags(),
     }
@@ -166,15 +190,19 @@ def _datasets(study: str) -> list[DatasetInput]:
     ]
 
 
-def _add_curves(store: Store, run_id: str, points: list[mirror.Point], diverged: int, resumed: bool) -> None:
-    points, now = [*points, mirror.Point("diverged_seeds", 0, diverged)], _now_ms()
-    if resumed:
-        names = {point.name for point in points}
-        held = {(name, old.step) for name in names for old in store.client.get_metric_history(run_id, name)}
-        points = [point for point in points if (point.name, point.epoch) not in held]
+def add_points(store: Store, run_id: str, points: Iterable[Point]) -> None:
+    now = _now_ms()
     metrics = [Metric(point.name, point.value, now, point.epoch) for point in points]
     for at in range(0, len(metrics), BATCH):
         store.client.log_batch(run_id, metrics[at : at + BATCH])
+
+
+def held_points(store: Store, run: Run) -> set[tuple[str, int]]:
+    """Name and step of all that the run has of its curves; `run` may be older than the last of them."""
+    run = store.client.get_run(run.info.run_id)
+    return {
+        (name, old.step) for name in run.data.metrics for old in store.client.get_metric_history(run.info.run_id, name)
+    }
 
 
 def _add_figures(store: Store, run: Run, figures: dict[str, float], evaluation: mirror.Evaluation) -> list[str]:
@@ -256,73 +284,3 @@ def _tag(store: Store, run: Run, tags: dict[str, str]) -> list[str]:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-# --- beside a stage -------------------------------------------------------------------------------------------------
-
-
-def main(kind: str, name: str) -> None:
-    """Get everything ready while the stage works; record when it says that it is done, or leave without a trace."""
-    began_ms, asked, root = _now_ms(), circumstances(), repository_root(Path.cwd())
-    store = _open_ahead(root)
-    if sys.stdin.readline() != DONE.decode():
-        return
-    signal.alarm(LIFE_AFTER_DONE_S)
-    _record(store or open_store(root), kind, name, asked, began_ms)
-
-
-def serve() -> None:
-    """Record one stage after another as recorder.py names them, and say in the end which could not be recorded.
-
-    After one that cannot be recorded no other is tried: each would wait as long for a store that does not answer.
-    """
-    asked, root = circumstances(), repository_root(Path.cwd())
-    store, why = _open_ahead(root), ""
-    missed: list[str] = []
-    for line in sys.stdin:
-        stage, began_ms = line.split()
-        kind, _, name = stage.partition("@")
-        try:
-            if not missed:
-                store = store or open_store(root)
-                _record(store, kind, name, asked, int(began_ms))
-                continue
-        except Exception as error:  # whatever a store can raise: it is told in the end
-            why = _in_one_line(error)
-        missed.append(stage)
-    if missed:
-        sys.exit(f"{', '.join(missed)}: {why}")
-
-
-def _record(store: Store, kind: str, name: str, asked: Circumstances, began_ms: int) -> None:
-    if kind == "evaluate":
-        record_evaluation(store, name, asked)
-    else:
-        study = config.load().variants[name].study
-        record_training(store, mirror.result(files.model(study, name)), asked, began_ms)
-
-
-def _in_one_line(error: Exception) -> str:
-    first_line = next(iter(str(error).splitlines()), "")
-    return without_credentials(f"{type(error).__name__}: {first_line}")
-
-
-def _open_ahead(root: Path) -> Store | None:
-    """The store, or None: it is then tried again, and told, when there is something to record.
-
-    A SIGTERM does not interrupt it, for half a database would be refused from then on.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        return open_store(root)
-    except Exception:  # whatever a store can raise: it is raised again, and told, at the second try
-        return None
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:]) if sys.argv[1:] else serve()
-    except Exception as error:  # the last line of defence: whoever started this process tells the user this one line
-        sys.exit(_in_one_line(error))

@@ -6,7 +6,7 @@ The training holds a lock on its file, so that anyone can tell a training that r
 import fcntl
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -65,11 +65,12 @@ class Lines:
         self.write(run)
 
     def opened(self, path: Path) -> IO[str] | None:
-        with suppress(OSError):
+        with ExitStack() as failed, suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a", buffering=1)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            file = failed.enter_context(path.open("a", buffering=1))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate(0)  # of a training that was killed
+            failed.pop_all()
             return file
         return None
 

@@ -1,0 +1,174 @@
+"""A training while it runs: its file grows, its run in MLflow too; killed, it does not stay RUNNING; run again, it is
+completed and nothing is there twice. Real processes, a real store."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy import SOURCE, count, rows
+
+from bancada import live, recording
+from bancada.engine import History
+
+EPOCHS = 20_000  # some seconds
+PARAMS = f"""
+seed: 111
+num_seeds: 2
+lr: null
+device: cpu
+studies:
+  toy:
+    source: {{kind: half_moons, rows: 40, radius: 10, distance: -4, width: 6, seed: 1}}
+    split: {{train: 20, validation: 10, test: 10}}
+    metric: error_rate_percent
+    train: {{loss: mse, lr: 0.1, batch_size: full, epochs: {EPOCHS}}}
+variants:
+  slow: {{study: toy, layers: [3, tanh, 1, tanh]}}
+"""
+POINTS = 5 * 1000 + 1  # losses, their spreads and the rate; diverged_seeds
+Train = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def train(bench: Path) -> Train:
+    """What starts the training of `slow`, in a folder where its data are ready."""
+    shutil.rmtree("data")
+    (bench / "params.yaml").write_text(PARAMS)
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    for stage in ("generate", "split"):
+        subprocess.run([sys.executable, "-m", f"bancada.{stage}", "toy"], env=environment, check=True, timeout=60)
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "bancada.train", "slow"]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.05)
+
+
+def status(bench: Path) -> list[str]:
+    return [found for (found,) in rows(bench, "select status from runs")]
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def test_curves_grow_while_a_training_runs(bench: Path, train: Train) -> None:
+    process = train()
+    wait_until(lambda: count(bench, "metrics"))
+    assert process.poll() is None
+    assert status(bench) == ["RUNNING"]
+    assert rows(bench, "select value from params where key = 'epochs'") == [(str(EPOCHS),)]
+    first = count(bench, "metrics")
+    wait_until(lambda: count(bench, "metrics") > first)
+    assert status(bench) == ["RUNNING"]
+    assert process.communicate(timeout=60)[1] == ""
+    assert (process.returncode, status(bench)) == (0, ["FINISHED"])
+    assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(POINTS, POINTS)]
+    sent = np.array(rows(bench, "select distinct timestamp from metrics order by 1"))[:, 0]
+    assert np.diff(sent).max() < 5000  # milliseconds
+
+
+def test_a_killed_training_is_marked_and_run_again_sends_only_what_is_missing(bench: Path, train: Train) -> None:
+    process = train()
+    wait_until(lambda: count(bench, "metrics"))
+    process.kill()
+    process.communicate(timeout=10)
+    wait_until(lambda: status(bench) == ["KILLED"], 20)  # its recorder outlives it by a moment
+    before = set(rows(bench, "select key, step, timestamp, value from metrics"))
+    assert 0 < len(before) < POINTS
+    assert train().communicate(timeout=90)[1] == ""
+    after = rows(bench, "select key, step, timestamp, value from metrics")
+    assert status(bench) == ["FINISHED"]
+    assert before < set(after)
+    assert len({(key, step) for key, step, *_ in after}) == len(after) == POINTS
+
+
+def test_where_the_recorder_was_killed_too_the_next_command_marks_the_run(bench: Path, train: Train) -> None:
+    process = train()
+    wait_until(lambda: count(bench, "metrics"))
+    track = [sys.executable, "-m", "bancada", "track"]
+    (bench / "dvc.yaml").touch()
+    subprocess.run(track, check=True, capture_output=True, timeout=60)
+    assert status(bench) == ["RUNNING"]  # for so it is
+    for pid in (*children(process), process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    assert status(bench) == ["RUNNING"]
+    subprocess.run(track, check=True, capture_output=True, timeout=60)
+    assert status(bench) == ["KILLED"]
+
+
+def test_a_training_that_fails_is_marked(bench: Path) -> None:
+    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text()) | {"fingerprint": "new"}
+    with pytest.raises(ZeroDivisionError), recording.recorded("train", "toy_tanh"), live.shown(described) as show:
+        show(history(1))
+        wait_until(lambda: count(bench, "metrics"))
+        raise ZeroDivisionError
+    assert status(bench) == ["FAILED"]
+    assert set(rows(bench, "select key, step, value from metrics")) == {
+        ("train_loss", 0, 2.0),
+        ("train_loss_std", 0, 1.0),
+        ("validation_loss", 0, 3.0),
+        ("validation_loss_std", 0, 1.0),
+        ("lr", 0, 0.5),
+    }
+
+
+def history(epochs: int) -> History:
+    """Of the toy's three seeds."""
+    made = History(3, 5, validated=True)
+    for _ in range(epochs):
+        made.add(np.array([1.0, 2.0, 3.0]), np.zeros(3), np.array([2.0, 3.0, 4.0]), 0.5)
+    return made
+
+
+def test_the_file_is_there_and_locked_as_long_as_the_training(bench: Path) -> None:
+    path = live.path_of("toy_tanh")
+    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    with live.shown(described) as show:
+        show(history(1))
+        assert live.running(path)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert lines[0] == described
+        assert lines[1] == {"epoch": 0, "train_loss": [1, 2, 3], "validation_loss": [2, 3, 4], "lr": [0.5] * 3}
+    assert not path.exists()
+    assert not live.running(path)
+
+
+def test_a_file_that_cannot_be_written_stops_no_training(bench: Path) -> None:
+    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    Path(".dvc/tmp").touch()  # where a folder is wanted
+    with live.shown(described) as show:
+        show(history(1))
+
+
+def test_a_full_disk_stops_no_training(bench: Path) -> None:
+    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    with live.shown(described) as show:
+        written = live.path_of("toy_tanh").stat().st_size
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (written + 10, hard))
+        try:
+            show(history(1))
+            show(history(2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not live.path_of("toy_tanh").exists()

@@ -2,9 +2,13 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -70,6 +74,7 @@ def test_the_pipeline_from_end_to_end(tmp_path: Path) -> None:
     a_variant_that_is_removed_is_named_until_its_model_is_deleted(shutil.copytree(clone, tmp_path / "fewer"))
     wrong_parameters_are_refused_before_anything_changes(clone)
     experiments_run_what_they_change_and_mlflow_keeps_what_they_made(clone)
+    a_sweep_with_two_workers_is_read_by_its_rates(clone)
 
 
 def reproduce_and_commit(folder: Path) -> None:
@@ -150,6 +155,37 @@ def experiments_run_what_they_change_and_mlflow_keeps_what_they_made(clone: Path
     files = succeeds(clone, sys.executable, "-c", FIND, f"sqlite:///{clone / 'mlflow.db'}", "elsewhere").split()
     assert "weights.safetensors" in {Path(name).name for name in files}
     assert any(name.endswith(".png") for name in files)
+
+
+def a_sweep_with_two_workers_is_read_by_its_rates(clone: Path) -> None:
+    """Both workers begin at once, on a store that is not there yet."""
+    (clone / "mlflow.db").unlink()
+    shutil.rmtree(clone / "mlartifacts")
+    for name, rate in {"low": 0.002, "high": 0.2}.items():
+        succeeds(clone, "dvc", "exp", "run", "--queue", "-n", name, "-S", f"lr={rate}")
+    try:
+        succeeds(clone, "dvc", "queue", "start", "-j", "2")
+        deadline = time.monotonic() + 180
+        while (status := succeeds(clone, "dvc", "queue", "status")).count("Success") < 2:
+            assert "Failed" not in status and time.monotonic() < deadline, status
+    finally:
+        succeeds(clone, "dvc", "queue", "stop", "--kill")
+    with closing(sqlite3.connect(clone / "mlflow.db")) as database:
+        value = "(select value from {} where run_uuid = runs.run_uuid and key = '{}')"
+        columns = [value.format("params", "lr"), value.format("tags", "dvc.experiments")]
+        found = database.execute(f"select name, status, {', '.join(columns)}, artifact_uri from runs").fetchall()
+    assert sorted(run[:4] for run in found) == [
+        ("moons_adam", "FINISHED", "0.002", '["low"]'),
+        ("moons_adam", "FINISHED", "0.2", '["high"]'),
+        ("moons_tanh", "FINISHED", "0.002", '["low"]'),
+        ("moons_tanh", "FINISHED", "0.2", '["high"]'),
+    ]
+    for *_, location in found:
+        folder = Path(unquote(urlsplit(location).path))
+        assert folder.is_relative_to(clone / "mlartifacts")
+        assert {"weights.safetensors", "plots"} <= {path.name for path in folder.iterdir()}
+    tracked = succeeds(clone, sys.executable, "-m", "bancada", "track", "--all-exps").splitlines()[-1]
+    assert tracked.endswith(", 0 marked as duplicates")
 
 
 # In a process of its own, because mlflow warns of things that are errors in tests. Downloads all artifacts of the run

@@ -1,4 +1,4 @@
-"""Servers for the tests of tracking: a real PostgreSQL, a real `mlflow server`, and a way to it that fails on request."""
+"""Servers for the tests of tracking: a real PostgreSQL, a real `mlflow server`, and a way to it that fails as told."""
 
 import os
 import pwd

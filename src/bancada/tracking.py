@@ -24,7 +24,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from bancada import config, files, mirror
 from bancada.mirror import Result
 from bancada.recording import DONE, without_credentials
-from bancada.store import Store, artifact_paths, experiment, find_run, open_store
+from bancada.store import Store, add_inputs, artifact_paths, experiment, find_run, open_store
 from bancada.surroundings import Circumstances, circumstances, locked, repository_root
 
 LIFE_AFTER_DONE_S = 120  # a recorder whose stage was killed while it waited does not stay for ever
@@ -122,7 +122,7 @@ def _complete(
     for at in range(0, len(params), 100):
         client.log_batch(run_id, params=params[at : at + 100])
     if split_is_its:
-        client.log_inputs(run_id, _datasets(result.study))
+        add_inputs(store, run_id, _datasets(result.study))
     _add_curves(store, run_id, points, len(result.diverged), resumed)
     for path in _artifacts(result).values():
         client.log_artifact(run_id, str(path))

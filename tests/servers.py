@@ -117,7 +117,7 @@ Fault = Literal["refuses", "hangs", "answers 500", "dies", "loses the answer"]
 
 
 class Proxy:
-    """On the way to an mlflow server. It forwards `requests` requests, all where that is None; then its fault shows.
+    """On the way to an mlflow server. Whole, it forwards every request; broken, it does so until its fault shows.
 
     `refuses`: nobody listens. `hangs`: it takes the request and never answers. `dies`: it closes the connection, and
     from then on nobody listens. `loses the answer`: the server carries the request out, then it dies.
@@ -125,34 +125,30 @@ class Proxy:
 
     def __init__(self, server: int) -> None:
         self.server, self.port = server, free_port()
-        self.requests: int | None = None
-        self.fault: Fault = "refuses"
-        self.seen: list[str] = []  # method and path of each request
+        self.fault: Fault | None = None
         self.before: Callable[[str], None] = lambda request: None  # called before a request is forwarded
-        self.listening: ThreadingHTTPServer | None = None
-        self.count, self.mended = threading.Lock(), threading.Event()
+        self.listening: _Listening | None = None
+        self.counting, self.mended = threading.Lock(), threading.Event()
+        self.mend()
 
     @property
     def uri(self) -> str:
         return f"http://me:{PASSWORD}@127.0.0.1:{self.port}"
 
-    def breaks(self, fault: Fault, after: int = 0) -> None:
-        """Anew from now on: as it says, `after` so many more requests."""
+    def breaks(self, fault: Fault, at: str = "", after: int = 0) -> None:
+        """From the first request on whose method and path hold `at`; `after` so many of them."""
         self.mend()
-        self.fault, self.requests = fault, after
+        self.fault, self.at, self.left = fault, at, after
         self.mended.clear()
         if fault == "refuses":
             self.stop()
 
     def mend(self) -> None:
-        self.requests = None
+        self.fault, self.showed = None, False
         self.mended.set()
-        self.seen.clear()
         if not self.listening:
-            proxy = self
-            self.listening = ThreadingHTTPServer(
-                ("127.0.0.1", self.port), type("Handler", (_Handler,), {"proxy": proxy})
-            )
+            handler = type("Handler", (_Handler,), {"proxy": self})
+            self.listening = _Listening(("127.0.0.1", self.port), handler)
             threading.Thread(target=self.listening.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -162,13 +158,19 @@ class Proxy:
             listening.server_close()
         self.mended.set()
 
-    def faulty(self, request: str) -> bool:
-        with self.count:
-            self.seen.append(request)
-            if self.requests is None:
-                return self.listening is None
-            self.requests -= 1
-            return self.requests < 0
+    def shows(self, request: str) -> Fault | None:
+        """The fault, if this request meets it."""
+        with self.counting:
+            if self.fault and not self.showed and self.at in request:
+                self.showed, self.left = self.left == 0, self.left - 1
+            return self.fault if self.showed else None
+
+
+class _Listening(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that has gone before it was answered is no error here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -178,19 +180,19 @@ class _Handler(BaseHTTPRequestHandler):
     def forward(self) -> None:
         request, proxy = f"{self.command} {self.path}", self.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if proxy.faulty(request):
-            self.close_connection = True
-            if proxy.fault == "hangs":
-                proxy.mended.wait()
-            elif proxy.fault == "answers 500":
-                self.answer(500, {"Content-Type": "text/plain"}, b"it is broken\nand says so at length")
-            elif proxy.listening:
-                if proxy.fault == "loses the answer":
-                    self.ask(body)
-                proxy.stop()
-            return
-        proxy.before(request)
-        self.answer(*self.ask(body))
+        fault = proxy.shows(request)
+        self.close_connection = fault is not None or not proxy.listening
+        if fault == "hangs":
+            proxy.mended.wait()
+        elif fault == "answers 500":
+            self.answer(500, {"Content-Type": "text/plain"}, b"it is broken\nand says so at length")
+        elif proxy.listening and fault:
+            if fault == "loses the answer":
+                self.ask(body)
+            proxy.stop()
+        elif proxy.listening:
+            proxy.before(request)
+            self.answer(*self.ask(body))
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
 

@@ -72,7 +72,6 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
     with postgres() as database, mlflow_server(database, folder / "artifacts", folder / "log") as port:
         proxy = Proxy(port)
-        proxy.mend()
         yield Team(database, folder / "artifacts", proxy)
         proxy.stop()
 
@@ -84,7 +83,6 @@ def member(team: Team, bench: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (bench / "mlflow.db").unlink()
     team.rows("update experiments set name = name || experiment_id where name = 'toy' returning 1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", team.proxy.uri)
-    team.proxy.mend()
     return bench
 
 

@@ -22,7 +22,7 @@ os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 import mlflow.store.db.utils
 import sqlalchemy.exc
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
 from mlflow.exceptions import MlflowException
 
 for _name in ("mlflow", "alembic"):
@@ -110,10 +110,27 @@ def experiment(store: Store, study: str) -> str:
     found = store.client.get_experiment_by_name(study)
     if found is None:
         location = (store.artifacts / study).as_uri() if store.artifacts else None
-        return str(store.client.create_experiment(study, location))
+        try:
+            return str(store.client.create_experiment(study, location))
+        except MlflowException as error:  # another machine may have been quicker
+            known = error.error_code == "RESOURCE_ALREADY_EXISTS"
+            found = store.client.get_experiment_by_name(study) if known else None
+            if found is None:
+                raise
     if found.lifecycle_stage == "deleted":
         store.client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
+
+
+def add_inputs(store: Store, run_id: str, inputs: list[DatasetInput]) -> None:
+    """Name the run's data sets, of which the server keeps one row for all runs. Of two machines that bring it the same
+    one at once, it refuses one; that one tries again, for the row is then there."""
+    try:
+        store.client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        store.client.log_inputs(run_id, inputs)
 
 
 def find_run(store: Store, study: str, fingerprint: str) -> Run | None:

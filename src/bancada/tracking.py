@@ -21,7 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from bancada import files, mirror
 from bancada.mirror import Point, Result, Training
-from bancada.store import Store, artifact_paths, experiment, find_run
+from bancada.store import Store, add_inputs, artifact_paths, experiment, find_run
 from bancada.surroundings import Circumstances, locked
 
 BATCH = 1000  # points a call
@@ -120,7 +120,7 @@ def _complete(
     add_points(store, run_id, points)
     _tag(store, run, {WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)})
     if split_is_its:
-        client.log_inputs(run_id, _datasets(result.study))
+        add_inputs(store, run_id, _datasets(result.study))
     for path in _artifacts(result).values():
         client.log_artifact(run_id, str(path))
     if asked.diff:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bancada.surroundings import locked, store_uri
+from bancada.files import whole
+from bancada.surroundings import locked, sqlite_uri, store_uri
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # A stage waits for its recording: one line soon is better than the four minutes that mlflow would try. No second try,
@@ -61,12 +62,24 @@ def open_store(root: Path) -> Store:
     mlflow.store.db.utils.MAX_RETRY_COUNT = 3  # of 10, which last 100 s
     with locked(root), chdir(root):
         path = Path(unquote(uri.removeprefix("sqlite:///")))
-        if uri.startswith("sqlite:///") and path.is_file():
+        if uri.startswith("sqlite:///") and path.is_file() and path.stat().st_size:
             _mend(path, root)
+        elif uri.startswith("sqlite:////") and "?" not in uri and path.parent.is_dir() and not path.is_dir():
+            _create(path)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     served = uri.startswith(("http://", "https://", "databricks"))
     return Store(client, root, None if served else root / ARTIFACTS)
+
+
+def _create(path: Path) -> None:
+    """Whole or not at all: mlflow refuses for ever a database whose making was cut off, by a full disk or a kill."""
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # not needed for a server, and loads for long
+
+    with whole(path) as unfinished:
+        store = SqlAlchemyStore(sqlite_uri(unfinished), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
 
 
 def _mend(path: Path, root: Path) -> None:

@@ -37,7 +37,11 @@ def store_uri(root: Path) -> str:
     path = uri.removeprefix("sqlite:///")
     if path == uri or path == ":memory:" or path.startswith("/"):
         return uri
-    return "sqlite:///" + str(root / path).replace("%", "%25").replace("?", "%3F")
+    return sqlite_uri(root / path)
+
+
+def sqlite_uri(path: Path) -> str:
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,14 +46,16 @@ OLDEST_FIRST = ["attributes.start_time ASC", "attributes.run_id ASC"]
 
 @dataclass(frozen=True)
 class Store:
-    """An open tracking store. `artifacts`: where experiments keep theirs, None where a server decides."""
+    """An open tracking store. `artifacts`: where experiments keep theirs, None where a server decides. `answered` is
+    called when it has taken another piece of something large."""
 
     client: MlflowClient
     root: Path
     artifacts: Path | None
+    answered: Callable[[], None]
 
 
-def open_store(root: Path) -> Store:
+def open_store(root: Path, answered: Callable[[], None] = lambda: None) -> Store:
     """Open the store and make sure that it answers; create it where there is none.
 
     From the root, because mlflow freezes the current folder into the experiment `Default` that it creates beside ours.
@@ -69,7 +71,8 @@ def open_store(root: Path) -> Store:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     served = uri.startswith(("http://", "https://", "databricks"))
-    return Store(client, root, None if served else root / ARTIFACTS)
+    answered()
+    return Store(client, root, None if served else root / ARTIFACTS, answered)
 
 
 def _create(path: Path) -> None:

@@ -121,8 +121,7 @@ def _complete(
     _tag(store, run, {WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)})
     if split_is_its:
         add_inputs(store, run_id, _datasets(result.study))
-    for path in _artifacts(result).values():
-        client.log_artifact(run_id, str(path))
+    _upload(store, run, _artifacts(result))
     if asked.diff:
         client.log_text(run_id, asked.diff, "git.diff")
     client.set_terminated(run_id, "FINISHED")
@@ -195,6 +194,7 @@ def add_points(store: Store, run_id: str, points: Iterable[Point]) -> None:
     metrics = [Metric(point.name, point.value, now, point.epoch) for point in points]
     for at in range(0, len(metrics), BATCH):
         store.client.log_batch(run_id, metrics[at : at + BATCH])
+        store.answered()
 
 
 def held_points(store: Store, run: Run) -> set[tuple[str, int]]:
@@ -238,6 +238,7 @@ def _restore_artifacts(store: Store, run: Run, result: Result, evaluation: mirro
 def _upload(store: Store, run: Run, paths: dict[str, Path]) -> None:
     for name, path in paths.items():
         store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0] or None)
+        store.answered()
 
 
 def _news(held: dict[str, float], name: str, value: float) -> bool:

@@ -23,7 +23,9 @@ from bancada.store import open_store
 from bancada.surroundings import Circumstances
 
 WHOLE = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
-EVALUATED = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"}
+EVALUATED = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"} | {
+    "evaluation/per_seed.csv"
+}
 
 
 def everything(root: Path) -> tuple[list[str], dict[str, tuple[int, int]]]:
@@ -146,7 +148,7 @@ def test_a_copy_has_a_store_of_its_own_and_what_is_missing_there_is_uploaded_aga
     copy = bench.with_name("copy")
     shutil.copytree(bench, copy, ignore=shutil.ignore_patterns("mlartifacts"))
     go_to(copy, monkeypatch)
-    assert "toy/toy_tanh: 8 artifacts that were gone -> " in "\n".join(tracks(capfd))
+    assert "toy/toy_tanh: 9 artifacts that were gone -> " in "\n".join(tracks(capfd))
     assert artifacts_of_all(copy) == [WHOLE | EVALUATED] * 2
     assert tracks(capfd) == [NOTHING_NEW]
     assert everything(bench) == before

@@ -128,7 +128,8 @@ def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.
         + "toy_tanh,train,loss,0.25,0.0,0.25,,,3\n"
         + "toy_adam,test,error_rate_percent,,,50.0,,,3\n"
     )
-    (folder / "leaderboard.csv").write_text("variant\n")
+    (folder / "leaderboard.csv").write_text("rank,variant,split,metric\n")
+    (folder / "per_seed.csv").write_text("variant,split,metric,seed,value\n")  # nothing to choose a model by
     (folder / "loss.csv").write_text("long\n")
     for name in plots:
         (folder / "plots" / name).write_bytes(name.encode())

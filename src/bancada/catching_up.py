@@ -26,6 +26,7 @@ from bancada.lockfile import Lock
 from bancada.mirror import Evaluation, Result
 from bancada.recording import first_line, tracking, without_credentials
 from bancada.refusals import BadInput
+from bancada.registry import crown
 from bancada.showing import close_killed
 from bancada.store import STORE_ERRORS, Store, open_store, our_runs
 from bancada.surroundings import Circumstances, Experiment, circumstances, experiments, git, repository_root, store_uri
@@ -83,6 +84,7 @@ def _write(store: Store, asked: Circumstances, tally: Tally, changed: set[str] |
     lock = lockfile.parse(LOCK_FILE.read_text() if LOCK_FILE.exists() else "")
     results = list(_readable(tally))
     evaluations = {study: _evaluation(study, lock) for study in {result.study for result in results}}
+    run_ids = dict[str, str]()
     for result in results:
         named = changed is None or result.study in changed
         recorded = record(
@@ -94,6 +96,7 @@ def _write(store: Store, asked: Circumstances, tally: Tally, changed: set[str] |
             newest=changed is None,
             artifacts_too=True,
         )
+        run_ids[result.variant] = recorded.run_id
         before = tally.runs.get(recorded.run_id, "complete")
         tally.runs[recorded.run_id] = before
         if recorded.written:
@@ -102,6 +105,14 @@ def _write(store: Store, asked: Circumstances, tally: Tally, changed: set[str] |
             of = f" ({asked.experiment})" if asked.experiment else ""
             said = ", ".join(recorded.written)
             print(f"{result.study}/{result.variant}{of}: {said} -> {recorded.run_id}", flush=True)
+    if changed is None:  # an experiment's models have no say beside those of the workspace
+        _crown(store, evaluations, run_ids)
+
+
+def _crown(store: Store, evaluations: dict[str, Evaluation | None], run_ids: dict[str, str]) -> None:
+    for study, evaluation in sorted(evaluations.items()):
+        for said in crown(store, study, evaluation, run_ids) if evaluation else ():
+            print(f"{study}: {said}", flush=True)
 
 
 def _readable(tally: Tally) -> Iterator[Result]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
 
-from bancada import files
+from bancada import champions, files
 from bancada.live import kept_epochs
 from bancada.trained import read_history
 
@@ -185,6 +185,8 @@ class Evaluation:
     folder: Path  # of the plots
     plots: list[Path]
     md5: str  # of tables and plots
+    best_seeds: dict[str, int]  # by variant
+    champion: str | None  # a variant
 
     def artifacts(self) -> dict[str, Path]:
         """What a run holds of it, by the names that the files have there."""
@@ -199,4 +201,5 @@ def evaluation(study: str) -> Evaluation:
     plots = sorted((folder / "plots").rglob("*.png"))
     hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in [*tables, *plots])
     digest = hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest()
-    return Evaluation(scores(study), tables, folder / "plots", plots, digest)
+    best = champions.best_seeds(study), champions.champion(study)
+    return Evaluation(scores(study), tables, folder / "plots", plots, digest, *best)

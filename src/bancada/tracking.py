@@ -21,6 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from bancada import files, mirror
 from bancada.mirror import Point, Result, Training
+from bancada.registry import crown, log_model
 from bancada.store import Store, add_inputs, artifact_paths, experiment, find_run
 from bancada.surroundings import Circumstances, locked
 
@@ -58,11 +59,12 @@ def record_evaluation(
 ) -> list[str]:
     """Write a study's figures to the runs of its variants, which are made from the files where there are none. Their
     ids."""
-    evaluation, run_ids = mirror.evaluation(study), list[str]()
+    evaluation, run_ids = mirror.evaluation(study), dict[str, str]()
     for variant in evaluation.figures:
-        run_ids.append(record(store, mirror.result(files.model(study, variant)), asked, evaluation).run_id)
+        run_ids[variant] = record(store, mirror.result(files.model(study, variant)), asked, evaluation).run_id
         after_each()
-    return run_ids
+    crown(store, study, evaluation, run_ids)
+    return list(run_ids.values())
 
 
 def record(
@@ -92,6 +94,7 @@ def record(
             run = _complete(store, run, result, asked, split_is_its=split_is_its)
         if evaluation and result.variant in evaluation.figures and (newest or EVALUATION not in run.data.tags):
             written += _add_figures(store, run, evaluation.figures[result.variant], evaluation)
+            written += log_model(store, run, result, evaluation, with_example=split_is_its)
         if artifacts_too and found_whole:
             written += _restore_artifacts(store, run, result, evaluation)
         return Recorded(str(run.info.run_id), written)

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import test_pipeline as pipeline
+from mlflow.exceptions import MlflowException
 from servers import PASSWORD, Fault, Proxy, mlflow_server
-from toy import NOBODY, artifacts, train_variant
+from toy import NOBODY, artifacts, evaluate, train_variant
 
 from bancada import catching_up, mirror, tracking
 
@@ -156,7 +157,6 @@ def server(started: Server) -> Server:
         ("answers 500", ""),
         ("dies", "runs/log-batch"),
         ("hangs", "runs/log-batch"),
-        ("answers 500", "weights.safetensors"),
     ],
 )
 def test_a_server_that_fails_beside_a_training(
@@ -169,11 +169,10 @@ def test_a_server_that_fails_beside_a_training(
     catches_up(server.held, repository.root, server.proxy.uri, monkeypatch)
 
 
-@pytest.mark.parametrize(("fault", "at"), [("hangs", ""), ("dies", "runs/log-batch")])
-def test_a_server_that_fails_beside_bancada_repro(
-    repository: Bench, server: Server, monkeypatch: pytest.MonkeyPatch, fault: Fault, at: str
+def test_a_server_that_hangs_beside_bancada_repro(
+    repository: Bench, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.proxy.breaks(fault, at)
+    server.proxy.breaks("hangs")
     repository.fails_to_record(REPRO, MLFLOW_TRACKING_URI=server.proxy.uri)
     assert server.held.rows(f"select count(*) from runs where status = 'FINISHED' and {OF_THE_STUDY}") == [(0,)]
     server.proxy.mend()
@@ -183,33 +182,30 @@ def test_a_server_that_fails_beside_bancada_repro(
 def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written_twice(
     server: Server, bench: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trainings recorded one after another, each cut off one request later than the one before."""
+    """Trainings recorded one after another. Each is cut off at one request that writes later than the one before: the
+    server has carried it out, and nobody was told."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.proxy.uri)
-    recorded = 0
-    while True:
+    evaluate(plots=("regions.png",))
+    recorded, cut_off = 0, True
+    while cut_off:
         result = train_variant("toy_tanh", f"at {recorded}")
-        server.proxy.breaks("loses the answer", after=recorded)
+        server.proxy.breaks("loses the answer", at="^(POST|PUT|PATCH|DELETE) (?!.*search)", after=recorded)
         try:
             tracking.record(tracking.open_store(bench), result, NOBODY, mirror.evaluation("toy"))
             cut_off = False
-        except (tracking.MlflowException, OSError):
-            cut_off = True
+        except (MlflowException, OSError):
+            recorded += 1
         server.proxy.mend()
         opened = tracking.open_store(bench)
-        recorded += 1
         run_id = tracking.record(opened, result, NOBODY, mirror.evaluation("toy"), artifacts_too=True).run_id
-        assert server.held.rows(f"select count(*) from runs where {OF_THE_TOY} and status = 'FINISHED'") == [
-            (recorded,)
-        ]
-        assert server.held.rows(f"select count(*) from runs where {OF_THE_TOY}") == [(recorded,)]
+        runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
+        assert runs == [("FINISHED", recorded + (not cut_off))]
         points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")
         assert len(points) == len(set(points)) == 5 * 5 + 1 + 8
         assert server.held.rows(f"select count(*) from inputs where destination_id = '{run_id}'") == [(2,)]
         names = {"run.json", "weights.safetensors", "plots/regions.png", "evaluation/scores.csv"}
         assert artifacts(opened, run_id) >= names
-        if not cut_off:
-            break
-    assert recorded > 15  # requests that a recording makes
+    assert recorded > 10
 
 
 OF_THE_TOY = OF_THE_STUDY.replace("moons", "toy")
@@ -322,11 +318,9 @@ def test_a_disk_that_is_full(
     filled = mounted(FILL, place, kept, left)
     repository.fails_to_record(TRAIN, *filled.command, MLFLOW_TRACKING_URI=at(disk))
     filled.path(place / "filler").unlink()
-    for lacking in (True, False):
-        said = pipeline.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
-        assert (said.returncode, said.stderr) == (0, "")
-        assert said.stdout.splitlines()[-1].startswith("0 runs new, 0 completed, 2 were complete, 0 marked") != lacking
-        # A copy, because SQLite would look for the file outside of the mount.
-        Held(Path(shutil.copy(filled.path(disk / "mlflow.db"), tmp_path / "seen.db"))).is_everything(repository.root)
+    said = pipeline.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
+    assert (said.returncode, said.stderr) == (0, "")
+    # A copy, because SQLite would look for the file outside of the mount.
+    Held(Path(shutil.copy(filled.path(disk / "mlflow.db"), tmp_path / "seen.db"))).is_everything(repository.root)
     files = {path.name for path in filled.path(repository.root / "mlartifacts").rglob("*") if path.is_file()}
     assert {Path(name).name for name in ARTIFACTS} <= files

@@ -53,7 +53,7 @@ class Bench:
         """The stage succeeds, in time, and says in one line what is not recorded and how it is done later."""
         allowed = self.seconds(command) + MORE_S
         done, took = self.run((*before, *command), **told)
-        print(f"{took - allowed + MORE_S:.1f} s more than without tracking")
+        print(f"{took - allowed + MORE_S:.1f} s more than without tracking; {done.stderr}")
         assert done.returncode == 0, done.stderr
         assert (self.root / "data/models/moons/moons_tanh/weights.safetensors").exists()
         assert done.stderr.count("\n") == 1, done.stderr

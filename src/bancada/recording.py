@@ -100,5 +100,5 @@ def _dismiss(recorder: subprocess.Popen[bytes]) -> None:
 
 
 def without_credentials(text: str) -> str:
-    """`text` with user and password taken out of every URI in it."""
-    return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
+    """`text` with user and password taken out of every URI in it, also where the query holds them."""
+    return re.sub(r"(?<=://)[^/\s'\"]*@|(?<=[?&])(user|password|sslpassword|token)=[^&\s'\"]*", "", text)

@@ -302,7 +302,7 @@ cat /dev/zero > "$1/filler" 2> /dev/null || truncate -s "-$3" "$1/filler"
 
 @mounting
 @pytest.mark.parametrize(
-    ("full", "left"), [("database", 0), ("database that is not made yet", 400_000), ("artifacts", 0)]
+    ("full", "left"), [("database", 0), ("database that is not made yet", 600_000), ("artifacts", 0)]
 )
 def test_a_disk_that_is_full(
     repository: Bench, disk: Path, tmp_path: Path, mounted: Callable[..., Mounted], full: str, left: int

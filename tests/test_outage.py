@@ -35,8 +35,9 @@ class Bench:
     root: Path
     off_s: dict[tuple[str, ...], float] = field(default_factory=dict)
 
-    def seconds(self, command: tuple[str, ...]) -> float:
-        if command not in self.off_s:
+    def seconds(self, command: tuple[str, ...], anew: bool = False) -> float:
+        """Without tracking."""
+        if anew or command not in self.off_s:
             done, self.off_s[command] = self.run(command, BANCADA_TRACKING="off")
             assert (done.returncode, done.stderr) == (0, "")
         return self.off_s[command]
@@ -51,16 +52,18 @@ class Bench:
 
     def fails_to_record(self, command: tuple[str, ...], *before: str, **told: str) -> None:
         """The stage succeeds, in time, and says in one line what is not recorded and how it is done later."""
-        allowed = self.seconds(command) + MORE_S
+        off_s = self.seconds(command)
         done, took = self.run((*before, *command), **told)
-        print(f"{took - allowed + MORE_S:.1f} s more than without tracking; {done.stderr}")
+        print(f"{took - off_s:.1f} s more than without tracking; {done.stderr}")
         assert done.returncode == 0, done.stderr
         assert (self.root / "data/models/moons/moons_tanh/weights.safetensors").exists()
         assert done.stderr.count("\n") == 1, done.stderr
         assert "train@moons_tanh" in done.stderr
         assert "`bancada track`" in done.stderr
         assert PASSWORD not in done.stdout + done.stderr
-        assert took < allowed
+        if took > off_s + MORE_S:  # other programs may have made everything slower meanwhile
+            off_s = self.seconds(command, anew=True)
+        assert took < off_s + MORE_S
 
 
 @pytest.fixture(scope="module")

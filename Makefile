@@ -53,7 +53,7 @@ $(READY): requirements.lock pyproject.toml
 
 lock: $(READY)  ## requirements.lock anew from pyproject.toml, the newest versions that it allows
 	@rm -rf .venv-lock && $(BIN)/python -m venv .venv-lock
-	@.venv-lock/bin/python -m pip install -qq --disable-pip-version-check '.[dev]'
+	@.venv-lock/bin/python -m pip install -qq --disable-pip-version-check '.[dev,server]'
 	@sed -n '/^#/p' requirements.lock > .venv-lock/lock
 	@.venv-lock/bin/python -m pip freeze --exclude bancada | sed 's/+cpu$$//' >> .venv-lock/lock
 	@mv .venv-lock/lock requirements.lock && rm -rf .venv-lock

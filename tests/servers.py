@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -136,7 +137,7 @@ class Proxy:
         return f"http://me:{PASSWORD}@127.0.0.1:{self.port}"
 
     def breaks(self, fault: Fault, at: str = "", after: int = 0) -> None:
-        """From the first request on whose method and path hold `at`; `after` so many of them."""
+        """From the first request on in whose method and path the pattern `at` is found; `after` so many of them."""
         self.mend()
         self.fault, self.at, self.left = fault, at, after
         self.mended.clear()
@@ -161,7 +162,7 @@ class Proxy:
     def shows(self, request: str) -> Fault | None:
         """The fault, if this request meets it."""
         with self.counting:
-            if self.fault and not self.showed and self.at in request:
+            if self.fault and not self.showed and re.search(self.at, request):
                 self.showed, self.left = self.left == 0, self.left - 1
             return self.fault if self.showed else None
 
@@ -175,6 +176,7 @@ class _Listening(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # it would hold each answer back for 40 ms
     proxy: Proxy
 
     def forward(self) -> None:

@@ -17,7 +17,7 @@ import pytest
 import test_pipeline as pipeline
 from mlflow.exceptions import MlflowException
 from servers import PASSWORD, Fault, Proxy, mlflow_server
-from toy import NOBODY, artifacts, train_variant
+from toy import NOBODY, artifacts, evaluate, train_variant
 
 from bancada import catching_up, mirror, tracking
 from bancada.store import open_store
@@ -37,6 +37,7 @@ class Bench:
     off_s: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def seconds(self, command: tuple[str, ...]) -> float:
+        """Without tracking."""
         if command not in self.off_s:
             done, self.off_s[command] = self.run(command, BANCADA_TRACKING="off")
             assert (done.returncode, done.stderr) == (0, "")
@@ -52,16 +53,16 @@ class Bench:
 
     def fails_to_record(self, command: tuple[str, ...], *before: str, **told: str) -> None:
         """The stage succeeds, in time, and says in one line what is not recorded and how it is done later."""
-        allowed = self.seconds(command) + MORE_S
+        off_s = self.seconds(command)
         done, took = self.run((*before, *command), **told)
-        print(f"{took - allowed + MORE_S:.1f} s more than without tracking")
+        print(f"{took - off_s:.1f} s more than without tracking; {done.stderr}")
         assert done.returncode == 0, done.stderr
         assert (self.root / "data/models/moons/moons_tanh/weights.safetensors").exists()
         assert done.stderr.count("\n") == 1, done.stderr
         assert "train@moons_tanh" in done.stderr
         assert "`bancada track`" in done.stderr
         assert PASSWORD not in done.stdout + done.stderr
-        assert took < allowed
+        assert took < off_s + MORE_S
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,6 @@ def server(started: Server) -> Server:
         ("answers 500", ""),
         ("dies", "runs/log-batch"),
         ("hangs", "runs/log-batch"),
-        ("answers 500", "weights.safetensors"),
     ],
 )
 def test_a_server_that_fails_beside_a_training(
@@ -171,11 +171,10 @@ def test_a_server_that_fails_beside_a_training(
     catches_up(server.held, repository.root, server.proxy.uri, monkeypatch)
 
 
-@pytest.mark.parametrize(("fault", "at"), [("hangs", ""), ("dies", "runs/log-batch")])
-def test_a_server_that_fails_beside_bancada_repro(
-    repository: Bench, server: Server, monkeypatch: pytest.MonkeyPatch, fault: Fault, at: str
+def test_a_server_that_hangs_beside_bancada_repro(
+    repository: Bench, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.proxy.breaks(fault, at)
+    server.proxy.breaks("hangs")
     repository.fails_to_record(REPRO, MLFLOW_TRACKING_URI=server.proxy.uri)
     assert server.held.rows(f"select count(*) from runs where status = 'FINISHED' and {OF_THE_STUDY}") == [(0,)]
     server.proxy.mend()
@@ -185,33 +184,30 @@ def test_a_server_that_fails_beside_bancada_repro(
 def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written_twice(
     server: Server, bench: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trainings recorded one after another, each cut off one request later than the one before."""
+    """Trainings recorded one after another. Each is cut off at one request that writes later than the one before: the
+    server has carried it out, and nobody was told."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.proxy.uri)
-    recorded = 0
-    while True:
+    evaluate(plots=("regions.png",))
+    recorded, cut_off = 0, True
+    while cut_off:
         result = train_variant("toy_tanh", f"at {recorded}")
-        server.proxy.breaks("loses the answer", after=recorded)
+        server.proxy.breaks("loses the answer", at="^(POST|PUT|PATCH|DELETE) (?!.*search)", after=recorded)
         try:
             tracking.record(open_store(bench), result, NOBODY, mirror.evaluation("toy"))
             cut_off = False
         except (MlflowException, OSError):
-            cut_off = True
+            recorded += 1
         server.proxy.mend()
         opened = open_store(bench)
-        recorded += 1
         run_id = tracking.record(opened, result, NOBODY, mirror.evaluation("toy"), artifacts_too=True).run_id
-        assert server.held.rows(f"select count(*) from runs where {OF_THE_TOY} and status = 'FINISHED'") == [
-            (recorded,)
-        ]
-        assert server.held.rows(f"select count(*) from runs where {OF_THE_TOY}") == [(recorded,)]
+        runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
+        assert runs == [("FINISHED", recorded + (not cut_off))]
         points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")
         assert len(points) == len(set(points)) == 5 * 5 + 1 + 8
         assert server.held.rows(f"select count(*) from inputs where destination_id = '{run_id}'") == [(2,)]
         names = {"run.json", "weights.safetensors", "plots/regions.png", "evaluation/scores.csv"}
         assert artifacts(opened, run_id) >= names
-        if not cut_off:
-            break
-    assert recorded > 15  # requests that a recording makes
+    assert recorded > 10
 
 
 OF_THE_TOY = OF_THE_STUDY.replace("moons", "toy")
@@ -308,7 +304,7 @@ cat /dev/zero > "$1/filler" 2> /dev/null || truncate -s "-$3" "$1/filler"
 
 @mounting
 @pytest.mark.parametrize(
-    ("full", "left"), [("database", 0), ("database that is not made yet", 400_000), ("artifacts", 0)]
+    ("full", "left"), [("database", 0), ("database that is not made yet", 600_000), ("artifacts", 0)]
 )
 def test_a_disk_that_is_full(
     repository: Bench, disk: Path, tmp_path: Path, mounted: Callable[..., Mounted], full: str, left: int
@@ -324,11 +320,9 @@ def test_a_disk_that_is_full(
     filled = mounted(FILL, place, kept, left)
     repository.fails_to_record(TRAIN, *filled.command, MLFLOW_TRACKING_URI=at(disk))
     filled.path(place / "filler").unlink()
-    for lacking in (True, False):
-        said = pipeline.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
-        assert (said.returncode, said.stderr) == (0, "")
-        assert said.stdout.splitlines()[-1].startswith("0 runs new, 0 completed, 2 were complete, 0 marked") != lacking
-        # A copy, because SQLite would look for the file outside of the mount.
-        Held(Path(shutil.copy(filled.path(disk / "mlflow.db"), tmp_path / "seen.db"))).is_everything(repository.root)
+    said = pipeline.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
+    assert (said.returncode, said.stderr) == (0, "")
+    # A copy, because SQLite would look for the file outside of the mount.
+    Held(Path(shutil.copy(filled.path(disk / "mlflow.db"), tmp_path / "seen.db"))).is_everything(repository.root)
     files = {path.name for path in filled.path(repository.root / "mlartifacts").rglob("*") if path.is_file()}
     assert {Path(name).name for name in ARTIFACTS} <= files

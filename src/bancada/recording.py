@@ -134,5 +134,5 @@ def first_line(error: BaseException) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """`text` with user and password taken out of every URI in it."""
-    return re.sub(r"(?<=://)[^/\s'\"]*@", "", text)
+    """`text` with user and password taken out of every URI in it, also where the query holds them."""
+    return re.sub(r"(?<=://)[^/\s'\"]*@|(?<=[?&])(user|password|sslpassword|token)=[^&\s'\"]*", "", text)

@@ -77,12 +77,13 @@ def open_store(root: Path, answered: Callable[[], None] = lambda: None) -> Store
 
 def _create(path: Path) -> None:
     """Whole or not at all: mlflow refuses for ever a database whose making was cut off, by a full disk or a kill."""
-    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # not needed for a server, and loads for long
-
     with whole(path) as unfinished:
-        store = SqlAlchemyStore(sqlite_uri(unfinished), DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
-        store.engine.dispose()
+        made_by = mlflow.store.db.utils
+        engine = made_by.create_sqlalchemy_engine_with_retry(sqlite_uri(unfinished))  # type: ignore[no-untyped-call]
+        try:
+            made_by._initialize_tables(engine)  # type: ignore[no-untyped-call]
+        finally:
+            engine.dispose()
 
 
 def _mend(path: Path, root: Path) -> None:

@@ -244,7 +244,7 @@ def test_a_database_that_cannot_be_used_costs_one_line_without_its_password(
         pass
     out, err = capfd.readouterr()
     assert out == ""
-    assert err.startswith("bancada: train@toy_tanh is not recorded in MLflow: ")
+    assert err.startswith("bancada: not recorded in MLflow: train@toy_tanh: ")
     assert err.endswith("; `bancada track` does it later\n")
     assert err.count("\n") == 1
     assert PASSWORD not in err

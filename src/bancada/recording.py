@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-SILENCE_S = 9.0  # so long whoever has nothing else to do waits for a recorder that shows no sign of life
+SILENCE_S = 8.0  # so long whoever has nothing else to do waits for a recorder that shows no sign of life
 LATER = "`bancada track` does it later"
 RECORDED = "recorded"  # a line on the recorder's standard output: recorded train@moons_tanh
 

@@ -16,7 +16,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 # A stage waits for its recording: one line soon is better than the four minutes that mlflow would try. No second try,
 # because a request that was only answered too late would be carried out twice: `bancada track` tries again.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
 os.environ.setdefault("PGCONNECT_TIMEOUT", "2")  # for each of the tries below
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
@@ -29,7 +29,7 @@ from mlflow.exceptions import MlflowException
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # what goes wrong is raised, and told in one line
 
-LOCK_PATIENCE_S = 5.0  # for a SQLite file that another program is writing to
+LOCK_PATIENCE_S = 4.0  # for a SQLite file that another program is writing to
 ARTIFACTS = "mlartifacts"
 # Whatever a store raises; a refused connection is an OSError.
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)

@@ -22,7 +22,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.numpy import save_file
 from torch import nn
-from toy import NOBODY, SOURCE, count, rows, train_variant
+from toy import NOBODY, SOURCE, count, rows, train_variant, write_leaderboard
 
 from bancada import champions, files, mirror, packing, tables, tracking
 from bancada.mirror import Result
@@ -124,7 +124,7 @@ Values = list[float | None]
 def scored(values: dict[str, Values], metric: str = "error_rate_percent", split: str = "validation") -> None:
     """The evaluation's tables: of each variant a value for each seed, None where it diverged."""
     folder = files.evaluation("toy")
-    (folder / "leaderboard.csv").write_text(f"rank,variant,split,metric\n1,toy_tanh,test,{metric}\n")
+    write_leaderboard(dict.fromkeys(values, "1"), metric)
     lines = [
         f"{variant},{part},{metric},{seed},{'' if value is None else value}"
         for variant, of_seeds in values.items()

@@ -67,6 +67,7 @@ def test_the_pipeline_from_end_to_end(tmp_path: Path) -> None:
     """One test, because all that it shows is shown on one clone, whose results are committed."""
     clone = clone_to(tmp_path / "a clone")
     reproduce_and_commit(clone)
+    a_fresh_clone_records_also_what_did_not_have_to_run(clone, tmp_path / "a fresh clone")
     a_second_repro_runs_nothing_and_git_sees_no_change(clone)
     bancada_finds_nothing_to_do_and_shows_the_leaderboard(clone)
     metrics_have_one_row_per_variant(clone)
@@ -82,6 +83,17 @@ def reproduce_and_commit(folder: Path) -> None:
     assert sorted(ran) == ["evaluate@moons", "generate@moons", "split@moons", "train@moons_adam", "train@moons_tanh"]
     succeeds(folder, "git", "add", "-A")
     succeeds(folder, "git", "commit", "-q", "-m", "results")
+
+
+def a_fresh_clone_records_also_what_did_not_have_to_run(clone: Path, fresh: Path) -> None:
+    """Its models are not there, but git has their evaluation, which is not made again."""
+    succeeds(clone, "git", "clone", "-q", ".", str(fresh))
+    ran = succeeds(fresh, sys.executable, "-m", "bancada", "repro")
+    assert "train@moons_tanh: finished" in ran
+    assert "evaluate@moons" not in ran
+    with closing(sqlite3.connect(fresh / "mlflow.db")) as database:
+        count = "select count(*) from latest_metrics where key = 'test_error_rate_percent'"
+        assert database.execute(count).fetchall() == [(2,)]
 
 
 def a_second_repro_runs_nothing_and_git_sees_no_change(clone: Path) -> None:

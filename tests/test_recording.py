@@ -99,6 +99,22 @@ def test_one_recorder_takes_all_stages(bench: Path, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
+def test_files_that_are_there_without_a_run_are_recorded_and_confirm_nothing(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        together = recording.Recorder()
+        together.found("train@toy_tanh")
+        together.found("evaluate@toy")
+        together.close()
+    run = find_run(open_store(bench), "toy", "toy_tanh-f0")
+    assert run is not None
+    assert run.data.metrics["test_error_rate_percent"] == 2.5
+    assert "bancada.reproduced" not in run.data.tags
+    assert count(bench, "runs") == 2
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_recorder_that_dies_is_no_reason_for_a_run_to_fail(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

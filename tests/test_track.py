@@ -69,8 +69,9 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
     assert "not recorded in MLflow: train@toy_tanh: " in capfd.readouterr().err
     lines = tracks(capfd)
     assert [line.split(" -> ")[0] for line in lines] == [
-        "toy/toy_adam: a new run, its evaluation",
-        "toy/toy_tanh: a new run, its evaluation",
+        "toy/toy_adam: a new run, its evaluation, its description",
+        "toy/toy_tanh: a new run, its evaluation, its description",
+        "toy: its description and saved view",
         "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates",
     ]
     assert rows(bench, "select name, status from runs order by name") == [
@@ -221,7 +222,7 @@ def test_a_new_evaluation_is_written_and_other_weights_leave_one_warning(
     tracks(capfd)
     train_variant("toy_tanh", weights=b"v")
     evaluate(error="1.25")
-    assert "toy/toy_tanh: its tag bancada.warning, its evaluation -> " in tracks(capfd)[1]
+    assert "toy/toy_tanh: its tag bancada.warning, its evaluation, its description -> " in tracks(capfd)[1]
     assert tracks(capfd) == [NOTHING_NEW]
 
 
@@ -301,11 +302,12 @@ stages:
       cmd:
         - mkdir -p data/evaluation/toy
         - cp -r made/evaluation/. data/evaluation/toy
-        - cp params.yaml data/evaluation/toy/leaderboard.csv
+        - cp params.yaml data/evaluation/toy/predictions.csv
       deps: ["data/models/${key}", "data/split/${key}"]
       outs:
         - data/evaluation/${key}/scores.csv: {cache: false}
         - data/evaluation/${key}/leaderboard.csv: {cache: false}
+        - data/evaluation/${key}/predictions.csv: {cache: false}
         - data/evaluation/${key}/plots: {cache: false}
 """
 MAKE = """\
@@ -332,7 +334,6 @@ def toy_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.move(path, Path("made") / made)
     shutil.move(files.evaluation("toy"), "made/evaluation")
     (root / "made/evaluation/loss.csv").unlink()
-    (root / "made/evaluation/leaderboard.csv").unlink()
     (root / "dvc.yaml").write_text(STAGES)
     (root / "make.py").write_text(MAKE)
     (root / "params.yaml").write_text("rates: {toy_tanh: 0.5, toy_adam: 0.25}\n")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bancada import files, mirror, tables
+from bancada.leaderboard import COLUMNS
 from bancada.schema import Recipe
 from bancada.store import Store, open_store
 from bancada.surroundings import Circumstances
@@ -128,11 +129,20 @@ def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.
         + "toy_tanh,train,loss,0.25,0.0,0.25,,,3\n"
         + "toy_adam,test,error_rate_percent,,,50.0,,,3\n"
     )
-    (folder / "leaderboard.csv").write_text("rank,variant,split,metric\n")
+    write_leaderboard({"toy_tanh": error, "toy_adam": ""})
     (folder / "per_seed.csv").write_text("variant,split,metric,seed,value\n")  # nothing to choose a model by
     (folder / "loss.csv").write_text("long\n")
     for name in plots:
         (folder / "plots" / name).write_bytes(name.encode())
+
+
+def write_leaderboard(means: dict[str, str], metric: str = "error_rate_percent") -> None:
+    """In the order of `means`; one that is empty is of a variant with a diverged seed."""
+    lines = [
+        f"{place},{variant},test,{metric},{mean},0.5,2.25,,,111,2,112,3,4,{int(not mean)},3,false,,,,,{verdict},"
+        for place, ((variant, mean), verdict) in enumerate(zip(means.items(), ("baseline", "worse"), strict=False), 1)
+    ]
+    (files.evaluation("toy") / "leaderboard.csv").write_text("\n".join([",".join(COLUMNS), *lines, ""]))
 
 
 def rows(root: Path, query: str) -> list[tuple[Any, ...]]:

@@ -26,11 +26,11 @@ from bancada.lockfile import Lock
 from bancada.mirror import Evaluation, Result
 from bancada.recording import first_line, tracking, without_credentials
 from bancada.refusals import BadInput
-from bancada.registry import crown
 from bancada.showing import close_killed
 from bancada.store import STORE_ERRORS, Store, open_store, our_runs
 from bancada.surroundings import Circumstances, Experiment, circumstances, experiments, git, repository_root, store_uri
-from bancada.tracking import record
+from bancada.tracking import present, record
+from bancada.views import pages
 
 LOCK_FILE = Path("dvc.lock")
 DUPLICATE = "bancada.duplicate_of"
@@ -51,9 +51,12 @@ class Tally:
         return f"{said}, {self.duplicates} marked as duplicates"
 
 
-def track(all_experiments: bool) -> int:
-    """Bring the store up to the files of the current folder, the repository's root. The exit status: 1 where the store
-    does not answer. BadInput where it cannot be used, or files of the pipeline are damaged."""
+def track(all_experiments: bool, links: bool = False) -> int:
+    """Bring the store up to the files of the current folder, the repository's root; `links`: name the studies' pages.
+
+    The exit status: 1 where the store does not answer. BadInput where it cannot be used, or files of the pipeline are
+    damaged.
+    """
     if tracking() == "off":
         print("tracking is switched off: BANCADA_TRACKING=off")
         return 0
@@ -76,6 +79,8 @@ def track(all_experiments: bool) -> int:
     if not tally.runs and not tally.broken:
         print("no results are here: `dvc repro` makes them, `dvc pull` gets them", file=sys.stderr)
     print(tally.line())
+    for study, address in pages(store).items() if links else ():
+        print(f"{study}: {address}")
     return 2 if tally.broken else 0
 
 
@@ -105,14 +110,10 @@ def _write(store: Store, asked: Circumstances, tally: Tally, changed: set[str] |
             of = f" ({asked.experiment})" if asked.experiment else ""
             said = ", ".join(recorded.written)
             print(f"{result.study}/{result.variant}{of}: {said} -> {recorded.run_id}", flush=True)
-    if changed is None:  # an experiment's models have no say beside those of the workspace
-        _crown(store, evaluations, run_ids)
-
-
-def _crown(store: Store, evaluations: dict[str, Evaluation | None], run_ids: dict[str, str]) -> None:
-    for study, evaluation in sorted(evaluations.items()):
-        for said in crown(store, study, evaluation, run_ids) if evaluation else ():
-            print(f"{study}: {said}", flush=True)
+    if changed is None:  # an experiment's results have no say beside those of the workspace
+        for study, evaluation in sorted(evaluations.items()):
+            for said in present(store, study, evaluation, run_ids) if evaluation else ():
+                print(f"{study}: {said}", flush=True)
 
 
 def _readable(tally: Tally) -> Iterator[Result]:

@@ -35,9 +35,9 @@ def champion(study: str) -> str | None:
 def _values(study: str, split: str) -> dict[str, dict[int, float | None]]:
     """variant -> seed -> the study's metric (less is better, the sign is turned where it is not) on the split's rows,
     on those of the leaderboard where none is named; None for a seed that diverged."""
-    first = next(_rows(files.evaluation(study) / "leaderboard.csv"), {"split": "", "metric": ""})
+    first = next(read_rows(files.evaluation(study) / "leaderboard.csv"), {"split": "", "metric": ""})
     found: dict[str, dict[int, float | None]] = {}
-    for row in _rows(files.evaluation(study) / "per_seed.csv"):
+    for row in read_rows(files.evaluation(study) / "per_seed.csv"):
         if (row["split"], row["metric"]) == (split or first["split"], first["metric"]):
             value = float(row["value"]) if row["value"] else None
             turned = -value if value is not None and row["metric"] in HIGHER_IS_BETTER else value
@@ -52,6 +52,7 @@ def _that_are_there(found: Mapping[str, Mapping[int, float | None]]) -> Iterator
             yield variant, there
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """A table's rows by the names of its columns."""
     with path.open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file)

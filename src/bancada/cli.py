@@ -43,12 +43,13 @@ def repro(
 @app.command()
 def track(
     all_exps: Annotated[bool, typer.Option("--all-exps", help="Also the results of every DVC experiment.")] = False,
+    links: Annotated[bool, typer.Option("--links", help="Print the address of each study's page.")] = False,
 ) -> None:
     """Write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice."""
     with at_the_root():
         from bancada.catching_up import track
 
-        status = track(all_exps)
+        status = track(all_exps, links)
     raise typer.Exit(status)
 
 

@@ -1,6 +1,5 @@
 """What a tracked run says of a result, read from the pipeline's files alone. No mlflow here."""
 
-import csv
 import hashlib
 import json
 import math
@@ -166,14 +165,17 @@ def scores(study: str) -> dict[str, dict[str, float]]:
     `final_test_loss`, of the finished networks: `train_loss` and `validation_loss` are the curves of the training.
     """
     said: dict[str, dict[str, float]] = {}
-    with (files.evaluation(study) / "scores.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            base = f"final_{row['split']}_loss" if row["metric"] == "loss" else f"{row['split']}_{row['metric']}"
-            figures = said.setdefault(row["variant"], {})
-            for column, suffix in STATISTICS.items():
-                value = float(row[column] or "nan")
-                figures[base.lstrip("_") + suffix] = value if math.isfinite(value) else math.nan
+    for row in champions.read_rows(files.evaluation(study) / "scores.csv"):
+        figures = said.setdefault(row["variant"], {})
+        for column, suffix in STATISTICS.items():
+            value = float(row[column] or "nan")
+            figures[score_name(row["split"], row["metric"]) + suffix] = value if math.isfinite(value) else math.nan
     return said
+
+
+def score_name(split: str, metric: str) -> str:
+    """What MLflow calls a score; one that is not of rows (an error of weights) has no split."""
+    return f"final_{split}_loss" if metric == "loss" else f"{split}_{metric}".lstrip("_")
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ class Evaluation:
     """A study's evaluation folder: its tables but for the curves, which the runs have, and its plots."""
 
     figures: dict[str, dict[str, float]]  # scores(study)
+    leaderboard: list[dict[str, str]]
     tables: list[Path]
     folder: Path  # of the plots
     plots: list[Path]
@@ -200,6 +203,13 @@ def evaluation(study: str) -> Evaluation:
     tables = sorted(path for path in folder.glob("*.csv") if path.name != "loss.csv")
     plots = sorted((folder / "plots").rglob("*.png"))
     hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in [*tables, *plots])
-    digest = hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest()
-    best = champions.best_seeds(study), champions.champion(study)
-    return Evaluation(scores(study), tables, folder / "plots", plots, digest, *best)
+    return Evaluation(
+        figures=scores(study),
+        leaderboard=list(champions.read_rows(folder / "leaderboard.csv")),
+        tables=tables,
+        folder=folder / "plots",
+        plots=plots,
+        md5=hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest(),
+        best_seeds=champions.best_seeds(study),
+        champion=champions.champion(study),
+    )

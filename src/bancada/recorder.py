@@ -1,9 +1,10 @@
 """The process beside a stage, or beside all of a `bancada repro`: shows trainings while they run, records what ended.
 
 `recording.py` starts it in the stages' folder and says on standard input, a line each, which stage `began STAGE MS`,
-`ended STAGE` or `failed STAGE`; the end of input means that no more is to come. Each line of standard output is a sign
-of life; `recorded STAGE` says what MLflow has. What could not be recorded is what stays unsaid, and the last line on
-standard error says why. Like store.py this imports mlflow, and no stage imports it.
+`ended STAGE` or `failed STAGE`, or that its files were `found STAGE` without its having run; the end of input means
+that no more is to come. Each line of standard output is a sign of life; `recorded STAGE` says what MLflow has. What
+could not be recorded is what stays unsaid, and the last line on standard error says why. Like store.py this imports
+mlflow, and no stage imports it.
 """
 
 import gc
@@ -22,7 +23,7 @@ from bancada.refusals import BadInput
 from bancada.showing import Shown, close_killed
 from bancada.store import STORE_ERRORS, Store, open_store
 from bancada.surroundings import circumstances, repository_root
-from bancada.tracking import record_evaluation, record_training
+from bancada.tracking import record, record_evaluation, record_training
 
 POLL_S = 1.0  # how often the trainings that run are looked at
 RETRY_S = 10.0  # how long a store that failed is left alone
@@ -50,7 +51,7 @@ class Recorder:
                 self.running[stage] = Shown(name, self.asked, self.began_ms[stage])
             return
         shown = self.running.pop(stage, None)
-        if said == "ended":
+        if said in ("ended", "found"):
             self.due.append(stage)
         elif shown:
             self.stopped.append((shown, "FAILED"))
@@ -96,8 +97,11 @@ class Recorder:
             if kind == "evaluate":
                 record_evaluation(store, name, self.asked, self._one_more)
             else:
-                folder = files.model(config.load().variants[name].study, name)
-                record_training(store, mirror.result(folder), self.asked, self.began_ms.get(stage))
+                result = mirror.result(files.model(config.load().variants[name].study, name))
+                if stage in self.began_ms:
+                    record_training(store, result, self.asked, self.began_ms[stage])
+                else:
+                    record(store, result, self.asked)
             sign_of_life(f"{RECORDED} {stage}")
         except (BadInput, ValueError, KeyError) as error:  # its files are not what they were: others are recorded
             self.why = _one_line(error)

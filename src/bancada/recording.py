@@ -57,12 +57,14 @@ class Recorder:
         self.reason = ""
 
     def began(self, stage: str) -> None:
-        if not self.off and not self.process and not self.reason:
-            try:
-                self._start()
-            except OSError as error:
-                self.reason = str(error)
+        self._start_once()
         self._say("began", stage, str(time.time_ns() // 1_000_000))
+
+    def found(self, stage: str) -> None:
+        """The stage's files are there without its having run: from DVC's cache, or as they were before."""
+        self._start_once()
+        self.ended_well.append(stage)
+        self._say("found", stage)
 
     def ended(self, stage: str) -> None:
         """The stage has left its files, which are to be recorded."""
@@ -88,6 +90,13 @@ class Recorder:
         if missed:
             why = f"{', '.join(missed)}: {without_credentials(self.reason)[:300]}"
             print(f"bancada: not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
+
+    def _start_once(self) -> None:
+        if not self.off and not self.process and not self.reason:
+            try:
+                self._start()
+            except OSError as error:
+                self.reason = str(error)
 
     def _start(self) -> None:
         """A recorder on this folder's code. In a session of its own, because Ctrl-C is for the stage to answer."""

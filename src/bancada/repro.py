@@ -112,6 +112,8 @@ class Run:
                     self.ready.append(name)
                 else:
                     self.done.add(name)
+                    if is_ours(name) and self.pipeline.upstream[name] & set(self.ran):
+                        self.recorder.found(name)  # the result that was there already is one of what ran now
 
     def start(self) -> None:
         self.ready.sort(key=lambda name: -self.rank[name])
@@ -138,6 +140,8 @@ class Run:
                     self.recorder.began(name)
             else:
                 self.finish(name, "restored from DVC's cache in")
+                if is_ours(name) and name in self.done:
+                    self.recorder.found(name)
 
     def finish(self, name: str, how: str) -> None:
         try:
@@ -265,9 +269,7 @@ def show_results(params: Params) -> None:
             with path.open(newline="", encoding="utf-8") as file:
                 print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
     print(f"\n{EXPLANATION}")
-    activate = Path(sys.prefix, "bin", "activate")
-    hint = f". {_shown(activate)} && " if activate.exists() and not os.environ.get("VIRTUAL_ENV") else ""
-    print(f"\nNext: {hint}mlflow ui    (then open http://127.0.0.1:5000)")
+    print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
 
 
 def _shown(path: Path) -> str:

@@ -24,6 +24,7 @@ from bancada.mirror import Point, Result, Training
 from bancada.registry import crown, log_model
 from bancada.store import Store, add_inputs, artifact_paths, experiment, find_run
 from bancada.surroundings import Circumstances, locked
+from bancada.views import show_run, show_study
 
 BATCH = 1000  # points a call
 EVALUATION, WEIGHTS = "bancada.evaluation", "bancada.weights_md5"  # tags: hashes of what the run holds
@@ -63,7 +64,8 @@ def record_evaluation(
     for variant in evaluation.figures:
         run_ids[variant] = record(store, mirror.result(files.model(study, variant)), asked, evaluation).run_id
         after_each()
-    crown(store, study, evaluation, run_ids)
+    if Path.cwd().resolve() == store.root:  # a temporary experiment has no say beside the workspace
+        present(store, study, evaluation, run_ids)
     return list(run_ids.values())
 
 
@@ -95,9 +97,15 @@ def record(
         if evaluation and result.variant in evaluation.figures and (newest or EVALUATION not in run.data.tags):
             written += _add_figures(store, run, evaluation.figures[result.variant], evaluation)
             written += log_model(store, run, result, evaluation, with_example=split_is_its)
+            written += show_run(store, run, evaluation, result.variant)
         if artifacts_too and found_whole:
             written += _restore_artifacts(store, run, result, evaluation)
         return Recorded(str(run.info.run_id), written)
+
+
+def present(store: Store, study: str, evaluation: mirror.Evaluation, run_ids: dict[str, str]) -> list[str]:
+    """What MLflow shows of the study as a whole: its page, and its champion. In words, what was written."""
+    return [*show_study(store, study, evaluation), *crown(store, study, evaluation, run_ids)]
 
 
 def is_whole(run: Run | None) -> TypeGuard[Run]:

@@ -35,15 +35,18 @@ def screenshots(root: Path) -> None:
     from bancada.views import pages
 
     address = pages(open_store(root))["moons"]
-    with tempfile.TemporaryDirectory() as name, chromium(1500, 1150) as page:
-        with mlflow_server(f"sqlite:///{root}/mlflow.db", Path(name) / "unused", Path(name) / "log") as port:
-            for kind, more in {"table": "", "charts": "&compareRunsMode=CHART"}.items():
-                page.get(f"{address.replace(':5000', f':{port}')}{more}")
-                time.sleep(SETTLED_S)
-                for opened in page.find_elements(By.CSS_SELECTOR, "[data-component-id*='chat_panel.close']"):
-                    page.execute_script("arguments[0].click()", opened)  # MLflow's assistant
-                time.sleep(SETTLED_S)
-                page.save_screenshot(str(Path(__file__).with_name(f"mlflow_{kind}.png")))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        mlflow_server(f"sqlite:///{root}/mlflow.db", Path(name) / "unused", Path(name) / "log") as port,
+        chromium(1500, 1150) as page,
+    ):
+        for kind, more in {"table": "", "charts": "&compareRunsMode=CHART"}.items():
+            page.get(f"{address.replace(':5000', f':{port}')}{more}")
+            time.sleep(SETTLED_S)
+            for opened in page.find_elements(By.CSS_SELECTOR, "[data-component-id*='chat_panel.close']"):
+                page.execute_script("arguments[0].click()", opened)  # MLflow's assistant
+            time.sleep(SETTLED_S)
+            page.save_screenshot(str(Path(__file__).with_name(f"mlflow_{kind}.png")))
 
 
 if __name__ == "__main__":

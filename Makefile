@@ -28,8 +28,8 @@ types: $(READY)  ## mypy
 bench: $(READY)  ## the engine's speed against the usual ways to train
 	@python tests/benchmarks/training.py
 
-bench-pipeline: $(READY)  ## the whole pipeline's speed, in a fresh clone of HEAD; TRACKING=1 adds tracking's cost
-	@python tests/benchmarks/pipeline.py $(if $(TRACKING),--tracking)
+bench-pipeline: $(READY)  ## the whole pipeline's speed, and what tracking costs, in fresh clones of HEAD
+	@python tests/benchmarks/pipeline.py
 
 format: $(READY)  ## ruff, which mends what it can
 	@ruff check -q --fix .

@@ -1,7 +1,6 @@
 """`make bench-pipeline`: the whole pipeline against the lessons' own loops, and what a rerun costs.
 
-Everything in one run, in fresh clones of HEAD: about a quarter of an hour; with --tracking, which also runs everything
-cold with tracking on, half an hour. The lessons' loops are timed for SAMPLE_S seconds a variant and scaled to the
+Everything in one run, in fresh clones of HEAD: about twenty minutes. The lessons' loops are timed for SAMPLE_S seconds a variant and scaled to the
 lesson's epochs, one seed each. Writes pipeline.csv beside this file.
 """
 
@@ -168,10 +167,9 @@ def measured() -> Iterator[tuple[str, float, str]]:
         replace(folder, "epochs: 10000", "epochs: 20")
         for stage, name in (("generate", "moons"), ("split", "moons"), ("train", "moons_tanh"), ("evaluate", "moons")):
             yield f"{stage}@{name} outside its own work", outside_own_work(folder, stage, name), "tracking off"
-    if "--tracking" in sys.argv:
-        with clone() as folder:
-            tracked = seconds(folder, "bancada", "repro", tracking="on")
-            yield "bancada repro, cold, tracking on", tracked, f"{tracked / cold - 1:+.0%} beside tracking off"
+    with clone() as folder:
+        tracked = seconds(folder, "bancada", "repro", tracking="on")
+        yield "bancada repro, cold, tracking on", tracked, f"{tracked / cold - 1:+.0%} beside tracking off"
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """`make bench-pipeline`: the whole pipeline against the lessons' own loops, and what a rerun costs.
 
-Everything in one run, in fresh clones of HEAD: about twenty minutes. The lessons' loops are timed for SAMPLE_S seconds a variant and scaled to the
-lesson's epochs, one seed each. Writes pipeline.csv beside this file.
+Everything in one run, in fresh clones of HEAD: about twenty minutes. The lessons' loops are timed for SAMPLE_S seconds
+a variant and scaled to the lesson's epochs, one seed each. Writes pipeline.csv beside this file.
 """
 
 import csv

@@ -143,7 +143,7 @@ def view_state(row: Row) -> dict[str, Any]:
         "orderByAsc": row["metric"] not in HIGHER_IS_BETTER,
         "selectedColumns": columns,
         "columnOrder": columns,
-        "columnWidths": {name: 6 * len(name.split("`")[1]) + 50 for name in columns},  # pixels
+        "columnWidths": {name: max(110, 6 * len(name.split("`")[1]) + 50) for name in columns},  # pixels
         "runsHiddenMode": "SHOW_ALL",  # not the first ten alone
         "compareRunSections": [
             _section("figures", "Figures of the trained networks"),

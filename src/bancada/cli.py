@@ -52,6 +52,23 @@ def track(
     raise typer.Exit(status)
 
 
+@app.command()
+def check(
+    prune: Annotated[bool, typer.Option("--prune", help="Take stages that are gone out of dvc.lock first.")] = False,
+) -> None:
+    """Hold dvc.lock against dvc.yaml, params.yaml, the source files and the results that are here. Runs no stage.
+
+    Exit status: 0 all is as dvc.lock says; 1 not, a line each; 2 it could not be looked at.
+    """
+    with at_the_root():
+        from bancada.audit import check
+
+        found = check(prune)
+        for finding in found:
+            print(finding)
+    raise typer.Exit(1 if found else 0)
+
+
 @contextmanager
 def at_the_root() -> Iterator[None]:
     """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143."""

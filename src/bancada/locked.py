@@ -10,7 +10,7 @@ from bancada.plan import planned
 
 
 class Locked:
-    """`stages`: all of them, in the pipeline's order, then those of `dvc add`. `outs`: by path from the root. `entries`:
+    """`stages`: all, in the pipeline's order, then those of `dvc add`. `outs`: by path from the root. `entries`:
     by dvc.yaml, what the dvc.lock beside it says of each stage."""
 
     def __init__(self, root: Path, repo: Any) -> None:

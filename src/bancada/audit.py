@@ -75,19 +75,21 @@ def audit(root: Path) -> list[Finding]:
 
     BadInput where DVC cannot read its files.
     """
-    stages: dict[Finding, list[str]] = defaultdict(list)
     with opened(root) as repo:
-        lock = Locked(root, repo)
-        for name, stage in lock.stages.items():
-            for finding in _of_stage(lock, name, stage):
-                stages[finding].append(name)
-        for name in _gone_entries(lock):
-            stages[GONE_ENTRY].append(name)
-        left = list(_left_models(lock))
-    return [replace(finding, stages=tuple(names)) for finding, names in stages.items()] + left
+        return findings(Locked(root, repo))
 
 
-def _of_stage(lock: Locked, name: str, stage: Any) -> Iterator[Finding]:
+def findings(lock: Locked) -> list[Finding]:
+    stages: dict[Finding, list[str]] = defaultdict(list)
+    for name, stage in lock.stages.items():
+        for finding in _of_stage(lock, stage):
+            stages[finding].append(name)
+    for name in _gone_entries(lock):
+        stages[GONE_ENTRY].append(name)
+    return [replace(finding, stages=tuple(names)) for finding, names in stages.items()] + list(_left_models(lock))
+
+
+def _of_stage(lock: Locked, stage: Any) -> Iterator[Finding]:
     entry = lock.entries.get(stage.path_in_repo, {}).get(stage.name, {})
     if stage.cmd and not entry:
         yield Finding("stale", "dvc.lock", "no entry of this stage")

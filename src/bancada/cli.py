@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+GOES_ON = "what was finished is kept, and the next run goes on from there"
 
 
 @app.callback()
@@ -28,14 +29,15 @@ def repro(
         int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, up to date or not.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no leaderboards at the end.")] = False,
 ) -> None:
     """Run what is stale of the pipeline, independent stages side by side: `dvc repro`, only faster."""
-    with at_the_root():
+    with at_the_root(kept="" if quiet else GOES_ON):
         from bancada import config
         from bancada.repro import repro, show_results
 
         status = repro(targets or [], jobs or cores(), force)
-        if status == 0:
+        if status == 0 and not quiet:
             show_results(config.load())
     raise typer.Exit(status)
 
@@ -69,9 +71,36 @@ def check(
     raise typer.Exit(1 if found else 0)
 
 
+@app.command()
+def verify(
+    stages: Annotated[
+        list[str] | None, typer.Option("--stages", help="Only these and what they depend on: train@line_sgd,...")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write a summary there.")] = None,
+) -> None:
+    """Run every stage of HEAD in a temporary clone, without a cache, and hold the results against the committed ones.
+
+    Exit status: 0 all same bits; 3 within tolerance; 1 different; 2 could not be run.
+    """
+    json_file, markdown_file = (path and path.absolute() for path in (json_file, markdown_file))
+    with at_the_root(kept="the clone is removed, and nothing here was changed"):
+        from bancada.verify import verify
+
+        named = [name.strip() for names in stages or () for name in names.split(",") if name.strip()]
+        status = verify(named, jobs or cores(), json_file, markdown_file)
+    raise typer.Exit(status)
+
+
 @contextmanager
-def at_the_root() -> Iterator[None]:
-    """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143."""
+def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
+    """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143.
+
+    `kept`: what Ctrl-C leaves, in words.
+    """
     from bancada.refusals import BadInput
 
     signal.signal(signal.SIGTERM, _terminate)
@@ -80,14 +109,15 @@ def at_the_root() -> Iterator[None]:
         root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
         if root is None:
             raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
-        os.chdir(root)
         _use_code_of(root)
+        os.chdir(root)
         yield
     except BadInput as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, and the next run goes on from there", file=sys.stderr)
+        if kept:
+            print(f"interrupted; {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

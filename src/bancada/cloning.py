@@ -15,7 +15,6 @@ from typing import Any
 from bancada import files
 from bancada.lockfile import dvc_md5
 from bancada.plan import opened, quiet
-from bancada.recording import first_line
 from bancada.refusals import BadInput
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
@@ -168,15 +167,16 @@ def fetch_inputs(clone: Clone) -> None:
 def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
     """Bring one of the commit's files from the cache or remote of the source; in words, why that could not be."""
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError  # of a folder whose listing is nowhere
 
     with chdir(clone.source):
         try:
             system = _files_at(str(clone.source), clone.commit)
             to.parent.mkdir(parents=True, exist_ok=True)
             system.get(path.as_posix(), str(to), recursive=system.isdir(path.as_posix()))
-        except (DvcException, OSError) as error:
+        except (DvcException, DataIndexDirError, OSError):
             files.remove(to)
-            return f"in neither DVC's cache nor a remote ({first_line(error)})"
+            return "in neither DVC's cache nor a remote"
     if dvc_md5(to) != md5:
         files.remove(to)
         return "damaged in DVC's cache"

@@ -48,19 +48,21 @@ class Report:
         return [out for stage in self.stages for out in stage.outs]
 
     def sentence(self) -> str:
-        said = counted(out.verdict for out in self.outs)
         lies = sum(len(stage.lies) for stage in self.stages) + len(self.elsewhere)
-        wrong = [
-            f"{number} {what}"
-            for number, what in (
-                (lies, "entries of dvc.lock that are not so"),
-                (len(self.here), "files here that are not"),
-            )
-            if number
+        told = [
+            f"{spread(self.outs)} of {len(self.stages)} stages",
+            f"dvc.lock is wrong in {lies} places" if lies else "",
+            f"{len(self.here)} wrong in this workspace" if self.here else "",
+            f"commit {self.commit[:10]}",
+            f"{self.machine['cpu']}, Python {self.machine['python']}",
+            f"{self.seconds:.0f} s at -j {self.jobs}",
         ]
-        ran = f"{len(self.stages)} stages with {len(self.outs)} outs"
-        where = f"commit {self.commit[:10]}, {self.machine['cpu']}, Python {self.machine['python']}"
-        return f"{self.verdict}: {ran}: {', '.join([said, *wrong])}; {where}, {self.seconds:.0f} s at -j {self.jobs}"
+        return f"{self.verdict}: {'; '.join(filter(None, told))}"
+
+
+def spread(outs: Sequence[Out]) -> str:
+    same = all(out.verdict == Verdict.SAME for out in outs)
+    return f"all {len(outs)} outs" if same else f"{counted(out.verdict for out in outs)} among {len(outs)} outs"
 
 
 def counted(verdicts: Iterable[Verdict]) -> str:
@@ -76,8 +78,9 @@ def show(report: Report, console: Console) -> None:
     for column in ("stage", "verdict", "outs"):
         table.add_column(column, no_wrap=column != "outs")
     for stage in report.stages:
-        count = counted(out.verdict for out in stage.outs)
-        table.add_row(stage.name, Text(str(stage.verdict), STYLE[stage.verdict]), Text(count, "dim"))
+        same = all(out.verdict == Verdict.SAME for out in stage.outs)
+        count = str(len(stage.outs)) if same else counted(out.verdict for out in stage.outs)
+        table.add_row(stage.name, Text(str(stage.verdict), STYLE[stage.verdict]), Text(count))
     console.print()
     console.print(table)
     for stage in report.stages:
@@ -115,7 +118,7 @@ def listed(names: Sequence[str]) -> str:
 def _item(console: Console, head: str, text: str) -> None:
     console.print()
     console.print(Text(head, "bold"))
-    console.print(Padding(Text(text), (0, 0, 0, 2)))
+    console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
 
 
 def _list(console: Console, head: str, lines: Iterable[str]) -> None:
@@ -124,7 +127,7 @@ def _list(console: Console, head: str, lines: Iterable[str]) -> None:
         console.print()
         console.print(Text(head, "bold"))
         for line in lines:
-            console.print(Padding(Text(line), (0, 0, 0, 2)))
+            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from bancada.judging import Committed, Stage, committed, judge, starts
 from bancada.refusals import BadInput
 from bancada.reporting import NO_CAUSE, STATUS, Report, as_json, as_markdown, show
 
+PLAIN_WIDTH = 160  # in a file or a CI job's log
 LEFT = (
     "left: the committed files were made by code or data that was never committed, or with other packages or on "
     "another kind of CPU than these"
@@ -41,7 +42,7 @@ def verify(targets: Sequence[str], jobs: int, json_file: Path | None, markdown_f
     except BadInput as error:
         _write(markdown_file, f"### Reproduction: could not be run\n\n{error}\n")
         raise
-    show(report, Console(soft_wrap=False, highlight=False, markup=False))
+    show(report, Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH))
     _write(json_file, as_json(report))
     _write(markdown_file, as_markdown(report))
     return STATUS[report.verdict]

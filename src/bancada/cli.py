@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+REMOVED = "the temporary clone is removed, and nothing here was changed"
 GOES_ON = "what was finished is kept, and the next run goes on from there"
 
 
@@ -87,11 +88,29 @@ def verify(
     Exit status: 0 all same bits; 3 within tolerance; 1 different; 2 could not be run.
     """
     json_file, markdown_file = (path and path.absolute() for path in (json_file, markdown_file))
-    with at_the_root(kept="the clone is removed, and nothing here was changed"):
+    with at_the_root(kept=REMOVED):
         from bancada.verify import verify
 
         named = [name.strip() for names in stages or () for name in names.split(",") if name.strip()]
         status = verify(named, jobs or cores(), json_file, markdown_file)
+    raise typer.Exit(status)
+
+
+@app.command()
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
+    ] = None,
+) -> None:
+    """Train again what an MLflow run holds, at its commit and with its parameters, in a temporary clone.
+
+    Exit status: 0 the weights that the run recorded; 3 within tolerance; 1 different; 2 could not be run.
+    """
+    with at_the_root(kept=REMOVED):
+        from bancada.reproduce import reproduce
+
+        status = reproduce(run_id, jobs or cores())
     raise typer.Exit(status)
 
 

@@ -129,10 +129,12 @@ def _read(lock: Locked, stage: Any) -> Iterator[Finding]:
     """What it depends on: other stages' outs, as dvc.lock says that they were made, and files that no stage makes."""
     for dep in stage.deps:
         path, said, outs = lock.path(dep), dep.hash_info.value, lock.outs_at(lock.path(dep))
-        if isinstance(dep, ParamsDependency) or dep.hash_info.name not in (None, "md5"):
+        if isinstance(dep, ParamsDependency):
             continue
         if said is None:
             yield Finding("stale", path, UNKNOWN)
+        elif dep.hash_info.name != "md5":
+            continue  # of a DVC before 3, or of another machine's files
         elif outs and all(lock.outs[out].stage.cmd for out in outs):
             made = lock.hash_of(path, outs)
             if made not in (None, said) or (made is None and not lock.adds_up(dep, outs)):

@@ -33,7 +33,12 @@ def of_the_environment(clone: Clone) -> tuple[list[Cause], str]:
     found = clone.probe(list(pinned))
     if not found:
         return [Cause("torch or bancada cannot be imported in the clone", "`make repro` makes the environment")], ""
-    causes = [*_packages(pinned, found["packages"]), *_python(clone.root, found["python"]), *_cpu(), *_kernels(found)]
+    causes = [
+        *_packages(pinned, found["packages"]),
+        *_python(clone.root, found["python"]),
+        *of_the_cpu(),
+        *of_the_kernels(found),
+    ]
     fine = f"the packages are those of {REQUIREMENTS}" if pinned else "no requirements.lock tells the packages"
     return causes, f"{fine}, Python is {found['python']}, the CPU has AVX2, the pins hold"
 
@@ -72,7 +77,7 @@ def _python(root: Path, version: str) -> Iterator[Cause]:
         yield Cause(f"Python is {version}, and pyproject.toml asks for {asked}", "use such a Python")
 
 
-def _cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Cause]:
+def of_the_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Cause]:
     todo = "run it on an x86-64 CPU with AVX2: the bits hold for those"
     if platform.machine() not in ("x86_64", "AMD64"):
         yield Cause(f"the CPU is {platform.machine()}, and no x86-64", todo)
@@ -80,7 +85,7 @@ def _cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Cause]:
         yield Cause("the CPU lacks AVX2", todo)
 
 
-def _kernels(found: Mapping[str, Any]) -> Iterator[Cause]:
+def of_the_kernels(found: Mapping[str, Any]) -> Iterator[Cause]:
     todo = "something sets them after `import bancada`: sitecustomize, or a plugin of this environment"
     for name, value in found["pins"].items():
         yield Cause(f"{name} is {value} in a stage, and not {pins.PINS.get(name)}", todo)

@@ -127,7 +127,7 @@ def numbers(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
         share = np.where(same | (before == 0), 0.0, gap / np.abs(before))  # beside a zero there is no share
     if not np.isfinite(gap).all():
         return different(f"{name}: not finite on one side alone")
-    fits = (gap <= ABSOLUTE + RELATIVE * np.abs(before)).all()
+    fits = (same | (gap <= ABSOLUTE + RELATIVE * np.abs(before))).all()
     verdict = Verdict.WITHIN if fits else Verdict.DIFFERENT
     return Difference(verdict, "", float(gap.max()), _place(name, gap), float(share.max()), _place(name, share))
 

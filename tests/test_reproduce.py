@@ -1,4 +1,4 @@
-"""`bancada reproduce`: runs of a plain repro and of DVC's experiments are trained again, from what MLflow says of them."""
+"""`bancada reproduce`: runs of a plain repro and of DVC's experiments, trained again from what MLflow holds."""
 
 import shutil
 import sqlite3

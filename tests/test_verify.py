@@ -231,8 +231,10 @@ def test_a_stage_that_fails_shows_the_end_of_its_log(repository: Path) -> None:
     with (repository / "src/bancada/generate.py").open("a") as file:
         file.write('\nraise SystemExit("the rows are out")\n')
     commit(repository)
-    done = run(repository, *BANCADA, "verify", "--stages", "generate@moons", "--markdown", "verdict.md")
+    files = ("--markdown", "verdict.md", "--json", "verdict.json")
+    done = run(repository, *BANCADA, "verify", "--stages", "generate@moons", *files)
     assert done.returncode == 2
+    assert json.loads((repository / "verdict.json").read_text())["exit_status"] == 2
     assert "the rows are out" in done.stderr
     assert "could not be run" in done.stderr.splitlines()[-1]
     assert (repository / "verdict.md").read_text().startswith("### Reproduction: could not be run")

@@ -8,6 +8,7 @@ The verdict is about the commit. Of the workspace it takes in what would be mist
 that is not the one that dvc.lock names, a model that no stage makes. Changes that are not committed are named only.
 """
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from bancada.judging import Committed, Stage, committed, judge, starts
 from bancada.refusals import BadInput
 from bancada.reporting import NO_CAUSE, STATUS, Report, as_json, as_markdown, show
 
+NOT_RUN = "could not be run"
 PLAIN_WIDTH = 160  # in a file or a CI job's log
 LEFT = (
     "left: the committed files were made by code or data that was never committed, or with other packages or on "
@@ -40,7 +42,8 @@ def verify(targets: Sequence[str], jobs: int, json_file: Path | None, markdown_f
     try:
         report = _verify(Path.cwd(), targets, jobs)
     except BadInput as error:
-        _write(markdown_file, f"### Reproduction: could not be run\n\n{error}\n")
+        _write(json_file, json.dumps({"verdict": NOT_RUN, "exit_status": 2, "reason": str(error)}, indent=1) + "\n")
+        _write(markdown_file, f"### Reproduction: {NOT_RUN}\n\n{error}\n")
         raise
     show(report, Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH))
     _write(json_file, as_json(report))
@@ -67,7 +70,7 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
         print(f"commit {commit[:10]} in a temporary clone: {len(said.upstream)} stages, {jobs} at a time", flush=True)
         status = clone.repro(targets, jobs)
         if status:
-            raise BadInput(f"could not be run: `bancada repro` ended with status {status} in a clone of {commit[:10]}")
+            raise BadInput(f"{NOT_RUN}: `bancada repro` ended with status {status} in a clone of {commit[:10]}")
         stages = judge(said, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
         elsewhere = [lie for lie in said.lies if lie.kind == "gone"]
         return Report(

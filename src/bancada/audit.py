@@ -14,7 +14,7 @@ from dvc.dependency import ParamsDependency
 from bancada import config, files
 from bancada.locked import Locked
 from bancada.pipeline import forget
-from bancada.plan import opened
+from bancada.plan import opened, runs
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: left over from what dvc.yaml no longer has.
@@ -90,13 +90,14 @@ def findings(lock: Locked) -> list[Finding]:
 
 
 def _of_stage(lock: Locked, stage: Any) -> Iterator[Finding]:
-    entry = lock.entries.get(stage.path_in_repo, {}).get(stage.name, {})
-    if stage.cmd and not entry:
-        yield Finding("stale", "dvc.lock", "no entry of this stage")
-        return
-    if stage.cmd and not stage.frozen:
-        yield from _asked(lock, stage, entry)
-        yield from _read(lock, stage)
+    if runs(stage):
+        entry = lock.entries[stage.path_in_repo].get(stage.name)
+        if not entry:
+            yield Finding("stale", "dvc.lock", "no entry of this stage")
+            return
+        if not stage.frozen:
+            yield from _asked(lock, stage, entry)
+            yield from _read(lock, stage)
     yield from _made(lock, stage)
 
 
@@ -135,7 +136,7 @@ def _read(lock: Locked, stage: Any) -> Iterator[Finding]:
             yield Finding("stale", path, UNKNOWN)
         elif dep.hash_info.name != "md5":
             continue  # of a DVC before 3, or of another machine's files
-        elif outs and all(lock.outs[out].stage.cmd for out in outs):
+        elif outs and all(runs(lock.outs[out].stage) for out in outs):
             made = lock.hash_of(path, outs)
             if made not in (None, said) or (made is None and not lock.adds_up(dep, outs)):
                 makers = several(sorted({lock.outs[out].stage.addressing for out in outs}))
@@ -152,14 +153,14 @@ def _made(lock: Locked, stage: Any) -> Iterator[Finding]:
         path, said, here = lock.path(out), out.hash_info.value, lock.here(lock.path(out))
         back = f"`git checkout -- {path}`" if not out.use_cache else f"`dvc checkout {path}`"
         if said is None:
-            if stage.cmd:
+            if runs(stage):
                 yield Finding("stale", path, UNKNOWN)
         elif not here:
             if not out.use_cache:
                 yield Finding("file", path, "is missing", f"{back} or {RERUN}")
         elif here != said and out.hash_info.name == "md5":
-            keeper = "dvc.lock" if stage.cmd else stage.path_in_repo
-            keep = f"{RERUN} makes it anew" if stage.cmd else f"`dvc add {path}` keeps the new one"
+            keeper = "dvc.lock" if runs(stage) else stage.path_in_repo
+            keep = f"{RERUN} makes it anew" if runs(stage) else f"`dvc add {path}` keeps the new one"
             yield Finding("file", path, f"is not the one that {keeper} names", f"{back} brings that back, {keep}")
 
 
@@ -167,7 +168,8 @@ def _gone_entries(lock: Locked) -> Iterator[str]:
     """Stages that stand in dvc.lock alone."""
     for dvcfile, entries in lock.entries.items():
         yield from sorted(
-            entries.keys() - {stage.name for stage in lock.stages.values() if stage.path_in_repo == dvcfile}
+            entries.keys()
+            - {stage.name for stage in lock.stages.values() if runs(stage) and stage.path_in_repo == dvcfile}
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from bancada import files
 from bancada.lockfile import dvc_md5
-from bancada.plan import opened, quiet
+from bancada.plan import opened, quiet, runs
 from bancada.refusals import BadInput
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
@@ -155,7 +155,7 @@ def fetch_inputs(clone: Clone) -> None:
         wanted = [
             (Path(out.fs_path).relative_to(clone.root), str(out.hash_info.value))
             for stage in repo.index.stages
-            if not stage.cmd
+            if not runs(stage)
             for out in stage.outs
         ]
     for path, md5 in wanted:

@@ -11,7 +11,7 @@ from bancada.audit import Finding, findings
 from bancada.comparing import SAME, Difference, Verdict, compare, different
 from bancada.locked import Locked, inside
 from bancada.lockfile import dvc_md5
-from bancada.plan import opened, planned
+from bancada.plan import opened, planned, runs
 
 LOCK_EDITED = "dvc.lock was edited: git's file is what came out, and not the one that dvc.lock names"
 FILE_EDITED = "edited after the run: dvc.lock names the file that came out, and git keeps another"
@@ -90,14 +90,14 @@ def committed(root: Path, targets: Sequence[str], kept: Path) -> Committed:
         lock = Locked(root, repo)
         outs = []
         for name, stage in stages.items():
-            for out in stage.outs if stage.cmd else ():
+            for out in stage.outs if runs(stage) else ():
                 path = lock.path(out)
                 git = "" if out.use_cache else lock.here(path)
                 outs.append(Expected(name, path, str(out.hash_info.value or ""), git))
                 if git:
                     _copy(root / path, kept / path)
         entries = {name: entry for file in lock.entries.values() for name, entry in file.items()}
-        return Committed({n: upstream[n] for n, s in stages.items() if s.cmd}, outs, entries, findings(lock), kept)
+        return Committed({n: upstream[n] for n, s in stages.items() if runs(s)}, outs, entries, findings(lock), kept)
 
 
 def _copy(path: Path, to: Path) -> None:

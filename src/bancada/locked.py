@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bancada.lockfile import dvc_md5, folder_md5, hashes_in
-from bancada.plan import planned
+from bancada.plan import planned, runs
 
 
 class Locked:
@@ -17,12 +17,12 @@ class Locked:
         self.root, self.repo = root, repo
         self.stages: dict[str, Any] = {
             **planned(repo)[0],
-            **{stage.addressing: stage for stage in repo.index.stages if not stage.cmd},
+            **{stage.addressing: stage for stage in repo.index.stages if not runs(stage)},
         }
         self.outs = {self.path(out): out for stage in self.stages.values() for out in stage.outs}
         self.entries = {
             stage.path_in_repo: stage.dvcfile.lockfile_contents.get("stages") or {}
-            for stage in {stage.path_in_repo: stage for stage in self.stages.values() if stage.name}.values()
+            for stage in {stage.path_in_repo: stage for stage in self.stages.values() if runs(stage)}.values()
         }
         self.seen: dict[str, str] = {}
 

@@ -12,6 +12,7 @@ from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.stage import PipelineStage
 
 from bancada.refusals import BadInput
 
@@ -44,6 +45,11 @@ def planned(repo: Any, targets: Sequence[str] = ()) -> tuple[dict[str, Any], dic
     stages = plan_repro(graph, collect_stages(repo, targets or [PROJECT_FILE]))
     upstream = {stage.addressing: {dep.addressing for dep in graph.successors(stage)} for stage in stages}
     return {stage.addressing: stage for stage in stages}, upstream
+
+
+def runs(stage: Any) -> bool:
+    """Whether it is one of a dvc.yaml, with a command; else it keeps files for `dvc add` or `dvc import`."""
+    return isinstance(stage, PipelineStage) and bool(stage.cmd)
 
 
 @contextmanager

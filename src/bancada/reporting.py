@@ -18,7 +18,7 @@ from bancada.judging import Out, Stage
 
 STATUS = {Verdict.SAME: 0, Verdict.WITHIN: 3, Verdict.DIFFERENT: 1}
 STYLE = {Verdict.SAME: "green", Verdict.WITHIN: "yellow", Verdict.DIFFERENT: "red"}
-MOST_ROWS = 50  # of differences in the Markdown
+MOST_SHOWN, MOST_ROWS = 30, 50  # differences on the terminal, in the Markdown
 NO_CAUSE = "no cause found"
 
 
@@ -65,6 +65,11 @@ def spread(outs: Sequence[Out]) -> str:
     return f"all {len(outs)} outs" if same else f"{counted(out.verdict for out in outs)} among {len(outs)} outs"
 
 
+def outs_of(stages: Sequence[Stage]) -> str:
+    said = counted(out.verdict for stage in stages for out in stage.outs)
+    return f"{said}, dvc.lock is wrong" if any(stage.lies for stage in stages) else said
+
+
 def counted(verdicts: Iterable[Verdict]) -> str:
     count = Counter(verdicts)
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in sorted(count)) or "none"
@@ -78,14 +83,18 @@ def show(report: Report, console: Console) -> None:
     for column in ("stage", "verdict", "outs"):
         table.add_column(column, no_wrap=column != "outs")
     for stage in report.stages:
-        same = all(out.verdict == Verdict.SAME for out in stage.outs)
-        count = str(len(stage.outs)) if same else counted(out.verdict for out in stage.outs)
-        table.add_row(stage.name, Text(str(stage.verdict), STYLE[stage.verdict]), Text(count))
+        same = stage.verdict == Verdict.SAME
+        table.add_row(
+            stage.name,
+            Text(str(stage.verdict), STYLE[stage.verdict]),
+            str(len(stage.outs)) if same else outs_of([stage]),
+        )
     console.print()
     console.print(table)
-    for stage in report.stages:
-        for place, what in wrongs(stage):
-            _item(console, f"{stage.name}  {place}", what)
+    rows = [(stage.name, *wrong) for stage in report.stages for wrong in wrongs(stage)]
+    for name, place, what in rows[:MOST_SHOWN]:
+        _list(console, f"{name}  {place}", [what])
+    _list(console, f"And {len(rows) - MOST_SHOWN} more", ["--json FILE keeps them all"] if rows[MOST_SHOWN:] else [])
     _list(console, "Not as dvc.lock says, of no stage that ran:", map(str, report.elsewhere))
     _list(console, "Wrong in this workspace, whatever the commit says:", map(str, report.here))
     if report.starts:
@@ -113,12 +122,6 @@ def several_of(report: Report) -> str:
 def listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return ", ".join(names[:8]) + more
-
-
-def _item(console: Console, head: str, text: str) -> None:
-    console.print()
-    console.print(Text(head, "bold"))
-    console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
 
 
 def _list(console: Console, head: str, lines: Iterable[str]) -> None:
@@ -184,12 +187,7 @@ def as_markdown(report: Report) -> str:
     lines += [f"| study | {' | '.join(kinds)} |", f"| --- |{' --- |' * len(kinds)}"]
     for study in studies:
         cells = [
-            counted(
-                out.verdict if not stage.lies else Verdict.DIFFERENT
-                for stage in report.stages
-                if stage.study == study and stage.name.partition("@")[0] == kind
-                for out in stage.outs
-            )
+            outs_of([one for one in report.stages if one.study == study and one.name.partition("@")[0] == kind])
             for kind in kinds
         ]
         lines.append(f"| {study} | {' | '.join(cells)} |")

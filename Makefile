@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
 # requirements.lock or pyproject.toml changed since.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint types bench bench-pipeline format ui lock clean
+.PHONY: help repro verify test lint types bench bench-pipeline format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -14,6 +14,10 @@ help:  ## what there is to make
 
 repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
 	@bancada repro $(if $(JOBS),-j $(JOBS))
+
+verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and JSON=FILE keep the verdict, STAGES=... a part
+	@bancada verify $(if $(JOBS),-j $(JOBS)) $(if $(STAGES),--stages $(STAGES)) \
+	  $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 test: lint types  ## lint, types, tests
 	@pytest -q -n $(or $(JOBS),2) --dist worksteal

@@ -23,6 +23,7 @@ from toy import (
 )
 
 from bancada import files, mirror, recording, surroundings, tracking
+from bancada.lockfile import md5
 from bancada.store import find_run, open_store
 from bancada.surroundings import Circumstances
 
@@ -87,8 +88,8 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
     inputs = {i.dataset.name: (i.dataset.digest, i.tags[0].value) for i in run.inputs.dataset_inputs}
     folder = files.split("toy")
     assert inputs == {  # the empty part was not used
-        "toy/train": (mirror.md5(folder / "train.parquet"), "train"),
-        "toy/test": (mirror.md5(folder / "test.parquet"), "test"),
+        "toy/train": (md5(folder / "train.parquet"), "train"),
+        "toy/test": (md5(folder / "test.parquet"), "test"),
     }
     listed = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock", "git.diff"}
     assert artifacts(store, run_id) == listed

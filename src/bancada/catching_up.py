@@ -69,12 +69,12 @@ def track(all_experiments: bool, links: bool = False) -> int:
             _write_experiment(store, experiment, tally)
         _mark_duplicates(store, tally)
     except NO_STORE as error:
-        raise BadInput(f"MLFLOW_TRACKING_URI = {_shown_store(root)}: {first_line(error)}") from None
+        raise BadInput(f"MLFLOW_TRACKING_URI = {shown_store(root)}: {first_line(error)}") from None
     except STORE_ERRORS as error:
         if isinstance(error, MlflowException) and urlsplit(store_uri(root)).scheme in ("", "file"):  # a plain folder
-            raise BadInput(f"MLFLOW_TRACKING_URI = {_shown_store(root)}: {first_line(error)}") from None
+            raise BadInput(f"MLFLOW_TRACKING_URI = {shown_store(root)}: {first_line(error)}") from None
         why = f"{type(error).__name__}: {first_line(error)}"
-        print(f"MLflow's store {_shown_store(root)} cannot be written to: {why}", file=sys.stderr)
+        print(f"MLflow's store {shown_store(root)} cannot be written to: {why}", file=sys.stderr)
         return 1
     if not tally.runs and not tally.broken:
         print("no results are here: `dvc repro` makes them, `dvc pull` gets them", file=sys.stderr)
@@ -205,5 +205,5 @@ def _name(run: Run) -> str:
     return "/".join(run.data.tags.get(f"bancada.{key}", "?") for key in ("study", "variant"))
 
 
-def _shown_store(root: Path) -> str:
+def shown_store(root: Path) -> str:
     return without_credentials(store_uri(root)).partition("?")[0]

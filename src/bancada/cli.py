@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+REMOVED = "the temporary clone is removed, and nothing here was changed"
+GOES_ON = "what was finished is kept, and the next run goes on from there"
 
 
 @app.callback()
@@ -28,14 +30,15 @@ def repro(
         int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, up to date or not.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no leaderboards at the end.")] = False,
 ) -> None:
     """Run what is stale of the pipeline, independent stages side by side: `dvc repro`, only faster."""
-    with at_the_root():
+    with at_the_root(kept="" if quiet else GOES_ON):
         from bancada import config
         from bancada.repro import repro, show_results
 
         status = repro(targets or [], jobs or cores(), force)
-        if status == 0:
+        if status == 0 and not quiet:
             show_results(config.load())
     raise typer.Exit(status)
 
@@ -53,9 +56,71 @@ def track(
     raise typer.Exit(status)
 
 
+@app.command()
+def check(
+    prune: Annotated[bool, typer.Option("--prune", help="Take stages that are gone out of dvc.lock first.")] = False,
+) -> None:
+    """Hold dvc.lock against dvc.yaml, params.yaml, the source files and the results that are here. Runs no stage.
+
+    Exit status: 0 all is as dvc.lock says; 1 not, a line each; 2 it could not be looked at.
+    """
+    with at_the_root():
+        from bancada.audit import check
+
+        found = check(prune)
+        for finding in found:
+            print(finding)
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def verify(
+    stages: Annotated[
+        list[str] | None, typer.Option("--stages", help="Only these and what they depend on: train@line_sgd,...")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write a summary there.")] = None,
+) -> None:
+    """Run every stage of HEAD in a temporary clone, without a cache, and hold the results against the committed ones.
+
+    Exit status: 0 all same bits; 3 within tolerance; 1 different; 2 could not be run.
+    """
+    json_file, markdown_file = (path and path.absolute() for path in (json_file, markdown_file))
+    with at_the_root(kept=REMOVED):
+        from bancada.verify import verify
+
+        named = [name.strip() for names in stages or () for name in names.split(",") if name.strip()]
+        status = verify(named, jobs or cores(), json_file, markdown_file)
+    raise typer.Exit(status)
+
+
+@app.command()
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")],
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
+    ] = None,
+) -> None:
+    """Train again what an MLflow run holds, at its commit and with its parameters, in a temporary clone.
+
+    Exit status: 0 the weights that the run recorded; 3 within tolerance; 1 different; 2 could not be run.
+    """
+    with at_the_root(kept=REMOVED):
+        from bancada.reproduce import reproduce
+
+        status = reproduce(run_id, jobs or cores())
+    raise typer.Exit(status)
+
+
 @contextmanager
-def at_the_root() -> Iterator[None]:
-    """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143."""
+def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
+    """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143.
+
+    `kept`: what Ctrl-C leaves, in words.
+    """
     from bancada.refusals import BadInput
 
     signal.signal(signal.SIGTERM, _terminate)
@@ -64,14 +129,15 @@ def at_the_root() -> Iterator[None]:
         root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
         if root is None:
             raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
-        os.chdir(root)
         _use_code_of(root)
+        os.chdir(root)
         yield
     except BadInput as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, and the next run goes on from there", file=sys.stderr)
+        if kept:
+            print(f"interrupted; {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

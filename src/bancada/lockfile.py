@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from bancada import files, mirror
+from bancada import files
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,27 @@ def parse(text: str) -> Lock:
 
 
 def dvc_md5(path: Path) -> str:
-    """DVC's hash of a file, or of a folder: that of the list of its files with their hashes."""
-    if not path.is_dir():
-        return mirror.md5(path) if path.exists() else ""
-    inside = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    listed = [{"md5": mirror.md5(path / name), "relpath": name} for name in inside if not _ignored(Path(name))]
+    """DVC's hash of a file, or of a folder: that of the list of its files with their hashes. Empty where nothing is."""
+    if path.is_dir():
+        return folder_md5(hashes_in(path))
+    return md5(path) if path.exists() else ""
+
+
+def folder_md5(hashes: Mapping[str, str]) -> str:
+    """DVC's hash of a folder with these files, by their paths in it."""
+    listed = [{"md5": hashes[name], "relpath": name} for name in sorted(hashes)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def hashes_in(folder: Path) -> dict[str, str]:
+    """Of all files in a folder, by their paths in it."""
+    inside = [path for path in folder.rglob("*") if path.is_file()]
+    return {name.as_posix(): md5(folder / name) for path in inside if not _ignored(name := path.relative_to(folder))}
+
+
+def md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _ignored(path: Path) -> bool:

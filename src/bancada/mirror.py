@@ -14,15 +14,10 @@ from jaxtyping import Float64, Int64
 
 from bancada import champions, files
 from bancada.live import kept_epochs
+from bancada.lockfile import md5
 from bancada.trained import read_history
 
 STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
-
-
-def md5(path: Path) -> str:
-    """The hash by which DVC, too, knows the file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 # --- a training -----------------------------------------------------------------------------------------------------

@@ -7,21 +7,17 @@ requirements.lock pins it; tests/test_repro.py holds the dvc.lock against plain 
 
 import fcntl
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from copy import deepcopy
 from pathlib import Path
 from typing import IO, Any
 
-from dvc.dependency import param
 from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
-from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import rwlock
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
@@ -30,7 +26,9 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
 from bancada.files import whole
+from bancada.plan import planned, quiet
 from bancada.recording import tracking
+from bancada.refusals import BadInput
 
 LOCK_FILE = Path("dvc.lock")
 LOCK_HEAD = "schema: '2.0'\nstages:\n"
@@ -44,18 +42,13 @@ class Pipeline:
     """
 
     def __init__(self, targets: Sequence[str] = ()) -> None:
-        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # no bars and no hints; errors are exceptions
-        param.load_path = _read_once(param.load_path)
+        quiet()
         self.repo: Any = Repo(_wait_for_lock=True)
         self.folder = Path(self.repo.tmp_dir) / "bancada"
         self.folder.mkdir(exist_ok=True)
         self.alone = _alone(self.folder / "lock")
         self.repo.lock.lock()
-        index = self.repo.index
-        graph = get_active_graph(index.graph)
-        stages = plan_repro(graph, collect_stages(self.repo, targets or [PROJECT_FILE]))
-        self.stages: dict[str, Any] = {stage.addressing: stage for stage in stages}
-        self.upstream = {stage.addressing: {dep.addressing for dep in graph.successors(stage)} for stage in stages}
+        self.stages, self.upstream = planned(self.repo, targets)
         self.busy: dict[str, ExitStack] = {}
         self.before = self._order_before()
 
@@ -186,22 +179,19 @@ def _lock_entries() -> dict[str, str] | None:
     return entries if text == LOCK_HEAD + "".join(entries.values()) else None
 
 
+def forget(stages: Sequence[str]) -> None:
+    """Take the entries of these stages out of dvc.lock. BadInput where more stands in the file than DVC writes."""
+    entries = _lock_entries()
+    if entries is None:
+        raise BadInput(f"{LOCK_FILE}: not as DVC writes it, so take {', '.join(stages)} out by hand")
+    with whole(LOCK_FILE) as unfinished:
+        kept = (entry for name, entry in entries.items() if name not in stages)
+        unfinished.write_text(LOCK_HEAD + "".join(kept), encoding="utf-8")
+
+
 def _as_text(entries: dict[str, Any]) -> dict[str, str]:
     """As they stand in dvc.lock."""
     return {name: dumps_yaml({"stages": {name: entry}}).partition("\n")[2] for name, entry in entries.items()}
-
-
-def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
-    """`load`, reading a file anew only where it changed: DVC reads the whole of params.yaml seven times for a stage."""
-    known: dict[str, tuple[int, int, Any]] = {}
-
-    def read(path: str, fs: Any = None, **options: Any) -> Any:
-        now = Path(path).stat()
-        if known.get(path, ())[:2] != (now.st_mtime_ns, now.st_size):
-            known[path] = (now.st_mtime_ns, now.st_size, load(path, fs, **options))
-        return deepcopy(known[path][2])  # shared objects would become aliases in dvc.lock
-
-    return read
 
 
 def _environment() -> dict[str, str]:

@@ -18,6 +18,9 @@ from bancada.recording import without_credentials
 
 LOCK_PATIENCE_S = 40.0
 MOST_DIFF = 1_000_000  # characters
+UNTRACKED, CUT = "# untracked: ", "\n# cut: "  # lines of ours in a difference
+# As `git apply` takes it, whatever the user's configuration says of how a difference is to look.
+PATCH = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
 # What the pipeline itself writes into git: changed while it runs, also in a clean tree.
 PIPELINE_OWN = ("dvc.lock", str(files.DATA / "evaluation"))
 OURS_EXCLUDED = (".", *(f":(exclude){path}" for path in PIPELINE_OWN))
@@ -101,7 +104,7 @@ class Experiment:
 
     def circumstances(self) -> Circumstances:
         """As they were when it ran: on its baseline, with the difference that it is."""
-        diff = _cut(git("diff", self.baseline, self.commit, "--no-ext-diff", "--no-color", "--", *OURS_EXCLUDED))
+        diff = _cut(git("diff", self.baseline, self.commit, *PATCH, "--", *OURS_EXCLUDED))
         return Circumstances(self.name, self.baseline, self.baseline, diff)
 
 
@@ -119,13 +122,13 @@ def experiments() -> list[Experiment]:
 
 def _difference() -> str:
     """`git diff HEAD` of this folder, below the names of the files that git does not know."""
-    untracked = git("ls-files", "--others", "--exclude-standard", "--", *OURS_EXCLUDED)
-    diff = git("diff", "HEAD", "--no-ext-diff", "--no-color", "--", *OURS_EXCLUDED)
-    return _cut("".join(f"# untracked: {name}\n" for name in untracked.splitlines()) + diff)
+    untracked = git("-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard", "--", *OURS_EXCLUDED)
+    diff = git("diff", "HEAD", *PATCH, "--", *OURS_EXCLUDED)
+    return _cut("".join(f"{UNTRACKED}{name}\n" for name in untracked.splitlines()) + diff)
 
 
 def _cut(said: str) -> str:
-    cut = f"\n# cut: {len(said) - MOST_DIFF} more characters\n" if len(said) > MOST_DIFF else ""
+    cut = f"{CUT}{len(said) - MOST_DIFF} more characters\n" if len(said) > MOST_DIFF else ""
     return without_credentials(said[:MOST_DIFF]) + cut
 
 

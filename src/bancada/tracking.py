@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from bancada import files, mirror
+from bancada.lockfile import md5
 from bancada.mirror import Point, Result, Training
 from bancada.registry import crown, log_model
 from bancada.store import Store, add_inputs, artifact_paths, experiment, find_run
@@ -193,7 +194,7 @@ def _datasets(study: str) -> list[DatasetInput]:
     """The split files, as mlflow's MetaDataset would say it, without its import of everything."""
     return [
         DatasetInput(
-            Dataset(f"{study}/{part}", mirror.md5(path), "local", json.dumps({"uri": path.as_posix()})),
+            Dataset(f"{study}/{part}", md5(path), "local", json.dumps({"uri": path.as_posix()})),
             [InputTag("mlflow.data.context", part)],
         )
         for part, path in mirror.split_parts(study).items()

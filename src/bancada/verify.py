@@ -1,0 +1,110 @@
+"""`bancada verify`: do the committed results still come out of the committed code, parameters and data?
+
+Every stage runs for real in a temporary clone of HEAD, without a cache, and each out is held against what dvc.lock and
+git say of it. What the verdict means: comparing.py has the tolerances, judging.py who is right, causes.py what can be
+proved of the reason.
+
+The verdict is about the commit. Of the workspace it takes in what would be mistaken for the commit's results: a file
+that is not the one that dvc.lock names, a model that no stage makes. Changes that are not committed are named only.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bancada import causes
+from bancada.audit import Finding, audit
+from bancada.cloning import Clone, clone_of, fetch, fetch_inputs, git, head
+from bancada.comparing import Verdict
+from bancada.files import whole
+from bancada.judging import Committed, Stage, committed, judge, starts
+from bancada.refusals import BadInput
+from bancada.reporting import NO_CAUSE, STATUS, Report, as_json, as_markdown, show
+
+NOT_RUN = "could not be run"
+PLAIN_WIDTH = 160  # in a file or a CI job's log
+LEFT = (
+    "left: the committed files were made by code or data that was never committed, or with other packages or on "
+    "another kind of CPU than these"
+)
+
+
+def verify(targets: Sequence[str], jobs: int, json_file: Path | None, markdown_file: Path | None) -> int:
+    """In the current folder, the repository's root. The exit status: 0 all same bits, 3 within tolerance, 1 different.
+    BadInput where it could not be run."""
+    for path in filter(None, (json_file, markdown_file)):
+        if not path.absolute().parent.is_dir():
+            raise BadInput(f"{path}: there is no folder {path.parent}")
+    try:
+        report = _verify(Path.cwd(), targets, jobs)
+    except BadInput as error:
+        _write(json_file, json.dumps({"verdict": NOT_RUN, "exit_status": 2, "reason": str(error)}, indent=1) + "\n")
+        _write(markdown_file, f"### Reproduction: {NOT_RUN}\n\n{error}\n")
+        raise
+    show(report, Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH))
+    _write(json_file, as_json(report))
+    _write(markdown_file, as_markdown(report))
+    return STATUS[report.verdict]
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path:
+        with whole(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+
+
+def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
+    began = time.monotonic()
+    commit = head(root)
+    if git(root, "cat-file", "-e", f"{commit}:./dvc.lock").returncode:
+        raise BadInput(f"dvc.lock: commit {commit[:10]} has none, so it says of no result what it should be")
+    uncommitted = git(root, "status", "--porcelain", "--untracked-files=no").stdout.splitlines()
+    with clone_of(root, commit, "verify") as clone:
+        fetch_inputs(clone)
+        said = committed(clone.root, targets, clone.folder / "committed")
+        here = _of_the_workspace(root)
+        print(f"commit {commit[:10]} in a temporary clone: {len(said.upstream)} stages, {jobs} at a time", flush=True)
+        status = clone.repro(targets, jobs)
+        if status:
+            raise BadInput(f"{NOT_RUN}: `bancada repro` ended with status {status} in a clone of {commit[:10]}")
+        stages = judge(said, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
+        elsewhere = [lie for lie in said.lies if lie.kind == "gone"]
+        return Report(
+            commit=commit,
+            part=targets,
+            stages=stages,
+            starts=starts(stages),
+            elsewhere=elsewhere,
+            here=[finding for finding in here if finding.kind in ("file", "gone") and finding not in said.lies],
+            causes=_causes(clone, said, stages, here),
+            uncommitted=[line[3:] for line in uncommitted],
+            machine=causes.machine(),
+            jobs=jobs,
+            seconds=time.monotonic() - began,
+        )
+
+
+def _of_the_workspace(root: Path) -> list[Finding]:
+    try:
+        return audit(root)
+    except BadInput as error:  # a dvc.yaml that is being edited, say, is no matter of the commit
+        print(f"this workspace could not be looked at: {error}", file=sys.stderr)
+        return []
+
+
+def _causes(clone: Clone, said: Committed, stages: Sequence[Stage], here: Sequence[Finding]) -> list[causes.Cause]:
+    if all(stage.verdict == Verdict.SAME for stage in stages):
+        return []
+    by_commit = causes.of_the_commit(clone, stages, here)
+    by_machine, fine = causes.of_the_environment(clone)
+    found = [*by_commit, *by_machine]
+    if not found:
+        text = f"{NO_CAUSE}: {fine}, and dvc.lock is of the committed code and parameters; {LEFT}"
+        found = [
+            causes.Cause(text, "`bancada verify` where they were made, or `bancada repro --force` and commit anew")
+        ]
+    return found

@@ -1,0 +1,156 @@
+"""`bancada reproduce`: runs of a plain repro and of DVC's experiments, trained again from what MLflow holds."""
+
+import os
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from committed import BANCADA
+from safetensors.numpy import load_file, save_file
+from test_pipeline import run, succeeds
+
+from bancada.lockfile import md5
+from bancada.refusals import BadInput
+from bancada.reproduce import reproduce
+from bancada.store import open_store
+
+VARIANT = "moons_adam"
+RUNS = """\
+select run_uuid, (select value from params where run_uuid = runs.run_uuid and key = 'lr') from runs where name = ?
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A repository with a run by each way to make one; their ids."""
+
+    root: Path
+    plain: str
+    experiment: str
+    elsewhere: str
+
+    def reproduce(self, run_id: str, status: int) -> tuple[str, str]:
+        done = run(self.root, *BANCADA, "reproduce", run_id)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout, done.stderr
+
+    def refused(self, run_id: str) -> str:
+        with pytest.raises(BadInput) as raised:
+            reproduce(run_id, 1)
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        return self.root / "mlartifacts/moons" / run_id / "artifacts" / name
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        with closing(sqlite3.connect(self.root / "mlflow.db")) as database, database:
+            changed = database.execute("update tags set value = ? where run_uuid = ? and key = ?", (value, run_id, key))
+            assert changed.rowcount == 1
+
+
+@pytest.fixture(scope="module")
+def recorded(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Of the results that were committed, of `-S lr=0.01` in the workspace and of `--temp`. There is a file that git
+    does not know and no stage reads, and the user likes differences in another form than git's own."""
+    root = shutil.copytree(made, tmp_path_factory.mktemp("recorded") / "a copy", symlinks=True)
+    (root / "notes of mine.txt").write_text("no matter\n")
+    for key, value in {"diff.noprefix": "true", "diff.external": "false", "color.diff": "always"}.items():
+        succeeds(root, "git", "config", key, value)
+    succeeds(root, *BANCADA, "track")
+    succeeds(root, "dvc", "exp", "run", "-q", "-S", "lr=0.01", f"train@{VARIANT}")
+    succeeds(root, "dvc", "exp", "run", "-q", "--temp", "-S", "lr=0.02", f"train@{VARIANT}")
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        by_rate = {rate: run_id for run_id, rate in database.execute(RUNS, (VARIANT,))}
+    return Bench(root, by_rate["0.5"], by_rate["0.01"], by_rate["0.02"])
+
+
+@pytest.fixture
+def bench(recorded: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """The current folder, too."""
+    for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_TRACKING", "BANCADA_"))]:
+        monkeypatch.delenv(name)
+    root = shutil.copytree(recorded.root, tmp_path / "another copy", symlinks=True)
+    monkeypatch.chdir(root)
+    open_store(root)  # it follows
+    return Bench(root, recorded.plain, recorded.experiment, recorded.elsewhere)
+
+
+@pytest.mark.parametrize("way", ["plain", "experiment", "elsewhere"])
+def test_a_run_comes_out_again_whatever_way_it_was_made(recorded: Bench, way: str) -> None:
+    run_id = getattr(recorded, way)
+    before = succeeds(recorded.root, "git", "status", "--porcelain")
+    shown, _ = recorded.reproduce(run_id, 0)
+    weights = md5(recorded.artifact(run_id, "weights.safetensors"))
+    assert f"recorded  {weights}\nmade      {weights}\n" in shown
+    assert f"same bits: the weights of train@{VARIANT} of run {run_id}" in shown
+    assert ("with what was not committed of params.yaml" in shown) == (way != "plain")
+    assert succeeds(recorded.root, "git", "status", "--porcelain") == before
+
+
+def change_weights(bench: Bench, factor: float) -> None:
+    path = bench.artifact(bench.experiment, "weights.safetensors")
+    weights = load_file(path)
+    weights["0.bias"][1, 2] *= np.float32(factor)
+    save_file(weights, path)
+    bench.tag(bench.experiment, "bancada.weights_md5", md5(path))
+
+
+def test_weights_a_rounding_apart_are_told_with_the_figure(bench: Bench) -> None:
+    change_weights(bench, 1 + 2**-20)
+    shown, _ = bench.reproduce(bench.experiment, 3)
+    told = re.search(r"^weights.safetensors: at most \S+ \(0.bias\[1, 2\]\), (\S+) relative", shown, re.MULTILINE)
+    assert told
+    assert float(told[1]) == pytest.approx(2**-20, rel=0.07)  # of a number in 24 bits
+    assert "within tolerance: the weights of train@moons_adam" in shown
+
+
+def test_other_weights_are_different_and_what_is_not_as_in_the_run_is_named(bench: Bench) -> None:
+    """The run claims another numpy; its code is another one than its commit's."""
+    change_weights(bench, 2)
+    bench.tag(bench.experiment, "bancada.numpy", "2.0.0")
+    bench.tag(bench.experiment, "bancada.fingerprint", "another")
+    shown, _ = bench.reproduce(bench.experiment, 1)
+    assert "weights.safetensors: at most " in shown
+    assert f"other versions: here numpy {np.__version__} instead of 2.0.0" in shown
+    assert "whose fingerprint is another: the code that trains is another" in shown
+    assert "\ndifferent: the weights of" in shown
+
+
+def test_a_run_that_cannot_be_brought_back_is_refused_in_one_line(bench: Bench) -> None:
+    assert "there is no such run" in bench.refused("0" * 32)
+    assert "there is no such run" in bench.refused("no id")
+    diff = bench.artifact(bench.experiment, "git.diff")
+    whole = diff.read_text()
+    assert "# untracked: notes of mine.txt\n" in whole  # and no reason to refuse
+    diff.write_text("# untracked: data/sources/mine.csv\n" + whole)
+    assert "read files that git did not know, so they cannot be brought back: data/sources/mine.csv" in bench.refused(
+        bench.experiment
+    )
+    diff.write_text(whole + "\n# cut: 7 more characters\n")
+    assert "was too long and is cut" in bench.refused(bench.experiment)
+    diff.write_text(whole.replace("-lr: null", "-lr: 1"))
+    assert "does not apply" in bench.refused(bench.experiment)
+    diff.unlink()
+    assert "its git.diff is not in the store" in bench.refused(bench.experiment)
+    bench.tag(bench.plain, "git.commit", "0" * 40)
+    assert "which this repository does not have" in bench.refused(bench.plain)
+    (bench.root / "mlflow.db").unlink()
+    assert "there is none, so no run" in bench.refused(bench.plain)
+    assert not (bench.root / "mlflow.db").exists()
+
+
+def test_bad_input_has_status_2_and_one_line(bench: Bench) -> None:
+    shown, line = bench.reproduce("0" * 32, 2)
+    assert (shown, line) == ("", f"{'0' * 32}: there is no such run in sqlite:///{bench.root}/mlflow.db\n")
+
+
+def test_a_run_without_weights_is_refused(bench: Bench) -> None:
+    with closing(sqlite3.connect(bench.root / "mlflow.db")) as database, database:
+        database.execute("delete from tags where key = 'bancada.weights_md5' and run_uuid = ?", (bench.plain,))
+    assert "has no tag bancada.weights_md5: it is not finished" in bench.refused(bench.plain)

@@ -40,8 +40,7 @@ format: $(READY)  ## ruff, which mends what it can
 	@ruff format -q .
 
 ui: $(READY)  ## MLflow's pages with all results that are here, at http://127.0.0.1:5000
-	@bancada track --links || true
-	@mlflow ui
+	@bancada ui
 
 # pip check: the lock is what pyproject.toml asks for.
 $(READY): requirements.lock pyproject.toml

@@ -6,18 +6,22 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from toy import SOURCE, count, rows
+from toy import NOBODY, SOURCE, count, rows
 
-from bancada import live, recording
+from bancada import files, live, mirror, recording, tracking
 from bancada.engine import History
+from bancada.showing import Shown, close_killed, forget_killed
+from bancada.store import open_store
 
 EPOCHS = 20_000  # some seconds
 PARAMS = f"""
@@ -172,3 +176,91 @@ def test_a_full_disk_stops_no_training(bench: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not live.path_of("toy_tanh").exists()
+
+
+# --- several at once, and what the killed leave ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def described(bench: Path) -> dict[str, Any]:
+    """A training that has begun and that MLflow does not know yet."""
+    found: dict[str, Any] = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    return found
+
+
+def test_of_two_that_train_the_same_at_once_one_is_shown_and_no_point_is_there_twice(
+    bench: Path, described: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two temporary folders of DVC experiments, which share a store."""
+    opened, other = open_store(bench), shutil.copytree(bench, bench.with_name("other"))
+    first, second = (Shown("toy_tanh", NOBODY, 0) for _ in range(2))
+    with live.shown(described) as show:
+        show(history(1))
+        first.send(opened)
+        assert count(bench, "metrics") == 5
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir(other)
+            with live.shown(described) as show_other:
+                show_other(history(2))
+                second.send(opened)
+                assert count(bench, "metrics") == 5
+            second.end(opened, "FAILED")
+            assert status(bench) == ["RUNNING"]
+            tracking.record_training(opened, mirror.result(files.model("toy", "toy_tanh")), NOBODY)
+        show(history(2))
+        first.send(opened)
+    first.end(opened, "KILLED")
+    assert status(bench) == ["FINISHED"]
+    assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(5 * 5 + 1,) * 2]
+
+
+@pytest.mark.parametrize(
+    ("host", "left", "status_then"),
+    [
+        ("{host}", False, "KILLED"),
+        ("a-name-before", True, "KILLED"),  # a container that was made anew: the training's file is here
+        ("another-machine", False, "RUNNING"),
+    ],
+)
+def test_the_next_command_closes_what_was_killed_here_and_nothing_of_other_machines(
+    bench: Path, described: dict[str, Any], host: str, left: bool, status_then: str
+) -> None:
+    opened, path = open_store(bench), live.path_of("toy_tanh")
+    with live.shown(described) as show:
+        show(history(1))
+        Shown("toy_tanh", NOBODY, 0).send(opened)
+        written = path.read_text()
+    if left:
+        path.write_text(written)
+    [(run_id,)] = rows(bench, "select run_uuid from runs")
+    place = f"{host.format(host=socket.gethostname())}:{path.absolute()}"
+    opened.client.set_tag(run_id, tracking.LIVE_FILE, place)
+    close_killed(opened)
+    assert status(bench) == [status_then]
+
+
+def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, result = open_store(bench), mirror.result(files.model("toy", "toy_tanh"))
+
+    def dies(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr(tracking, "add_points", dies)
+        tracking.record_training(opened, result, NOBODY)
+    assert status(bench) == ["RUNNING"]
+    close_killed(opened)
+    assert status(bench) == ["KILLED"]
+
+
+def test_what_a_killed_training_left_is_not_taken_for_the_next_one(bench: Path, described: dict[str, Any]) -> None:
+    path = live.path_of("toy_tanh")
+    with live.shown(described) as show:
+        show(history(1))
+        forget_killed("toy_tanh")
+        assert path.exists()  # it runs
+        written = path.read_text()
+    path.write_text(written)
+    forget_killed("toy_tanh")
+    assert not path.exists()
+    forget_killed("toy_tanh")

@@ -74,6 +74,13 @@ def test_what_the_stages_import_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
 
 
+def test_credentials_of_the_environment_are_taken_out_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:s3/cr@et@host/db")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
+    said = recording.without_credentials("postgresql://me:s3/cr@et@host/db: no; http://a:b@c/d; token hunter2")
+    assert said == "postgresql://host/db: no; http://c/d; token ***"
+
+
 # --- beside a whole `bancada repro` ---------------------------------------------------------------------------------
 
 

@@ -101,8 +101,8 @@ def browser() -> Iterator[webdriver.Chrome]:
 def test_the_run_table_shows_each_run_with_its_test_error(
     recorded: Store, tmp_path: Path, browser: webdriver.Chrome, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the address that `bancada track --links` prints, and by the view's button."""
-    assert catching_up.track(all_experiments=False, links=True) == 0
+    """At the address that `bancada ui` prints."""
+    assert catching_up.show() == f"sqlite:///{recorded.root}/mlflow.db"
     address = capsys.readouterr().out.splitlines()[-1].removeprefix("toy: ")
     with mlflow_server(f"sqlite:///{recorded.root}/mlflow.db", tmp_path / "unused", tmp_path / "log") as port:
         browser.get(address.replace(":5000", f":{port}"))

@@ -27,7 +27,7 @@ from bancada.mirror import Evaluation, Result
 from bancada.recording import first_line, tracking, without_credentials
 from bancada.refusals import BadInput
 from bancada.showing import close_killed
-from bancada.store import STORE_ERRORS, Store, open_store, our_runs
+from bancada.store import SERVED, STORE_ERRORS, Store, open_store, our_runs
 from bancada.surroundings import Circumstances, Experiment, circumstances, experiments, git, repository_root, store_uri
 from bancada.tracking import present, record
 from bancada.views import pages
@@ -51,8 +51,8 @@ class Tally:
         return f"{said}, {self.duplicates} marked as duplicates"
 
 
-def track(all_experiments: bool, links: bool = False) -> int:
-    """Bring the store up to the files of the current folder, the repository's root; `links`: name the studies' pages.
+def track(all_experiments: bool) -> int:
+    """Bring the store up to the files of the current folder, the repository's root.
 
     The exit status: 1 where the store does not answer. BadInput where it cannot be used, or files of the pipeline are
     damaged.
@@ -79,9 +79,20 @@ def track(all_experiments: bool, links: bool = False) -> int:
     if not tally.runs and not tally.broken:
         print("no results are here: `dvc repro` makes them, `dvc pull` gets them", file=sys.stderr)
     print(tally.line())
-    for study, address in pages(store).items() if links else ():
-        print(f"{study}: {address}")
     return 2 if tally.broken else 0
+
+
+def show() -> str:
+    """Say where each study's page is. The URI of the store whose pages are to be served; empty where a server does."""
+    root = repository_root(Path.cwd())
+    try:
+        addresses = pages(open_store(root))
+    except STORE_ERRORS as error:
+        raise BadInput(f"MLflow's store {shown_store(root)}: {first_line(error)}") from None
+    for study, address in addresses.items():
+        print(f"{study}: {address}", flush=True)
+    uri = store_uri(root)
+    return "" if uri.startswith(SERVED) else uri
 
 
 def _write(store: Store, asked: Circumstances, tally: Tally, changed: set[str] | None = None) -> None:

@@ -46,14 +46,27 @@ def repro(
 @app.command()
 def track(
     all_exps: Annotated[bool, typer.Option("--all-exps", help="Also the results of every DVC experiment.")] = False,
-    links: Annotated[bool, typer.Option("--links", help="Print the address of each study's page.")] = False,
 ) -> None:
     """Write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice."""
     with at_the_root():
         from bancada.catching_up import track
 
-        status = track(all_exps, links)
+        status = track(all_exps)
     raise typer.Exit(status)
+
+
+@app.command()
+def ui() -> None:
+    """MLflow's pages, with all results that are here: bancada track, then mlflow ui."""
+    with at_the_root():
+        from bancada.catching_up import show, track
+
+        if track(all_experiments=False) == 1:
+            raise typer.Exit(1)
+        uri = show()
+    if uri:  # told in the environment, for on the command line everybody could read its password
+        os.environ |= {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui"])
 
 
 @app.command()

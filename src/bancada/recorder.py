@@ -20,7 +20,7 @@ from pathlib import Path
 from bancada import config, files, live, mirror
 from bancada.recording import RECORDED, first_line
 from bancada.refusals import BadInput
-from bancada.showing import Shown, close_killed
+from bancada.showing import Shown, close_killed, forget_killed
 from bancada.store import STORE_ERRORS, Store, open_store
 from bancada.surroundings import circumstances, repository_root
 from bancada.tracking import record, record_evaluation, record_training
@@ -48,6 +48,7 @@ class Recorder:
         if said == "began":
             self.began_ms[stage] = int(began_ms[0])
             if kind == "train":
+                forget_killed(name)
                 self.running[stage] = Shown(name, self.asked, self.began_ms[stage])
             return
         shown = self.running.pop(stage, None)
@@ -86,10 +87,14 @@ class Recorder:
         return self.store
 
     def _show(self) -> None:
-        for shown in self.running.values():
+        for stage, shown in list(self.running.items()):
             if self.store and live.path_of(shown.variant).exists():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a run that is shown has to be ended
-                shown.send(self.store)
+                try:
+                    shown.send(self.store)
+                except (ValueError, KeyError) as error:  # not what live.py writes: its result is recorded all the same
+                    self.why = _one_line(error)
+                    self.stopped.append((self.running.pop(stage), "KILLED"))
 
     def _record(self, store: Store, stage: str) -> None:
         kind, _, name = stage.partition("@")

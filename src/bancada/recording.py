@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 SILENCE_S = 8.0  # so long whoever has nothing else to do waits for a recorder that shows no sign of life
+PATIENCE_S = 60.0  # and so long for one that does, to a store that is slow
 LATER = "`bancada track` does it later"
 RECORDED = "recorded"  # a line on the recorder's standard output: recorded train@moons_tanh
 
@@ -126,12 +127,12 @@ class Recorder:
             process.stdin.close()
         if not self.ended_well:  # it leaves at once where it has not begun a run either
             process.terminate()
-        seen, since = -1, 0.0
+        seen, since, began = -1, 0.0, time.monotonic()
         while process.poll() is None:
             size, now = os.fstat(self.answers.fileno()).st_size, time.monotonic()
             if size > seen:
                 seen, since = size, now
-            if now - since > SILENCE_S:
+            if now - since > SILENCE_S or now - began > PATIENCE_S:
                 process.kill()
                 self.reason = "the store did not answer in time"
             with suppress(subprocess.TimeoutExpired):
@@ -143,5 +144,12 @@ def first_line(error: BaseException) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """`text` with user and password taken out of every URI in it, also where the query holds them."""
+    """`text` with user and password taken out of every URI in it, also where the query holds them, and without those
+    that this environment names."""
+    for name, value in os.environ.items():
+        user = value.partition("://")[2].rpartition("@")[0]  # a password may hold a slash
+        if user and name in ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"):
+            text = text.replace(f"{user}@", "")
+        if value and name.endswith(("_PASSWORD", "_TOKEN", "_SECRET_ACCESS_KEY")):
+            text = text.replace(value, "***")
     return re.sub(r"(?<=://)[^/\s'\"]*@|(?<=[?&])(user|password|sslpassword|token)=[^&\s'\"]*", "", text)

@@ -32,6 +32,7 @@ for _name in ("mlflow", "alembic"):
 
 LOCK_PATIENCE_S = 4.0  # for a SQLite file that another program is writing to
 ARTIFACTS = "mlartifacts"
+SERVED = ("http://", "https://", "databricks")  # stores that decide themselves where artifacts are kept
 # Whatever a store raises; a refused connection is an OSError.
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
 # Where a SQLite store keeps absolute locations of artifacts.
@@ -71,9 +72,8 @@ def open_store(root: Path, answered: Callable[[], None] = lambda: None) -> Store
             _create(path)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
-    served = uri.startswith(("http://", "https://", "databricks"))
     answered()
-    return Store(client, root, None if served else root / ARTIFACTS, answered)
+    return Store(client, root, None if uri.startswith(SERVED) else root / ARTIFACTS, answered)
 
 
 def _create(path: Path) -> None:

@@ -23,7 +23,8 @@ UNTRACKED, CUT = "# untracked: ", "\n# cut: "  # lines of ours in a difference
 PATCH = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
 # What the pipeline itself writes into git: changed while it runs, also in a clean tree.
 PIPELINE_OWN = ("dvc.lock", str(files.DATA / "evaluation"))
-OURS_EXCLUDED = (".", *(f":(exclude){path}" for path in PIPELINE_OWN))
+# .dvc/config may hold a remote's keys, and no result follows from it.
+OURS_EXCLUDED = (".", *(f":(exclude){path}" for path in (*PIPELINE_OWN, ".dvc/config")))
 
 
 def repository_root(folder: Path) -> Path:

@@ -7,8 +7,10 @@ training; found otherwise, it gets what it lacks.
 import json
 import math
 import platform
+import socket
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from bancada import files, mirror
+from bancada import files, live, mirror
 from bancada.lockfile import md5
 from bancada.mirror import Point, Result, Training
 from bancada.registry import crown, log_model
@@ -28,8 +30,10 @@ from bancada.surroundings import Circumstances, locked
 from bancada.views import show_run, show_study
 
 BATCH = 1000  # points a call
+UPLOADS = 8  # at a time, to a server
 EVALUATION, WEIGHTS = "bancada.evaluation", "bancada.weights_md5"  # tags: hashes of what the run holds
 WARNING = "bancada.warning"
+LIVE_FILE = "bancada.live_file"  # HOST:PATH of what live.py writes while the training runs
 MOST_PARAM, MOST_TAG = 6000, 8000  # characters that MLflow takes
 
 
@@ -140,19 +144,47 @@ def _complete(
     return client.get_run(run_id)
 
 
-def begin(
-    store: Store, training: Training, asked: Circumstances, began_ms: int, tags: dict[str, str]
-) -> tuple[Run, bool]:
-    """A training that has begun: its run, RUNNING, and whether there was one. A whole one is left as it is."""
+def begin(store: Store, training: Training, asked: Circumstances, began_ms: int) -> tuple[str, set[tuple[str, int]]]:
+    """A training that has begun: its run, RUNNING, and those points of its curves that the run has already. No run
+    where the one of these inputs is whole, or is that of another process which trains the same."""
     with locked(store.root):
         found = find_run(store, training.study, training.fingerprint)
-        if is_whole(found):
-            return found, True
+        if is_whole(found) or (found and _shown_by_another(found, training.variant)):
+            return "", set()
         run = _begin(store, found, training, asked, began_ms)
-        if found:
-            store.client.update_run(run.info.run_id, "RUNNING")
-        _tag(store, run, tags)
-        return run, found is not None
+        if not found:
+            return run.info.run_id, set()
+        store.client.update_run(run.info.run_id, "RUNNING")
+        _tag(store, run, {LIVE_FILE: live_place(training.variant)})
+        return run.info.run_id, held_points(store, run)
+
+
+def _shown_by_another(run: Run, variant: str) -> bool:
+    place = run.data.tags.get(LIVE_FILE, "")
+    host, _, path = place.partition(":")
+    if run.info.status != "RUNNING" or place in ("", live_place(variant)):
+        return False
+    return host != socket.gethostname() or live.running(Path(path))
+
+
+def live_place(variant: str) -> str:
+    return f"{socket.gethostname()}:{live.path_of(variant).absolute()}"
+
+
+def add_live_points(store: Store, run_id: str, points: list[Point]) -> bool:
+    """False, and nothing is added, where someone else has completed the run meanwhile."""
+    with locked(store.root):
+        running = not is_whole(store.client.get_run(run_id))
+        if running:
+            add_points(store, run_id, points)
+        return running
+
+
+def stop(store: Store, run_id: str, status: str) -> None:
+    """The training ended without a result: FAILED or KILLED, unless its run is whole by another's."""
+    with locked(store.root):
+        if not is_whole(store.client.get_run(run_id)):
+            store.client.set_terminated(run_id, status)
 
 
 def _begin(store: Store, run: Run | None, training: Training, asked: Circumstances, began_ms: int | None) -> Run:
@@ -178,6 +210,7 @@ def _tags(training: Training, asked: Circumstances) -> dict[str, str]:
         "bancada.variant": training.variant,
         **{f"bancada.{library}": version for library, version in training.versions.items()},
         "bancada.python": platform.python_version(),
+        LIVE_FILE: live_place(training.variant),
         "dvc.stage": f"train@{training.variant}",
         "dvc.experiments": json.dumps([asked.experiment] if asked.experiment else []),
         **asked.tags(),
@@ -248,9 +281,18 @@ def _restore_artifacts(store: Store, run: Run, result: Result, evaluation: mirro
 
 
 def _upload(store: Store, run: Run, paths: dict[str, Path]) -> None:
-    for name, path in paths.items():
-        store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0] or None)
-        store.answered()
+    with ThreadPoolExecutor(1 if store.artifacts else UPLOADS) as pool:
+        sent = [
+            pool.submit(store.client.log_artifact, run.info.run_id, str(path), name.rpartition("/")[0] or None)
+            for name, path in paths.items()
+        ]
+        try:
+            for one in as_completed(sent):
+                one.result()
+                store.answered()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _news(held: dict[str, float], name: str, value: float) -> bool:

@@ -1,0 +1,51 @@
+"""The workflow for GitHub and .ci/run check the same, and what the workflow puts on a job's page is there."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import test_pipeline as pipeline
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+JOB: dict[str, Any] = YAML(typ="safe").load(ROOT / ".github/workflows/reproduce.yml")["jobs"]["reproduce"]
+SCRIPTS = {step.get("name", step["run"]): step["run"] for step in JOB["steps"] if "run" in step}
+
+
+def targets(scripts: str) -> set[str]:
+    """What is made."""
+    lines = re.findall(r"^(?:timeout \w+ )?make (.+)$", scripts, re.MULTILINE)
+    return {word for line in lines for word in line.split() if "=" not in word}
+
+
+def test_both_run_the_same_commands() -> None:
+    assert targets("\n".join(SCRIPTS.values())) == targets((ROOT / ".ci/run").read_text())
+    assert targets((ROOT / ".ci/run").read_text()) == {"lint", "types", "test", "verify"}
+
+
+def test_a_pull_requests_metrics_are_a_table_on_the_jobs_page(tmp_path: Path) -> None:
+    """The workflow's own script, in a clone whose branch makes one error rate worse. Git alone has what it needs."""
+    base, clone = tmp_path / "base", tmp_path / "clone"
+    metrics = Path("data/evaluation/wine/metrics")
+    for name in (".dvc/config", "dvc.yaml", "params.yaml", "dvc.lock", str(metrics)):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, base / name)
+    for command in ("git init -q -b main", "git add -Af", "git commit -q -m base"):
+        pipeline.succeeds(base, *command.split())
+    pipeline.succeeds(tmp_path, "git", "clone", "-q", str(base), str(clone))
+    changed = clone / metrics / "wine_logits.json"
+    changed.write_text(re.sub(r'"mean": [\d.]+', '"mean": 50.5', changed.read_text()))
+    pipeline.succeeds(clone, "git", "commit", "-q", "-am", "worse")
+    (clone / ".venv/bin").mkdir(parents=True)
+    (clone / ".venv/bin/dvc").symlink_to(shutil.which("dvc", path=f"{pipeline.BIN}") or "")
+    page, script = tmp_path / "page.md", SCRIPTS["What a pull request does to the metrics, on the job's page"]
+    told = {**os.environ, "GITHUB_BASE_REF": "main", "GITHUB_STEP_SUMMARY": str(page)}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=clone, env=told, check=True, timeout=60)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines() if "|" in line]
+    assert rows[0][:2] == ["Path", "Metric"]
+    [row] = [row for row in rows if row[0].endswith("wine_logits.json") and row[1].endswith("mean")]
+    assert "50.5" in row

@@ -130,7 +130,14 @@ def _list(console: Console, head: str, lines: Iterable[str]) -> None:
         console.print()
         console.print(Text(head, "bold"))
         for line in lines:
-            told = fill(line, console.width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+            told = fill(
+                line,
+                console.width,
+                initial_indent="  ",
+                subsequent_indent="  ",
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
             console.print(Text(told), soft_wrap=True)
 
 

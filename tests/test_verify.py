@@ -113,13 +113,19 @@ def test_an_edited_hash_of_an_out_is_found_and_proved_by_the_file_that_is_here(r
     assert "the data/split/moons of this workspace is what came out" in whys(said)
 
 
-def test_a_result_changed_by_hand_in_the_workspace_alone_is_found(repository: Path) -> None:
+def test_what_is_wrong_in_the_workspace_alone_is_found(repository: Path) -> None:
+    """A result changed by hand, and a model left over from a removed variant."""
+    shutil.copytree(repository / MODEL, repository / "data/models/moons/moons_gone")
     with (repository / MODEL / "history.parquet").open("ab") as file:
         file.write(b" ")
     said, shown = verify(repository, "--stages", "generate@moons", status=1)
     assert verdicts(said) == {"generate@moons": "same bits"}
-    assert [finding["subject"] for finding in said["workspace"]] == [str(MODEL)]
+    assert [finding["subject"] for finding in said["workspace"]] == [
+        str(MODEL),
+        "data/models/moons/moons_gone",
+    ]
     assert f"{TRAIN}: {MODEL}: is not the one that dvc.lock names" in shown
+    assert "data/models/moons/moons_gone: left over, for dvc.yaml has no stage that makes it; delete it" in shown
 
 
 def change_weights(root: Path, factor: float) -> None:
@@ -181,12 +187,6 @@ def test_results_of_code_that_was_not_committed_say_so(repository: Path) -> None
     assert said["uncommitted"] == ["src/bancada/sources.py"]
     commit(repository, "src")
     assert {finding.subject for finding in audit(repository) if "generate@moons" in finding.stages} == set()
-
-
-def test_a_model_left_over_from_a_removed_variant_is_found(repository: Path) -> None:
-    shutil.copytree(repository / MODEL, repository / "data/models/moons/moons_gone")
-    _, shown = verify(repository, "--stages", "generate@moons", status=1)
-    assert "data/models/moons/moons_gone: left over, for dvc.yaml has no stage that makes it; delete it" in shown
 
 
 def test_data_that_dvc_add_keeps_come_from_the_cache_and_where_they_are_nowhere_that_is_said(repository: Path) -> None:

@@ -27,12 +27,13 @@ class Cause:
     todo: str
 
 
-def of_the_environment(clone: Clone) -> tuple[list[Cause], str]:
-    """What about this machine and its packages is not as the commit asks; and, where nothing is, that in words."""
+def of_the_environment(clone: Clone) -> tuple[list[Cause], str, dict[str, str | None]]:
+    """What about this machine and its packages is not as the commit asks; where nothing is, that in words; and the
+    versions that are here, Python's among them."""
     pinned = requirements((clone.root / REQUIREMENTS).read_text()) if (clone.root / REQUIREMENTS).exists() else {}
-    found = clone.probe(list(pinned))
+    found = clone.probe(list({**pinned, "numpy": "", "torch": ""}))
     if not found:
-        return [Cause("torch or bancada cannot be imported in the clone", "`make repro` makes the environment")], ""
+        return [Cause("torch or bancada cannot be imported in the clone", "`make repro` makes the environment")], "", {}
     causes = [
         *_packages(pinned, found["packages"]),
         *_python(clone.root, found["python"]),
@@ -40,7 +41,8 @@ def of_the_environment(clone: Clone) -> tuple[list[Cause], str]:
         *of_the_kernels(found),
     ]
     fine = f"the packages are those of {REQUIREMENTS}" if pinned else "no requirements.lock tells the packages"
-    return causes, f"{fine}, Python is {found['python']}, the CPU has AVX2, the pins hold"
+    fine = f"{fine}, Python is {found['python']}, the CPU has AVX2, the pins hold"
+    return causes, fine, {**found["packages"], "python": found["python"]}
 
 
 def requirements(text: str) -> dict[str, str]:

@@ -30,7 +30,9 @@ def repro(
         int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, up to date or not.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no leaderboards at the end.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", envvar="BANCADA_QUIET", help="No leaderboards at the end.")
+    ] = False,
 ) -> None:
     """Run what is stale of the pipeline, independent stages side by side: `dvc repro`, only faster."""
     with at_the_root(kept="" if quiet else GOES_ON):

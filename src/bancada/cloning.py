@@ -53,7 +53,7 @@ class Clone:
 
     def repro(self, targets: Sequence[str], jobs: int) -> int:
         """Run these stages and all that they depend on, whatever dvc.lock says. The exit status of `bancada repro`."""
-        command = ["bancada", "repro", "--force", "--quiet", "-j", str(jobs), *targets]
+        command = ["bancada", "repro", "--force", "-j", str(jobs), *targets]
         with subprocess.Popen([sys.executable, "-m", *command], cwd=self.root, env=self._environment()) as process:
             try:
                 return process.wait()
@@ -82,6 +82,7 @@ class Clone:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(self.root / "src"),
             "BANCADA_TRACKING": "off",
+            "BANCADA_QUIET": "1",  # no option, because the code of an old commit may not know it
             "DVC_GLOBAL_CONFIG_DIR": nothing,
             "DVC_SYSTEM_CONFIG_DIR": nothing,
         }

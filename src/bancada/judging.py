@@ -44,6 +44,11 @@ class Out:
     def verdict(self) -> Verdict:
         return self.difference.verdict
 
+    @property
+    def came_out_other(self) -> bool:
+        """Than the file that the commit holds."""
+        return self.made != (self.expected.git or self.expected.lock)
+
 
 @dataclass
 class Stage:
@@ -170,6 +175,6 @@ def starts(stages: Sequence[Stage]) -> list[str]:
         after_another = bool(stage.upstream & touched)
         if stage.verdict and (stage.edited or not after_another):
             first.append(stage.name)
-        if after_another or any(out.verdict for out in stage.outs):
+        if after_another or any(out.came_out_other for out in stage.outs):
             touched.add(stage.name)
     return first

@@ -4,10 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -130,7 +130,15 @@ def _list(console: Console, head: str, lines: Iterable[str]) -> None:
         console.print()
         console.print(Text(head, "bold"))
         for line in lines:
-            console.print(Padding(Text(line), (0, 0, 0, 2), expand=False))
+            told = fill(
+                line,
+                console.width,
+                initial_indent="  ",
+                subsequent_indent="  ",
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+            console.print(Text(told), soft_wrap=True)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from bancada.surroundings import CUT, UNTRACKED, repository_root, store_uri
 from bancada.tracking import WEIGHTS
 
 DIFF = "git.diff"
+LIBRARIES = ("numpy", "torch", "python")  # whose versions are tags
 TAGS = {"git.commit": "commit", "bancada.study": "study", "bancada.variant": "variant", WEIGHTS: "weights_md5"}
 
 
@@ -178,25 +179,14 @@ def _why(run: Recorded, clone: Clone, model: Path, difference: Difference) -> It
         yield from _other_inputs(run, clone, now)
     if difference.verdict == Verdict.SAME:
         return
-    asked = {
-        name: run.tags[f"bancada.{name}"] for name in ("numpy", "torch", "python") if f"bancada.{name}" in run.tags
-    }
-    found, fine = causes.of_the_environment(clone)
+    found, fine, here = causes.of_the_environment(clone)
     yield from found
     kept = run.folder / REQUIREMENTS
-    installed = clone.probe([*causes.requirements(kept.read_text() if kept.exists() else ""), *asked])
-    versions = {**installed.get("packages", {}), "python": installed.get("python")}
-    other = causes.other_versions(asked, versions)
+    made_with = causes.requirements(kept.read_text()) if kept.exists() else {}
+    made_with |= {name: run.tags[f"bancada.{name}"] for name in LIBRARIES if f"bancada.{name}" in run.tags}
+    other = causes.other_versions({name: version for name, version in made_with.items() if name in here}, here)
     if other:
-        yield Cause(
-            f"the run was made with other versions: here {other}", f"an environment of the run's {REQUIREMENTS}"
-        )
-    if kept.exists() and not other:
-        other = causes.other_versions(causes.requirements(kept.read_text()), versions)
-        if other:
-            yield Cause(
-                f"the run's {REQUIREMENTS} names other versions: here {other}", f"an environment of that {REQUIREMENTS}"
-            )
+        yield Cause(f"the run was made with other versions: here {other}", f"try it with the run's {REQUIREMENTS}")
     if not found and not other and now["fingerprint"] == run.tags.get("bancada.fingerprint"):
         yield Cause(
             f"no cause found: the inputs, code and versions have the run's fingerprint, {fine}",

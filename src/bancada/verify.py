@@ -99,9 +99,11 @@ def _of_the_workspace(root: Path) -> list[Finding]:
 def _causes(clone: Clone, said: Committed, stages: Sequence[Stage], here: Sequence[Finding]) -> list[causes.Cause]:
     if all(stage.verdict == Verdict.SAME for stage in stages):
         return []
-    by_commit = causes.of_the_commit(clone, stages, here)
-    by_machine, fine = causes.of_the_environment(clone)
-    found = [*by_commit, *by_machine]
+    found = causes.of_the_commit(clone, stages, here)
+    if not any(out.came_out_other for stage in stages for out in stage.outs):
+        return found  # whatever this machine is, it is not the cause
+    by_machine, fine, _ = causes.of_the_environment(clone)
+    found += by_machine
     if not found:
         text = f"{NO_CAUSE}: {fine}, and dvc.lock is of the committed code and parameters; {LEFT}"
         found = [

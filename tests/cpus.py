@@ -33,7 +33,7 @@ MORE = """
 studies:
   digits:
     source: {kind: sklearn, name: digits}
-    split: {train: 0.5, validation: 0.2, test: 0.3, stratify: true, seed: 1}
+    split: {train: 0.5, validation: 0.2, test: 0.3, seed: 1}
     metric: error_rate_percent
     train: {loss: cross_entropy, optimizer: {name: adam, weight_decay: 0.01}, lr: 0.003, batch_size: 100, epochs: 4}
   diabetes:

@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
 # requirements.lock or pyproject.toml changed since.
 .DEFAULT_GOAL := help
-.PHONY: help repro test lint types bench bench-pipeline format ui lock clean
+.PHONY: help repro test test-cpus lint types bench bench-pipeline format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -17,6 +17,9 @@ repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
 
 test: lint types  ## lint, types, tests
 	@pytest -q -n $(or $(JOBS),2) --dist worksteal
+
+test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs: an hour; Debian's qemu-user is needed
+	@python -P tests/cpus.py
 
 lint: $(READY)  ## ruff
 	@ruff check -q .

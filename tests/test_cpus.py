@@ -15,4 +15,4 @@ def test_every_kind_of_training_ends_in_the_same_bytes_on_other_cpus() -> None:
     ran, other = cpus.differing([*STAGES, "evaluate@iris", "evaluate@houses"])
     print(f"{len(ran)} stages on {len(cpus.CPUS)} emulated CPUs")
     assert len(ran) >= len(RAW["variants"])
-    assert other == dict.fromkeys(cpus.CPUS, [])
+    assert not any(other.values()), other

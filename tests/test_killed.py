@@ -1,48 +1,26 @@
 """SIGKILL at any moment: no half-written file is found where a whole one belongs, and the next run, without a hand for
 any lock, ends in the bytes of a run that nothing disturbed."""
 
-import hashlib
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import test_pipeline as pipeline
+from line import EVALUATION, MODEL, PYTHON, REPRO, Bench
 
 SEED = int(os.environ.get("KILL_SEED", "20261126"))  # another one tries other moments
-PYTHON = (sys.executable, "-m")
 TRAIN = (*PYTHON, "bancada.train", "line_adam")
 EVALUATE = (*PYTHON, "bancada.evaluate", "line")
-REPRO = (*PYTHON, "bancada", "repro", "-j", "2")
-# Nothing is held out, which spares each split a second of imports.
-PARAMS = """\
-seed: 111
-num_seeds: 2
-lr: null
-device: cpu
-studies:
-  line:
-    source: {kind: linear, rows: 60, weights: [2, -3.4], bias: 4.2, noise_std: 0.01, seed: 5}
-    split: {train: 1.0}
-    metric: mse
-    baseline: line_sgd
-    train: {loss: mse, optimizer: {name: sgd}, lr: 0.05, batch_size: 20, epochs: 300}
-variants:
-  line_sgd: {study: line, layers: [1]}
-  line_adam: {study: line, layers: [2, tanh, 1], train: {optimizer: {name: adam}}}
-"""
-OUTS = ("data/raw", "data/split", "data/models", "data/evaluation")
-MODEL, EVALUATION = "data/models/line/line_adam", "data/evaluation/line"
 
 # In the clone's src, where every Python of its stages reads it, and bancada: kills itself just before it does something
 # to a file the Nth time. BEFORE is a part of its path.
@@ -71,75 +49,6 @@ def kill(event, args):
 if program in " ".join(sys.orig_argv):
     sys.addaudithook(kill)
 """
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A small repository, and what an undisturbed run leaves in it."""
-
-    root: Path
-    known: dict[str, str]  # a hash of every out and of dvc.lock
-
-    def copy(self, folder: Path) -> "Bench":
-        return Bench(shutil.copytree(self.root, folder, symlinks=True), self.known)
-
-    def start(self, command: Sequence[str], **told: str) -> subprocess.Popen[bytes]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
-        kept |= {"PATH": f"{pipeline.BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
-        kept |= {"BANCADA_TRACKING": "off"} | told
-        silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=self.root, env=kept, start_new_session=True, **silent)
-
-    def holds(self) -> dict[str, str]:
-        """Every file that DVC would see."""
-        found = [self.root / "dvc.lock", *(path for out in OUTS for path in (self.root / out).rglob("*"))]
-        files = [path for path in found if path.is_file() and not is_hidden(path.relative_to(self.root))]
-        return {str(path.relative_to(self.root)): digest(path) for path in files}
-
-    def is_whole_or_not_there(self) -> None:
-        """No file is half there, and no folder that a stage writes."""
-        found = self.holds()
-        for name, content in found.items():
-            if name != "dvc.lock":  # that has fewer stages
-                assert content == self.known[name], f"{name} is not what an undisturbed run leaves"
-        for folder in (
-            MODEL,
-            "data/models/line/line_sgd",
-            "data/evaluation/line/plots",
-            "data/evaluation/line/metrics",
-        ):
-            inside = {name for name in self.known if name.startswith(f"{folder}/")}
-            assert inside and inside & set(found) in (set(), inside), f"{folder} is half there"
-
-    def ends_as_if_undisturbed(self, command: Sequence[str] = REPRO, **told: str) -> None:
-        done = pipeline.run(self.root, *command, **{"BANCADA_TRACKING": "off"} | told)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert self.holds() == self.known
-
-
-def is_hidden(path: Path) -> bool:
-    """As .dvcignore says; written anew, for what hides too much would hide a fault."""
-    return any(part.startswith(".") and part.endswith((".unfinished", ".tmp")) for part in path.parts)
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository before its first run."""
-    root = pipeline.clone_to(tmp_path_factory.mktemp("killed") / "a clone")
-    (root / "params.yaml").write_text(PARAMS)
-    pipeline.succeeds(root, "git", "commit", "-qam", "a small line")
-    return root
-
-
-@pytest.fixture(scope="module")
-def complete(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    root = shutil.copytree(empty, tmp_path_factory.mktemp("complete") / "a clone", symlinks=True)
-    pipeline.succeeds(root, *REPRO, BANCADA_TRACKING="off")
-    return Bench(root, Bench(root, {}).holds())
 
 
 def seconds(bench: Bench, command: Sequence[str]) -> float:
@@ -187,20 +96,20 @@ def test_a_stage_killed_at_random_moments(complete: Bench, tmp_path: Path, comma
     for i, moment in enumerate(moments(command, 10, seconds(bench, command))):
         kill(partial(start, there=i % 2 == 0), moment)
         bench.is_whole_or_not_there()
-        if i % 4 > 1:  # else DVC restores what is not there
+        if i % 5 == 4:  # else DVC restores what is not there
             shutil.rmtree(bench.root / ".dvc/cache", ignore_errors=True)
         bench.ends_as_if_undisturbed(("dvc", "repro", "-q") if i % 5 == 3 else REPRO)
 
 
-def test_bancada_repro_killed_at_random_moments(complete: Bench, empty: Path, tmp_path: Path) -> None:
+def test_bancada_repro_killed_at_random_moments(complete: Bench, untouched: Path, tmp_path: Path) -> None:
     """With its stages; and alone, so that the stages that it began go on."""
-    whole_s = seconds(Bench(shutil.copytree(empty, tmp_path / "undisturbed", symlinks=True), {}), REPRO)
+    whole_s = seconds(Bench(shutil.copytree(untouched, tmp_path / "undisturbed", symlinks=True), {}), REPRO)
     for i, moment in enumerate(moments(REPRO, 10, whole_s)):
         bench = Bench(tmp_path / "a clone", complete.known)
 
         def start(bench: Bench = bench) -> subprocess.Popen[bytes]:
             shutil.rmtree(bench.root, ignore_errors=True)
-            shutil.copytree(empty, bench.root, symlinks=True)
+            shutil.copytree(untouched, bench.root, symlinks=True)
             return bench.start(REPRO)
 
         kill(start, moment, with_stages=i % 2 == 0)
@@ -258,3 +167,38 @@ def test_bancada_repro_killed_before_a_step_of_its_bookkeeping(complete: Bench, 
     assert kill_before(bench, REPRO, "bancada repro", place, step)
     bench.is_whole_or_not_there()
     bench.ends_as_if_undisturbed()
+
+
+# --- with tracking --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_stages", [True, False], ids=["with all that it started", "alone"])
+def test_where_a_tracked_repro_was_killed_no_run_stays_running(
+    complete: Bench, tmp_path: Path, with_stages: bool
+) -> None:
+    bench = complete.copy(tmp_path / "a clone")
+    longer = (bench.root / "params.yaml").read_text().replace("epochs: 300", "epochs: 15000")
+    (bench.root / "params.yaml").write_text(longer)  # a training that is shown while it runs
+    process = bench.start(REPRO, BANCADA_TRACKING="on")
+    until = time.monotonic() + 120
+    while ("RUNNING",) not in statuses(bench):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.05)
+    stages = psutil.Process(process.pid).children(recursive=True) if with_stages else []
+    for one in [process, *stages]:
+        one.kill()
+    process.wait()
+    done = pipeline.run(bench.root, *REPRO)
+    assert (done.returncode, done.stderr.replace(WAITING, "")) == (0, "")
+    assert statuses(bench) == [("FINISHED",)] * 2
+
+
+WAITING = "waiting for another bancada repro, or for the stages of one that was killed, to end\n"
+
+
+def statuses(bench: Bench) -> list[tuple[str]]:
+    """Of all runs; none while the database is being made."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(bench.root / "mlflow.db")) as database:
+        return database.execute("select status from runs").fetchall()
+    return []

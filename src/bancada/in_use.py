@@ -4,6 +4,7 @@ DVC empties that file before it writes it anew: killed in between, or on a full 
 reads any more. And it tells by the number of a process whether that is still alive, which another may have by now.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -42,7 +43,7 @@ def using(folder: str, stage: str, read: Sequence[str], write: Sequence[str]) ->
 def forget_killed(folder: str) -> None:
     """What a killed `bancada repro` left in the list. To be called where no other one runs."""
     path = Path(folder, RWLOCK_FILE)
-    if not path.exists():
+    if not path.exists() or _is_fine(path.read_text()):
         return
     try:
         with _edit_rwlock(folder, WholeFiles(), False) as lock:
@@ -53,3 +54,11 @@ def forget_killed(folder: str) -> None:
                 lock["read"][file] = [user for user in users if not user["cmd"].startswith(OURS)]
     except RWLockFileCorruptedError:
         path.unlink()
+
+
+def _is_fine(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return f'"{OURS}' not in text

@@ -122,14 +122,19 @@ class Pipeline:
             )
 
     def end(self, name: str) -> None:
-        """Store what the stage made; DvcException where an out is missing."""
+        """Store what the stage made; DvcException where an out is missing, OSError where it cannot be stored."""
         self.release(name)
         stage = self.stages[name]
         if not isinstance(stage, PipelineStage) or stage.frozen:
             return
         kept = all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
-        stage.save(run_cache=kept)
-        stage.commit()
+        try:
+            stage.save(run_cache=kept)
+            stage.commit()
+        except OSError as error:  # that a disk is full is said without a name
+            if error.filename or not error.errno:
+                raise
+            raise OSError(error.errno, error.strerror, os.path.relpath(self.repo.cache.local.path)) from error
 
     def release(self, name: str) -> None:
         """Let others use the stage's files again."""

@@ -40,7 +40,10 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
     try:
         pipeline = Pipeline(targets)
     except DvcException as error:
-        raise BadInput(" ".join(str(error).split())) from None
+        raise BadInput(_one_line(error)) from None
+    except OSError as error:  # a full disk, say
+        print(_one_line(error), file=sys.stderr)
+        return 1
     complete = False
     try:
         with Board() as board:
@@ -145,7 +148,7 @@ class Run:
         try:
             self.pipeline.end(name)
             self.pipeline.write_lock(name)
-        except (DvcException, OSError) as error:  # OSError: a full disk, say
+        except (DvcException, OSError) as error:
             self.fail(name, 1, _one_line(error))
             return
         self.board.ended(name, how)
@@ -158,8 +161,9 @@ class Run:
             self.pipeline.release(name)
             with self.pipeline.log(name).open("a") as log:
                 log.write(f"{why}\n")
-        except OSError as error:  # then what the stage itself said of it was lost, too
-            self.why[name] += f"; {_one_line(error)}"
+        except OSError as error:  # a full disk: then what the stage itself said of it is lost, too
+            if str(error.strerror) not in why:
+                self.why[name] += f"; its output is lost: {error.strerror}"
         if name in self.board.since:
             self.board.ended(name, "FAILED after")
         else:
@@ -276,8 +280,9 @@ def show_results(params: Params) -> None:
 
 
 def _one_line(error: DvcException | OSError) -> str:
-    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-    return " ".join(said.split())
+    if isinstance(error, OSError) and error.filename:
+        return f"{_shown(Path(error.filename))}: {error.strerror}"
+    return " ".join(str(error).split())
 
 
 def _shown(path: Path) -> str:

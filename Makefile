@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
 # requirements.lock or pyproject.toml changed since.
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test lint types bench bench-pipeline format ui lock clean
+.PHONY: help repro verify test test-cpus lint types bench bench-pipeline format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -21,6 +21,9 @@ verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and 
 
 test: lint types  ## lint, types, tests
 	@pytest -q -n $(or $(JOBS),2) --dist worksteal
+
+test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs: an hour; Debian's qemu-user is needed
+	@python -P tests/cpus.py
 
 lint: $(READY)  ## ruff
 	@ruff check -q .

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import test_pipeline as pipeline
 from mlflow.exceptions import MlflowException
+from mounts import FILL, Mounted, mounting
 from servers import PASSWORD, Fault, Proxy, mlflow_server
 from toy import NOBODY, artifacts, evaluate, train_variant
 
@@ -239,51 +240,6 @@ def test_a_database_that_another_program_has_locked(
     catches_up(held, repository.root, at(disk), monkeypatch)
 
 
-def mounts_allowed() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    return (
-        subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
-    )
-
-
-mounting = pytest.mark.skipif(
-    not mounts_allowed(), reason="no mounts are allowed here, not even in a namespace of their own"
-)
-
-
-@dataclass(frozen=True)
-class Mounted:
-    """Mounts that only the processes started with `command` see; they go with the process that holds them."""
-
-    holder: subprocess.Popen[str]
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        return ("nsenter", "--preserve-credentials", "-U", "-m", "--wd=.", "-t", str(self.holder.pid))
-
-    def path(self, path: Path) -> Path:
-        """The same place, as it is seen from outside."""
-        return Path(f"/proc/{self.holder.pid}/root{path}")
-
-
-@pytest.fixture
-def mounted() -> Iterator[Callable[..., Mounted]]:
-    holders = []
-
-    def mount(script: str, *arguments: object) -> Mounted:
-        command = ["unshare", "-rm", "sh", "-c", f"set -e\n{script}\necho ready; read end", "sh", *map(str, arguments)]
-        holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        holders.append(holder)
-        assert holder.stdout
-        assert holder.stdout.readline() == "ready\n"
-        return Mounted(holder)
-
-    yield mount
-    for holder in holders:
-        holder.communicate()
-
-
 @mounting
 def test_a_database_on_a_disk_that_is_read_only(
     repository: Bench, disk: Path, monkeypatch: pytest.MonkeyPatch, mounted: Callable[..., Mounted]
@@ -293,13 +249,6 @@ def test_a_database_on_a_disk_that_is_read_only(
     held = Held(disk / "mlflow.db")
     assert held.rows("select count(*) from runs") == [(0,)]
     catches_up(held, repository.root, at(disk), monkeypatch)  # for us, it is not read-only
-
-
-# At "$1", with the files of "$2", and so many bytes left that are named in "$3".
-FILL = """\
-mount -t tmpfs -o size=8m none "$1"; cp -a "$2/." "$1"
-cat /dev/zero > "$1/filler" 2> /dev/null || truncate -s "-$3" "$1/filler"
-"""
 
 
 @mounting

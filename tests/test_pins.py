@@ -35,6 +35,12 @@ def test_another_value_from_the_shell_is_overruled_with_one_line(name: str, valu
     assert f"{name}={value} from the shell is overruled by {name}={PINS[name]}" in said.stderr
 
 
+def test_numpy_loads_where_the_shell_asks_for_kernels_that_the_pins_rule_out() -> None:
+    said = python("import bancada, numpy", NPY_ENABLE_CPU_FEATURES="AVX2")
+    assert said.stderr.count("\n") == 1
+    assert "NPY_ENABLE_CPU_FEATURES=AVX2 from the shell is overruled by NPY_DISABLE_CPU_FEATURES=" in said.stderr
+
+
 def test_importing_bancada_after_numpy_warns_that_the_pins_came_too_late() -> None:
     said = python("import numpy, bancada")
     assert "imported after numpy" in said.stderr

@@ -37,7 +37,7 @@ def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess
     told |= more | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
     for role in ("AUTHOR", "COMMITTER"):
         told |= {f"GIT_{role}_NAME": "a user", f"GIT_{role}_EMAIL": "user@example.org"}
-    return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, errors="replace", timeout=240)
 
 
 def succeeds(folder: Path, *command: str, **told: str) -> str:

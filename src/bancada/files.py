@@ -1,5 +1,6 @@
 """Where each file lives, relative to the folder that holds params.yaml, and how it is written: whole or not at all."""
 
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -54,22 +55,32 @@ def refuse_leftovers(study: str, variants: Collection[str]) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path, beside `path`, to write a file or folder to; it takes the place of `path` if all goes well."""
+    """A temporary path, beside `path`, to write a file or folder to; it takes the place of `path` if all goes well.
+
+    Killed at any moment, a process leaves `path` as it was, or new, or (a folder) not there. An OSError names `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished, old = path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.old.unfinished")
     remove(unfinished)
     try:
         yield unfinished
-        if unfinished.is_dir():
-            remove(path)
+        if path.is_dir():  # to remove a folder takes a while, in which it would be half there
+            remove(old)
+            path.replace(old)
         unfinished.replace(path)
+    except OSError as error:  # that a disk is full is said without a name, by pyarrow in words of its own
+        if error.errno and (error.filename is None or Path(error.filename).is_relative_to(unfinished)):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
         remove(unfinished)
+        remove(old)
 
 
 def is_hidden(path: Path) -> bool:
-    """What .dvcignore hides from DVC: what a killed process left half-written, and what other programs leave around."""
-    unfinished = path.name.startswith(".") and path.name.endswith(".unfinished")
+    """What .dvcignore hides from DVC: what a killed process left half-written, ours or DVC's own, and what other
+    programs leave around."""
+    unfinished = path.name.startswith(".") and path.name.endswith((".unfinished", ".tmp"))
     return unfinished or path.name in (".DS_Store", "__pycache__")
 
 

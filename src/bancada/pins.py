@@ -22,17 +22,21 @@ PINS = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+CONTRARY = "NPY_ENABLE_CPU_FEATURES"  # numpy does not load where this is set beside NPY_DISABLE_CPU_FEATURES
 
 
 def apply() -> None:
     """Set the pins; one line where the shell says otherwise, a warning where numpy or torch was loaded before."""
     late = [name for name in ("numpy", "torch") if name in sys.modules]
-    overruled = {name: os.environ[name] for name, value in PINS.items() if os.environ.get(name, value) != value}
+    overruled = {name: name for name, value in PINS.items() if os.environ.get(name, value) != value}
+    if CONTRARY in os.environ:
+        overruled[CONTRARY] = "NPY_DISABLE_CPU_FEATURES"
     unset = PINS.keys() - os.environ.keys()
+    said = ", ".join(f"{name}={os.environ[name]}" for name in overruled)
+    os.environ.pop(CONTRARY, None)
     os.environ.update(PINS)
     if overruled:
-        said = ", ".join(f"{name}={value}" for name, value in overruled.items())
-        meant = ", ".join(f"{name}={PINS[name]}" for name in overruled)
+        meant = ", ".join(f"{name}={PINS[name]}" for name in dict.fromkeys(overruled.values()))
         print(
             f"bancada: {said} from the shell is overruled by {meant}, so that results keep their bits", file=sys.stderr
         )

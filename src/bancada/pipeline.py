@@ -18,7 +18,6 @@ from typing import IO, Any
 
 from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
-from dvc.rwlock import rwlock
 from dvc.stage import PipelineStage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
@@ -26,6 +25,7 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
 from bancada.files import whole
+from bancada.in_use import forget_killed, using
 from bancada.plan import planned, quiet
 from bancada.recording import tracking
 from bancada.refusals import BadInput
@@ -47,6 +47,7 @@ class Pipeline:
         self.folder = Path(self.repo.tmp_dir) / "bancada"
         self.folder.mkdir(exist_ok=True)
         self.alone = _alone(self.folder / "lock")
+        forget_killed(self.repo.tmp_dir)
         self.repo.lock.lock()
         self.stages, self.upstream = planned(self.repo, targets)
         self.busy: dict[str, ExitStack] = {}
@@ -99,9 +100,7 @@ class Pipeline:
                 pass
         read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
         self.busy[name] = ExitStack()
-        self.busy[name].enter_context(
-            rwlock(self.repo.tmp_dir, self.repo.fs, f"bancada repro: {name}", read, write, False)
-        )
+        self.busy[name].enter_context(using(self.repo.tmp_dir, name, read, write))
         stage.save_deps()
         command = _make_cmd(get_executable(), " && ".join(_enforce_cmd_list(stage.cmd)))
         with self.log(name).open("wb") as log:
@@ -116,14 +115,19 @@ class Pipeline:
             )
 
     def end(self, name: str) -> None:
-        """Store what the stage made; DvcException where an out is missing."""
+        """Store what the stage made; DvcException where an out is missing, OSError where it cannot be stored."""
         self.release(name)
         stage = self.stages[name]
         if not isinstance(stage, PipelineStage) or stage.frozen:
             return
         kept = all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
-        stage.save(run_cache=kept)
-        stage.commit()
+        try:
+            stage.save(run_cache=kept)
+            stage.commit()
+        except OSError as error:  # that a disk is full is said without a name
+            if error.filename or not error.errno:
+                raise
+            raise OSError(error.errno, error.strerror, os.path.relpath(self.repo.cache.local.path)) from error
 
     def release(self, name: str) -> None:
         """Let others use the stage's files again."""
@@ -136,16 +140,18 @@ class Pipeline:
         if not isinstance(stage, PipelineStage) or not stage.cmd:
             return
         entries = _lock_entries()
+        left = [list(entries or ())]
         if entries is None or stage.path_in_repo != PROJECT_FILE:
             stage.dump(update_pipeline=False)
             return
         entries |= _as_text(to_lockfile(stage))
         order = {name: place for place, name in enumerate(dict.fromkeys([*self.before, *self.stages]))}
         entries = dict(sorted(entries.items(), key=lambda entry: order.get(entry[0], len(order))))
+        left.append(list(entries))
+        with whole(self._journal) as unfinished:  # first, so that it fits also where we are killed between the two
+            unfinished.write_text(json.dumps({"before": self.before, "left": left}))
         with whole(LOCK_FILE) as unfinished:
             unfinished.write_text(LOCK_HEAD + "".join(entries.values()), encoding="utf-8")
-        with whole(self._journal) as unfinished:
-            unfinished.write_text(json.dumps({"before": self.before, "left": list(entries)}))
         self.repo.scm_context.track_file(str(LOCK_FILE))
 
     @property
@@ -157,7 +163,7 @@ class Pipeline:
         that one: else the stages that happened to end first would stay first."""
         now = list(_lock_entries() or {})
         journal = json.loads(self._journal.read_text()) if self._journal.exists() else {}
-        before: list[str] = journal["before"] if journal.get("left") == now else now
+        before: list[str] = journal["before"] if now in journal.get("left", ()) else now
         return before
 
     def still_stale(self, names: Sequence[str]) -> list[str]:

@@ -40,7 +40,10 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
     try:
         pipeline = Pipeline(targets)
     except DvcException as error:
-        raise BadInput(" ".join(str(error).split())) from None
+        raise BadInput(_one_line(error)) from None
+    except OSError as error:  # a full disk, say
+        print(_one_line(error), file=sys.stderr)
+        return 1
     complete = False
     try:
         with Board() as board:
@@ -48,14 +51,15 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
             run.go()
             stale = pipeline.still_stale(run.ran)
         complete = not run.failed
-    except DvcException as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+    except (DvcException, OSError) as error:
+        print(_one_line(error), file=sys.stderr)
         return 1
     finally:
         pipeline.close(complete)
-    for name in run.failed:
+    for name, why in run.why.items():
         print(f"\n{name} failed; the end of its output (all of it: {_shown(pipeline.log(name))}):", file=sys.stderr)
-        print("\n".join(f"  {line}" for line in tail(pipeline.log(name), TAIL_LINES)), file=sys.stderr)
+        lines = tail(pipeline.log(name), TAIL_LINES)
+        print("\n".join(f"  {line}" for line in (lines if lines[-1:] == [why] else [*lines, why])), file=sys.stderr)
     if run.blocked:
         print(f"\nnot run, for they depend on it: {', '.join(run.blocked)}", file=sys.stderr)
     if stale:
@@ -77,7 +81,8 @@ class Run:
         self.done: set[str] = set()
         self.ran: list[str] = []
         self.delayed: set[str] = set()
-        self.failed: dict[str, int] = {}
+        self.failed: dict[str, int] = {}  # with its exit status
+        self.why: dict[str, str] = {}
         self.rank = ranks(pipeline.upstream, lambda name: cost(params, name))
 
     @property
@@ -130,7 +135,7 @@ class Run:
                 continue
             except (DvcException, OSError) as error:  # OSError: a file that the stage depends on is not there
                 self.ready.remove(name)
-                self.fail(name, 1, " ".join(str(error).split()))
+                self.fail(name, 1, _one_line(error))
                 continue
             self.ready.remove(name)
             self.board.started(name)
@@ -147,18 +152,22 @@ class Run:
         try:
             self.pipeline.end(name)
             self.pipeline.write_lock(name)
-        except DvcException as error:
-            self.fail(name, 1, " ".join(str(error).split()))
+        except (DvcException, OSError) as error:
+            self.fail(name, 1, _one_line(error))
             return
         self.board.ended(name, how)
         self.done.add(name)
         self.ran.append(name)
 
     def fail(self, name: str, status: int, why: str) -> None:
-        self.pipeline.release(name)
-        self.failed[name] = status
-        with self.pipeline.log(name).open("a") as log:
-            log.write(f"{why}\n")
+        self.failed[name], self.why[name] = status, why
+        try:
+            self.pipeline.release(name)
+            with self.pipeline.log(name).open("a") as log:
+                log.write(f"{why}\n")
+        except OSError as error:  # a full disk: then what the stage itself said of it is lost, too
+            if str(error.strerror) not in why:
+                self.why[name] += f"; its output is lost: {error.strerror}"
         if name in self.board.since:
             self.board.ended(name, "FAILED after")
         else:
@@ -270,6 +279,12 @@ def show_results(params: Params) -> None:
                 print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
     print(f"\n{EXPLANATION}")
     print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
+
+
+def _one_line(error: DvcException | OSError) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{_shown(Path(error.filename))}: {error.strerror}"
+    return " ".join(str(error).split())
 
 
 def _shown(path: Path) -> str:

@@ -1,0 +1,220 @@
+"""Every stage of params.yaml, and more kinds of training, on emulated CPUs: each must leave the native CPU's bytes.
+
+    python tests/cpus.py             all stages on this CPU, an emulated Intel Haswell and an emulated AMD EPYC
+    python tests/cpus.py STAGE...    those alone, with what they need: train@moons_adam evaluate@wine
+
+Epochs and rows are cut down: under qemu (Debian's qemu-user) a program runs some twenty times slower. One process does
+all stages of a CPU, because torch takes half a minute to load there.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[1]
+EMULATOR = "qemu-x86_64"
+CPUS = ("Haswell", "EPYC")
+SEEDS = 3
+UPDATES = 20  # at most, for each seed of a variant; at least one epoch
+
+# What params.yaml has none of: momentum, weight decay, a gradient that is cut, rates by epoch, layers so wide that MKL
+# and OpenBLAS have other code for them, sizes that are no multiple of anything. The digits are not split by class: with
+# whole numbers of many kinds numpy's argsort, which scikit-learn calls, goes wrong in the emulator, and only there.
+MORE = """
+studies:
+  digits:
+    source: {kind: sklearn, name: digits}
+    split: {train: 0.5, validation: 0.2, test: 0.3, seed: 1}
+    metric: error_rate_percent
+    train: {loss: cross_entropy, optimizer: {name: adam, weight_decay: 0.01}, lr: 0.003, batch_size: 100, epochs: 1}
+  diabetes:
+    source: {kind: sklearn, name: diabetes}
+    split: {train: 301, validation: 40, test: 101, seed: 1}
+    metric: r2
+    train: {loss: half_mse, optimizer: {name: sgd, momentum: 0.9, weight_decay: 0.001}, lr: 0.001, batch_size: 37,
+            epochs: 5, standardize: true, schedule: {name: inverse_time, decay: 0.1, every: epoch}}
+  iris:
+    source: {kind: sklearn, name: iris}
+    split: {train: 0.7, test: 0.3, seed: 1}
+    metric: loss
+    train: {loss: mse, optimizer: sgd, lr: 0.5, batch_size: 32, epochs: 10}
+variants:
+  digits_wide: {study: digits, layers: [300, relu, 48, tanh, 10]}
+  digits_clipped: {study: digits, layers: [32, batch_norm, relu, {dropout: 0.3}, 10], train: {clip_norm: 0.5}}
+  digits_momentum:
+    study: digits
+    layers: [64, sigmoid, 10]
+    train: {optimizer: {name: sgd, momentum: 0.9}, lr: 0.05, init: xavier_normal, batch_size: full}
+  diabetes_deep: {study: diabetes, layers: [7, tanh, 7, relu, 1]}
+  diabetes_clipped: {study: diabetes, layers: [7, sigmoid, 1], train: {clip_norm: 1.0, loss: l1}}
+  diabetes_scratch:
+    study: diabetes
+    scratch: true
+    layers: [1]
+    train: {loss: mse, optimizer: sgd, clip_norm: 10, batch_order: fixed, standardize: false}
+  iris_softmax: {study: iris, layers: [5, softmax, 3, softmax]}
+  iris_normal: {study: iris, layers: [5, tanh, 3, sigmoid], train: {init: {name: normal, std: 0.3}}}
+"""
+
+
+# --- the stages, in one process on one CPU --------------------------------------------------------------------------
+
+
+def wanted_params() -> dict[str, Any]:
+    """params.yaml with MORE, and few seeds and updates."""
+    yaml = YAML(typ="safe", pure=True)
+    raw, more = yaml.load(ROOT / "params.yaml"), yaml.load(MORE)
+    raw["studies"] |= more["studies"]
+    raw["variants"] |= more["variants"]
+    raw["num_seeds"] = SEEDS
+    return dict(raw)
+
+
+def shorten(raw: dict[str, Any]) -> None:
+    """Few epochs for every variant."""
+    from bancada import config
+    from bancada.schema import Params
+
+    params = Params.model_validate(raw)
+    for name, variant in raw["variants"].items():
+        train = config.recipe(params, name).train
+        shape = params.studies[variant["study"]].source.shape()
+        rows = params.studies[variant["study"]].split.counts(shape.rows if shape else 15)[0]
+        updates = 1 if train.batch_size == "full" else -(-rows // train.batch_size)
+        variant["train"] = {**variant.get("train", {}), "epochs": min(train.epochs, max(1, UPDATES // updates))}
+
+
+def all_stages(raw: dict[str, Any]) -> list[str]:
+    kinds = {"generate": "studies", "split": "studies", "train": "variants", "evaluate": "studies"}
+    return [f"{kind}@{name}" for kind, of in kinds.items() for name in raw[of]]
+
+
+def run_stages(stages: Sequence[str]) -> None:
+    """A line for each: its name, a hash of every byte that it left, and the seconds that it took."""
+    raw = wanted_params()
+    shorten(raw)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "data/sources", Path(folder, "data/sources"))
+        os.chdir(folder)
+        with Path("params.yaml").open("w", encoding="utf-8") as file:
+            YAML(typ="safe", pure=True).dump(raw, file)
+        from bancada import config
+
+        params = config.load()
+        for stage in needed(stages, raw):
+            began = time.monotonic()
+            digest = run_stage(params, *stage.split("@"))
+            print(f"= {stage} {digest} {time.monotonic() - began:.1f}", flush=True)
+
+
+def needed(stages: Iterable[str], raw: dict[str, Any]) -> list[str]:
+    """`stages` and all before them, in the pipeline's order."""
+    found = set(stages)
+    for stage in stages:
+        kind, name = stage.split("@")
+        study = raw["variants"][name]["study"] if kind == "train" else name
+        found |= {f"generate@{study}", f"split@{study}"} if kind != "generate" else set()
+        if kind == "evaluate":
+            found |= {f"train@{variant}" for variant, of in raw["variants"].items() if of["study"] == study}
+    return [stage for stage in all_stages(raw) if stage in found]
+
+
+def run_stage(params: Any, kind: str, name: str) -> str:
+    from bancada import files
+
+    if kind == "generate":
+        from bancada import generate
+
+        generate.main(params, name)
+        return content(files.raw(name))
+    if kind == "split":
+        from bancada import split
+
+        split.main(params, name)
+        return content(files.split(name))
+    if kind == "train":
+        from bancada import train
+
+        train.main(params, name)
+        model = files.model(params.variants[name].study, name)
+        return content(model / files.WEIGHTS, model / files.HISTORY)  # run.json has a hash of the code
+    from bancada import evaluate
+
+    evaluate.main(params, name)
+    return content(files.evaluation(name))
+
+
+def content(*paths: Path) -> str:
+    """A hash of these files, and of those in these folders."""
+    found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    digest = hashlib.sha256()
+    for file in filter(Path.is_file, found):
+        digest.update(file.as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+# --- one process for each CPU ---------------------------------------------------------------------------------------
+
+
+def hashes(cpu: str | None, stages: Sequence[str]) -> dict[str, str]:
+    """What the stages leave on this CPU (None: the one that is there)."""
+    from bancada.pins import PINS
+
+    emulator = [EMULATOR, "-cpu", cpu] if cpu else []
+    kept = {name: value for name, value in os.environ.items() if name not in PINS}
+    done = subprocess.run(
+        [*emulator, sys.executable, "-P", __file__, "--here", *stages],
+        env=kept | {"BANCADA_TRACKING": "off", "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"on {cpu or 'this CPU'}: {done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("= ")]
+    return {stage: digest for _, stage, digest, _ in lines}
+
+
+def differing(stages: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """All stages that were run; and those that leave other bytes on each emulated CPU than on this one."""
+    with ThreadPoolExecutor() as pool:
+        here, *there = pool.map(hashes, (None, *CPUS), [stages] * (1 + len(CPUS)))
+    other = {
+        cpu: [stage for stage in here if found.get(stage) != here[stage]]
+        for cpu, found in zip(CPUS, there, strict=True)
+    }
+    return list(here), other
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--here", action="store_true", help="on this CPU alone: print the hashes, and seconds")
+    parser.add_argument("stages", nargs="*", metavar="STAGE")
+    asked = parser.parse_args()
+    stages = asked.stages or all_stages(wanted_params())
+    if asked.here:
+        import bancada  # noqa: F401  (its pins, before numpy and torch load)
+
+        run_stages(stages)
+        return
+    began = time.monotonic()
+    ran, other = differing(stages)
+    for cpu, differ in other.items():
+        print(f"{cpu}: {len(ran) - len(differ)} of {len(ran)} stages leave the same bytes as on this CPU")
+        print(*(f"  {stage} differs\n" for stage in differ), sep="", end="")
+    print(f"in {time.monotonic() - began:.0f} s")
+    sys.exit(1 if any(other.values()) else 0)
+
+
+if __name__ == "__main__":
+    main()

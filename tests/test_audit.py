@@ -23,7 +23,7 @@ def the_only(root: Path, kind: str, subject: str, *stages: str) -> Finding:
 def test_results_that_dvc_lock_speaks_of_are_fine(repository: Path) -> None:
     assert audit(repository) == []
     done = run(repository / "src", *BANCADA, "check")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all that is here is as dvc.lock says\n", "")
 
 
 def test_a_fresh_clone_without_data_is_fine(repository: Path, tmp_path: Path) -> None:

@@ -34,11 +34,6 @@ class Bench:
     experiment: str
     elsewhere: str
 
-    def reproduce(self, run_id: str, status: int) -> tuple[str, str]:
-        done = run(self.root, *BANCADA, "reproduce", run_id)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout, done.stderr
-
     def refused(self, run_id: str) -> str:
         with pytest.raises(BadInput) as raised:
             reproduce(run_id, 1)
@@ -65,16 +60,27 @@ def recorded(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     succeeds(root, *BANCADA, "track")
     succeeds(root, "dvc", "exp", "run", "-q", "-S", "lr=0.01", f"train@{VARIANT}")
     succeeds(root, "dvc", "exp", "run", "-q", "--temp", "-S", "lr=0.02", f"train@{VARIANT}")
-    with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        by_rate = {rate: run_id for run_id, rate in database.execute(RUNS, (VARIANT,))}
+    by_rate = runs_by_rate(root)
+    if len(by_rate) < 3:  # on a machine so busy that the recorders were given up
+        succeeds(root, *BANCADA, "track", "--all-exps")
+        by_rate = runs_by_rate(root)
     return Bench(root, by_rate["0.5"], by_rate["0.01"], by_rate["0.02"])
 
 
+def runs_by_rate(root: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        return {rate: run_id for run_id, rate in database.execute(RUNS, (VARIANT,))}
+
+
 @pytest.fixture
-def bench(recorded: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """The current folder, too."""
+def plain_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_TRACKING", "BANCADA_"))]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def bench(recorded: Bench, tmp_path: Path, plain_shell: None, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A copy of its own, the current folder."""
     root = shutil.copytree(recorded.root, tmp_path / "another copy", symlinks=True)
     monkeypatch.chdir(root)
     open_store(root)  # it follows
@@ -82,10 +88,18 @@ def bench(recorded: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> B
 
 
 @pytest.mark.parametrize("way", ["plain", "experiment", "elsewhere"])
-def test_a_run_comes_out_again_whatever_way_it_was_made(recorded: Bench, way: str) -> None:
+def test_a_run_comes_out_again_whatever_way_it_was_made(
+    recorded: Bench,
+    way: str,
+    plain_shell: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(recorded.root)
     run_id = getattr(recorded, way)
     before = succeeds(recorded.root, "git", "status", "--porcelain")
-    shown, _ = recorded.reproduce(run_id, 0)
+    assert reproduce(run_id, 1) == 0
+    shown = capsys.readouterr().out
     weights = md5(recorded.artifact(run_id, "weights.safetensors"))
     assert f"recorded  {weights}\nmade      {weights}\n" in shown
     assert f"same bits: the weights of train@{VARIANT} of run {run_id}" in shown
@@ -101,21 +115,25 @@ def change_weights(bench: Bench, factor: float) -> None:
     bench.tag(bench.experiment, "bancada.weights_md5", md5(path))
 
 
-def test_weights_a_rounding_apart_are_told_with_the_figure(bench: Bench) -> None:
+def test_weights_a_rounding_apart_are_told_with_the_figure(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     change_weights(bench, 1 + 2**-20)
-    shown, _ = bench.reproduce(bench.experiment, 3)
+    assert reproduce(bench.experiment, 1) == 3
+    shown = capsys.readouterr().out
     told = re.search(r"^weights.safetensors: at most \S+ \(0.bias\[1, 2\]\), (\S+) relative", shown, re.MULTILINE)
     assert told
     assert float(told[1]) == pytest.approx(2**-20, rel=0.07)  # of a number in 24 bits
     assert "within tolerance: the weights of train@moons_adam" in shown
 
 
-def test_other_weights_are_different_and_what_is_not_as_in_the_run_is_named(bench: Bench) -> None:
+def test_other_weights_are_different_and_what_is_not_as_in_the_run_is_named(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The run claims another numpy; its code is another one than its commit's."""
     change_weights(bench, 2)
     bench.tag(bench.experiment, "bancada.numpy", "2.0.0")
     bench.tag(bench.experiment, "bancada.fingerprint", "another")
-    shown, _ = bench.reproduce(bench.experiment, 1)
+    assert reproduce(bench.experiment, 1) == 1
+    shown = capsys.readouterr().out
     assert "weights.safetensors: at most " in shown
     assert f"other versions: here numpy {np.__version__} instead of 2.0.0" in shown
     assert "whose fingerprint is another: the code that trains is another" in shown
@@ -127,7 +145,6 @@ def test_a_run_that_cannot_be_brought_back_is_refused_in_one_line(bench: Bench) 
     assert "there is no such run" in bench.refused("no id")
     diff = bench.artifact(bench.experiment, "git.diff")
     whole = diff.read_text()
-    assert "# untracked: notes of mine.txt\n" in whole  # and no reason to refuse
     diff.write_text("# untracked: data/sources/mine.csv\n" + whole)
     assert "read files that git did not know, so they cannot be brought back: data/sources/mine.csv" in bench.refused(
         bench.experiment
@@ -146,8 +163,9 @@ def test_a_run_that_cannot_be_brought_back_is_refused_in_one_line(bench: Bench) 
 
 
 def test_bad_input_has_status_2_and_one_line(bench: Bench) -> None:
-    shown, line = bench.reproduce("0" * 32, 2)
-    assert (shown, line) == ("", f"{'0' * 32}: there is no such run in sqlite:///{bench.root}/mlflow.db\n")
+    done = run(bench.root, *BANCADA, "reproduce", "0" * 32)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (f"{'0' * 32}: there is no such run in sqlite:///{bench.root}/mlflow.db\n")
 
 
 def test_a_run_without_weights_is_refused(bench: Bench) -> None:

@@ -110,7 +110,7 @@ def test_an_edited_hash_of_an_out_is_found_and_proved_by_the_file_that_is_here(r
     assert not_same(said) == {
         "data/split/moons": "not compared number by number: the committed one is in neither DVC's cache nor a remote"
     }
-    assert "the data/split/moons of this workspace is what came out" in whys(said)
+    assert "dvc.lock was edited, or not committed with its results: the data/split/moons of this" in whys(said)
 
 
 def test_what_is_wrong_in_the_workspace_alone_is_found(repository: Path) -> None:

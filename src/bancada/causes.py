@@ -108,7 +108,7 @@ def of_the_commit(clone: Clone, stages: Sequence[Stage], here: Sequence[Finding]
     if edited:
         text = f"dvc.lock was edited where it speaks of {several([out.path for out in edited])}"
         causes.append(Cause(text, f"`bancada repro --force {' '.join(dict.fromkeys(out.stage for out in edited))}`"))
-    return [*causes, *_same_here(clone, stages), *_newer_requirements(clone)]
+    return [*causes, *_same_here(clone, stages, here), *_newer_requirements(clone)]
 
 
 def _lie(clone: Clone, lie: Finding, here: Sequence[Finding]) -> Cause:
@@ -120,13 +120,13 @@ def _lie(clone: Clone, lie: Finding, here: Sequence[Finding]) -> Cause:
     return Cause(f"{several(lie.stages)}: {lie.subject}: {lie.problem}", f"{lie.advice}, and commit what that changes")
 
 
-def _same_here(clone: Clone, stages: Sequence[Stage]) -> Iterator[Cause]:
-    """dvc.lock names other files than those that were made, both here and in the workspace."""
+def _same_here(clone: Clone, stages: Sequence[Stage], here: Sequence[Finding]) -> Iterator[Cause]:
+    """The workspace holds what came out, and its dvc.lock names another file: not this machine made the difference."""
+    contradicted = {finding.subject for finding in here if finding.kind == "file"}
     for stage in stages:
-        for out in stage.outs:
-            if out.verdict and not out.expected.git and dvc_md5(clone.source / out.expected.path) == out.made:
-                path = out.expected.path
-                text = f"dvc.lock was edited, or is of other inputs: the {path} of this workspace is what came out"
+        for path, made in ((out.expected.path, out.made) for out in stage.outs if out.verdict):
+            if path in contradicted and dvc_md5(clone.source / path) == made:
+                text = f"dvc.lock was edited, or not committed with its results: the {path} of this workspace came out"
                 yield Cause(text, f"`bancada repro --force {stage.name}`, and commit dvc.lock")
 
 

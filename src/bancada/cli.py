@@ -83,8 +83,7 @@ def check(
         from bancada.audit import check
 
         found = check(prune)
-        for finding in found:
-            print(finding)
+        print("\n".join(map(str, found)) or "all that is here is as dvc.lock says")
     raise typer.Exit(1 if found else 0)
 
 

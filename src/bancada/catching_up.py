@@ -173,6 +173,7 @@ def _files_of(experiment: Experiment) -> Iterator[Path]:
     left out."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError  # of a folder whose listing is nowhere
 
     with tempfile.TemporaryDirectory(prefix="bancada-") as name:
         source: Any = DVCFileSystem(str(Path.cwd()), rev=experiment.commit)
@@ -180,7 +181,7 @@ def _files_of(experiment: Experiment) -> Iterator[Path]:
             if source.exists(path):
                 try:
                     source.get(path, str(Path(name) / path), recursive=source.isdir(path))
-                except (DvcException, OSError) as error:
+                except (DvcException, DataIndexDirError, OSError) as error:
                     files.remove(Path(name) / path)
                     print(f"{experiment.name}: {path} is not in DVC's cache: {first_line(error)}", file=sys.stderr)
         yield Path(name)

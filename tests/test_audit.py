@@ -101,7 +101,7 @@ def test_a_result_that_was_edited_by_hand_is_named_with_two_ways_back(repository
     finding = the_only(repository, "file", str(METRICS.parent), "evaluate@moons")
     assert str(finding) == (
         "evaluate@moons: data/evaluation/moons/metrics: is not the one that dvc.lock names; `git checkout --"
-        " data/evaluation/moons/metrics` brings that back, `bancada repro evaluate@moons` makes it anew"
+        " data/evaluation/moons/metrics` brings the committed one back, `bancada repro evaluate@moons` makes it anew"
     )
     succeeds(repository, *["git", "checkout", "--", "data/evaluation/moons/metrics"])
     with (repository / MODEL / "weights.safetensors").open("ab") as file:
@@ -155,3 +155,14 @@ def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path) -> N
     succeeds(repository, *BANCADA, "repro", "-q", BANCADA_TRACKING="off")
     commit(repository, "params.yaml", "dvc.lock", "data/evaluation")
     assert succeeds(repository, "git", "log", "-1", "--format=%s") == "results\n"
+
+
+def test_a_source_that_git_does_not_know_is_named(repository: Path) -> None:
+    """A commit would leave it out, and dvc.lock was made with it."""
+    (repository / "data/sources/mine.csv").write_text("a,b\n1,2\n")
+    succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
+    done = run(repository, *BANCADA, "check")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert done.stdout.startswith("data/sources/mine.csv: git does not know it")
+    succeeds(repository, "git", "add", "data/sources/mine.csv")
+    succeeds(repository, *BANCADA, "check")

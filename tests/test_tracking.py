@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import platform
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,6 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
         "bancada.python": platform.python_version(),
         "bancada.torch": "2.13.0",
         "bancada.numpy": "2.4.0",
-        "bancada.live_file": f"{socket.gethostname()}:{Path('.dvc/tmp/bancada/toy_tanh.jsonl').absolute()}",
         "dvc.stage": "train@toy_tanh",
         "dvc.experiments": '["brave-cat"]',
         "dvc.baseline_rev": "abc",

@@ -77,7 +77,7 @@ def test_committed_results_come_out_again_whatever_the_shell_and_the_user_have_s
     assert not (tmp_path / "everybody").exists()
     assert list((tmp_path / "a temp").iterdir()) == []
     after = succeeds(repository, "git", "status", "--porcelain", "--ignored").splitlines()
-    assert set(after) - set(before.splitlines()) == {"?? verdict.json", "?? verdict.md"}
+    assert set(after) - set(before.splitlines()) == {"!! verdict.json", "!! verdict.md"}
 
 
 def test_an_edited_lock_and_an_edited_figure_are_told_apart(repository: Path) -> None:
@@ -175,6 +175,59 @@ def test_what_changed_without_a_rerun_is_named_with_its_stages(repository: Path)
     assert "split@moons: src/bancada/split.py: changed since dvc.lock was made" in whys(said)
     assert not_same(said).keys() == {"data/split/moons"}
     assert "`bancada repro split@moons`, and commit what that changes" in shown
+
+
+def test_files_of_git_that_no_stage_makes_are_named(repository: Path) -> None:
+    """An out taken out of dvc.yaml and edited, a removed study's, a hidden one, a link in the place of a file."""
+    folder = Path("data/evaluation/moons")
+    edit(repository / "dvc.yaml", "        - data/evaluation/${key}/predictions.csv: {cache: false}\n", "")
+    succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
+    (repository / folder / "predictions.csv").write_text("0.42\n")
+    (repository / "data/evaluation/old").mkdir()
+    (repository / "data/evaluation/old/scores.csv").write_text("variant\n")
+    (repository / folder / "plots/.x.tmp").write_text("")
+    (repository / folder / "scores.csv").rename(repository / "data/elsewhere.csv")
+    (repository / folder / "scores.csv").symlink_to("../../elsewhere.csv")
+    succeeds(repository, "git", "add", "-Af")
+    succeeds(repository, "git", "commit", "-q", "-m", "sabotage")
+    said, shown = verify(repository, status=1)
+    named = {finding["subject"] for finding in said["elsewhere"]}
+    wanted = {"data/evaluation/old/scores.csv", *(f"{folder}/{name}" for name in ("predictions.csv", "scores.csv"))}
+    assert named >= {*wanted, f"{folder}/plots/.x.tmp"}
+    assert "different: 10 same bits among 10 outs" in shown
+
+
+def test_what_is_invented_in_the_lock_is_found(repository: Path) -> None:
+    edit(repository / "dvc.lock", "      params.yaml:\n", "      params.yaml:\n        made_up: 1000\n", 1)
+    commit(repository)
+    said, _ = verify(repository, status=1)
+    [stage] = [stage for stage in said["stages"] if stage["lies"]]
+    assert stage["lies"][0]["subject"] == "dvc.lock"
+
+
+def test_a_stage_that_would_not_run_is_refused(repository: Path) -> None:
+    head = "    foreach: ${studies}\n    do:\n"
+    edit(repository / "dvc.yaml", head, f"{head}      frozen: true\n", 1)
+    commit(repository)
+    refused = run(repository, *BANCADA, "verify")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith("dvc.yaml: generate@moons: is frozen")
+
+
+def test_an_out_that_is_kept_and_not_made_is_not_taken_for_one_that_was(repository: Path) -> None:
+    edit(repository / "dvc.yaml", "scores.csv: {cache: false}", "scores.csv: {cache: false, persist: true}", 1)
+    edit(repository / "dvc.yaml", "PYTHONPATH=src python -m bancada.evaluate ${key}", "true")
+    commit(repository)
+    assert run(repository, *BANCADA, "verify").returncode == 2
+
+
+def test_a_verdict_that_could_not_be_written_is_refused_before_anything_runs(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kept.txt").write_text("precious")
+    refused = run(repository, *BANCADA, "verify", "--json", str(tmp_path / "mine"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"{tmp_path / 'mine'}: is a folder\n"
+    assert (tmp_path / "mine/kept.txt").read_text() == "precious"
 
 
 def test_results_of_code_that_was_not_committed_say_so(repository: Path) -> None:

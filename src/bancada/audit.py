@@ -19,6 +19,7 @@ from bancada.plan import opened, runs
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
+OF_GIT = ("src/bancada", str(files.DATA / "sources"), str(files.DATA / "evaluation"))
 MOST_NAMED = 3  # stages in one line
 RERUN = "`bancada repro{stages}`"
 CHANGED = "changed since dvc.lock was made"
@@ -61,13 +62,22 @@ def check(prune: bool) -> list[Finding]:
     `prune`: first take the entries of stages that are gone out of dvc.lock.
     """
     config.load()
-    found = audit(Path.cwd())
+    found = [*audit(Path.cwd()), *_unknown_to_git(Path.cwd())]
     gone = [name for finding in found if replace(finding, stages=()) == GONE_ENTRY for name in finding.stages]
     if not (prune and gone):
         return found
     forget(gone)
     print(f"taken out of dvc.lock: {', '.join(gone)}")
     return audit(Path.cwd())
+
+
+def _unknown_to_git(root: Path) -> Iterator[Finding]:
+    """Sources and evaluations that a commit would leave out, though dvc.lock was made with them."""
+    from bancada.surroundings import git
+
+    for path in git("-C", str(root), "ls-files", "-z", "--others", "--exclude-standard", "--", *OF_GIT).split("\0"):
+        if path:
+            yield Finding("file", path, "git does not know it, and a clone would not have it", f"`git add {path}`")
 
 
 def audit(root: Path) -> list[Finding]:
@@ -152,6 +162,7 @@ def _made(lock: Locked, stage: Any) -> Iterator[Finding]:
     for out in stage.outs:
         path, said, here = lock.path(out), out.hash_info.value, lock.here(lock.path(out))
         back = f"`git checkout -- {path}`" if not out.use_cache else f"`dvc checkout {path}`"
+        brings = f"{back} brings the committed one back" if not out.use_cache else f"{back} brings that back"
         if said is None:
             if runs(stage):
                 yield Finding("stale", path, UNKNOWN)
@@ -161,7 +172,7 @@ def _made(lock: Locked, stage: Any) -> Iterator[Finding]:
         elif here != said and out.hash_info.name == "md5":
             keeper = "dvc.lock" if runs(stage) else stage.path_in_repo
             keep = f"{RERUN} makes it anew" if runs(stage) else f"`dvc add {path}` keeps the new one"
-            yield Finding("file", path, f"is not the one that {keeper} names", f"{back} brings that back, {keep}")
+            yield Finding("file", path, f"is not the one that {keeper} names", f"{brings}, {keep}")
 
 
 def _gone_entries(lock: Locked) -> Iterator[str]:

@@ -3,14 +3,16 @@
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from bancada import pins
-from bancada.audit import Finding, several
+from bancada.audit import RERUN, Finding, several
 from bancada.cloning import Clone, git
 from bancada.judging import LOCK_EDITED, Stage
 from bancada.lockfile import dvc_md5
@@ -117,7 +119,8 @@ def _lie(clone: Clone, lie: Finding, here: Sequence[Finding]) -> Cause:
     if lie.kind == "stale" and uncommitted and lie.subject not in {finding.subject for finding in here}:
         text = f"{lie.subject}: dvc.lock was made with the one of this workspace, which is not committed"
         return Cause(f"{several(lie.stages)}: {text}", f"`git add {file}` and commit it")
-    return Cause(f"{several(lie.stages)}: {lie.subject}: {lie.problem}", f"{lie.advice}, and commit what that changes")
+    advice = replace(lie, remedy=RERUN).advice if lie.kind == "file" else lie.advice  # what git has is what is wrong
+    return Cause(f"{several(lie.stages)}: {lie.subject}: {lie.problem}", f"{advice}, and commit what that changes")
 
 
 def _same_here(clone: Clone, stages: Sequence[Stage], here: Sequence[Finding]) -> Iterator[Cause]:
@@ -150,8 +153,14 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return platform.processor() or platform.machine()
 
 
-def machine() -> dict[str, str]:
+def machine(root: Path) -> dict[str, str]:
+    """What the verdict was come to with; `packages` in words, against the requirements.lock in the root."""
+    file = root / REQUIREMENTS
+    pinned = requirements(file.read_text()) if file.exists() else {}
+    found: dict[str, str | None] = {canonicalize_name(one.name): one.version for one in distributions()}
+    other = other_versions({canonicalize_name(name): version for name, version in pinned.items()}, found)
     return {
+        "packages": f"packages other than {REQUIREMENTS}'s: {other}" if other else f"the packages of {REQUIREMENTS}",
         "cpu": cpu_model(),
         "system": platform.platform(),
         "python": platform.python_version(),

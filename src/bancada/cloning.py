@@ -132,7 +132,8 @@ def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
 def _succeeds(folder: Path, *arguments: str) -> None:
     done = git(folder, *arguments)
     if done.returncode:
-        raise BadInput(f"git {arguments[0]}: {next(iter(done.stderr.splitlines()), 'failed')}")
+        command = next(word for word in arguments if word in ("clone", "checkout"))
+        raise BadInput(f"git {command}: {next(iter(done.stderr.splitlines()), 'failed')}")
 
 
 def _own_config(clone: Clone) -> None:

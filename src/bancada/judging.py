@@ -8,16 +8,19 @@ from typing import Any
 
 from bancada import files
 from bancada.audit import Finding, findings
+from bancada.cloning import Clone, git
 from bancada.comparing import SAME, Difference, Verdict, compare, different
 from bancada.locked import Locked, inside
 from bancada.lockfile import dvc_md5
 from bancada.plan import opened, planned, runs
+from bancada.refusals import BadInput
 
 LOCK_EDITED = "dvc.lock was edited: git's file is what came out, and not the one that dvc.lock names"
 FILE_EDITED = "edited after the run: dvc.lock names the file that came out, and git keeps another"
 BOTH_OTHER = "dvc.lock names one file, git keeps another, and a third came out"
 EDITED = (LOCK_EDITED, FILE_EDITED, BOTH_OTHER)
 NO_ENTRY = "dvc.lock does not name it"
+MADE = tuple(str(files.DATA / made) for made in ("raw", "split", "models", "evaluation"))  # nothing but outs is there
 
 Fetch = Callable[[Path, Path, str], str]  # a path, where to, its hash -> why that could not be, or nothing
 
@@ -92,6 +95,11 @@ def committed(root: Path, targets: Sequence[str], kept: Path) -> Committed:
     """Of the clone at `root`, where nothing has run yet. BadInput for targets that are none."""
     with opened(root) as repo:
         stages, upstream = planned(repo, targets)
+        for name, stage in stages.items():
+            if runs(stage) and stage.frozen:
+                raise BadInput(f"dvc.yaml: {name}: is frozen, so it would not run, and nothing could be said of it")
+        if not any(map(runs, stages.values())):
+            raise BadInput(f"--stages {', '.join(targets)}: no stage that runs")
         lock = Locked(root, repo)
         outs = []
         for name, stage in stages.items():
@@ -111,6 +119,27 @@ def _copy(path: Path, to: Path) -> None:
         shutil.copytree(path, to)
     else:
         shutil.copy(path, to)
+
+
+def clear(root: Path, said: Committed, everything: bool) -> None:
+    """Take the committed outs out of the clone, so that none that was not made can be mistaken for one that was."""
+    paths = [root / expected.path for expected in said.outs]
+    for path in [*paths, *((root / folder for folder in MADE) if everything else ())]:
+        if path.exists():
+            files.remove(path)
+
+
+def made_by_none(clone: Clone, stages: Sequence[Stage]) -> list[Finding]:
+    """What git has among the results, or got among them, and no out of any stage accounts for, after all have run."""
+    other = [out.expected.path for stage in stages for out in stage.outs if out.verdict]
+    found = []
+    listed = git(clone.root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *MADE)
+    for line in filter(None, listed.stdout.split("\0")):
+        path = line[3:].removeprefix(git(clone.root, "rev-parse", "--show-prefix").stdout.strip())
+        if not any(path == out or inside(path, out) for out in other):
+            problem = "git has it, and no stage makes it" if "D" in line[:2] else "another one came out than git has"
+            found.append(Finding("gone", path, problem, f"`git rm {path}`, or make it an out in dvc.yaml"))
+    return found
 
 
 def judge(said: Committed, root: Path, fetch: Fetch) -> list[Stage]:
@@ -134,6 +163,11 @@ def judge(said: Committed, root: Path, fetch: Fetch) -> list[Stage]:
             for path, was, now in _other_entries(said.entries.get(name, {}), after.get(name, {}))
             if path not in told and not any(out == path or inside(out, path) or inside(path, out) for out in changed)
         ]
+    if not any(stage.verdict for stage in stages.values()):
+        for name, stage in stages.items():
+            if said.entries.get(name) != after.get(name):
+                problem = "its entry does not say what a run of the stage writes there"
+                stage.lies.append(Finding("lock", "dvc.lock", problem, "`bancada repro --force{stages}`", (name,)))
     return list(stages.values())
 
 

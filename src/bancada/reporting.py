@@ -24,7 +24,7 @@ NO_CAUSE = "no cause found"
 
 @dataclass(frozen=True)
 class Report:
-    """`elsewhere`: what dvc.lock says wrongly of no stage that ran. `here`: what is wrong in the workspace alone."""
+    """`elsewhere`: what dvc.lock or git has and no stage that ran. `here`: what is wrong in the workspace alone."""
 
     commit: str
     part: Sequence[str]  # the stages that were asked for; none: all
@@ -50,19 +50,21 @@ class Report:
     def sentence(self) -> str:
         lies = sum(len(stage.lies) for stage in self.stages) + len(self.elsewhere)
         told = [
-            f"{spread(self.outs)} of {len(self.stages)} stages",
-            f"dvc.lock is wrong in {lies} places" if lies else "",
+            f"{spread(self.outs, self.verdict)} of {len(self.stages)} stages",
+            f"dvc.lock or git is wrong in {lies} place{'s' * (lies > 1)}" if lies else "",
             f"{len(self.here)} wrong in this workspace" if self.here else "",
             f"commit {self.commit[:10]}",
             f"{self.machine['cpu']}, Python {self.machine['python']}",
+            self.machine["packages"],
             f"{self.seconds:.0f} s at -j {self.jobs}",
         ]
         return f"{self.verdict}: {'; '.join(filter(None, told))}"
 
 
-def spread(outs: Sequence[Out]) -> str:
-    same = all(out.verdict == Verdict.SAME for out in outs)
-    return f"all {len(outs)} outs" if same else f"{counted(out.verdict for out in outs)} among {len(outs)} outs"
+def spread(outs: Sequence[Out], verdict: Verdict) -> str:
+    if verdict == Verdict.SAME:
+        return f"all {len(outs)} outs"
+    return f"{counted(out.verdict for out in outs)} among {len(outs)} outs"
 
 
 def outs_of(stages: Sequence[Stage]) -> str:
@@ -95,7 +97,7 @@ def show(report: Report, console: Console) -> None:
     for name, place, what in rows[:MOST_SHOWN]:
         _list(console, f"{name}  {place}", [what])
     _list(console, f"And {len(rows) - MOST_SHOWN} more", ["--json FILE keeps them all"] if rows[MOST_SHOWN:] else [])
-    _list(console, "Not as dvc.lock says, of no stage that ran:", map(str, report.elsewhere))
+    _list(console, "Wrong, and of no stage that ran:", map(str, report.elsewhere))
     _list(console, "Wrong in this workspace, whatever the commit says:", map(str, report.here))
     if report.starts:
         _list(console, "It starts at:", [several_of(report)])
@@ -205,7 +207,7 @@ def as_markdown(report: Report) -> str:
         lines += [f"| {_cell(name)} | {_cell(place)} | {_cell(what)} |" for name, place, what in rows[:MOST_ROWS]]
         if len(rows) > MOST_ROWS:
             lines.append(f"| | | and {len(rows) - MOST_ROWS} more |")
-    lines += _bullets("Not as dvc.lock says, of no stage that ran", map(str, report.elsewhere))
+    lines += _bullets("Wrong, and of no stage that ran", map(str, report.elsewhere))
     lines += _bullets("Wrong in the workspace, whatever the commit says", map(str, report.here))
     lines += _bullets("It starts at", [several_of(report)] if report.starts else [])
     lines += _bullets("Why", (cause.text for cause in report.causes))
@@ -220,4 +222,6 @@ def _bullets(head: str, lines: Iterable[str]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Nothing in it is Markdown but `code`: __init__.py is no bold word."""
+    parts = text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ").split("`")
+    return "`".join(part.replace("_", "\\_") if i % 2 == 0 else part for i, part in enumerate(parts))

@@ -31,7 +31,7 @@ GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
 TAIL_LINES = 15  # of a failed stage's output
 
 
-def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
+def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: bool = True) -> int:
     """Bring up `targets`, or everything, in the current folder. The exit status: 0, 1 where a stage failed, 2 where one
     refused its input. BadInput, before anything is touched, for wrong parameters, tables and targets."""
     params = config.load()
@@ -57,7 +57,8 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False) -> int:
     finally:
         pipeline.close(complete)
     for name, why in run.why.items():
-        print(f"\n{name} failed; the end of its output (all of it: {_shown(pipeline.log(name))}):", file=sys.stderr)
+        where = f" (all of it: {_shown(pipeline.log(name))})" if logs_stay else ""
+        print(f"\n{name} failed; the end of its output{where}:", file=sys.stderr)
         lines = tail(pipeline.log(name), TAIL_LINES)
         print("\n".join(f"  {line}" for line in (lines if lines[-1:] == [why] else [*lines, why])), file=sys.stderr)
     if run.blocked:

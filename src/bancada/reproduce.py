@@ -157,7 +157,7 @@ def _verdict(run: Recorded, clone: Clone, seconds: float) -> int:
         print(f"{files.WEIGHTS}: {difference}")
     for cause in why:
         print(f"why: {cause.text}\n     {cause.todo}" if cause.todo else f"note: {cause.text}")
-    machine = causes.machine()
+    machine = causes.machine(clone.root)
     where = f"{run.target} of run {run.run_id}, {machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
     print(f"\n{difference.verdict}: the weights of {where}")
     return STATUS[difference.verdict]

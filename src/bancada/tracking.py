@@ -141,7 +141,10 @@ def _complete(
     if asked.diff:
         client.log_text(run_id, asked.diff, "git.diff")
     client.set_terminated(run_id, "FINISHED")
-    return client.get_run(run_id)
+    whole = client.get_run(run_id)
+    if LIVE_FILE in whole.data.tags:  # a path, which may be another one tomorrow
+        client.delete_tag(run_id, LIVE_FILE)
+    return whole
 
 
 def begin(store: Store, training: Training, asked: Circumstances, began_ms: int) -> tuple[str, set[tuple[str, int]]]:

@@ -9,6 +9,7 @@ that is not the one that dvc.lock names, a model that no stage makes. Changes th
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from bancada.audit import Finding, audit
 from bancada.cloning import Clone, clone_of, fetch, fetch_inputs, git, head
 from bancada.comparing import Verdict
 from bancada.files import whole
-from bancada.judging import Committed, Stage, committed, judge, starts
+from bancada.judging import Committed, Stage, clear, committed, judge, made_by_none, starts
 from bancada.refusals import BadInput
 from bancada.reporting import NO_CAUSE, STATUS, Report, as_json, as_markdown, show
 
@@ -37,8 +38,7 @@ def verify(targets: Sequence[str], jobs: int, json_file: Path | None, markdown_f
     """In the current folder, the repository's root. The exit status: 0 all same bits, 3 within tolerance, 1 different.
     BadInput where it could not be run."""
     for path in filter(None, (json_file, markdown_file)):
-        if not path.absolute().parent.is_dir():
-            raise BadInput(f"{path}: there is no folder {path.parent}")
+        _refuse_unwritable(path)
     try:
         report = _verify(Path.cwd(), targets, jobs)
     except BadInput as error:
@@ -51,10 +51,28 @@ def verify(targets: Sequence[str], jobs: int, json_file: Path | None, markdown_f
     return STATUS[report.verdict]
 
 
+def _refuse_unwritable(path: Path) -> None:
+    """Before minutes of work, at the end of which nobody could read the verdict."""
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder")
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"{path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise BadInput(f"{path}: cannot be written to")
+
+
 def _write(path: Path | None, text: str) -> None:
-    if path:
-        with whole(path) as unfinished:
+    """A pipe or another thing that is no file is written to, a link is followed, a file is made whole or not at all."""
+    if not path:
+        return
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
+        with whole(path.resolve()) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
 
 
 def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
@@ -66,6 +84,7 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
     with clone_of(root, commit, "verify") as clone:
         fetch_inputs(clone)
         said = committed(clone.root, targets, clone.folder / "committed")
+        clear(clone.root, said, everything=not targets)
         here = _of_the_workspace(root)
         print(f"commit {commit[:10]} in a temporary clone: {len(said.upstream)} stages, {jobs} at a time", flush=True)
         status = clone.repro(targets, jobs)
@@ -73,6 +92,8 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
             raise BadInput(f"{NOT_RUN}: `bancada repro` ended with status {status} in a clone of {commit[:10]}")
         stages = judge(said, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
         elsewhere = [lie for lie in said.lies if lie.kind == "gone"]
+        if not targets:
+            elsewhere += made_by_none(clone, stages)
         return Report(
             commit=commit,
             part=targets,
@@ -82,7 +103,7 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
             here=[finding for finding in here if finding.kind in ("file", "gone") and finding not in said.lies],
             causes=_causes(clone, said, stages, here),
             uncommitted=[line[3:] for line in uncommitted],
-            machine=causes.machine(),
+            machine=causes.machine(clone.root),
             jobs=jobs,
             seconds=time.monotonic() - began,
         )

@@ -25,7 +25,8 @@ from bancada.store import STORE_ERRORS, Store, open_store
 from bancada.surroundings import circumstances, repository_root
 from bancada.tracking import record, record_evaluation, record_training
 
-POLL_S = 1.0  # how often the trainings that run are looked at
+POLL_S = 1.0  # how often it is looked what there is to do
+SHOW_S = 3.0  # how often the trainings that run are shown: each time costs what a hundred points cost
 RETRY_S = 10.0  # how long a store that failed is left alone
 
 
@@ -39,7 +40,7 @@ class Recorder:
         self.running: dict[str, Shown] = {}  # trainings
         self.stopped: list[tuple[Shown, str]] = []  # trainings without a result, and the status that they get
         self.due: list[str] = []  # stages that left their files
-        self.retry_at = 0.0
+        self.retry_at = self.show_at = 0.0
         self.why = ""
 
     def hear(self, line: str) -> None:
@@ -87,6 +88,9 @@ class Recorder:
         return self.store
 
     def _show(self) -> None:
+        if time.monotonic() < self.show_at:
+            return
+        self.show_at = time.monotonic() + SHOW_S
         for stage, shown in list(self.running.items()):
             if self.store and live.path_of(shown.variant).exists():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a run that is shown has to be ended

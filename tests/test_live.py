@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from toy import NOBODY, SOURCE, count, rows
 
-from bancada import files, live, mirror, recording, tracking
+from bancada import files, live, mirror, recording, runs, tracking
 from bancada.engine import History
 from bancada.showing import Shown, close_killed, forget_killed
 from bancada.store import open_store
@@ -38,12 +38,12 @@ studies:
 variants:
   slow: {{study: toy, layers: [3, tanh, 1, tanh]}}
 """
-POINTS = 5 * 1000 + 1  # losses, their spreads and the rate; diverged_seeds
+POINTS = 5 * 320 + 1  # losses, their spreads and the rate; diverged_seeds
 Train = Callable[[], subprocess.Popen[str]]
 
 
 @pytest.fixture
-def train(bench: Path) -> Train:
+def train(bench: Path) -> Iterator[Train]:
     """What starts the training of `slow`, in a folder where its data are ready."""
     shutil.rmtree("data")
     (bench / "params.yaml").write_text(PARAMS)
@@ -51,11 +51,18 @@ def train(bench: Path) -> Train:
     for stage in ("generate", "split"):
         subprocess.run([sys.executable, "-m", f"bancada.{stage}", "toy"], env=environment, check=True, timeout=60)
 
+    started: list[subprocess.Popen[str]] = []
+
     def start() -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "bancada.train", "slow"]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, env=environment, text=True, **silent))
+        return started[-1]
 
-    return start
+    yield start
+    for process in started:
+        with process:
+            process.kill()
 
 
 def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
@@ -63,6 +70,21 @@ def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.05)
+
+
+def hold(process: subprocess.Popen[str], then: Callable[[], object]) -> None:
+    """Let the training come a step further, and stand still: it would be over before a slow machine has looked."""
+    seen = epochs_written()
+    process.send_signal(signal.SIGCONT)
+    wait_until(lambda: epochs_written() > seen)
+    process.send_signal(signal.SIGSTOP)
+    wait_until(then)
+
+
+def epochs_written() -> int:
+    """To the training's live file, whose first line says what is trained."""
+    path = live.path_of("slow")
+    return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
 
 
 def status(bench: Path) -> list[str]:
@@ -76,13 +98,13 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 
 def test_curves_grow_while_a_training_runs(bench: Path, train: Train) -> None:
     process = train()
-    wait_until(lambda: count(bench, "metrics"))
-    assert process.poll() is None
+    hold(process, lambda: count(bench, "metrics"))
     assert status(bench) == ["RUNNING"]
     assert rows(bench, "select value from params where key = 'epochs'") == [(str(EPOCHS),)]
     first = count(bench, "metrics")
-    wait_until(lambda: count(bench, "metrics") > first)
+    hold(process, lambda: count(bench, "metrics") > first)
     assert status(bench) == ["RUNNING"]
+    process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=60)[1] == ""
     assert (process.returncode, status(bench)) == (0, ["FINISHED"])
     assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(POINTS, POINTS)]
@@ -92,7 +114,7 @@ def test_curves_grow_while_a_training_runs(bench: Path, train: Train) -> None:
 
 def test_a_killed_training_is_marked_and_run_again_sends_only_what_is_missing(bench: Path, train: Train) -> None:
     process = train()
-    wait_until(lambda: count(bench, "metrics"))
+    hold(process, lambda: count(bench, "metrics"))
     process.kill()
     process.communicate(timeout=10)
     wait_until(lambda: status(bench) == ["KILLED"], 20)  # its recorder outlives it by a moment
@@ -107,7 +129,7 @@ def test_a_killed_training_is_marked_and_run_again_sends_only_what_is_missing(be
 
 def test_where_the_recorder_was_killed_too_the_next_command_marks_the_run(bench: Path, train: Train) -> None:
     process = train()
-    wait_until(lambda: count(bench, "metrics"))
+    hold(process, lambda: count(bench, "metrics"))
     track = [sys.executable, "-m", "bancada", "track"]
     (bench / "dvc.yaml").touch()
     subprocess.run(track, check=True, capture_output=True, timeout=60)
@@ -234,7 +256,7 @@ def test_the_next_command_closes_what_was_killed_here_and_nothing_of_other_machi
         path.write_text(written)
     [(run_id,)] = rows(bench, "select run_uuid from runs")
     place = f"{host.format(host=socket.gethostname())}:{path.absolute()}"
-    opened.client.set_tag(run_id, tracking.LIVE_FILE, place)
+    opened.client.set_tag(run_id, runs.LIVE_FILE, place)
     close_killed(opened)
     assert status(bench) == [status_then]
 

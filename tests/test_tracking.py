@@ -140,19 +140,21 @@ def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monke
         patched.setattr(type(store.client), "log_batch", dies_after_the_first_points)
         tracking.record_training(store, result, NOBODY)
     assert rows(bench, "select status from runs") == [("RUNNING",)]
-    assert 0 < count(bench, "metrics") < 5001
+    assert 0 < count(bench, "metrics") < 1601
     tracking.record_training(store, result, NOBODY)
     assert rows(bench, "select status from runs") == [("FINISHED",)]
-    assert count(bench, "metrics") == 5 * 1000 + 1
+    assert count(bench, "metrics") == 5 * 320 + 1
 
 
-@pytest.mark.parametrize(("planned", "last"), [(1, 0), (4, 3), (1000, 999), (10000, 9999), (10000, 123), (10000, 0)])
-def test_a_curve_has_at_most_1000_points_with_the_first_and_the_last(planned: int, last: int) -> None:
+@pytest.mark.parametrize(
+    ("planned", "last"), [(1, 0), (4, 3), (320, 319), (321, 320), (10000, 9999), (10000, 123), (10000, 0)]
+)
+def test_a_curve_has_at_most_320_points_with_the_first_and_the_last(planned: int, last: int) -> None:
     kept = mirror.kept_epochs(planned, last)
-    assert len(kept) <= 1000
+    assert len(kept) <= 320
     assert (kept[0], kept[-1]) == (0, last)
     assert len(set(kept)) == len(kept)
-    assert len(kept) == min(planned, 1000) or last < planned - 1
+    assert len(kept) == min(planned, 320) or last < planned - 1
 
 
 def test_a_loss_that_overflows_leaves_its_point_out_without_a_warning() -> None:

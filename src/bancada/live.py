@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # who reads these files does without torch
 DVC_FOLDER = Path(".dvc")
 FOLDER = DVC_FOLDER / "tmp" / "bancada"
 COLUMNS = ("train_loss", "validation_loss", "lr")
-MOST_POINTS = 1000  # of a curve; the whole history is an artifact of the run
+MOST_POINTS = 320  # of a curve: no chart of MLflow draws more. The whole history is an artifact of the run
 
 
 def path_of(variant: str) -> Path:
@@ -29,7 +29,7 @@ def path_of(variant: str) -> Path:
 
 
 def kept_epochs(planned: int, last: int) -> Int64[np.ndarray, " kept"]:
-    """At most 1000 of the epochs, evenly spread, with the first and the `last` that was trained among them.
+    """At most MOST_POINTS of the epochs, evenly spread, with the first and the `last` that was trained among them.
 
     Chosen from the planned number, so that a training can be shown while it runs by the same epochs.
     """

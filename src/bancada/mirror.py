@@ -104,7 +104,7 @@ class Point:
 
 
 def curves(result: Result) -> list[Point]:
-    """As `points` says them, of at most 1000 epochs."""
+    """As `points` says them, of at most live.MOST_POINTS epochs."""
     columns = read_history(result.folder)
     chosen = kept_epochs(result.recipe["train"]["epochs"], int(columns["epoch"].max()))
     wanted = np.isin(columns["epoch"], chosen)

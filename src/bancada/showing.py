@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bancada import live, mirror
-from bancada.mirror import Point
-from bancada.store import Store, runs_where
-from bancada.surroundings import Circumstances
-from bancada.tracking import LIVE_FILE, add_live_points, begin, stop
+# isort: split  (store.py sets how mlflow is to behave, before mlflow is loaded)
+from mlflow.entities import Run
+
+from bancada import live, mirror, runs
+from bancada.mirror import Point, Training
+from bancada.store import Store, find_run, runs_where
+from bancada.surroundings import Circumstances, locked
 
 
 @dataclass
@@ -32,17 +34,17 @@ class Shown:
         """The epochs that have come since; the run is made, or found again, with the first of them."""
         lines = self._new_lines()
         if lines and not self.begun:
-            self.run_id, self.held = begin(store, mirror.training(json.loads(lines.pop(0))), self.asked, self.began_ms)
+            self.run_id, self.held = _begin(store, mirror.training(json.loads(lines.pop(0))), self.asked, self.began_ms)
             self.begun = True
         if lines and self.run_id:
             new = [point for point in _points(lines) if (point.name, point.epoch) not in self.held]
-            if not add_live_points(store, self.run_id, new):
+            if not _add_points(store, self.run_id, new):
                 self.run_id = ""
 
     def end(self, store: Store, status: str) -> None:
         """The training ended without a result: FAILED or KILLED."""
         if self.run_id:
-            stop(store, self.run_id, status)
+            _stop(store, self.run_id, status)
 
     def _new_lines(self) -> list[str]:
         """Those that are whole; none any more when the training has ended."""
@@ -64,6 +66,45 @@ def _points(lines: list[str]) -> list[Point]:
     return mirror.points({"epoch": epochs, **{name: values.ravel() for name, values in columns.items()}})
 
 
+def _begin(store: Store, training: Training, asked: Circumstances, began_ms: int) -> tuple[str, set[tuple[str, int]]]:
+    """A training that has begun: its run, RUNNING, and those points of its curves that the run has already. No run
+    where the one of these inputs is whole, or is that of another process which trains the same."""
+    with locked(store.root):
+        found = find_run(store, training.study, training.fingerprint)
+        if runs.is_whole(found) or (found and _shown_by_another(found, training.variant)):
+            return "", set()
+        run = runs.begin(store, found, training, asked, began_ms)
+        if not found:
+            return run.info.run_id, set()
+        store.client.update_run(run.info.run_id, "RUNNING")
+        runs.tag(store, run, {runs.LIVE_FILE: runs.live_place(training.variant)})
+        return run.info.run_id, runs.held_points(store, run)
+
+
+def _shown_by_another(run: Run, variant: str) -> bool:
+    place = run.data.tags.get(runs.LIVE_FILE, "")
+    host, _, path = place.partition(":")
+    if run.info.status != "RUNNING" or place in ("", runs.live_place(variant)):
+        return False
+    return host != socket.gethostname() or live.running(Path(path))
+
+
+def _add_points(store: Store, run_id: str, points: list[Point]) -> bool:
+    """False, and nothing is added, where someone else has completed the run meanwhile."""
+    with locked(store.root):
+        running = not runs.is_whole(store.client.get_run(run_id))
+        if running:
+            runs.add_points(store, run_id, points)
+        return running
+
+
+def _stop(store: Store, run_id: str, status: str) -> None:
+    """The training ended without a result: FAILED or KILLED, unless its run is whole by another's."""
+    with locked(store.root):
+        if not runs.is_whole(store.client.get_run(run_id)):
+            store.client.set_terminated(run_id, status)
+
+
 def forget_killed(variant: str) -> None:
     """Remove what a killed training left, before the next one of the variant begins to write."""
     with suppress(FileNotFoundError, BlockingIOError), live.path_of(variant).open() as file:
@@ -74,12 +115,12 @@ def forget_killed(variant: str) -> None:
 def close_killed(store: Store) -> None:
     """The trainings that MLflow takes for running, and that do not run, were KILLED. Those of other machines are left
     alone; but this machine may have had another name, as a container does: then their files tell."""
-    for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{LIVE_FILE}` != ''"):
-        host, _, name = run.data.tags[LIVE_FILE].partition(":")
+    for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"):
+        host, _, name = run.data.tags[runs.LIVE_FILE].partition(":")
         path = Path(name)
         ours = host == socket.gethostname() or _fingerprint(path) == run.data.tags["bancada.fingerprint"]
         if ours and not live.running(path):
-            stop(store, run.info.run_id, "KILLED")
+            _stop(store, run.info.run_id, "KILLED")
 
 
 def _fingerprint(path: Path) -> str | None:

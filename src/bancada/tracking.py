@@ -6,35 +6,29 @@ training; found otherwise, it gets what it lacks.
 
 import json
 import math
-import platform
-import socket
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
 
 # isort: split  (store.py sets how mlflow is to behave, before mlflow is loaded)
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from bancada import files, live, mirror
+from bancada import files, mirror
 from bancada.lockfile import md5
-from bancada.mirror import Point, Result, Training
+from bancada.mirror import Point, Result
 from bancada.registry import crown, log_model
-from bancada.store import Store, add_inputs, artifact_paths, experiment, find_run
+from bancada.runs import LIVE_FILE, add_points, begin, experiments, held_points, is_whole, now_ms, tag
+from bancada.store import Store, add_inputs, artifact_paths, find_run
 from bancada.surroundings import Circumstances, locked
 from bancada.views import show_run, show_study
 
-BATCH = 1000  # points a call
 UPLOADS = 8  # at a time, to a server
 EVALUATION, WEIGHTS = "bancada.evaluation", "bancada.weights_md5"  # tags: hashes of what the run holds
 WARNING = "bancada.warning"
-LIVE_FILE = "bancada.live_file"  # HOST:PATH of what live.py writes while the training runs
-MOST_PARAM, MOST_TAG = 6000, 8000  # characters that MLflow takes
 
 
 # --- recording ------------------------------------------------------------------------------------------------------
@@ -56,7 +50,7 @@ def record_training(store: Store, result: Result, asked: Circumstances, began_ms
             return str(_complete(store, run, result, asked, began_ms).info.run_id)
         count = {"bancada.reproduced": str(int(run.data.tags.get("bancada.reproduced", "0")) + 1)}
         said = _warning(run, result) or count
-        _tag(store, run, _names(run, asked) | said)
+        tag(store, run, experiments(run, asked) | said)
         return str(run.info.run_id)
 
 
@@ -95,7 +89,7 @@ def record(
         found_whole = is_whole(run)
         if run and found_whole:
             warning = _warning(run, result) if newest or WARNING not in run.data.tags else {}
-            written += _tag(store, run, _names(run, asked, newest) | warning)
+            written += tag(store, run, experiments(run, asked, newest) | warning)
         else:
             written.append("what was missing" if run else "a new run")
             run = _complete(store, run, result, asked, split_is_its=split_is_its)
@@ -113,10 +107,6 @@ def present(store: Store, study: str, evaluation: mirror.Evaluation, run_ids: di
     return [*show_study(store, study, evaluation), *crown(store, study, evaluation, run_ids)]
 
 
-def is_whole(run: Run | None) -> TypeGuard[Run]:
-    return run is not None and run.info.status == "FINISHED"
-
-
 def _complete(
     store: Store,
     run: Run | None,
@@ -131,10 +121,10 @@ def _complete(
     if run:
         held = held_points(store, run)
         points = [point for point in points if (point.name, point.epoch) not in held]
-    run = _begin(store, run, result, asked, began_ms)
+    run = begin(store, run, result, asked, began_ms)
     run_id = run.info.run_id
     add_points(store, run_id, points)
-    _tag(store, run, {WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)})
+    tag(store, run, {WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)})
     if split_is_its:
         add_inputs(store, run_id, _datasets(result.study))
     _upload(store, run, _artifacts(result))
@@ -145,80 +135,6 @@ def _complete(
     if LIVE_FILE in whole.data.tags:  # a path, which may be another one tomorrow
         client.delete_tag(run_id, LIVE_FILE)
     return whole
-
-
-def begin(store: Store, training: Training, asked: Circumstances, began_ms: int) -> tuple[str, set[tuple[str, int]]]:
-    """A training that has begun: its run, RUNNING, and those points of its curves that the run has already. No run
-    where the one of these inputs is whole, or is that of another process which trains the same."""
-    with locked(store.root):
-        found = find_run(store, training.study, training.fingerprint)
-        if is_whole(found) or (found and _shown_by_another(found, training.variant)):
-            return "", set()
-        run = _begin(store, found, training, asked, began_ms)
-        if not found:
-            return run.info.run_id, set()
-        store.client.update_run(run.info.run_id, "RUNNING")
-        _tag(store, run, {LIVE_FILE: live_place(training.variant)})
-        return run.info.run_id, held_points(store, run)
-
-
-def _shown_by_another(run: Run, variant: str) -> bool:
-    place = run.data.tags.get(LIVE_FILE, "")
-    host, _, path = place.partition(":")
-    if run.info.status != "RUNNING" or place in ("", live_place(variant)):
-        return False
-    return host != socket.gethostname() or live.running(Path(path))
-
-
-def live_place(variant: str) -> str:
-    return f"{socket.gethostname()}:{live.path_of(variant).absolute()}"
-
-
-def add_live_points(store: Store, run_id: str, points: list[Point]) -> bool:
-    """False, and nothing is added, where someone else has completed the run meanwhile."""
-    with locked(store.root):
-        running = not is_whole(store.client.get_run(run_id))
-        if running:
-            add_points(store, run_id, points)
-        return running
-
-
-def stop(store: Store, run_id: str, status: str) -> None:
-    """The training ended without a result: FAILED or KILLED, unless its run is whole by another's."""
-    with locked(store.root):
-        if not is_whole(store.client.get_run(run_id)):
-            store.client.set_terminated(run_id, status)
-
-
-def _begin(store: Store, run: Run | None, training: Training, asked: Circumstances, began_ms: int | None) -> Run:
-    """The run, made where there is none, with the params."""
-    client = store.client
-    if run:
-        _tag(store, run, _names(run, asked))
-    else:
-        tags = _tags(training, asked)
-        run = client.create_run(experiment(store, training.study), began_ms, tags, run_name=training.variant)
-    params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(training).items()]
-    for at in range(0, len(params), 100):
-        client.log_batch(run.info.run_id, params=params[at : at + 100])
-    return run
-
-
-def _tags(training: Training, asked: Circumstances) -> dict[str, str]:
-    said = {
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": "bancada.train",
-        "bancada.fingerprint": training.fingerprint,
-        "bancada.study": training.study,
-        "bancada.variant": training.variant,
-        **{f"bancada.{library}": version for library, version in training.versions.items()},
-        "bancada.python": platform.python_version(),
-        LIVE_FILE: live_place(training.variant),
-        "dvc.stage": f"train@{training.variant}",
-        "dvc.experiments": json.dumps([asked.experiment] if asked.experiment else []),
-        **asked.tags(),
-    }
-    return {key: value[:MOST_TAG] for key, value in said.items()}
 
 
 def _artifacts(result: Result) -> dict[str, Path]:
@@ -237,28 +153,12 @@ def _datasets(study: str) -> list[DatasetInput]:
     ]
 
 
-def add_points(store: Store, run_id: str, points: Iterable[Point]) -> None:
-    now = _now_ms()
-    metrics = [Metric(point.name, point.value, now, point.epoch) for point in points]
-    for at in range(0, len(metrics), BATCH):
-        store.client.log_batch(run_id, metrics[at : at + BATCH])
-        store.answered()
-
-
-def held_points(store: Store, run: Run) -> set[tuple[str, int]]:
-    """Name and step of all that the run has of its curves; `run` may be older than the last of them."""
-    run = store.client.get_run(run.info.run_id)
-    return {
-        (name, old.step) for name in run.data.metrics for old in store.client.get_metric_history(run.info.run_id, name)
-    }
-
-
 def _add_figures(store: Store, run: Run, figures: dict[str, float], evaluation: mirror.Evaluation) -> list[str]:
     """The newest figures win: they get the evaluation's number as their step, and files take the place of the old."""
     client, run_id = store.client, run.info.run_id
     if run.data.tags.get(EVALUATION) == evaluation.md5:
         return []
-    number, now = int(run.data.tags.get("bancada.evaluations", "0")), _now_ms()
+    number, now = int(run.data.tags.get("bancada.evaluations", "0")), now_ms()
     metrics = [
         Metric(name, value, now, number) for name, value in figures.items() if _news(run.data.metrics, name, value)
     ]
@@ -266,7 +166,7 @@ def _add_figures(store: Store, run: Run, figures: dict[str, float], evaluation: 
     if number:
         _remove_artifacts(store, run, "plots", "evaluation")
     _upload(store, run, evaluation.artifacts())
-    _tag(store, run, {EVALUATION: evaluation.md5, "bancada.evaluations": str(number + 1)})
+    tag(store, run, {EVALUATION: evaluation.md5, "bancada.evaluations": str(number + 1)})
     return ["its evaluation"]
 
 
@@ -317,28 +217,3 @@ def _warning(run: Run, result: Result) -> dict[str, str]:
     if before in (None, result.weights_md5):
         return {}
     return {WARNING: f"the same inputs gave other weights: {result.weights_md5} after {before}"}
-
-
-def _names(run: Run, asked: Circumstances, newest: bool = True) -> dict[str, str]:
-    """The list of DVC experiments, with the one that asked; of a list grown too long the oldest go, or it stays out."""
-    names = json.loads(run.data.tags.get("dvc.experiments", "[]"))
-    if not asked.experiment or asked.experiment in names:
-        return {}
-    names.append(asked.experiment)
-    while len(json.dumps(names)) > MOST_TAG:
-        if not newest:
-            return {}
-        names.pop(0)
-    return {"dvc.experiments": json.dumps(names)}
-
-
-def _tag(store: Store, run: Run, tags: dict[str, str]) -> list[str]:
-    """Set those that say something new; in words, what that is."""
-    news = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
-    if news:
-        store.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in news.items()])
-    return [f"its tag {key}" for key in news]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

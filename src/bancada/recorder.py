@@ -25,7 +25,7 @@ from bancada.store import STORE_ERRORS, Store, open_store
 from bancada.surroundings import circumstances, repository_root
 from bancada.tracking import record, record_evaluation, record_training
 
-POLL_S = 1.0  # how often it is looked what there is to do
+POLL_S = 0.5  # how often it is looked what there is to do
 SHOW_S = 3.0  # how often the trainings that run are shown: each time costs what a hundred points cost
 RETRY_S = 10.0  # how long a store that failed is left alone
 

@@ -24,7 +24,7 @@ WITH_ARRAYS = (
 
 install_import_hook([f"bancada.{module}" for module in WITH_ARRAYS], "beartype.beartype")
 
-from committed import made, repository  # noqa: E402, F401  (fixtures)
-from line import complete, untouched  # noqa: E402, F401
-from mounts import mounted  # noqa: E402, F401
-from toy import bench, empty_store  # noqa: E402, F401
+from committed import made, repository  # noqa: E402, F401  (fixtures, after the hook)
+from line import complete, untouched  # noqa: E402, F401  (fixtures, after the hook)
+from mounts import mounted  # noqa: E402, F401  (fixtures, after the hook)
+from toy import bench, empty_store  # noqa: E402, F401  (fixtures, after the hook)

@@ -171,7 +171,7 @@ class _Listening(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that has gone before it was answered is no error here."""
         if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -149,7 +149,7 @@ def published_start_and_batches(rows: Rows) -> tuple[nn.Sequential, list[torch.T
         loader = torch.utils.data.DataLoader
         next(iter(loader(list(zip(rows.features.T, rows.targets.T, strict=True)), batch_size=100, shuffle=True)))
         pairs = [(nn.Linear(n, out), nn.Tanh()) for n, out in pairwise([2, 3, 5, 5, 2, 1])]
-        rows_in_order = loader(range(1000), batch_size=100, shuffle=True)  # type: ignore[arg-type]  # any sequence serves
+        rows_in_order = loader(range(1000), batch_size=100, shuffle=True)
         orders = [torch.cat(list(rows_in_order)) for _ in range(20)]
     return nn.Sequential(*[module for pair in pairs for module in pair]), orders
 

@@ -34,7 +34,7 @@ def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
             known[path] = (now.st_mtime_ns, now.st_size, load(path, fs, **options))
         return deepcopy(known[path][2])  # shared objects would become aliases in dvc.lock
 
-    read.reads_once = True  # type: ignore[attr-defined]
+    read.reads_once = True  # type: ignore[attr-defined]  # a mark: functions have no such
     return read
 
 

@@ -37,7 +37,7 @@ def recorded(kind: Literal["train", "evaluate"], name: str) -> Iterator[None]:
     try:
         yield
         recorder.ended(stage)
-    except Exception:
+    except Exception:  # whatever it is, it goes on to who called
         recorder.failed(stage)
         raise
     finally:
@@ -103,7 +103,8 @@ class Recorder:
         """A recorder on this folder's code. In a session of its own, because Ctrl-C is for the stage to answer."""
         source = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-        # no pipes: nobody would read them while stages work, and a full pipe would stop the recorder
+        # No pipes: nobody would read them while stages work, and a full pipe would stop the recorder. SIM115: `close`
+        # closes these.
         self.answers, self.errors = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bancada.recorder"],

@@ -80,9 +80,9 @@ def _create(path: Path) -> None:
     """Whole or not at all: mlflow refuses for ever a database whose making was cut off, by a full disk or a kill."""
     with whole(path) as unfinished:
         made_by = mlflow.store.db.utils
-        engine = made_by.create_sqlalchemy_engine_with_retry(sqlite_uri(unfinished))  # type: ignore[no-untyped-call]
+        engine = made_by.create_sqlalchemy_engine_with_retry(sqlite_uri(unfinished))  # type: ignore[no-untyped-call]  # no types here
         try:
-            made_by._initialize_tables(engine)  # type: ignore[no-untyped-call]
+            made_by._initialize_tables(engine)  # type: ignore[no-untyped-call]  # no types here
         finally:
             engine.dispose()
 

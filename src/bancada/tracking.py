@@ -193,7 +193,7 @@ def _upload(store: Store, run: Run, paths: dict[str, Path]) -> None:
             for one in as_completed(sent):
                 one.result()
                 store.answered()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, need not wait for what has not begun
             pool.shutdown(cancel_futures=True)
             raise
 

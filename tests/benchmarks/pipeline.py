@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -157,13 +157,11 @@ def measured() -> Iterator[tuple[str, float, str]]:
         pairs = [(seconds(folder, "bancada", "repro"), cold("on"))]
         pairs += [(cold("off"), cold("on")) for _ in range(PAIRS - 1)]
         off, on = (statistics.median(took) for took in zip(*pairs, strict=True))
-        yield (
-            f"bancada repro, cold, {PARAMS.num_seeds} seeds, tracking off",
-            off,
-            f"{off / lessons:.2f} of the lessons'",
-        )
-        low, middle, high = (more(pairs, pick) for pick in (min, statistics.median, max))
-        yield "bancada repro, cold, tracking on", on, f"{middle} beside tracking off ({low} to {high})"
+        of_lessons = f"{off / lessons:.2f} of the lessons'"
+        yield f"bancada repro, cold, {PARAMS.num_seeds} seeds, tracking off", off, of_lessons
+        more = [on / off - 1 for off, on in pairs]
+        beside = f"{statistics.median(more):+.1%} beside tracking off ({min(more):+.1%} to {max(more):+.1%})"
+        yield "bancada repro, cold, tracking on", on, beside
         status = median(folder, "dvc", "status", "-q")
         yield "dvc status", status, ""
         nothing = median(folder, "bancada", "repro")
@@ -181,11 +179,6 @@ def measured() -> Iterator[tuple[str, float, str]]:
 def cold(tracking: str) -> float:
     with clone() as folder:
         return seconds(folder, "bancada", "repro", tracking=tracking)
-
-
-def more(pairs: list[tuple[float, float]], pick: Callable[[list[float]], float]) -> str:
-    """What tracking costs, of these times without and with it."""
-    return f"{pick([on / off - 1 for off, on in pairs]):+.1%}"
 
 
 def main() -> None:

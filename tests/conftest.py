@@ -1,5 +1,7 @@
 """Loaded before any test: the pins come first, then shapes and types in signatures are checked while tests run."""
 
+import signal
+
 import bancada  # noqa: F401  (its pins must be set before jaxtyping loads numpy)
 
 # isort: split
@@ -21,6 +23,9 @@ WITH_ARRAYS = (
     "train",
     "trained",
 )
+
+# A shell lets what it starts with `&` ignore Ctrl-C, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 install_import_hook([f"bancada.{module}" for module in WITH_ARRAYS], "beartype.beartype")
 

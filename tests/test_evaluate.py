@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from bancada import files, plots, tables
 from bancada.config import BadInput, recipe
 from bancada.evaluate import main
-from bancada.panels import write
+from bancada.panels import sheet, write
 from bancada.schema import Params
 from bancada.tables import Table
 
@@ -221,6 +221,17 @@ def test_names_are_drawn_as_they_are_written():
     assert shown == [(" _k $a$ (2)", False), (" _k b (1)", False)]
     across = figure.axes[0].xaxis.label
     assert across._preprocess_math(across.get_text()) == ("$\\price$", False)
+
+
+def test_a_long_title_stays_on_its_sheet_and_above_its_panel() -> None:
+    said = "orchard: mean squared error on the training rows (nothing is held out), 10 training seeds on one data set"
+    figure, (panel,) = sheet(1, f"{said}\n{said}", height=0.5)
+    figure.draw_without_rendering()
+    title = figure._suptitle
+    assert title.get_text().split() == 2 * said.split()
+    place = title.get_window_extent()
+    assert place.x0 > 0 and place.x1 < figure.bbox.width and place.y1 < figure.bbox.height
+    assert place.y0 > panel.get_window_extent().y1
 
 
 def test_a_constant_feature_has_no_share_of_the_variance():

@@ -7,6 +7,7 @@ is where the time of an evaluation goes.
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -15,6 +16,7 @@ from jaxtyping import Float, Int64
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 matplotlib.rcdefaults()  # whatever matplotlibrc the user has: these files are compared byte by byte
@@ -37,6 +39,8 @@ WIDTH = 8.0  # inches
 LINE = 0.19  # height of a line of text in inches
 COLUMNS = 3  # panels side by side
 LEGEND_COLUMNS = 4
+MOST_TITLE = 88  # characters in a line
+LEGEND_MARKER = 5.0  # at least, for those of many rows are too small to tell their colours
 PALETTE = 256  # colours of a file, which is then a third of its size
 
 
@@ -60,6 +64,7 @@ def sheet(
     """A figure with `count` panels, each `height` inches tall, with room for `headings` lines of title above each and
     for a legend of so many entries below all. Shared axes carry their numbers on the outer panels alone.
     """
+    title = "\n".join(fill(line, MOST_TITLE, break_on_hyphens=False) for line in title.splitlines())
     columns = min(count, columns)
     rows = math.ceil(count / columns)
     between = headings * LINE + (0.1 if shared else 2 * LINE)  # below a panel that shares nothing stand its numbers
@@ -116,9 +121,12 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
         handles, labels = ax.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
     if shown:
-        figure.legend(
+        made = figure.legend(
             shown.values(), shown.keys(), loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, borderaxespad=0.2
         )
+        for handle in made.legend_handles:
+            if isinstance(handle, Line2D):
+                handle.set_markersize(max(handle.get_markersize(), LEGEND_MARKER))
 
 
 def thinned(count: int, points: int) -> Int64[np.ndarray, " kept"]:

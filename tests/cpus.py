@@ -83,12 +83,11 @@ def wanted_params() -> dict[str, Any]:
 
 def shorten(raw: dict[str, Any]) -> None:
     """Few epochs for every variant."""
-    from bancada import config
-    from bancada.schema import Params
+    from bancada.pipeline.params import Params
 
     params = Params.model_validate(raw)
     for name, variant in raw["variants"].items():
-        train = config.recipe(params, name).train
+        train = params.recipe(name).train
         shape = params.studies[variant["study"]].source.shape()
         rows = params.studies[variant["study"]].split.counts(shape.rows if shape else 15)[0]
         updates = 1 if train.batch_size == "full" else -(-rows // train.batch_size)
@@ -109,9 +108,9 @@ def run_stages(stages: Sequence[str]) -> None:
         os.chdir(folder)
         with Path("params.yaml").open("w", encoding="utf-8") as file:
             YAML(typ="safe", pure=True).dump(raw, file)
-        from bancada import config
+        from bancada.pipeline.params import load
 
-        params = config.load()
+        params = load()
         for stage in needed(stages, raw):
             began = time.monotonic()
             digest = run_stage(params, *stage.split("@"))
@@ -131,25 +130,25 @@ def needed(stages: Iterable[str], raw: dict[str, Any]) -> list[str]:
 
 
 def run_stage(params: Any, kind: str, name: str) -> str:
-    from bancada import files
+    from bancada.base import files
 
     if kind == "generate":
-        from bancada import generate
+        from bancada.data import generate
 
         generate.main(params, name)
         return content(files.raw(name))
     if kind == "split":
-        from bancada import split
+        from bancada.data import split
 
         split.main(params, name)
         return content(files.split(name))
     if kind == "train":
-        from bancada import train
+        from bancada.training import train
 
         train.main(params, name)
         model = files.model(params.variants[name].study, name)
         return content(model / files.WEIGHTS, model / files.HISTORY)  # run.json has a hash of the code
-    from bancada import evaluate
+    from bancada.evaluation import evaluate
 
     evaluate.main(params, name)
     return content(files.evaluation(name))

@@ -1,8 +1,29 @@
-"""bancada: PyTorch experiments whose figures hold twice."""
+"""bancada: reproducible PyTorch experiments over many seeds, a DVC pipeline with MLflow tracking."""
 
 import gc
+from pathlib import Path
 
-from bancada import pins
+
+def _code_of_this_folder() -> Path | None:
+    """Return `src/bancada` of the repository that the current folder belongs to; None where there is none.
+
+    A stage runs in a clone, or in the temporary folder of a DVC experiment, with an environment in which another
+    checkout is installed. It must run the code that stands beside its dvc.yaml.
+    """
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the folder was deleted
+        return None
+    root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
+    code = root / "src" / "bancada" if root else None
+    return code if code and (code / "pins.py").exists() and not code.samefile(__path__[0]) else None
+
+
+_code = _code_of_this_folder()
+if _code:
+    __path__[:] = [str(_code)]
+
+from bancada import pins  # noqa: E402  (after the choice of its folder)
 
 pins.apply()
-gc.set_threshold(100_000)  # torch loads hundreds of thousands of objects that stay; looking through them often is slow
+gc.set_threshold(100_000)  # torch loads hundreds of thousands of objects that stay; searching them often is slow

@@ -37,12 +37,12 @@ def repro(
 ) -> None:
     """Run what is stale of the pipeline, independent stages side by side: `dvc repro`, only faster."""
     with at_the_root(kept="" if quiet else GOES_ON):
-        from bancada import config
-        from bancada.repro import repro, show_results
+        from bancada.pipeline import params
+        from bancada.pipeline.repro import repro, show_results
 
         status = repro(targets or [], jobs or cores(), force, logs_stay=not quiet)
         if status == 0 and not quiet:
-            show_results(config.load())
+            show_results(params.load())
     raise typer.Exit(status)
 
 
@@ -52,7 +52,7 @@ def track(
 ) -> None:
     """Write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice."""
     with at_the_root():
-        from bancada.catching_up import track
+        from bancada.tracking.catch_up import track
 
         status = track(all_exps)
     raise typer.Exit(status)
@@ -62,7 +62,7 @@ def track(
 def ui() -> None:
     """MLflow's pages, with all results that are here: bancada track, then mlflow ui."""
     with at_the_root():
-        from bancada.catching_up import show, track
+        from bancada.tracking.catch_up import show, track
 
         if track(all_experiments=False) == 1:
             raise typer.Exit(1)
@@ -81,7 +81,7 @@ def check(
     Exit status: 0 all is as dvc.lock says; 1 not, a line each; 2 it could not be looked at.
     """
     with at_the_root():
-        from bancada.audit import check
+        from bancada.pipeline.check import check
 
         found = check(prune)
         print("\n".join(map(str, found)) or "all that is here is as dvc.lock says")
@@ -105,7 +105,7 @@ def verify(
     """
     json_file, markdown_file = (path and path.absolute() for path in (json_file, markdown_file))
     with no_verdict_but_by_name(), at_the_root(kept=REMOVED):
-        from bancada.verify import verify
+        from bancada.pipeline.verify import verify
 
         named = [name.strip() for names in stages or () for name in names.split(",") if name.strip()]
         status = verify(named, jobs or cores(), json_file, markdown_file)
@@ -124,7 +124,7 @@ def reproduce(
     Exit status: 0 the weights that the run recorded; 3 within tolerance; 1 different; 2 could not be run.
     """
     with no_verdict_but_by_name(), at_the_root(kept=REMOVED):
-        from bancada.reproduce import reproduce
+        from bancada.pipeline.reproduce import reproduce
 
         status = reproduce(run_id, jobs or cores())
     raise typer.Exit(status)
@@ -148,7 +148,7 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
 
     `kept`: what Ctrl-C leaves, in words.
     """
-    from bancada.refusals import BadInput
+    from bancada.base.refusals import BadInput
 
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -156,7 +156,6 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
         root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
         if root is None:
             raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
-        _use_code_of(root)
         os.chdir(root)
         yield
     except BadInput as error:
@@ -166,14 +165,6 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
         if kept:
             print(f"interrupted; {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-def _use_code_of(root: Path) -> None:
-    """Start again with the repository's own code, where this is another checkout's: its environment may be shared."""
-    source = root / "src"
-    if (source / "bancada" / "cli.py").exists() and not source.samefile(Path(__file__).parents[1]):
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
-        os.execv(sys.executable, [sys.executable, "-m", "bancada", *sys.argv[1:]])
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

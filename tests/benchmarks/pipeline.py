@@ -21,17 +21,17 @@ import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
 
 # isort: split
 import torch
+from bancada.pipeline.schema import Recipe
 from rich.console import Console
 from rich.table import Table as Printed
 from torch import nn
 
-from bancada import sources
-from bancada.config import load, recipe
-from bancada.engine import Rows
-from bancada.network import sequential
-from bancada.schema import Recipe
-from bancada.split import divide
-from bancada.train import as_engine_takes, input_scaling
+from bancada.data import sources
+from bancada.data.split import divide
+from bancada.networks.stacked import sequential
+from bancada.pipeline.params import load, recipe
+from bancada.training.engine import Rows
+from bancada.training.train import as_engine_takes, input_scaling
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 SAMPLE_S = 2.0
@@ -124,7 +124,7 @@ def outside_own_work(folder: Path, stage: str, name: str) -> float:
         "    print('own', time.perf_counter() - began)\n"
         "    return result\n"
         f"module.{function} = twice\n"
-        "from bancada.stage import run\n"
+        "from bancada.base.stage import run\n"
         f"sys.argv = [{stage!r}, {name!r}]\n"
         f"run(stage.main, of={'variants' if stage == 'train' else 'studies'!r})\n"
     )

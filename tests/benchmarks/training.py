@@ -25,11 +25,12 @@ from rich.table import Table as Printed
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
-from bancada import engine, sources
-from bancada.config import load, recipe
-from bancada.network import start
-from bancada.split import divide
-from bancada.train import as_engine_takes, shuffles, stream
+from bancada.data import sources
+from bancada.data.split import divide
+from bancada.networks.stacked import start
+from bancada.pipeline.params import load, recipe
+from bancada.training import engine
+from bancada.training.train import as_engine_takes, shuffles, stream
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 ROUNDS = 7

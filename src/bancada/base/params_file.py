@@ -1,0 +1,48 @@
+"""params.yaml as it is written: read as YAML 1.2, its values found by keys with dots."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from bancada.base.refusals import PARAMS_FILE, BadInput, did_you_mean
+
+
+class ParamsFile:
+    """What params.yaml holds. A stage takes the keys that dvc.yaml names for it, one by one, and no others."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+
+    def value(self, key: str) -> Any:
+        """Return the value of a key such as `studies.moons.split`. Raise BadInput where it is missing."""
+        found: Any = self.raw
+        parts = key.split(".")
+        for i, part in enumerate(parts):
+            if not isinstance(found, Mapping) or part not in found:
+                known = did_you_mean(part, found) if isinstance(found, Mapping) else ""
+                raise BadInput(f"{PARAMS_FILE}: {'.'.join(parts[: i + 1])}: there is none{known}")
+            found = found[part]
+        return found
+
+
+def read(path: Path = Path(PARAMS_FILE)) -> ParamsFile:
+    """Read the file. Raise BadInput, with the line where it is known, for what is no YAML mapping."""
+    try:
+        raw = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))  # YAML 1.2: 1e-05 is a number
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not a text in UTF-8 ({error.reason})") from None
+    except MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise BadInput(f"{path}:{line} {' '.join(str(error.problem).split())}") from None
+    except YAMLError as error:
+        raise BadInput(f"{path}: {str(error).splitlines()[0]}") from None
+    except (ValueError, KeyError) as error:  # a scalar that looks like a date and is none: 2024-99-99
+        raise BadInput(f"{path}: a value cannot be read: {error}") from None
+    if not isinstance(raw, Mapping):
+        raise BadInput(f"{path}: a mapping with seed, num_seeds, studies and variants is expected")
+    return ParamsFile(raw)

@@ -1,0 +1,59 @@
+"""The base class of every part of params.yaml, frozen and strict about types, and common kinds of values."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from bancada.base.refusals import did_you_mean, explained
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Count = Annotated[int, Field(gt=0, le=10**8)]  # the upper limit turns a typo into a message instead of a lack of memory
+LARGEST = 3.4028234663852886e38  # the largest 32-bit float, the number format of the networks
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _rising(interval: list[float]) -> list[float]:
+    if interval[0] >= interval[1]:
+        raise ValueError("must be [low, high]")
+    return interval
+
+
+Interval = Annotated[list[Finite], Field(min_length=2, max_length=2), AfterValidator(_rising)]
+
+
+class Settings(BaseModel):
+    """A mapping of params.yaml: frozen, strict about types (a text is no number), and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys_only(cls, raw: Any) -> Any:
+        for key in raw if isinstance(raw, Mapping) else ():
+            if key not in cls.model_fields:
+                raise PydanticCustomError(
+                    "unknown_key", "unknown key{hint}", {"key": key, "hint": did_you_mean(key, cls.model_fields)}
+                )
+        return raw
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def checked(model: type[S], raw: Any, key: str, partial: bool = False) -> S:
+    """Return `raw`, the value of `key` in params.yaml, as a `model`. Raise BadInput where it is none.
+
+    With `partial`, a missing key is no error; the returned object is then incomplete, so do not use it.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        details = [e for e in error.errors() if not (partial and e["type"] == "missing" and len(e["loc"]) == 1)]
+        if details:
+            raise explained(details, raw, key) from None
+        return cast(S, model.model_construct())

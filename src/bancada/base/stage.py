@@ -1,0 +1,50 @@
+"""The door of every stage: one name as the argument, bad input as one line, one process at a time."""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from bancada.base import locks, params_file
+from bancada.base.params_file import ParamsFile
+from bancada.base.refusals import BadInput
+
+DVC_FOLDER = Path(".dvc")
+FOLDER = DVC_FOLDER / "tmp" / "bancada"  # of locks, logs and curves of stages that run
+
+
+def run(main: Callable[[ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
+    """Call `main` with params.yaml and the study or variant that the command line names.
+
+    The exit status is 2 for bad input, 1 for a file that cannot be read or written (a full disk, say).
+    """
+    try:
+        if len(sys.argv) != 2:
+            raise BadInput(f"usage: python -m bancada.PACKAGE.STAGE NAME, with NAME one of the {of} of params.yaml")
+        params, name = params_file.read(), sys.argv[1]
+        params.value(f"{of}.{name}")
+        with _alone(f"{Path(sys.argv[0]).stem}@{name}"):
+            main(params, name)
+        gc.freeze()  # spares Python a last search for garbage, half a second with torch
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+
+
+@contextmanager
+def _alone(stage: str) -> Iterator[None]:
+    """Let one process at a time run this stage: a killed `dvc repro` may have left one that still runs, which would
+    write its files after those of the next."""
+    if not DVC_FOLDER.is_dir():
+        yield
+        return
+    wait = f"{stage}: waiting for a process that runs this stage to end"
+    with locks.locked(FOLDER / f"{stage}.lock", on_wait=lambda: print(wait, file=sys.stderr)):
+        yield

@@ -1,0 +1,1 @@
+"""Data: the kinds of sources, the split, and the stages generate and split."""

@@ -1,0 +1,16 @@
+"""Stage generate@STUDY: the study's source -> data/raw/STUDY.parquet."""
+
+from bancada.base import files, stage, tables
+from bancada.base.params_file import ParamsFile
+from bancada.data import sources
+
+
+def main(params: ParamsFile, study: str) -> None:
+    """Make the rows that `studies.STUDY.source` describes."""
+    key = f"studies.{study}.source"
+    source = sources.load(params.value(key), key)
+    tables.write(source.make(key), files.raw(study))
+
+
+if __name__ == "__main__":
+    stage.run(main, of="studies")

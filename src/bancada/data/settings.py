@@ -1,0 +1,100 @@
+"""What params.yaml says of data: a source, of one of the kinds in `sources/`, and the split."""
+
+import math
+from abc import ABC, abstractmethod
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+from bancada.base.settings import Settings
+from bancada.base.tables import Table
+
+
+def _in_sources(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if parts[:2] != ("data", "sources") or len(parts) < 3 or ".." in parts or "\0" in path:
+        raise ValueError("must lie in data/sources, where DVC notices when the file changes")
+    return path
+
+
+def _distinct(names: list[str]) -> list[str]:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"'{twice[0]}' is named twice")
+    return names
+
+
+SourceFile = Annotated[str, AfterValidator(_in_sources)]
+Columns = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class DataShape(NamedTuple):
+    """What is known of a data set before it is made. `classes` is 0 for numbers to predict, `rows` 0 where unknown."""
+
+    features: int
+    targets: int
+    classes: int
+    rows: int
+
+
+class Source(Settings, ABC):
+    """Where a study's rows come from. A module of `sources/` has one subclass, its SOURCE; the module's name is `kind`.
+
+    What is drawn at random comes from the source's own seed alone.
+    """
+
+    kind: str
+
+    @abstractmethod
+    def shape(self) -> DataShape | None:
+        """Return the shape of the table, or None where it is known only when the table is made."""
+
+    @abstractmethod
+    def feature_names(self) -> list[str] | None:
+        """Return the names of the features, or None where they are known only when the table is made."""
+
+    @abstractmethod
+    def make(self, key: str) -> Table:
+        """Make the rows. Raise BadInput, with the file and line or with a key below `key`, where that is impossible."""
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the target is a class; else targets are numbers."""
+        shape = self.shape()
+        return shape is not None and shape.classes > 0
+
+
+class Split(Settings):
+    """Rows (whole numbers) or fractions for each part. `validation: test` lets the held-out rows serve as both."""
+
+    train: Annotated[int | float, Field(gt=0)]
+    validation: Annotated[int | float, Field(ge=0)] | Literal["test"] = 0
+    test: Annotated[int | float, Field(ge=0)] = 0
+    stratify: bool = False
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # scikit-learn takes no larger one
+
+    def counts(self, rows: int) -> tuple[int, int, int]:
+        """Rows of (train, validation, test), which add up to `rows`; validation is 0 where the test rows serve as both.
+
+        Held-out parts round up, as scikit-learn's train_test_split does. ValueError where the parts do not add up.
+        """
+        if self.validation == "test" and not self.test:
+            raise ValueError("validation: test needs rows for test")
+        parts = [self.train, 0 if self.validation == "test" else self.validation, self.test]
+        if any(isinstance(part, float) for part in parts):
+            if any(isinstance(part, int) and part > 0 for part in parts):
+                raise ValueError("write all parts as rows or all as fractions")
+            if not math.isclose(sum(parts), 1, abs_tol=1e-9):
+                raise ValueError(f"the fractions add up to {sum(parts):g}, not to 1")
+            validation, test = (math.ceil(round(part * rows, 6)) for part in parts[1:])
+            train = rows - validation - test
+        else:
+            train, validation, test = (int(part) for part in parts)
+            if sum(parts) != rows:
+                hint = "; all of them are 1.0, not 1" if parts == [1, 0, 0] else ""
+                raise ValueError(f"the parts add up to {sum(parts)}, but the data have {rows} rows{hint}")
+        if train < 1:
+            raise ValueError(f"no training rows are left of {rows}")
+        return train, validation, test

@@ -1,0 +1,38 @@
+"""Numbers that depend linearly on normal features, with noise. Lesson 5."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bancada.base.settings import Count, Finite, NotNegative
+from bancada.base.tables import Table
+from bancada.data.settings import DataShape, Seed, Source
+
+
+class LinearData(Source):
+    """Lesson 5. X standard normal, y = X weights + bias + noise."""
+
+    kind: Literal["linear"]
+    rows: Count
+    weights: Annotated[list[Finite], Field(min_length=1)]
+    bias: Finite
+    noise_std: NotNegative
+    seed: Seed
+
+    def shape(self) -> DataShape:
+        return DataShape(features=len(self.weights), targets=1, classes=0, rows=self.rows)
+
+    def feature_names(self) -> list[str]:
+        return [f"x{i}" for i in range(1, len(self.weights) + 1)]
+
+    def make(self, key: str) -> Table:
+        """y = X weights + bias + noise, X standard normal. Lesson 5."""
+        rng = np.random.default_rng(self.seed)
+        features = rng.standard_normal((self.rows, len(self.weights)))
+        noise = self.noise_std * rng.standard_normal(self.rows)
+        target = features @ np.array(self.weights, dtype=np.float64) + self.bias + noise
+        return Table(features, target[:, None], [f"x{i + 1}" for i in range(len(self.weights))], ["y"], [])
+
+
+SOURCE = LinearData

@@ -1,0 +1,1 @@
+"""Evaluation: tables of scores, comparison, leaderboard, plots, and the stage evaluate."""

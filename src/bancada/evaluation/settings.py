@@ -1,0 +1,57 @@
+"""What params.yaml says of a study's comparison: the metric, the baseline, new inputs, and the region to draw."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from bancada.base.params_file import ParamsFile
+from bancada.base.refusals import bad, did_you_mean
+from bancada.base.settings import Finite, Interval, NotNegative, Settings, checked
+from bancada.networks.metrics import METRICS
+
+if TYPE_CHECKING:
+    MetricName = str
+else:
+    MetricName = Literal[*METRICS]
+
+
+class Comparison(Settings):
+    """How the variants of a study are compared."""
+
+    metric: MetricName  # the leaderboard is ordered by it
+    baseline: str | None = None  # the variant that the others are compared with
+    min_difference: NotNegative = 0.0  # a smaller difference of the metric does not matter to anyone
+    predict: list[dict[str, Finite] | list[Finite]] = []  # new inputs, by feature name or in the order of the features
+    # [[x low, x high], [y low, y high]]
+    decision_region: Annotated[list[Interval], Field(min_length=2, max_length=2)] | None = None
+
+
+def comparison(params: ParamsFile, study: str) -> Comparison:
+    """Take the keys of `studies.STUDY` that this package knows. Raise BadInput where one is wrong."""
+    key = f"studies.{study}"
+    raw = params.value(key)
+    return checked(Comparison, {name: raw[name] for name in Comparison.model_fields if name in raw}, key)
+
+
+def true_line(params: ParamsFile, study: str) -> tuple[list[float], float] | None:
+    """Return the weights and the bias that the study's rows were made with; None where nobody knows them."""
+    source: Mapping[str, Any] = params.value(f"studies.{study}")["source"]
+    return (source["weights"], source["bias"]) if source["kind"] == "linear" else None
+
+
+def check_predict(study: str, predict: Sequence[Mapping[str, float] | Sequence[float]], features: list[str]) -> None:
+    """Raise BadInput where a new input does not give each feature one number."""
+    for i, given in enumerate(predict):
+        key = f"studies.{study}.predict[{i}]"
+        if not isinstance(given, Mapping):
+            if len(given) != len(features):
+                problem = f"{len(given)} numbers, but the features are {len(features)}: {', '.join(features)}"
+                raise bad(key, None, problem)
+            continue
+        for feature in given:
+            if feature not in features:
+                raise bad(f"{key}.{feature}", None, "unknown feature" + did_you_mean(feature, features))
+        for feature in features:
+            if feature not in given:
+                raise bad(f"{key}.{feature}", None, "missing")

@@ -1,0 +1,1 @@
+"""Networks: layers, losses, metrics, encodings, and the folder of a trained variant."""

@@ -1,0 +1,78 @@
+"""The metrics of a trained network on some rows, a value for each seed. A new one is a function and a row of METRICS.
+
+A value is NaN where there is none; a diverged seed has none.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64, Real
+
+Values = Float64[np.ndarray, " seed"]
+
+
+class Metric(NamedTuple):
+    """`of` says what is measured: decided classes, predicted numbers, the training loss, or the learned weights."""
+
+    label: str  # on the axis of a plot
+    of: Literal["classes", "numbers", "loss", "weights"]
+    function: Callable[[Any, Any], Values] | None = None  # of what the network decided and what was observed
+    higher_is_better: bool = False
+
+
+def error_rate_percent(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:
+    """Wrong decisions / rows, in percent."""
+    wrong: Values = (decided != observed).mean(axis=(1, 2)) * 100
+    return wrong
+
+
+def mse(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
+    """Mean squared error over rows and targets."""
+    errors: Values = np.square(predicted.astype(np.float64) - observed).mean(axis=(1, 2))
+    return errors
+
+
+def mae(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
+    """Mean absolute error over rows and targets."""
+    errors: Values = np.abs(predicted.astype(np.float64) - observed).mean(axis=(1, 2))
+    return errors
+
+
+def r2(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
+    """Coefficient of determination, averaged over targets, as scikit-learn's r2_score; NaN for fewer than two rows.
+
+    A target that is constant in these rows has no variance to explain: 1 where it is met exactly, else 0.
+    """
+    if len(observed) < 2:
+        return np.full(len(predicted), np.nan)
+    left = np.square(predicted.astype(np.float64) - observed).sum(axis=1)
+    total = np.square(observed - observed.mean(axis=0)).sum(axis=0)
+    explained = 1 - left / np.where(total > 0, total, 1)
+    constant = np.where(left > 0, 0.0, 1.0)
+    averaged: Values = np.where(np.isnan(left), np.nan, np.where(total > 0, explained, constant)).mean(axis=1)
+    return averaged
+
+
+def weight_error_max(weights: Real[np.ndarray, "seed feature"], true: Real[np.ndarray, " feature"]) -> Values:
+    """The largest |w - true w| of the one linear layer."""
+    errors: Values = np.abs(weights.astype(np.float64) - true).max(axis=1)
+    return errors
+
+
+def bias_error(biases: Real[np.ndarray, " seed"], true: float) -> Values:
+    """|b - true b| of the one linear layer."""
+    return np.abs(biases.astype(np.float64) - true)
+
+
+METRICS = {
+    "loss": Metric("loss", "loss"),
+    "error_rate_percent": Metric("error rate (%)", "classes", error_rate_percent),
+    "mse": Metric("mean squared error", "numbers", mse),
+    "mae": Metric("mean absolute error", "numbers", mae),
+    "r2": Metric("R²", "numbers", r2, higher_is_better=True),
+    "weight_error_max": Metric("largest |w - true w|", "weights", weight_error_max),
+    "bias_error": Metric("|b - true b|", "weights", bias_error),
+}
+HIGHER_IS_BETTER = frozenset(name for name, metric in METRICS.items() if metric.higher_is_better)
+OF_WEIGHTS = frozenset(name for name, metric in METRICS.items() if metric.of == "weights")

@@ -1,0 +1,92 @@
+"""What params.yaml says of a network: its layers, its start, and the loss that it learns from."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from bancada.base.refusals import did_you_mean
+from bancada.base.settings import Finite, Fraction, Positive, Settings
+
+BATCH_NORM_EPS = 1e-5  # torch.nn.BatchNorm1d's own
+
+
+def _layer_as_mapping(raw: Any) -> Any:
+    """`5`: a linear layer of 5 units; `tanh`: by name; `{linear: 5, bias: false}`, `{dropout: 0.1}`: options."""
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return {"kind": "linear", "width": raw}
+    if isinstance(raw, str):
+        return {"kind": raw}
+    if isinstance(raw, LayerSpec) or (isinstance(raw, Mapping) and "kind" in raw):
+        return raw
+    for kind, option in (("linear", "width"), ("dropout", "rate")):
+        if isinstance(raw, Mapping) and kind in raw and option not in raw:
+            return {"kind": kind, option: raw[kind], **{k: v for k, v in raw.items() if k != kind}}
+    for key in raw if isinstance(raw, Mapping) else ():
+        if key not in ("linear", "dropout"):
+            hint = did_you_mean(key, ("linear", "dropout"))
+            raise PydanticCustomError("unknown_key", "unknown key{hint}", {"key": key, "hint": hint})
+    raise ValueError("must be a number of units, the name of a layer, or a mapping such as {dropout: 0.1}")
+
+
+class LayerSpec(Settings):
+    """One layer. Only `linear` has a width and a bias, only `dropout` a rate (the share of units that is zeroed)."""
+
+    kind: Literal["linear", "tanh", "relu", "sigmoid", "softmax", "dropout", "batch_norm"]
+    width: Annotated[int, Field(gt=0, le=10_000)] | None = None
+    bias: bool | None = None
+    rate: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _options_of_its_kind(self) -> Self:
+        if self.kind == "linear" and self.width is None:
+            raise ValueError("a linear layer needs its number of units")
+        if self.kind == "dropout" and self.rate is None:
+            raise ValueError("a dropout layer needs its rate: {dropout: 0.1}")
+        if self.kind != "linear" and (self.width is not None or self.bias is not None):
+            raise ValueError("only a linear layer has units and a bias")
+        if self.kind != "dropout" and self.rate is not None:
+            raise ValueError("only a dropout layer has a rate")
+        return self
+
+
+Layers = Annotated[list[Annotated[LayerSpec, BeforeValidator(_layer_as_mapping)]], Field(min_length=1)]
+
+
+class TorchInit(Settings):
+    """What torch.nn.Linear does: weights and biases uniform in +-1/sqrt(fan_in)."""
+
+    name: Literal["torch"]
+
+
+class XavierNormal(Settings):
+    """Weights normal with sd sqrt(2 / (fan_in + fan_out)), biases zero. Glorot & Bengio 2010, eq. 16."""
+
+    name: Literal["xavier_normal"]
+
+
+class NormalInit(Settings):
+    """Weights normal with the given sd, biases zero."""
+
+    name: Literal["normal"]
+    std: Positive
+
+
+class GivenInit(Settings):
+    """The start itself: for each linear layer in turn its weights [out][in] and its biases [out]."""
+
+    name: Literal["given"]
+    weights: list[list[list[Finite]]]
+    biases: list[list[Finite]]
+
+
+def by_name(raw: Any) -> Any:
+    """`adam` is short for `{name: adam}`."""
+    return {"name": raw} if isinstance(raw, str) else raw
+
+
+Init = Annotated[
+    TorchInit | XavierNormal | NormalInit | GivenInit, Field(discriminator="name"), BeforeValidator(by_name)
+]
+Loss = Literal["mse", "half_mse", "l1", "bce", "cross_entropy"]

@@ -1,0 +1,1 @@
+"""The pipeline as a whole: all of params.yaml, DVC's graph, repro, check, verify, reproduce."""

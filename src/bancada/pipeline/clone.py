@@ -1,0 +1,185 @@
+"""A temporary clone of the repository, in which stages run for real: no cache, no store, nothing of the shell's."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bancada.base import files
+from bancada.base.git import git
+from bancada.base.lockfile import dvc_md5
+from bancada.base.refusals import BadInput
+from bancada.pipeline.plan import opened, quiet, runs
+
+GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
+OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
+
+# What the clone's stages find around them.
+PROBE = """\
+import json, os, platform, sys
+from importlib.metadata import PackageNotFoundError, version
+import bancada
+from bancada import pins
+def installed(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+import torch
+print(json.dumps({
+    "python": platform.python_version(),
+    "packages": {name: installed(name) for name in sys.argv[1:]},
+    "pins": {name: os.environ.get(name) for name, value in pins.PINS.items() if os.environ.get(name) != value},
+    "threads": torch.get_num_threads(),
+    "kernels": torch.backends.cpu.get_cpu_capability(),
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """`folder` is all that is removed at the end, `root` the clone's root in it, the folder of dvc.yaml."""
+
+    source: Path
+    commit: str
+    folder: Path
+    root: Path
+
+    def repro(self, targets: Sequence[str], jobs: int) -> int:
+        """Run these stages and all that they depend on, whatever dvc.lock says. The exit status of `bancada repro`."""
+        command = ["bancada", "repro", "--force", "-j", str(jobs), *targets]
+        with subprocess.Popen([sys.executable, "-m", *command], cwd=self.root, env=self._environment()) as process:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # Ctrl-C in a terminal reaches both
+                _wait(process)
+                raise
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    _wait(process)
+                    process.kill()
+
+    def probe(self, packages: Sequence[str]) -> Mapping[str, Any]:
+        """What a stage finds there: versions, pins that do not hold, threads, torch's kernels. Empty where none can
+        start."""
+        done = subprocess.run(
+            ["python", "-c", PROBE, *packages], cwd=self.root, env=self._environment(), capture_output=True, text=True
+        )
+        found: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
+        return found
+
+    def _environment(self) -> dict[str, str]:
+        told = {key: value for key, value in os.environ.items() if not key.startswith(OF_THE_SHELL)}
+        nothing = str(self.folder / "nothing")
+        return told | {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "PYTHONPATH": str(self.root / "src"),
+            "BANCADA_TRACKING": "off",
+            "BANCADA_QUIET": "1",  # no option, because the code of an old commit may not know it
+            "DVC_GLOBAL_CONFIG_DIR": nothing,
+            "DVC_SYSTEM_CONFIG_DIR": nothing,
+        }
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_S)
+
+
+def head(root: Path, rev: str = "HEAD") -> str:
+    """The commit's full name. BadInput where there is no git, no repository or no such commit."""
+    done = git(root, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
+    if done.returncode:
+        known = git(root, "rev-parse", "--git-dir").returncode == 0
+        raise BadInput(f"{root}: no commit {rev} in this git repository" if known else f"{root}: no git repository")
+    return done.stdout.strip()
+
+
+@contextmanager
+def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
+    """The repository whose root is `source`, as it was at a commit; removed at the end. BadInput where that fails."""
+    prefix = git(source, "rev-parse", "--show-prefix").stdout.strip()
+    top = git(source, "rev-parse", "--show-toplevel").stdout.strip()
+    with tempfile.TemporaryDirectory(prefix=f"bancada-{purpose}-", ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+        whole = folder / "clone"
+        # --shared: also a commit that no branch leads to
+        _succeeds(folder, "clone", "--quiet", "--shared", "--no-checkout", "--template=", "--", top, str(whole))
+        _succeeds(whole, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
+        clone = Clone(source, commit, folder, whole / prefix)
+        if not (clone.root / ".dvc").is_dir() or not (clone.root / "dvc.yaml").is_file():
+            raise BadInput(f"commit {commit[:10]}: holds no dvc.yaml, or no .dvc")
+        _own_config(clone)
+        yield clone
+
+
+def _succeeds(folder: Path, *arguments: str) -> None:
+    done = git(folder, *arguments)
+    if done.returncode:
+        command = next(word for word in arguments if word in ("clone", "checkout"))
+        raise BadInput(f"git {command}: {next(iter(done.stderr.splitlines()), 'failed')}")
+
+
+def _own_config(clone: Clone) -> None:
+    """An empty cache of its own, also where the user's configuration names one for all repositories."""
+    (clone.folder / "nothing").mkdir()
+    said = {
+        "core": {"analytics": "false", "check_update": "false", "autostage": "false", "site_cache_dir": "site"},
+        "cache": {"dir": "cache", "type": "reflink,copy"},
+    }
+    lines = []
+    for section, options in said.items():
+        lines.append(f"[{section}]")
+        for key, value in options.items():
+            lines.append(f"    {key} = {clone.folder / value if value in ('site', 'cache') else value}")
+    (clone.root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+
+
+def fetch_inputs(clone: Clone) -> None:
+    """Bring what `dvc add` keeps into the clone. BadInput where it is neither in the source's cache nor in a remote."""
+    with opened(clone.root) as repo:
+        wanted = [
+            (Path(out.fs_path).relative_to(clone.root), str(out.hash_info.value))
+            for stage in repo.index.stages
+            if not runs(stage)
+            for out in stage.outs
+        ]
+    for path, md5 in wanted:
+        problem = fetch(clone, path, clone.root / path, md5)
+        if problem:
+            raise BadInput(f"{path}: kept by DVC, and {problem}: `dvc pull {path}` first, or `dvc push` where it is")
+
+
+def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
+    """Bring one of the commit's files from the cache or remote of the source; in words, why that could not be."""
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError  # of a folder whose listing is nowhere
+
+    with chdir(clone.source):
+        try:
+            system = _files_at(str(clone.source), clone.commit)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            system.get(path.as_posix(), str(to), recursive=system.isdir(path.as_posix()))
+        except (DvcException, DataIndexDirError, OSError):
+            files.remove(to)
+            return "in neither DVC's cache nor a remote"
+    if dvc_md5(to) != md5:
+        files.remove(to)
+        return "damaged in DVC's cache"
+    return ""
+
+
+@cache
+def _files_at(source: str, commit: str) -> Any:
+    from dvc.api import DVCFileSystem
+
+    quiet()
+    return DVCFileSystem(source, rev=commit)

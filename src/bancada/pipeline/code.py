@@ -1,0 +1,100 @@
+"""Stage code: which code and which packages the result of each other stage depends on -> data/code/STAGE/NAME.json.
+
+DVC does not follow imports, so each stage depends on its file here: the modules that it imports, directly or not, each
+with a hash of its syntax tree, and the versions in requirements.lock of the packages that those modules import.
+A comment reruns this stage alone. A new plot reruns evaluations alone.
+
+The process that records results in MLflow runs beside a stage. It is no import, so it is no part of these files.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from bancada.base import files
+from bancada.base.refusals import BadInput
+from bancada.data import sources
+from bancada.pipeline import params as all_params
+from bancada.pipeline.params import Params
+from bancada.pipeline.requirements import LOCK, pinned
+from bancada.pipeline.syntax import closure
+
+STAGES = {
+    "generate": "bancada.data.generate",
+    "split": "bancada.data.split",
+    "train": "bancada.training.train",
+    "evaluate": "bancada.evaluation.evaluate",
+}
+# This module imports the kind of a study's source by a computed name: the stages' entries name that module.
+DECLARED = frozenset({sources.__name__})
+
+
+def main() -> None:
+    """Write data/code, whole. Raise BadInput where params.yaml, or a module, cannot be used."""
+    wanted = contents(all_params.load(), Path())
+    with files.whole(files.CODE) as folder:
+        for path, text in wanted.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+
+
+def contents(params: Params, root: Path) -> dict[str, str]:
+    """Return the text of each file below data/code, by its path there, for the code in `root`."""
+    versions = pinned(root / LOCK)
+    known: dict[tuple[str, ...], dict[str, Any]] = {}
+    found = {}
+    for stage, name in _stages(params):
+        by_name = [sources.module_of(params.source(name).kind)] if stage == "generate" else []
+        entries = (STAGES[stage], *by_name)
+        if entries not in known:
+            known[entries] = _depends_on(list(entries), root, versions)
+        more = {"variants": sorted(params.variants_of(name))} if stage == "evaluate" else {}
+        found[f"{stage}/{name}.json"] = json.dumps(known[entries] | more, indent=1) + "\n"
+    return found
+
+
+def _stages(params: Params) -> list[tuple[str, str]]:
+    studies = [(stage, study) for study in params.studies for stage in ("generate", "split", "evaluate")]
+    return [*studies, *(("train", variant) for variant in params.variants)]
+
+
+def _depends_on(entries: list[str], root: Path, versions: Mapping[str, str]) -> dict[str, Any]:
+    modules, foreign = closure(entries, root / "src", DECLARED)
+    packages = {}
+    for name in sorted(foreign):
+        if name.partition(".")[0] in sys.stdlib_module_names:
+            continue
+        package = _package_of(name, versions)
+        if package not in versions:
+            raise BadInput(f"{LOCK}: no package {name}, which {entries[0]} imports; `make lock` writes it anew")
+        packages[package] = versions[package]
+    return {"modules": modules, "packages": dict(sorted(packages.items()))}
+
+
+def _package_of(module: str, versions: Mapping[str, str]) -> str:
+    """Return the name of the package that a module belongs to: ruamel.yaml is ruamel-yaml's, sklearn scikit-learn's."""
+    parts = module.split(".")
+    for name in (canonicalize_name(".".join(parts[:2])), canonicalize_name(parts[0])):
+        if name in versions:
+            return str(name)
+    installed = [canonicalize_name(name) for name in _distributions().get(parts[0], parts[:1])]
+    return next((name for name in installed if name in versions), installed[0])
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

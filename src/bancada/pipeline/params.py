@@ -1,0 +1,117 @@
+"""All of params.yaml, checked before anything runs: the parts of all packages together.
+
+`load()` refuses the file with one line that names the key as the user wrote it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from bancada.base import params_file
+from bancada.base.refusals import PARAMS_FILE, bad, did_you_mean
+from bancada.base.settings import Name, checked
+from bancada.data import sources
+from bancada.data.settings import Source, Split
+from bancada.evaluation.settings import Comparison, check_predict
+from bancada.training.fit import refuse_misfit, refuse_unfit_for_scratch
+from bancada.training.settings import Common, Recipe, TrainingKeys, Variant
+
+LONGEST_HISTORY = 2**27  # epochs times seeds; each takes some 50 bytes of memory
+OF_A_LINE = ("weight_error_max", "bias_error")  # metrics that need the true weights
+
+
+class Study(Comparison):
+    """What makes variants comparable: one data set, one split, one leaderboard."""
+
+    source: dict[str, Any]
+    split: Split
+    train: dict[str, Any]
+
+
+class Params(Common):
+    """The whole of params.yaml."""
+
+    studies: dict[Name, Study]
+    variants: dict[Name, Variant]
+
+    def variants_of(self, study: str) -> list[str]:
+        """Return the names of a study's variants, in the order of the file."""
+        return [name for name, variant in self.variants.items() if variant.study == study]
+
+    def source(self, study: str) -> Source:
+        """Return the study's source, checked."""
+        return sources.load(self.studies[study].source, f"studies.{study}.source")
+
+    def training(self, variant: str) -> TrainingKeys:
+        """Return the keys that a variant's training depends on."""
+        chosen = self.variants[variant]
+        return TrainingKeys(variant, chosen, self.studies[chosen.study].train, self)
+
+    def recipe(self, variant: str) -> Recipe:
+        """Return what a variant's training obeys."""
+        return self.training(variant).recipe()
+
+
+def load(path: Path = Path(PARAMS_FILE)) -> Params:
+    """Read and check the whole file. Raise BadInput, which names the first key that cannot be used."""
+    params = checked(Params, params_file.read(path).raw, "")
+    for name, variant in params.variants.items():
+        if variant.study not in params.studies:
+            hint = did_you_mean(variant.study, params.studies)
+            raise bad(f"variants.{name}.study", variant.study, "unknown study" + hint)
+    for name in params.studies:
+        _check_study(name, params)
+    for name in params.variants:
+        _check_variant(name, params)
+    for name in params.studies:
+        _check_same_loss(name, params)
+    return params
+
+
+def _check_study(name: str, params: Params) -> None:
+    key, study, source = f"studies.{name}", params.studies[name], params.source(name)
+    shape, members = source.shape(), params.variants_of(name)
+    if not members:
+        raise bad(key, None, "no variant belongs to it")
+    if study.baseline is not None and study.baseline not in members:
+        raise bad(f"{key}.baseline", study.baseline, "no variant of this study" + did_you_mean(study.baseline, members))
+    if source.has_classes and study.metric not in ("error_rate_percent", "loss"):
+        raise bad(f"{key}.metric", study.metric, "the study has classes: error_rate_percent or loss")
+    if not source.has_classes and study.metric == "error_rate_percent":
+        raise bad(f"{key}.metric", study.metric, "the study predicts numbers: mse, mae, r2 or loss")
+    if study.metric in OF_A_LINE and source.kind != "linear":
+        raise bad(f"{key}.metric", study.metric, "the true weights are known for source.kind = linear alone")
+    if not source.has_classes and study.split.stratify:
+        raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
+    features = source.feature_names()
+    if features is not None:
+        check_predict(name, study.predict, features)
+    if study.decision_region and shape and shape.features != 2:
+        raise bad(f"{key}.decision_region", None, f"two features can be drawn, not {shape.features}")
+    if shape and shape.rows:
+        try:
+            study.split.counts(shape.rows)
+        except ValueError as error:
+            raise bad(f"{key}.split", None, str(error)) from None
+
+
+def _check_variant(name: str, params: Params) -> None:
+    keys, study = params.training(name), params.studies[params.variants[name].study]
+    recipe, shape = keys.recipe(), params.source(params.variants[name].study).shape()
+    if recipe.train.epochs * len(recipe.seeds) > LONGEST_HISTORY:
+        problem = f"too many for {len(recipe.seeds)} seeds; epochs times seeds may be {LONGEST_HISTORY}"
+        raise bad(keys.written_at("epochs"), recipe.train.epochs, problem)
+    if recipe.scratch:
+        refuse_unfit_for_scratch(name, recipe.layers, recipe.train)
+    if shape is None:
+        return
+    rows = study.split.counts(shape.rows)[0] if shape.rows else 0
+    refuse_misfit(keys, shape._replace(rows=rows))
+    if study.metric in OF_A_LINE and [layer.kind for layer in recipe.layers] != ["linear"]:
+        raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
+
+
+def _check_same_loss(study: str, params: Params) -> None:
+    losses = {name: params.recipe(name).train.loss for name in params.variants_of(study)}
+    if params.studies[study].metric == "loss" and len(set(losses.values())) > 1:
+        each = ", ".join(f"{name}: {loss}" for name, loss in losses.items())
+        raise bad(f"studies.{study}.metric", "loss", f"the losses of its variants cannot be compared ({each})")

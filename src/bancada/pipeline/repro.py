@@ -1,0 +1,303 @@
+"""`bancada repro`: what `dvc repro` does, with independent stages side by side.
+
+A stage begins as soon as all it depends on is there; among those that may begin, the one with the longest way to the
+end of the pipeline goes first. Each result is in DVC's cache and in dvc.lock as soon as its stage has ended.
+"""
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+
+from bancada.base import files, tables
+from bancada.base.notify import Notifier
+from bancada.base.refusals import BadInput
+from bancada.base.tables import Table
+from bancada.data.split import parts_of
+from bancada.evaluation.settings import check_predict
+from bancada.pipeline.console import Board, tail
+from bancada.pipeline.params import Params, load
+from bancada.pipeline.steps import Pipeline
+from bancada.training.fit import refuse_misfit_of_rows
+
+POLL_S = 0.05
+GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
+TAIL_LINES = 15  # of a failed stage's output
+
+
+def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: bool = True) -> int:
+    """Bring up `targets`, or everything, in the current folder. The exit status: 0, 1 where a stage failed, 2 where one
+    refused its input. BadInput, before anything is touched, for wrong parameters, tables and targets."""
+    params = load()
+    for study in params.studies:
+        files.refuse_leftovers(study, params.variants_of(study))
+    try:
+        pipeline = Pipeline(targets)
+    except DvcException as error:
+        raise BadInput(_one_line(error)) from None
+    except OSError as error:  # a full disk, say
+        print(_one_line(error), file=sys.stderr)
+        return 1
+    complete = False
+    try:
+        with Board() as board:
+            run = Run(pipeline, board, params, jobs, force)
+            run.go()
+            stale = pipeline.still_stale(run.ran)
+        complete = not run.failed
+    except (DvcException, OSError) as error:
+        print(_one_line(error), file=sys.stderr)
+        return 1
+    finally:
+        pipeline.close(complete)
+    for name, why in run.why.items():
+        where = f" (all of it: {_shown(pipeline.log(name))})" if logs_stay else ""
+        print(f"\n{name} failed; the end of its output{where}:", file=sys.stderr)
+        lines = tail(pipeline.log(name), TAIL_LINES)
+        print("\n".join(f"  {line}" for line in (lines if lines[-1:] == [why] else [*lines, why])), file=sys.stderr)
+    if run.blocked:
+        print(f"\nnot run, for they depend on it: {', '.join(run.blocked)}", file=sys.stderr)
+    if stale:
+        print(f"\nchanged while it ran, so run it again: {', '.join(stale)}", file=sys.stderr)
+    if run.failed:
+        return 2 if set(run.failed.values()) == {2} else 1
+    return 1 if stale else 0
+
+
+class Run:
+    """One pass over the pipeline. `waiting` are not looked at yet, `ready` are stale and may begin."""
+
+    def __init__(self, pipeline: Pipeline, board: Board, params: Params, jobs: int, force: bool) -> None:
+        self.pipeline, self.board, self.params, self.jobs, self.force = pipeline, board, params, jobs, force
+        self.waiting = list(pipeline.stages)
+        self.ready: list[str] = []
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.notifier = Notifier()
+        self.done: set[str] = set()
+        self.ran: list[str] = []
+        self.delayed: set[str] = set()
+        self.failed: dict[str, int] = {}  # with its exit status
+        self.why: dict[str, str] = {}
+        self.rank = ranks(pipeline.upstream, lambda name: cost(params, name))
+
+    @property
+    def blocked(self) -> list[str]:
+        return self.waiting if self.failed else []
+
+    def go(self) -> None:
+        self.look()
+        if self.ready:
+            studies = {study_of(self.params, name) for name in [*self.ready, *self.waiting]}
+            refuse_bad_data(self.params, studies, {name for name in studies if f"split@{name}" in self.done})
+            to_do = len(self.ready) + len(self.waiting)
+            self.board.say(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time")
+        else:
+            self.board.say(f"nothing to do: all {len(self.done)} stages are up to date")
+        try:
+            while self.ready or self.running:
+                self.start()
+                self.wait()
+                self.look()
+        finally:
+            self.interrupt()
+            self.notifier.close()
+            self.pipeline.resume()
+
+    def look(self) -> None:
+        """Ask DVC which of the stages whose inputs are there are stale."""
+        for name in list(self.waiting):  # in the pipeline's order, so that one pass is enough
+            if self.pipeline.upstream[name] <= self.done:
+                self.waiting.remove(name)
+                if self.force or self.pipeline.is_stale(name):
+                    self.ready.append(name)
+                else:
+                    self.done.add(name)
+                    if is_ours(name) and self.pipeline.upstream[name] & set(self.ran):
+                        self.notifier.found(
+                            name, self.folder(name)
+                        )  # the result that was there already is one of what ran now
+
+    def start(self) -> None:
+        self.ready.sort(key=lambda name: -self.rank[name])
+        for name in list(self.ready):
+            if len(self.running) >= self.jobs:
+                return
+            try:
+                process = self.pipeline.begin(name, self.force)
+            except LockError:  # try again with the next round
+                self.pipeline.release(name)
+                if name not in self.delayed:
+                    self.board.say(f"{name}: waits for another DVC process, which uses its files")
+                self.delayed.add(name)
+                continue
+            except (DvcException, OSError) as error:  # OSError: a file that the stage depends on is not there
+                self.ready.remove(name)
+                self.fail(name, 1, _one_line(error))
+                continue
+            self.ready.remove(name)
+            self.board.started(name)
+            if process:
+                self.running[name] = process
+                if is_ours(name):
+                    self.notifier.began(name)
+            else:
+                self.finish(name, "restored from DVC's cache in")
+                if is_ours(name) and name in self.done:
+                    self.notifier.found(name, self.folder(name))
+
+    def folder(self, name: str) -> Path:
+        """What a training or an evaluation leaves."""
+        kind, _, of = name.partition("@")
+        return files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
+
+    def finish(self, name: str, how: str) -> None:
+        try:
+            self.pipeline.end(name)
+            self.pipeline.write_lock(name)
+        except (DvcException, OSError) as error:
+            self.fail(name, 1, _one_line(error))
+            return
+        self.board.ended(name, how)
+        self.done.add(name)
+        self.ran.append(name)
+
+    def fail(self, name: str, status: int, why: str) -> None:
+        self.failed[name], self.why[name] = status, why
+        try:
+            self.pipeline.release(name)
+            with self.pipeline.log(name).open("a") as log:
+                log.write(f"{why}\n")
+        except OSError as error:  # a full disk: then what the stage itself said of it is lost, too
+            if str(error.strerror) not in why:
+                self.why[name] += f"; its output is lost: {error.strerror}"
+        if name in self.board.since:
+            self.board.ended(name, "FAILED after")
+        else:
+            self.board.say(f"{name}: FAILED before it began")
+
+    def wait(self) -> None:
+        """Until a stage ends. The locks are given back meanwhile."""
+        if self.ready and not self.running:
+            time.sleep(1)  # another DVC process is in the way
+        if not self.running:
+            return
+        self.pipeline.pause()
+        while all(process.poll() is None for process in self.running.values()):
+            for name in self.running:
+                self.board.seen(name, self.pipeline.log(name))
+            time.sleep(POLL_S)
+        self.pipeline.resume()
+        for name, process in list(self.running.items()):
+            if process.poll() is not None:
+                del self.running[name]
+                if process.returncode == 0:
+                    self.finish(name, "finished in")
+                else:
+                    self.fail(name, process.returncode, f"exit status {process.returncode}")
+                if is_ours(name):
+                    if name in self.failed:
+                        self.notifier.failed(name)
+                    else:
+                        self.notifier.ended(name, self.folder(name))
+
+    def interrupt(self) -> None:
+        """End what runs, as Ctrl-C would: a stage leaves no half-written file. Then more firmly."""
+        for sent in (signal.SIGINT, signal.SIGKILL):
+            for process in self.running.values():
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, sent)
+            for process in self.running.values():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE_S)
+
+
+def is_ours(stage: str) -> bool:
+    """Return whether MLflow gets the stage's results."""
+    return stage.startswith(("train@", "evaluate@"))
+
+
+def ranks(upstream: dict[str, set[str]], cost: Callable[[str], float]) -> dict[str, float]:
+    """For each stage the cost of the longest way from its start to the end. `upstream` names those before it first."""
+    rank: dict[str, float] = {}
+    for name in reversed(upstream):
+        rank[name] = cost(name) + max((rank[other] for other in rank if name in upstream[other]), default=0.0)
+    return rank
+
+
+def cost(params: Params, stage: str) -> float:
+    """About how long a stage takes, in updates of a training; only the order matters."""
+    kind, _, name = stage.partition("@")
+    if kind != "train" or name not in params.variants:
+        return 1.0
+    recipe = params.recipe(name)
+    study = params.studies[recipe.study]
+    shape = params.source(recipe.study).shape()
+    rows = study.split.counts(shape.rows)[0] if shape and shape.rows else 1000
+    batch = rows if recipe.train.batch_size == "full" else recipe.train.batch_size
+    return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers)))
+
+
+def study_of(params: Params, stage: str) -> str:
+    kind, _, name = stage.partition("@")
+    return params.variants[name].study if kind == "train" and name in params.variants else name
+
+
+def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> None:
+    """Raise BadInput where these studies' tables cannot be read, or be split and learned as params.yaml says.
+
+    This comes before DVC removes the outs of the first stage that is to run. The split of those in `divided` is up to
+    date.
+    """
+    if params.device == "cuda":
+        from bancada.training.train import check_device  # torch loads for seconds
+
+        check_device(params.device)
+    for study in params.studies:
+        if study not in studies:
+            continue
+        made = files.split(study) / "train.parquet"
+        rows = tables.read(made) if study in divided and made.exists() else training_rows(params, study)
+        check_predict(study, params.studies[study].predict, rows.feature_names)
+        for variant in params.variants_of(study):
+            refuse_misfit_of_rows(params.training(variant), rows)
+
+
+def training_rows(params: Params, study: str) -> Table:
+    """Return the training rows as the stages generate and split will make them."""
+    table = params.source(study).make(f"studies.{study}.source")
+    check_predict(study, params.studies[study].predict, table.feature_names)
+    return parts_of(table, params.studies[study].split, f"studies.{study}.split")["train"]
+
+
+def show_results(params: Params) -> None:
+    """Each study's leaderboard, and the next command to type."""
+    from bancada.evaluation.leaderboard import EXPLANATION, format_leaderboard
+
+    for study in params.studies:
+        path = files.evaluation(study) / "leaderboard.csv"
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
+    print(f"\n{EXPLANATION}")
+    print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
+
+
+def _one_line(error: DvcException | OSError) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{_shown(Path(error.filename))}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _shown(path: Path) -> str:
+    """Short where the path is below the current folder."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

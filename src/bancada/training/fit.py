@@ -1,0 +1,116 @@
+"""Do a network, its loss and its batches fit the data? Asked of declared shapes before a run, and of the real rows."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float32
+
+from bancada.base.refusals import PARAMS_FILE, BadInput, bad
+from bancada.base.tables import Table
+from bancada.data.settings import DataShape
+from bancada.networks.encoding import encoding
+from bancada.networks.settings import GivenInit, LayerSpec, Loss
+from bancada.training.settings import SGD, Recipe, Train, TrainingKeys
+
+
+def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
+    """Raise BadInput where the network cannot learn from data of this shape; its `rows` are the training rows."""
+    recipe = keys.recipe()
+    problem = misfit(recipe.layers, recipe.train.loss, shape.classes, shape.targets)
+    if problem and problem.startswith("train.loss"):
+        problem = problem.replace("train.loss", keys.written_at("loss"), 1)
+        raise BadInput(f"{PARAMS_FILE}: {problem} (variant {recipe.variant})")
+    if problem:
+        raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.{problem}")
+    _check_given_start(keys, recipe, shape.features)
+    if shape.rows:
+        _check_batch_size(keys, recipe, shape.rows)
+
+
+def refuse_misfit_of_rows(keys: TrainingKeys, rows: Table) -> None:
+    """Raise BadInput where the network cannot learn from these training rows, or cannot reach their targets."""
+    classes, targets = len(rows.classes), len(rows.target_names)
+    refuse_misfit(keys, DataShape(len(rows.feature_names), targets, classes, len(rows)))
+    recipe = keys.recipe()
+    encoded = encoding(recipe.layers, recipe.train.loss, classes).encode(rows.targets)
+    problem = out_of_reach(recipe.layers, encoded)
+    if problem:
+        raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.layers: {problem}")
+
+
+def misfit(layers: Sequence[LayerSpec], loss: Loss, classes: int, targets: int) -> str | None:
+    """Return why this network and loss cannot learn these labels, or None. `classes` is 0 for numbers to predict."""
+    widths = [layer.width for layer in layers if layer.width]
+    if not widths:
+        return "layers: at least one linear layer is needed"
+    width, last = widths[-1], layers[-1].kind
+    if last == "dropout":
+        return "layers: a dropout as the last layer would give zeros instead of predictions"
+    if last == "softmax" and width == 1:
+        return "layers: a softmax over one output is always 1"
+    if classes == 0:
+        if loss in ("bce", "cross_entropy"):
+            return f"train.loss = {loss}: needs classes, but the study predicts numbers (mse, half_mse or l1)"
+        return None if width == targets else f"layers: the output has {width} units, but there are {targets} targets"
+    if loss == "cross_entropy":
+        return None if width == classes else f"layers: cross_entropy needs one output per class: {classes}, not {width}"
+    if loss == "bce":
+        if classes != 2 or width != 1:
+            return f"train.loss = bce: needs two classes and one output, not {classes} and {width}"
+        return None if last == "sigmoid" else f"layers: bce needs a sigmoid as the last layer, not {last}"
+    if width == classes or (width == 1 and classes == 2):
+        return None
+    return f"layers: the output has {width} units, but there are {classes} classes"
+
+
+def _check_given_start(keys: TrainingKeys, recipe: Recipe, features: int) -> None:
+    init, key = recipe.train.init, keys.written_at("init")
+    if not isinstance(init, GivenInit):
+        return
+    linear = [layer for layer in recipe.layers if layer.kind == "linear"]
+    widths = [layer.width or 0 for layer in linear]
+    if not len(widths) == len(init.weights) == len(init.biases):
+        raise bad(key, None, f"{len(widths)} linear layers need as many weights and biases")
+    if any(layer.bias is False for layer in linear):
+        raise bad(key, None, "a given start needs a bias in every linear layer")
+    for i, (inputs, width) in enumerate(pairwise([features, *widths])):
+        if [len(row) for row in init.weights[i]] != [inputs] * width:
+            raise bad(f"{key}.weights[{i}]", None, f"must be {width} rows of {inputs} numbers")
+        if len(init.biases[i]) != width:
+            raise bad(f"{key}.biases[{i}]", None, f"must be {width} numbers")
+
+
+def _check_batch_size(keys: TrainingKeys, recipe: Recipe, train_rows: int) -> None:
+    size, key = recipe.train.batch_size, keys.written_at("batch_size")
+    rows = train_rows if size == "full" else size
+    if rows > train_rows:
+        raise bad(key, size, f"larger than the training set of {train_rows} rows")
+    if any(layer.kind == "batch_norm" for layer in recipe.layers) and 1 in (rows, train_rows % rows):
+        problem = f"batch_norm of {recipe.variant} cannot learn from a batch of one row ({train_rows} training rows)"
+        raise bad(key, size, problem)
+
+
+def out_of_reach(layers: Sequence[LayerSpec], encoded: Float32[np.ndarray, "output row"]) -> str | None:
+    """Return why the last layer cannot give these numbers, or None."""
+    last = layers[-1].kind
+    ranges = {"tanh": (-1, 1), "sigmoid": (0, 1), "softmax": (0, 1), "relu": (0, np.inf)}
+    low, high = ranges.get(last, (-np.inf, np.inf))
+    if low <= encoded.min() and encoded.max() <= high:
+        return None
+    return f"ends in {last}, which cannot reach targets from {encoded.min():g} to {encoded.max():g}"
+
+
+def refuse_unfit_for_scratch(name: str, layers: Sequence[LayerSpec], train: Train) -> None:
+    """Raise BadInput where scratch.py cannot train this network."""
+    plain = (
+        [layer.kind for layer in layers] == ["linear"]
+        and layers[0].bias is not False
+        and train.loss in ("mse", "half_mse")
+        and train.optimizer == SGD(name="sgd")
+        and train.schedule.name in ("none", "inverse_time")
+        and not train.standardize
+    )
+    if not plain:
+        need = "a single linear layer, mse or half_mse, plain sgd, no step schedule and no standardize"
+        raise bad(f"variants.{name}.scratch", True, f"training from scratch knows {need}")

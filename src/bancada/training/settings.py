@@ -1,0 +1,150 @@
+"""What params.yaml says of training, and which key replaces which."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from bancada.base.params_file import ParamsFile
+from bancada.base.settings import Count, Fraction, NotNegative, Positive, Settings, checked
+from bancada.networks.settings import Init, Layers, Loss, TorchInit, by_name
+
+
+class SGD(Settings):
+    name: Literal["sgd"]
+    momentum: Fraction = 0.0
+    weight_decay: NotNegative = 0.0
+
+
+class Adam(Settings):
+    name: Literal["adam"]
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    eps: Positive = 1e-8
+    weight_decay: NotNegative = 0.0
+
+
+class NoSchedule(Settings):
+    name: Literal["none"]
+
+
+class StepSchedule(Settings):
+    """lr * gamma ** (k // step_size), k counting epochs or updates. torch.optim.lr_scheduler.StepLR."""
+
+    name: Literal["step"]
+    step_size: Count
+    gamma: Annotated[float, Field(gt=0, le=1)]
+    every: Literal["epoch", "update"] = "epoch"
+
+
+class InverseTime(Settings):
+    """Before update (or epoch) k = 1, 2, ... the rate is multiplied by 1 / (1 + decay * k). Lesson 5."""
+
+    name: Literal["inverse_time"]
+    decay: NotNegative
+    every: Literal["epoch", "update"] = "update"
+
+
+Optimizer = Annotated[SGD | Adam, Field(discriminator="name"), BeforeValidator(by_name)]
+Schedule = Annotated[NoSchedule | StepSchedule | InverseTime, Field(discriminator="name"), BeforeValidator(by_name)]
+
+
+class Train(Settings):
+    """How a network is trained. `batch_size: full` takes all training rows at once."""
+
+    loss: Loss
+    lr: Positive
+    epochs: Count
+    batch_size: Count | Literal["full"]
+    batch_order: Literal["shuffled", "fixed"] = "shuffled"  # fixed: drawn once, the same in every epoch
+    optimizer: Optimizer = SGD(name="sgd")
+    schedule: Schedule = NoSchedule(name="none")
+    init: Init = TorchInit(name="torch")
+    clip_norm: NotNegative = 0.0  # the largest norm of a seed's whole gradient; 0: off
+    standardize: bool = False  # inputs to mean 0 and sd 1 over the training rows
+
+
+class Variant(Settings):
+    """A network and the training keys in which it differs from its study."""
+
+    study: str
+    layers: Layers
+    scratch: bool = False  # trained by scratch.py, which is written in plain tensor operations
+    train: dict[str, Any] = {}
+
+
+class Common(Settings):
+    """The keys at the top of params.yaml, which hold for every training."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    num_seeds: Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be a float, for the exact test
+    lr: Positive | None
+    device: Literal["cpu", "cuda"]
+
+
+class Recipe(Settings):
+    """All that one training depends on, apart from its data and its code."""
+
+    study: str
+    variant: str
+    layers: Layers
+    scratch: bool
+    train: Train
+    seeds: list[int]
+    device: Literal["cpu", "cuda"]
+
+
+class TrainingKeys:
+    """The keys of params.yaml that one variant's training depends on; `recipe` is what they say together.
+
+    The variant's own `train` keys replace its study's, key by key, and the top-level `lr`, when set, replaces both.
+    """
+
+    def __init__(self, name: str, variant: Variant, shared: Mapping[str, Any], common: Common) -> None:
+        self.name, self.variant, self.shared, self.common = name, variant, shared, common
+
+    def recipe(self) -> Recipe:
+        """Put the keys together. Raise BadInput where one is missing or wrong."""
+        for key, part in (
+            (f"studies.{self.variant.study}.train", self.shared),
+            (f"variants.{self.name}.train", self.variant.train),
+        ):
+            checked(Train, part, key, partial=True)
+        lr = {"lr": self.common.lr} if self.common.lr else {}
+        keys = {**self.shared, **self.variant.train, **lr}
+        return Recipe(
+            study=self.variant.study,
+            variant=self.name,
+            layers=self.variant.layers,
+            scratch=self.variant.scratch,
+            train=checked(Train, keys, f"variants.{self.name}.train"),
+            seeds=[self.common.seed + i for i in range(self.common.num_seeds)],
+            device=self.common.device,
+        )
+
+    def written_at(self, key: str) -> str:
+        """Return the place in params.yaml of a training key, such as `studies.moons.train.epochs`."""
+        return "lr" if key == "lr" and self.common.lr else self._written_below(key)
+
+    def overrides(self) -> list[str]:
+        """Return a sentence for each training key that replaces another."""
+        sentences = [
+            f"variants.{self.name}.train.{key} = {value}"
+            f" replaces studies.{self.variant.study}.train.{key} = {self.shared[key]}"
+            for key, value in self.variant.train.items()
+            if key in self.shared
+        ]
+        below = self.variant.train.get("lr", self.shared.get("lr"))
+        if self.common.lr and below is not None:
+            sentences.append(f"lr = {self.common.lr} replaces {self._written_below('lr')} = {below}")
+        return sentences
+
+    def _written_below(self, key: str) -> str:
+        shared = key not in self.variant.train and key in self.shared
+        return f"studies.{self.variant.study}.train.{key}" if shared else f"variants.{self.name}.train.{key}"
+
+
+def training_keys(params: ParamsFile, name: str) -> TrainingKeys:
+    """Take the keys of one variant's training from params.yaml. Raise BadInput where one is missing or wrong."""
+    variant = checked(Variant, params.value(f"variants.{name}"), f"variants.{name}")
+    common = checked(Common, {key: params.value(key) for key in Common.model_fields}, "")
+    return TrainingKeys(name, variant, params.value(f"studies.{variant.study}.train"), common)

@@ -1,0 +1,365 @@
+"""The data are what the lessons say, the same bytes every time; a broken table is refused by file, line and column."""
+
+import csv
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import datasets
+
+from bancada.base import tables
+from bancada.base.refusals import BadInput
+from bancada.data import generate, sources
+from bancada.data.settings import Classification, HalfMoons, HousePrices, LinearData, Sklearn, Table
+
+ROOT = Path(__file__).parents[1]
+STUDIES = config.load(ROOT / "params.yaml").studies
+
+LESSON_1 = [  # temperature, rainfall, humidity, apples, oranges
+    [
+        (73, 67, 43, 56, 70),
+        (91, 88, 64, 81, 101),
+        (87, 134, 58, 119, 133),
+        (102, 43, 37, 22, 37),
+        (69, 96, 70, 103, 119),
+    ],
+    [
+        (74, 66, 43, 57, 69),
+        (91, 87, 65, 80, 102),
+        (88, 134, 59, 118, 132),
+        (101, 44, 37, 21, 38),
+        (68, 96, 71, 104, 118),
+    ],
+    [
+        (73, 66, 44, 57, 69),
+        (92, 87, 64, 82, 100),
+        (87, 135, 57, 118, 134),
+        (103, 43, 36, 20, 38),
+        (68, 97, 70, 102, 120),
+    ],
+]
+
+MINIMAL = """
+seed: 1
+num_seeds: 1
+lr: null
+device: cpu
+studies:
+  mine:
+    source: {kind: csv, path: data/sources/mine.csv, task: TASK, features: [a, b], targets: [c]}
+    split: {train: 0.5, test: 0.5}
+    metric: loss
+    train: {loss: mse, lr: 0.1, batch_size: full, epochs: 1}
+variants:
+  only: {study: mine, layers: [1]}
+"""
+
+
+def small_moons(rows: int, seed: int = 3) -> HalfMoons:
+    return HalfMoons(kind="half_moons", rows=rows, radius=10, distance=-4, width=6, seed=seed)
+
+
+# --- the lessons' data ----------------------------------------------------------------------------------------------
+
+
+def test_the_orchard_is_the_lessons_table_in_the_lessons_order(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for study, rows in (("orchard5", LESSON_1[0]), ("orchard", [row for five in LESSON_1 for row in five])):
+        table = sources.make(STUDIES[study].source, study)
+        assert np.array_equal(np.hstack([table.features, table.targets]), np.array(rows, dtype=float))
+        assert table.feature_names == ["temperature", "rainfall", "humidity"]
+        assert table.target_names == ["apples", "oranges"]
+
+
+def test_the_moons_are_half_rings_of_the_lessons_radius_place_and_size():
+    table = sources.make(STUDIES["moons"].source, "moons")
+    labels = np.array(table.classes)[table.targets[:, 0]]
+    assert (np.sum(labels == 1), np.sum(labels == -1)) == (1550, 1550)
+    x, y = table.features.T
+    upper, lower = labels == 1, labels == -1
+    for centre, side, of in (((0, 0), 1, upper), ((10, 4), -1, lower)):  # r1 = 10, r2 = -4
+        radius = np.hypot(x[of] - centre[0], y[of] - centre[1])
+        assert radius.min() >= 7 - 1e-9
+        assert radius.max() <= 13 + 1e-9
+        assert radius.mean() == pytest.approx(10, abs=0.15)  # uniform: sd of the mean 0.044
+        assert np.all(side * (y[of] - centre[1]) >= -1e-9)
+        angle = np.arctan2(side * (y[of] - centre[1]), x[of] - centre[0])
+        assert angle.mean() == pytest.approx(np.pi / 2, abs=0.1)
+        assert np.histogram(angle, 4)[0].min() > 300
+
+
+def test_the_moons_follow_the_lessons_formulas_and_draws():
+    """Angles and radii of A, then of B, from one generator."""
+    rng = np.random.default_rng(3)
+    a, r = rng.uniform(0, np.pi, 20), rng.uniform(7, 13, 20)
+    b, s = rng.uniform(0, np.pi, 20), rng.uniform(7, 13, 20)
+    expected = [
+        *zip(r * np.cos(a), r * np.sin(a), strict=True),
+        *zip(s * np.cos(b) + 10, -s * np.sin(b) + 4, strict=True),
+    ]
+    np.testing.assert_allclose(sources.make(small_moons(40), "moons").features, expected, rtol=1e-12)
+
+
+def test_the_line_is_normal_inputs_times_weights_plus_bias_plus_noise():
+    table = sources.make(STUDIES["line"].source, "line")
+    assert table.features.shape == (9984 + 2976, 2)
+    assert table.features.mean(axis=0) == pytest.approx([0, 0], abs=0.04)
+    assert table.features.std(axis=0) == pytest.approx([1, 1], abs=0.03)
+    residuals = table.targets[:, 0] - (2 * table.features[:, 0] - 3.4 * table.features[:, 1] + 4.2)
+    assert residuals.std() == pytest.approx(0.01, rel=0.03)
+    exact = LinearData(kind="linear", rows=5, weights=[2, -3.4], bias=4.2, noise_std=0, seed=1)
+    x = sources.make(exact, "line")
+    np.testing.assert_allclose(x.targets[:, 0], 2 * x.features[:, 0] - 3.4 * x.features[:, 1] + 4.2, rtol=1e-12)
+
+
+def test_the_synthetic_wines_have_exactly_the_lessons_class_counts_and_can_be_half_learned():
+    source = STUDIES["quality"].source
+    table = sources.make(source, "quality")
+    labels = np.array(table.classes)[table.targets[:, 0]]
+    counts = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+    assert counts == {3: 6, 4: 33, 5: 483, 6: 462, 7: 143, 8: 16}
+    assert table.features.shape == (1143, 11)
+    # what the nearest class mean gets wrong, by hand: neither hopeless (always "5": 58 %) nor free
+    means = np.stack([table.features[labels == label].mean(axis=0) for label in table.classes])
+    likely = np.log([counts[label] for label in table.classes])
+    distance = ((table.features[:, None] - means) ** 2).sum(axis=2) / 2 - likely
+    assert 20 < 100 * np.mean(distance.argmin(axis=1) != table.targets[:, 0]) < 45
+
+
+def test_house_prices_lie_on_a_line_but_for_big_houses_sold_for_little():
+    table = sources.make(STUDIES["houses"].source, "houses")
+    rooms, price = table.features[:, 0], table.targets[:, 0]
+    on_the_line = 9 * rooms - 40
+    outlier = price < on_the_line - 8.5  # noise sd is 2.5; the smallest outlier should cost 18.5
+    assert outlier.sum() == pytest.approx(10, abs=1)
+    assert rooms[outlier].min() >= 6.5
+    assert price[outlier].mean() == pytest.approx(10, abs=3)
+    assert (price - on_the_line)[~outlier].std() == pytest.approx(2.5, rel=0.2)
+    assert np.array_equal(rooms, np.round(rooms, 1))
+    assert 20 <= on_the_line[np.isclose(rooms, 7)].mean() <= 25
+    none = HousePrices.model_validate({**STUDIES["houses"].source.model_dump(), "outliers": 0, "noise_std": 0.0})
+    exact = sources.make(none, "houses")
+    np.testing.assert_allclose(exact.targets, 9 * exact.features - 40)
+
+
+@pytest.mark.parametrize("name", ["wine", "iris", "breast_cancer", "digits", "diabetes"])
+def test_scikit_learns_tables_keep_their_rows_and_labels(name):
+    source = Sklearn(kind="sklearn", name=name)
+    table, bunch = sources.make(source, name), getattr(datasets, f"load_{name}")()
+    assert np.array_equal(table.features, bunch.data)
+    assert table.classes == sorted(table.classes)
+    if name == "diabetes":
+        assert np.array_equal(table.targets[:, 0], bunch.target)
+    else:
+        assert [table.classes[i] for i in table.targets[:, 0]] == [bunch.target_names[i] for i in bunch.target]
+    shape = source.shape()
+    assert (table.features.shape, len(table.classes)) == ((shape.rows, shape.features), shape.classes)
+
+
+@pytest.mark.parametrize("study", ["orchard5", "quality", "moons", "houses", "line"])
+def test_what_params_promise_about_the_data_is_what_is_made(study, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    source = STUDIES[study].source
+    table, shape = sources.make(source, study), source.shape()
+    assert table.features.shape == (shape.rows, shape.features)
+    assert (table.targets.shape[1], len(table.classes)) == (shape.targets, shape.classes)
+    assert table.feature_names == source.feature_names()
+
+
+def test_another_seed_gives_other_rows():
+    assert not np.array_equal(
+        sources.make(small_moons(10, 1), "m").features, sources.make(small_moons(10, 2), "m").features
+    )
+
+
+# --- CSV ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "data" / "sources").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def source(task: str = "regression", **changed) -> Table:
+    keys = {"path": "data/sources/mine.csv", "features": ["a", "b"], "targets": ["c"], **changed}
+    return Table.model_validate({"kind": "csv", "task": task, **keys})
+
+
+def made(text: str | bytes, task: str = "regression", **changed) -> tables.Table:
+    raw = text.encode() if isinstance(text, str) else text
+    Path("data/sources/mine.csv").write_bytes(raw)
+    return sources.make(source(task, **changed), "mine")
+
+
+def test_a_csv_is_read_as_written_by_a_spreadsheet(folder):
+    """Byte order mark, CRLF, quotes, spaces, an empty line, columns in another order and one too many."""
+    table = made(b'\xef\xbb\xbfid,"c", b,a\r\nx,1.5,-2e3,0.1\r\n\r\n"y, z",+7, 8 ,9\r\n')
+    assert table.features.tolist() == [[0.1, -2000.0], [9.0, 8.0]]
+    assert table.targets.tolist() == [[1.5], [7.0]]
+
+
+def test_features_that_are_not_named_are_all_other_columns(folder):
+    table = made("id,a,c,b\n1,2,3,4\n", features=None, ignore=["id"])
+    assert (table.feature_names, table.features.tolist()) == (["a", "b"], [[2.0, 4.0]])
+
+
+def test_rows_takes_the_first_so_many(folder):
+    assert made("a,b,c\n1,2,3\n4,5,6\n7,8,9\n", rows=2).features.tolist() == [[1.0, 2.0], [4.0, 5.0]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "indices"),
+    [
+        (["3", "1", "3"], [1, 3], [1, 0, 1]),
+        (["2.0", "10", "2"], [2, 10], [0, 1, 0]),
+        (["red", "blue", "red"], ["blue", "red"], [1, 0, 1]),
+        (["NA", "1", "DE"], ["1", "DE", "NA"], [2, 0, 1]),
+    ],
+)
+def test_labels_are_whole_numbers_or_words(folder, labels, classes, indices):
+    table = made("a,b,c\n" + "".join(f"1,2,{label}\n" for label in labels), "classification")
+    assert table.classes == classes
+    assert table.targets[:, 0].tolist() == indices
+
+
+BROKEN = {  # a file, the task -> the line after the file's name
+    "empty": ("", "regression", "is empty"),
+    "blank": ("\n\n", "regression", "is empty"),
+    "header only": ("a,b,c\n", "regression", "no rows below the header"),
+    "not UTF-8": (b"a,b,c\n1,2,3\n1,\xff,3\n", "regression", "line 3: not a text in UTF-8"),
+    "open quote": ('a,b,c\n1,2,3\n1,"2,3\n', "regression", "line 3: unexpected end of data"),
+    "short row": ("a,b,c\n1,2,3\n1,2\n", "regression", "line 3: 2 cells, but the header has 3 columns"),
+    "long row": ("a,b,c\n1,2,3,4\n", "regression", "line 2: 4 cells, but the header has 3 columns"),
+    "semicolons": ("a;b;c\n1;2;3\n", "regression", "line 1: one column only; commas separate columns"),
+    "missing column": ("a,bb,c\n1,2,3\n", "regression", "line 1: no column 'b'; did you mean 'bb'?"),
+    "double column": ("a,b,b,c\n1,2,3,4\n", "regression", "line 1: column 'b' is there twice"),
+    "word": ("a,b,c\n1,2,3\n\n1,two,3\n", "regression", "line 4, column 'b' = two: must be a number"),
+    "underscore": ("a,b,c\n1_0,2,3\n", "regression", "line 2, column 'a' = 1_0: must be a number"),
+    "empty cell": ("a,b,c\n1,2,3\n1,,3\n", "regression", "line 3, column 'b': is empty"),
+    "nan": ("a,b,c\n1,2,3\n1,NaN,3\n", "regression", "line 3, column 'b' = NaN: must be a finite number"),
+    "inf": ("a,b,c\n1,2,-inf\n", "regression", "line 2, column 'c' = -inf: must be a finite number"),
+    "huge": ("a,b,c\n1,2,1e999\n", "regression", "line 2, column 'c' = 1e999: must be a finite number"),
+    "beyond a network": ("a,b,c\n1,2,1e39\n", "regression", "line 2, column 'c' = 1e39: must not be beyond 3.4e+38"),
+    "after a cell of two lines": ('a,b,x,c\n1,2,"l\nl",3\n1,?,x,3\n', "regression", "line 4, column 'b' = ?: must be"),
+    "word as target": ("a,b,c\n1,2,x\n", "regression", "line 2, column 'c' = x: must be a number"),
+    "word as feature": ("a,b,c\n1,2,x\n1,z,y\n", "classification", "line 3, column 'b' = z: must be a number"),
+    "empty label": ("a,b,c\n1,2,x\n1,2,\n", "classification", "line 3, column 'c': is empty"),
+    "fraction as label": ("a,b,c\n1,2,3\n1,2,3.5\n", "classification", "line 3, column 'c' = 3.5: is no class"),
+    "nan as label": ("a,b,c\n1,2,3\n1,2,nan\n", "classification", "line 3, column 'c' = nan: is no class"),
+    "one class": ("a,b,c\n1,2,3\n1,2,3\n", "classification", "column 'c' has one class, 3; at least two are needed"),
+}
+
+
+@pytest.mark.parametrize(("text", "task", "said"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_table_is_refused_with_one_line_naming_file_line_and_column(folder, text, task, said):
+    with pytest.raises(BadInput) as refused:
+        made(text, task)
+    assert str(refused.value).startswith(f"data/sources/mine.csv: {said}")
+    assert "\n" not in str(refused.value)
+
+
+def test_too_few_rows_a_wrong_ignore_and_a_missing_file_are_refused(folder):
+    with pytest.raises(BadInput, match=r"^data/sources/mine.csv: 1 rows, but studies.mine.source.rows = 2$"):
+        made("a,b,c\n1,2,3\n", rows=2)
+    with pytest.raises(BadInput, match=r"line 1: no column 'Idd'; did you mean 'Id'\?$"):
+        made("Id,a,b,c\n1,2,3,4\n", features=None, ignore=["Idd"])
+    with pytest.raises(BadInput, match=r"line 1: no column is left to be a feature$"):
+        made("Id,c\n1,2\n", features=None, ignore=["Id"])
+    with pytest.raises(BadInput, match=r"^data/sources/none.csv: No such file or directory$"):
+        sources.make(source(path="data/sources/none.csv"), "mine")
+    Path("data/sources/none.csv.dvc").touch()
+    with pytest.raises(BadInput, match=r"^data/sources/none.csv: No such file or directory; `dvc pull` fetches it$"):
+        sources.make(source(path="data/sources/none.csv"), "mine")
+
+
+def test_the_real_wines_are_read_where_a_path_is_set_and_their_id_is_no_feature(folder):
+    names = STUDIES["quality"].source.features
+    quality = STUDIES["quality"].source.model_dump() | {"path": "data/sources/WineQT.csv"}
+    path = folder / "data" / "sources" / "WineQT.csv"
+
+    def write(labels):
+        with path.open("w", newline="") as file:
+            rows = [[f"{row}.{column}" for column in range(11)] + [label, row] for row, label in enumerate(labels)]
+            csv.writer(file).writerows([[*names, "quality", "Id"], *rows])
+
+    write([5, 6, 5])
+    table = sources.make(Classification.model_validate(quality), "quality")
+    assert table.feature_names == names
+    assert table.features[1].tolist() == [float(f"1.{column}") for column in range(11)]
+    assert table.classes == [3, 4, 5, 6, 7, 8]
+    assert table.targets[:, 0].tolist() == [2, 3, 2]
+    write([5, 6, 9])
+    with pytest.raises(
+        BadInput, match=r"line 4, column 'quality' = 9: is no class of studies.quality.source.class_counts"
+    ):
+        sources.make(Classification.model_validate(quality), "quality")
+
+
+# --- the stage ------------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, stage: str, *names: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", f"bancada.{stage}", *names]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def on_disk(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize(
+    ("params", "text", "name", "said"),
+    [
+        (MINIMAL, "a,b,c\n1,2,x\n", "mine", "data/sources/mine.csv: line 2, column 'c' = x: must be a number"),
+        (MINIMAL, "a,b,c\n1,2,3\n", "mien", "params.yaml: studies.mien: there is none; did you mean 'mine'?"),
+        (MINIMAL.replace("seed: 1", "seed: one", 1), "", "mine", "params.yaml: seed = one: must be a whole number"),
+    ],
+    ids=["table", "name", "value"],
+)
+def test_the_stage_ends_bad_input_with_status_2_and_one_line_and_touches_nothing(folder, params, text, name, said):
+    Path("params.yaml").write_text(params.replace("TASK", "regression"))
+    Path("data/sources/mine.csv").write_text(text)
+    Path("data/raw").mkdir()
+    Path("data/raw/mine.parquet").write_text("what was made before")
+    before = on_disk(folder)
+    done = run(folder, "generate", name)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said + "\n")
+    assert on_disk(folder) == before
+
+
+def test_new_inputs_are_checked_against_features_that_only_the_file_knows(folder):
+    text = MINIMAL.replace("features: [a, b], ", "").replace(
+        "metric: loss", "metric: loss\n    predict: [{a: 1, bb: 2}]"
+    )
+    Path("params.yaml").write_text(text.replace("TASK", "regression"))
+    Path("data/sources/mine.csv").write_text("a,b,c\n1,2,3\n")
+    with pytest.raises(
+        BadInput, match=r"^params.yaml: studies.mine.predict\[0\].bb: unknown feature; did you mean 'b'\?$"
+    ):
+        generate.main(config.load(), "mine")
+    assert not Path("data/raw").exists()
+
+
+def test_generating_twice_writes_the_same_bytes(folder, monkeypatch):
+    """In two processes, whose hashes are seeded differently."""
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    generate.main(config.load(), "quality")
+    first = on_disk(folder)
+    Path("data/raw/quality.parquet").unlink()
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    assert run(folder, "generate", "quality").returncode == 0
+    assert on_disk(folder) == first
+    table, made = tables.read(Path("data/raw/quality.parquet")), sources.make(STUDIES["quality"].source, "quality")
+    assert np.array_equal(table.features, made.features)
+    assert np.array_equal(table.targets, made.targets)
+    assert (table.feature_names, table.classes) == (made.feature_names, made.classes)

@@ -1,0 +1,369 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.stats
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from bancada.base import files, tables
+from bancada.base.tables import Table
+from bancada.evaluation import plots
+from bancada.evaluation.evaluate import main
+from bancada.evaluation.sheets import sheet, write
+from bancada.pipeline.params import BadInput, Params, recipe
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SEEDS = [7, 8, 9, 10]
+NAN = float("nan")
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BANCADA_TRACKING", "off")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without pictures, which take most of the time."""
+    monkeypatch.setattr("bancada.evaluation.evaluate.drawn", lambda *values: iter(()))
+
+
+def given(source, layers, split, metric, num_seeds=4, variants=("base", "other"), predict=(), **train):
+    """Parameters with one study, `study`, whose variants all have the same layers."""
+    settings = {"loss": "mse", "lr": 0.1, "batch_size": "full", "epochs": 3, **train}
+    study = {"source": source, "split": split, "metric": metric, "baseline": "base", "min_difference": 0.1}
+    return Params.model_validate(
+        {
+            "seed": SEEDS[0],
+            "num_seeds": num_seeds,
+            "lr": None,
+            "device": "cpu",
+            "studies": {"study": study | {"train": settings, "predict": list(predict)}},
+            "variants": {name: {"study": "study", "layers": list(layers)} for name in variants},
+        }
+    )
+
+
+def write_split(train, validation=None, test=None):
+    for part, rows in zip(files.PARTS, (train, validation, test), strict=True):
+        tables.write(train.take(np.arange(0)) if rows is None else rows, files.split("study") / f"{part}.parquet")
+
+
+def write_model(params, variant, rows, weights, losses=None, diverged=None):
+    """A model folder by hand. `weights`: by name, [seed, ...]; `losses`: a list of training losses for each seed."""
+    asked = recipe(params, variant)
+    folder = files.model("study", variant)
+    folder.mkdir(parents=True)
+    arrays = {name: torch.tensor(value, dtype=torch.float32) for name, value in weights.items() if "input" not in name}
+    scaling = {name: torch.tensor(value, dtype=torch.float64) for name, value in weights.items() if "input" in name}
+    save_file(arrays | scaling, folder / "weights.safetensors")
+    losses = losses or [[4.0, 2.0, 1.0]] * len(asked.seeds)
+    long = [(s, e, loss) for s, of in zip(asked.seeds, losses, strict=True) for e, loss in enumerate(of)]
+    seed, epoch, loss = zip(*long, strict=True)
+    names = ("train_loss", "last_batch_loss", "validation_loss", "lr")
+    pq.write_table(pa.table({"seed": seed, "epoch": epoch} | dict.fromkeys(names, loss)), folder / "history.parquet")
+    run = {
+        "recipe": asked.model_dump(mode="json"),
+        "feature_names": rows.feature_names,
+        "target_names": rows.target_names,
+        "classes": rows.classes,
+        "diverged": {str(seed): epoch for seed, epoch in (diverged or {}).items()},
+        "fingerprint": "0" * 64,
+    }
+    (folder / "run.json").write_text(json.dumps(run))
+
+
+def read(name):
+    with (files.evaluation("study") / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def scored(variant, metric, split, of="scores.csv"):
+    return [row for row in read(of) if (row["variant"], row["metric"], row["split"]) == (variant, metric, split)]
+
+
+MOONS = {"kind": "half_moons", "rows": 12, "radius": 10, "distance": -4, "width": 6, "seed": 1}
+TABLE = {
+    "kind": "table",
+    "path": "data/sources/t.csv",
+    "task": "regression",
+    "features": ["rooms"],
+    "targets": ["price"],
+}
+LINE = {"kind": "linear", "rows": 6, "weights": [2, -3], "bias": 4, "noise_std": 0, "seed": 1}
+
+
+def two_classes(*points):
+    """Rows (x, y, class index)."""
+    table = np.array(points, dtype=np.float64)
+    return Table(table[:, :2], table[:, 2:].astype(np.int64), ["x", "y"], ["moon"], [-1, 1])
+
+
+CORNERS = two_classes((1, 1, 1), (2, 1, 1), (-1, 1, 0), (-2, 1, 0))
+
+
+def classifier(seeds_right):
+    """One linear unit for each seed; a wrong one decides the opposite."""
+    signs = [1.0 if right else -1.0 for right in seeds_right]
+    return {"0.weight": [[[sign, 0.0]] for sign in signs], "0.bias": [[0.0]] * len(signs)}
+
+
+@pytest.fixture
+def moons():
+    params = given(
+        *(MOONS, [1, "tanh"], {"train": 4, "validation": 4, "test": 4}, "error_rate_percent"),
+        variants=("base", "mixed", "diverged"),
+        predict=[{"y": 0, "x": 3}],
+    )
+    write_split(CORNERS, CORNERS, two_classes((1, 1, 1), (2, 1, 1), (-1, 1, 0), (2, 1, 0)))
+    write_model(params, "base", CORNERS, classifier([True] * 4))
+    write_model(params, "mixed", CORNERS, classifier([True, True, False, True]))
+    weights = classifier([True] * 4)
+    weights["0.weight"][2], weights["0.bias"][2] = [[NAN, NAN]], [NAN]
+    losses = [[4.0, 2.0, 1.0], [4.0, 1.0, 0.5], [4.0, float("inf")], [3.0, 2.0, 1.0]]
+    write_model(params, "diverged", CORNERS, weights, losses, diverged={9: 1})
+    return params
+
+
+def test_error_rates_by_hand(moons, undrawn):
+    main(moons, "study")
+    assert [row["value"] for row in scored("base", "error_rate_percent", "train", "per_seed.csv")] == ["0"] * 4
+    per_seed = scored("mixed", "error_rate_percent", "test", "per_seed.csv")
+    assert [(row["seed"], row["value"]) for row in per_seed] == [("7", "25"), ("8", "25"), ("9", "75"), ("10", "25")]
+    (row,) = scored("mixed", "error_rate_percent", "test")
+    assert (row["mean"], row["std"], row["median"], row["num_seeds"]) == ("37.5", "25", "25", "4")
+    assert float(row["ci95_low"]) == pytest.approx(37.5 - 3.182446305 * 25 / 2)  # t for 3 degrees of freedom
+    assert not scored("mixed", "mse", "test")
+
+
+def test_a_diverged_seed_is_an_empty_cell_and_leaves_no_mean(moons, undrawn):
+    main(moons, "study")
+    for metric in ("error_rate_percent", "loss"):
+        values = [row["value"] for row in scored("diverged", metric, "test", "per_seed.csv")]
+        assert [value == "" for value in values] == [False, False, True, False]
+    (row,) = scored("diverged", "error_rate_percent", "test")
+    assert (row["mean"], row["std"], row["ci95_low"], row["median"]) == ("", "", "", "25")
+    told = json.loads((files.evaluation("study") / "metrics/diverged.json").read_text())
+    nothing = {"mean": None, "ci95_low": None, "ci95_high": None}
+    assert told == {"error_rate_percent": nothing, "diverged_seeds": 1}
+    (epochs,) = scored("diverged", "epochs_to_converge", "validation")
+    assert (epochs["mean"], epochs["median"]) == ("", "3")
+    assert [row["loss"] for row in read("loss.csv") if row["variant"] == "diverged"] == ["3.75", "", ""]
+
+
+def test_the_leaderboard_says_deterministic_only_where_the_weights_are(moons, undrawn):
+    main(moons, "study")
+    rows = {row["variant"]: row for row in read("leaderboard.csv")}
+    assert list(rows) == ["base", "mixed", "diverged"]
+    assert [row["deterministic"] for row in rows.values()] == ["true", "false", "false"]
+    assert rows["base"]["split"] == "test"
+    assert rows["base"]["verdict"] == "baseline"
+    assert "too few seeds" in rows["mixed"]["note"]
+
+
+def test_predicted_classes_are_shares_of_all_seeds(moons, undrawn):
+    main(moons, "study")
+    rows = [(row["variant"], row["target"], row["mean"]) for row in read("predictions.csv")]
+    assert rows == [
+        *[("base", "-1", "0"), ("base", "1", "1")],
+        *[("diverged", "-1", "0"), ("diverged", "1", "0.75")],
+        *[("mixed", "-1", "0.25"), ("mixed", "1", "0.75")],
+    ]
+    assert {row["features"] for row in read("predictions.csv")} == {"x = 3, y = 0"}
+
+
+def test_every_out_is_there_and_has_the_same_bytes_when_made_again(moons):
+    def outs():
+        folder = files.evaluation("study")
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    main(moons, "study")
+    first = outs()
+    (files.evaluation("study") / "metrics/gone.json").write_text("left over")
+    main(moons, "study")
+    assert outs() == first
+    assert set(first) == {
+        *("scores.csv", "per_seed.csv", "leaderboard.csv", "predictions.csv", "loss.csv"),
+        *(f"metrics/{name}.json" for name in ("base", "mixed", "diverged")),
+        *(f"plots/{name}.png" for name in ("loss", "leaderboard", "data", "decision_regions", "confusion")),
+    }
+    for name in first:
+        if name.endswith(".png"):
+            with Image.open(files.evaluation("study") / name) as picture:
+                assert picture.width == 880
+                assert picture.info.keys() <= {"dpi"}
+
+
+def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):
+    def outs():
+        return {path.name: path.read_bytes() for path in files.evaluation("study").rglob("*") if path.is_file()}
+
+    main(moons, "study")
+    first = outs()
+    main(moons.model_copy(update={"variants": dict(reversed(moons.variants.items()))}), "study")
+    assert outs() == first
+
+
+def test_names_are_drawn_as_they_are_written():
+    """matplotlib takes what stands between two $ for a formula, and lists in no legend what begins with _."""
+    rows = plots.Rows(np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]]))
+    figure = plots.data(rows, ["$\\price$", "_y"], ["_k"], ["$a$", "b"], "$title$")
+    write(figure, Path("names.png"))
+    (legend,) = figure.legends
+    shown = [text._preprocess_math(text.get_text()) for text in legend.get_texts()]
+    assert shown == [(" _k $a$ (2)", False), (" _k b (1)", False)]
+    across = figure.axes[0].xaxis.label
+    assert across._preprocess_math(across.get_text()) == ("$\\price$", False)
+
+
+def test_a_long_title_stays_on_its_sheet_and_above_its_panel() -> None:
+    said = "orchard: mean squared error on the training rows (nothing is held out), 10 training seeds on one data set"
+    figure, (panel,) = sheet(1, f"{said}\n{said}", height=0.5)
+    figure.draw_without_rendering()
+    title = figure._suptitle
+    assert title.get_text().split() == 2 * said.split()
+    place = title.get_window_extent()
+    assert place.x0 > 0 and place.x1 < figure.bbox.width and place.y1 < figure.bbox.height
+    assert place.y0 > panel.get_window_extent().y1
+
+
+def test_a_constant_feature_has_no_share_of_the_variance():
+    rows = np.full((7, 3), 0.1)  # whose standard deviation is 1e-17 in binary numbers, not 0
+    rows[:4, 0], rows[::2, 1] = 5, 3
+    expected = np.linalg.svd(scipy.stats.zscore(rows[:, :2]), compute_uv=False) ** 2
+    assert plots._principal(rows)[1] == pytest.approx(list(expected / expected.sum()))
+
+
+def test_a_leftover_model_is_refused_by_name(moons):
+    files.model("study", "old").mkdir()
+    with pytest.raises(BadInput, match=r"data/models/study/old: left over"):
+        main(moons, "study")
+    assert not files.evaluation("study").exists()
+
+
+def test_a_missing_model_is_refused_by_name(moons):
+    files.remove(files.model("study", "mixed"))
+    with pytest.raises(BadInput, match=r"data/models/study/mixed: missing"):
+        main(moons, "study")
+
+
+def test_models_of_different_seeds_are_not_compared(moons):
+    fewer = moons.model_copy(update={"num_seeds": 2})
+    files.remove(files.model("study", "mixed"))
+    write_model(fewer, "mixed", CORNERS, classifier([True, False]))
+    with pytest.raises(BadInput, match="other seeds"):
+        main(moons, "study")
+
+
+@pytest.mark.parametrize(
+    ("predict", "message"),
+    [
+        ({"x": 1, "yy": 2}, r"predict\[0\].yy: unknown feature; did you mean 'y'"),
+        ({"x": 1}, r"predict\[0\].y: missing"),
+        ([1, 2, 3], r"predict\[0\]: 3 numbers, but the features are 2"),
+    ],
+)
+def test_an_input_that_does_not_fit_the_features_is_refused(moons, predict, message):
+    study = moons.studies["study"].model_copy(update={"predict": [predict]})
+    with pytest.raises(BadInput, match=message):
+        main(moons.model_copy(update={"studies": {"study": study}}), "study")
+
+
+def line_rows():
+    features = np.array([[0.0, 0], [1, 0], [0, 1], [2, 1], [1, 3], [-1, 2]])
+    return Table(features, features @ np.array([[2.0], [-3.0]]) + 4, ["x1", "x2"], ["y"], [])
+
+
+def test_weight_errors_and_predictions_of_linear_data_by_hand(undrawn):
+    params = given(LINE, [1], {"train": 6}, "weight_error_max", predict=[[1, 1]], num_seeds=2)
+    rows = line_rows()
+    write_split(rows)
+    write_model(params, "base", rows, {"0.weight": [[[2.5, -3.0]], [[2.0, -3.25]]], "0.bias": [[4.0], [4.5]]})
+    write_model(params, "other", rows, {"0.weight": [[[2.0, -3.0]]] * 2, "0.bias": [[4.0]] * 2})
+    main(params, "study")
+    values = [row["value"] for row in scored("base", "weight_error_max", "train", "per_seed.csv")]
+    assert values == ["0.5", "0.25"]
+    assert [row["value"] for row in scored("base", "bias_error", "train", "per_seed.csv")] == ["0", "0.5"]
+    (row,) = [row for row in read("predictions.csv") if row["variant"] == "base"]
+    assert (row["target"], row["mean"], row["median"]) == ("y", "3.375", "3.375")  # 2.5 - 3 + 4 and 2 - 3.25 + 4.5
+    (exact,) = scored("other", "r2", "train")
+    assert (exact["mean"], exact["std"], exact["ci95_low"]) == ("1", "0", "")
+    assert read("leaderboard.csv")[0]["split"] == "train"
+
+
+def test_weight_errors_are_in_the_units_of_the_unscaled_features(undrawn):
+    params = given(LINE, [1], {"train": 6}, "weight_error_max", num_seeds=2, variants=("base",), standardize=True)
+    rows = line_rows()
+    write_split(rows)
+    scaling = {"input_mean": [1.0, 2.0], "input_std": [2.0, 0.5]}
+    # y = 2 x1 - 3 x2 + 4 in scaled features: 4 (x1 - 1) / 2 - 1.5 (x2 - 2) / 0.5 + 0
+    write_model(params, "base", rows, {"0.weight": [[[4.0, -1.5]]] * 2, "0.bias": [[0.0]] * 2} | scaling)
+    main(params, "study")
+    assert scored("base", "weight_error_max", "train")[0]["mean"] == "0"
+    assert scored("base", "bias_error", "train")[0]["mean"] == "0"
+    assert scored("base", "mse", "train")[0]["mean"] == "0"
+
+
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_one_feature_and_one_target_also_get_a_picture_of_the_fit(num_seeds):
+    params = given(TABLE, [1], {"train": 4, "test": 2}, "mae", num_seeds=num_seeds)
+    rows = Table(np.array([[1.0], [2], [3], [4]]), np.array([[1.0], [2], [3], [5]]), ["rooms"], ["price"], [])
+    write_split(rows, test=rows.take(np.array([0, 3])))
+    for variant in ("base", "other"):
+        weights = {"0.weight": [[[1.0]]] * num_seeds, "0.bias": [[0.0]] * num_seeds}
+        write_model(params, variant, rows, weights, [[3.0 / (e + 1) for e in range(1000)]] * num_seeds)
+    main(params, "study")
+    assert scored("base", "mae", "test")[0]["mean"] == "0.5"
+    assert not scored("base", "mae", "validation")
+    pictures = {path.stem for path in (files.evaluation("study") / "plots").iterdir()}
+    assert pictures == {"loss", "leaderboard", "data", "predicted_vs_observed", "fit"}
+    epochs = [int(row["epoch"]) for row in read("loss.csv") if row["variant"] == "base"]
+    assert (epochs[0], epochs[-1]) == (0, 999)
+    assert len(set(epochs)) == len(epochs) <= 200
+    assert epochs == sorted(epochs)
+    (row,) = [row for row in read("leaderboard.csv") if row["variant"] == "other"]
+    assert row["verdict"] == "no difference shown"
+    assert ("one seed: no interval" in row["note"]) == (num_seeds == 1)
+
+
+def test_every_seed_diverged_is_no_error():
+    params = given(TABLE, [1], {"train": 4}, "mse", variants=("base", "other"))
+    rows = Table(np.array([[1.0], [2], [3], [4]]), np.array([[1.0], [2], [3], [5]]), ["rooms"], ["price"], [])
+    write_split(rows)
+    lost = {"0.weight": [[[NAN]]] * 4, "0.bias": [[NAN]] * 4}
+    for variant in ("base", "other"):
+        write_model(params, variant, rows, lost, [[NAN]] * 4, diverged=dict.fromkeys(SEEDS, 0))
+    main(params, "study")
+    row = read("leaderboard.csv")[1]
+    assert (row["mean"], row["median"], row["difference"], row["diverged_seeds"]) == ("", "", "", "4")
+    assert row["verdict"] == "no difference shown"
+
+
+def test_many_features_and_text_classes_are_drawn_by_principal_components():
+    source = {"kind": "csv", "path": "data/sources/t.csv", "task": "classification", "targets": ["kind"]}
+    params = given(source, [3], {"train": 9}, "error_rate_percent", variants=("base",), loss="cross_entropy")
+    rng = np.random.default_rng(0)
+    index = np.repeat([0, 1, 2], 3)[:, None]
+    rows = Table(rng.normal(size=(9, 4)), index, list("abcd"), ["kind"], ["ash", "beech", "oak"])
+    write_split(rows)
+    write_model(params, "base", rows, {"0.weight": rng.normal(size=(4, 3, 4)), "0.bias": np.zeros((4, 3))})
+    main(params, "study")
+    pictures = {path.stem for path in (files.evaluation("study") / "plots").iterdir()}
+    assert pictures == {"loss", "leaderboard", "data", "confusion"}
+
+
+def test_dvcs_own_renderer_fills_the_template_of_loss_csv():
+    from dvc_render.vega import VegaRenderer
+
+    rows = [{"variant": "v", "epoch": "0", "loss": "1", "validation_loss": "", "rev": "workspace"}]
+    folder = str(REPOSITORY / ".dvc/plots")
+    filled = VegaRenderer(rows, "loss", x="epoch", y="loss", template="loss", template_dir=folder).get_filled_template()
+    assert "DVC_METRIC" not in json.dumps(filled)
+    assert filled["spec"]["encoding"]["color"]["field"] == "variant"

@@ -1,0 +1,165 @@
+"""A toy study's files as the stages leave them, and questions to a SQLite store: what the tests of tracking share."""
+
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from bancada.pipeline.schema import Recipe
+
+from bancada.base import files, tables
+from bancada.evaluation.leaderboard import COLUMNS
+from bancada.tracking import mirror
+from bancada.tracking.store import Store, open_store
+from bancada.tracking.surroundings import Circumstances
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+SEEDS, EPOCHS = [111, 112, 113], 5
+NOBODY = Circumstances()
+PARAMS = """
+seed: 111
+num_seeds: 3
+lr: null
+device: cpu
+studies:
+  toy:
+    source: {kind: half_moons, rows: 16, radius: 10, distance: -4, width: 6, seed: 1}
+    split: {train: 8, test: 8}
+    metric: error_rate_percent
+    train: {loss: mse, lr: 0.5, batch_size: 4, epochs: 5}
+variants:
+  toy_tanh: {study: toy, layers: [3, tanh, 1, tanh]}
+  toy_adam: {study: toy, layers: [3, tanh, 1, tanh], train: {optimizer: adam, lr: 1e-05}}
+"""
+SCORES = "variant,split,metric,mean,std,median,ci95_low,ci95_high,num_seeds\n"
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """mlflow takes seconds to create a database; most tests start from a copy of this one."""
+    folder = tmp_path_factory.mktemp("store")
+    open_store(folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def bench(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository's root with the pipeline's files in it, as current folder; a space and an umlaut in its path."""
+    root = tmp_path / "a bench für alle"
+    (root / ".dvc").mkdir(parents=True)
+    shutil.copy(empty_store, root / "mlflow.db")
+    monkeypatch.chdir(root)
+    for name in [*filter(lambda key: key.startswith(("DVC_", "MLFLOW_TRACKING")), os.environ), "BANCADA_TRACKING"]:
+        monkeypatch.delenv(name, raising=False)
+    write_pipeline_files()
+    return root
+
+
+def write_pipeline_files() -> None:
+    Path("params.yaml").write_text(PARAMS)
+    Path("requirements.lock").write_text("mlflow==3.17.2\n")
+    for part, rows in {"train": 8, "validation": 0, "test": 8}.items():
+        features, targets = np.full((rows, 2), 0.5), np.zeros((rows, 1), dtype=np.int64)
+        table = tables.Table(features, targets, ["x", "y"], ["label"], [-1, 1])
+        tables.write(table, files.split("toy") / f"{part}.parquet")
+    train_variant("toy_tanh")
+    train_variant("toy_adam", optimizer={"name": "adam"}, lr=1e-05)
+    evaluate()
+
+
+def history(lengths: dict[int, int], epochs: int) -> dict[str, np.ndarray]:
+    """Loss seed + epoch / 4, validation loss twice that; a seed shorter than `epochs` ends in an infinite loss."""
+    columns: dict[str, list[float]] = {name: [] for name in ("seed", "epoch", "train_loss", "validation_loss", "lr")}
+    for seed, length in lengths.items():
+        for epoch in range(length):
+            loss = seed + epoch / 4 if epoch < length - 1 or length == epochs else np.inf
+            for name, value in zip(columns, (seed, epoch, loss, 2 * loss, 0.5), strict=True):
+                columns[name].append(value)
+    kinds = {"seed": np.int64, "epoch": np.int64}
+    return {name: np.array(values, dtype=kinds.get(name, np.float64)) for name, values in columns.items()}
+
+
+def train_variant(
+    variant: str, fingerprint: str = "f0", weights: bytes = b"w", lengths: dict[int, int] | None = None, **keys: Any
+) -> mirror.Result:
+    """A model folder as train@VARIANT leaves it."""
+    train = {"loss": "mse", "lr": 0.5, "batch_size": 4, "epochs": EPOCHS, **keys}
+    recipe = Recipe.model_validate(
+        {
+            "study": "toy",
+            "variant": variant,
+            "layers": [{"linear": 3, "bias": False}, "batch_norm", "tanh", {"dropout": 0.1}, 1, "tanh"],
+            "scratch": False,
+            "train": train,
+            "seeds": SEEDS,
+            "device": "cpu",
+        }
+    )
+    lengths = lengths or dict.fromkeys(SEEDS, train["epochs"])
+    run = {
+        "study": "toy",
+        "variant": variant,
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "train_rows": 8,
+        "diverged": {str(seed): length - 1 for seed, length in lengths.items() if length < train["epochs"]},
+        "fingerprint": f"{variant}-{fingerprint}",
+        "versions": {"torch": "2.13.0", "numpy": "2.4.0"},
+    }
+    folder = files.model("toy", variant)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.safetensors").write_bytes(weights)
+    (folder / "run.json").write_text(json.dumps(run))
+    pq.write_table(pa.table(history(lengths, train["epochs"])), folder / "history.parquet")
+    return mirror.result(folder)
+
+
+def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.png")) -> None:
+    """An evaluation folder as evaluate@STUDY leaves it; `toy_adam` has a diverged seed, so no mean."""
+    folder = files.evaluation("toy")
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "plots").mkdir(parents=True)
+    (folder / "scores.csv").write_text(
+        SCORES
+        + f"toy_tanh,test,error_rate_percent,{error},0.5,2.25,1.5,3.5,3\n"
+        + "toy_tanh,train,loss,0.25,0.0,0.25,,,3\n"
+        + "toy_adam,test,error_rate_percent,,,50.0,,,3\n"
+    )
+    write_leaderboard({"toy_tanh": error, "toy_adam": ""})
+    (folder / "per_seed.csv").write_text("variant,split,metric,seed,value\n")  # nothing to choose a model by
+    (folder / "loss.csv").write_text("long\n")
+    for name in plots:
+        (folder / "plots" / name).write_bytes(name.encode())
+
+
+def write_leaderboard(means: dict[str, str], metric: str = "error_rate_percent") -> None:
+    """In the order of `means`; one that is empty is of a variant with a diverged seed."""
+    lines = [
+        f"{place},{variant},test,{metric},{mean},0.5,2.25,,,111,2,112,3,4,{int(not mean)},3,false,,,,,{verdict},"
+        for place, ((variant, mean), verdict) in enumerate(zip(means.items(), ("baseline", "worse"), strict=False), 1)
+    ]
+    (files.evaluation("toy") / "leaderboard.csv").write_text("\n".join([",".join(COLUMNS), *lines, ""]))
+
+
+def rows(root: Path, query: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(root / "mlflow.db") as database:
+        answer = database.execute(query).fetchall()
+    database.close()
+    return answer
+
+
+def count(root: Path, table: str) -> int:
+    return int(rows(root, f"select count(*) from {table}")[0][0])
+
+
+def artifacts(store: Store, run_id: str, folder: str | None = None) -> set[str]:
+    """Names of all files of a run."""
+    found = set()
+    for entry in store.client.list_artifacts(run_id, folder):
+        found |= artifacts(store, run_id, entry.path) if entry.is_dir else {entry.path}
+    return found

@@ -1,0 +1,168 @@
+"""`bancada check`: dvc.lock against what it speaks of, on a small repository; and the pre-commit hook that asks it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
+from test_pipeline import PARAMS, run, succeeds
+
+from bancada.pipeline.check import Finding, audit, changed
+
+OTHER = "0123456789abcdef0123456789abcdef"
+ALL = ("generate@moons", "split@moons", "train@moons_tanh", "train@moons_adam", "evaluate@moons")
+
+
+def the_only(root: Path, kind: str, subject: str, *stages: str) -> Finding:
+    """The one thing that is found wrong."""
+    [finding] = audit(root)
+    assert (finding.kind, finding.subject, finding.stages) == (kind, subject, stages), finding
+    return finding
+
+
+def test_results_that_dvc_lock_speaks_of_are_fine(repository: Path) -> None:
+    assert audit(repository) == []
+    done = run(repository / "src", *BANCADA, "check")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all that is here is as dvc.lock says\n", "")
+
+
+def test_a_fresh_clone_without_data_is_fine(repository: Path, tmp_path: Path) -> None:
+    succeeds(tmp_path, "git", "clone", "-q", str(repository), "fresh")
+    assert audit(tmp_path / "fresh") == []
+
+
+def test_code_that_changed_without_a_rerun_is_named_once_with_its_stages(repository: Path) -> None:
+    edit(repository / "src/bancada/tables.py", "import json", "import json  # changed")
+    finding = the_only(repository, "stale", "src/bancada/tables.py", *ALL)
+    assert str(finding) == (
+        "generate@moons, split@moons, train@moons_tanh and 2 more: src/bancada/tables.py: changed since dvc.lock was"
+        " made; `bancada repro`"
+    )
+
+
+def test_a_parameter_that_changed_is_named_to_its_innermost_key(repository: Path) -> None:
+    edit(repository / "params.yaml", "optimizer: {name: adam}", "optimizer: {name: adam, eps: 0.1}")
+    subject = "params.yaml: variants.moons_adam.train.optimizer.eps"
+    finding = the_only(repository, "stale", subject, "train@moons_adam")
+    assert finding.advice == "`bancada repro train@moons_adam`"
+
+
+def test_the_innermost_keys_that_differ_are_found() -> None:
+    before = {"a": 1, "b": {"c": [1, 2], "d": None}, "gone": 0}
+    now = {"a": 1.0, "b": {"c": [1, 3], "d": None}, "new": 0}
+    assert list(changed("k", before, now)) == ["k.b.c", "k.gone", "k.new"]
+
+
+def test_a_changed_command_and_a_dependency_that_is_new_are_found(repository: Path) -> None:
+    edit(repository / "dvc.yaml", "python -m bancada.data.split", "python -W error -m bancada.data.split")
+    edit(
+        repository / "dvc.yaml",
+        "        - data/raw/${key}.parquet\n        - src",
+        "        - README.md\n        - data/raw/${key}.parquet\n        - src",
+    )
+    assert [(found.subject, found.problem, found.stages) for found in audit(repository)] == [
+        ("dvc.yaml", "its cmd changed since dvc.lock was made", ("split@moons",)),
+        ("README.md", "dvc.yaml names it, dvc.lock does not", ("split@moons",)),
+    ]
+
+
+def test_a_stage_that_never_ran_is_found(repository: Path) -> None:
+    (repository / "params.yaml").write_text(PARAMS + "  moons_new: {study: moons, layers: [1, tanh]}\n")
+    found = {(finding.subject, finding.stages) for finding in audit(repository)}
+    assert ("dvc.lock", ("train@moons_new",)) in found
+    assert run(repository, *BANCADA, "check").returncode == 1
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_an_edited_hash_in_dvc_lock_breaks_the_chain_from_stage_to_stage(repository: Path, with_data: bool) -> None:
+    """Also in a fresh clone, where nothing but dvc.lock can be asked."""
+    edit_lock(repository, "train@moons_tanh", "deps", "data/split/moons", OTHER + ".dir")
+    if not with_data:
+        for folder in ("data/models", "data/split", "data/raw", ".dvc/cache"):
+            shutil.rmtree(repository / folder)
+    finding = the_only(repository, "lock", "data/split/moons", "train@moons_tanh")
+    assert finding.problem == "dvc.lock says that another one was read than split@moons made"
+
+
+def test_an_edited_hash_of_the_folder_of_all_models_is_found_from_the_cache(repository: Path) -> None:
+    edit_lock(repository, "evaluate@moons", "deps", "data/models/moons", OTHER + ".dir")
+    shutil.rmtree(repository / "data/models")
+    finding = the_only(repository, "lock", "data/models/moons", "evaluate@moons")
+    assert "train@moons_adam, train@moons_tanh" in finding.problem
+
+
+def test_an_edited_hash_of_an_out_is_found(repository: Path) -> None:
+    edit_lock(repository, "train@moons_tanh", "outs", str(MODEL), OTHER + ".dir")
+    the_only(repository, "file", str(MODEL), "train@moons_tanh")
+
+
+def test_a_result_that_was_edited_by_hand_is_named_with_two_ways_back(repository: Path) -> None:
+    edit(repository / METRICS, "error_rate", "errror_rate", 1)
+    finding = the_only(repository, "file", str(METRICS.parent), "evaluate@moons")
+    assert str(finding) == (
+        "evaluate@moons: data/evaluation/moons/metrics: is not the one that dvc.lock names; `git checkout --"
+        " data/evaluation/moons/metrics` brings the committed one back, `bancada repro evaluate@moons` makes it anew"
+    )
+    succeeds(repository, *["git", "checkout", "--", "data/evaluation/moons/metrics"])
+    with (repository / MODEL / "weights.safetensors").open("ab") as file:
+        file.write(b" ")
+    assert (
+        "`dvc checkout data/models/moons/moons_tanh`"
+        in the_only(repository, "file", str(MODEL), "train@moons_tanh").advice
+    )
+
+
+def test_a_missing_result_that_git_keeps_is_found(repository: Path) -> None:
+    (repository / "data/evaluation/moons/scores.csv").unlink()
+    the_only(repository, "file", "data/evaluation/moons/scores.csv", "evaluate@moons")
+
+
+def test_what_a_removed_variant_leaves_is_found_and_pruned(repository: Path) -> None:
+    """After the rerun that its study needs: its model, which evaluations would read, and its entry in dvc.lock."""
+    (repository / "params.yaml").write_text(PARAMS[: PARAMS.index("  moons_adam")])
+    left = "data/models/moons/moons_adam"
+    assert (left, ()) in {(finding.subject, finding.stages) for finding in audit(repository)}
+    shutil.rmtree(repository / left)
+    succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
+    the_only(repository, "gone", "dvc.lock", "train@moons_adam")
+    assert "train@moons_adam" in succeeds(repository, *BANCADA, "check", "--prune")
+    assert audit(repository) == []
+    assert "moons_adam" not in (repository / "dvc.lock").read_text()
+
+
+def test_what_cannot_be_read_is_told_in_one_line(repository: Path) -> None:
+    edit(repository / "params.yaml", "epochs: 3", "epochs: none")
+    refused = run(repository, *BANCADA, "check")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("params.yaml: studies.moons.train.epochs = none")
+    edit(repository / "params.yaml", "epochs: none", "epochs: 3")
+    (repository / "dvc.lock").write_text("schema: '2.0'\nstages: 3\n")
+    refused = run(repository, *BANCADA, "check")
+    assert refused.returncode == 2
+    assert "dvc.lock" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path) -> None:
+    """The real pre-commit, on a real commit. What is not staged is no matter."""
+    succeeds(repository, "pre-commit", "install")
+    edit(repository / "params.yaml", "optimizer: {name: adam}", "optimizer: {name: adam, eps: 0.1}")
+    (repository / "README.md").write_text("not staged\n")
+    refused = run(repository, "git", "commit", "-q", "-m", "unmade", "params.yaml")
+    assert refused.returncode == 1
+    assert "train@moons_adam: params.yaml: variants.moons_adam.train.optimizer.eps: changed since" in refused.stderr
+    assert (repository / "README.md").read_text() == "not staged\n"
+    succeeds(repository, *BANCADA, "repro", "-q", BANCADA_TRACKING="off")
+    commit(repository, "params.yaml", "dvc.lock", "data/evaluation")
+    assert succeeds(repository, "git", "log", "-1", "--format=%s") == "results\n"
+
+
+def test_a_source_that_git_does_not_know_is_named(repository: Path) -> None:
+    """A commit would leave it out, and dvc.lock was made with it."""
+    (repository / "data/sources/mine.csv").write_text("a,b\n1,2\n")
+    succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
+    done = run(repository, *BANCADA, "check")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert done.stdout.startswith("data/sources/mine.csv: git does not know it")
+    succeeds(repository, "git", "add", "data/sources/mine.csv")
+    succeeds(repository, *BANCADA, "check")

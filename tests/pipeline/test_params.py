@@ -1,0 +1,274 @@
+"""params.yaml at the door: what is refused, in which words, and who overrides whom."""
+
+from pathlib import Path
+
+import pytest
+
+from bancada.base.refusals import BadInput
+from bancada.pipeline.params import Params
+
+COMMITTED = (Path(__file__).parents[1] / "params.yaml").read_text()
+
+SMALL = """
+seed: 1
+num_seeds: 2
+lr: null
+device: cpu
+studies:
+  line:
+    source: {kind: linear, rows: 100, weights: [2, -3.4], bias: 4.2, noise_std: 0.01, seed: 5}
+    split: {train: 80, validation: 20}
+    metric: mse
+    baseline: plain
+    predict: [{x1: 0.5, x2: 1}, [0.5, 1]]
+    train: {loss: mse, lr: 0.01, batch_size: 32, epochs: 4}
+  moons:
+    source: {kind: half_moons, rows: 30, radius: 10, distance: -4, width: 6, seed: 1}
+    split: {train: 0.8, test: 0.2, validation: test, stratify: true}
+    metric: error_rate_percent
+    train: {loss: mse, lr: 0.5, batch_size: full, epochs: 4}
+  file:
+    source: {kind: csv, path: data/sources/a.csv, task: regression, features: [a, b], targets: [c]}
+    split: {train: 1.0}
+    metric: mse
+    train: {loss: mse, lr: 0.5, batch_size: full, epochs: 4}
+variants:
+  plain: {study: line, layers: [1]}
+  own: {study: line, layers: [{linear: 3, bias: false}, batch_norm, tanh, {dropout: 0.1}, 1],
+        train: {lr: 0.5, batch_size: 10}}
+  moon: {study: moons, layers: [5, tanh, 1, tanh]}
+  filed: {study: file, layers: [1]}
+"""
+
+# what the user writes instead of what -> the line that refuses it
+REFUSED = {
+    # unknown keys and words, with the nearest right one
+    ("seed: 1\n", "sed: 1\n"): "sed: unknown key; did you mean 'seed'?",
+    ("weights: [2", "weight: [2"): "studies.line.source.weight: unknown key; did you mean 'weights'?",
+    ("epochs: 4}", "epochs: 4, momentun: 0}"): "studies.line.train.momentun: unknown key",
+    ("{lr: 0.5,", "{lrr: 0.5,"): "variants.own.train.lrr: unknown key; did you mean 'lr'?",
+    ("bias: false", "biass: false"): "variants.own.layers[0].biass: unknown key; did you mean 'bias'?",
+    ("dropout: 0.1", "dropuot: 0.1"): "variants.own.layers[3].dropuot: unknown key; did you mean 'dropout'?",
+    ("study: line, layers: [1]", "study: lines, layers: [1]"): (
+        "variants.plain.study = lines: unknown study; did you mean 'line'?"
+    ),
+    ("baseline: plain", "baseline: plian"): (
+        "studies.line.baseline = plian: no variant of this study; did you mean 'plain'?"
+    ),
+    (
+        "kind: half_moons",
+        "kind: halfmoons",
+    ): "studies.moons.source.kind = halfmoons: must be one of half_moons, linear,",
+    ("[5, tanh,", "[5, than,"): "variants.moon.layers[1] = than: must be one of linear, tanh, relu, sigmoid, softmax,",
+    ("{loss: mse, lr: 0.01", "{loss: msee, lr: 0.01"): "studies.line.train.loss = msee: must be one of mse, half_mse,",
+    ("{lr: 0.5,", "{lr: 0.5, optimizer: adamm,"): (
+        "variants.own.train.optimizer = adamm: must be one of sgd, adam; did you mean 'adam'?"
+    ),
+    ("{lr: 0.5,", "{lr: 0.5, optimizer: {name: adamm},"): "variants.own.train.optimizer.name = adamm: must be one of",
+    ("{lr: 0.5,", "{lr: 0.5, optimizer: {momentum: 0},"): "variants.own.train.optimizer.name: missing",
+    ("metric: mse", "metric: rmse"): "studies.line.metric = rmse: must be one of error_rate_percent, loss, mse,",
+    ("device: cpu", "device: gpu"): "device = gpu: must be one of cpu, cuda; did you mean 'cpu'?",
+    ("  plain: {", "  my plain: {"): "variants.my plain: a name is made of letters, digits, - and _",
+    # types
+    ("seed: 1\n", "seed: one\n"): "seed = one: must be a whole number",
+    ("num_seeds: 2", "num_seeds: 2.5"): "num_seeds = 2.5: must be a whole number",
+    ("lr: null", "lr: fast"): "lr = fast: must be a number",
+    ("lr: null", "lr: '1e-05'"): "lr = 1e-05: must be a number",
+    (
+        "[5, tanh,",
+        "[[5], tanh,",
+    ): "variants.moon.layers[0]: must be a number of units, the name of a layer, or a mapping",
+    ("{linear: 3,", "{linear: three,"): "variants.own.layers[0].linear = three: must be a whole number",
+    ("bias: false", "bias: 0"): "variants.own.layers[0].bias = 0: must be true or false",
+    ("[5, tanh, 1, tanh]", "5"): "variants.moon.layers = 5: must be a list",
+    ("batch_size: 32", "batch_size: ful"): (
+        "studies.line.train.batch_size = ful: must be a whole number or full; did you mean 'full'?"
+    ),
+    ("batch_size: 32", "batch_size: 2.5"): "studies.line.train.batch_size = 2.5: must be a whole number or full",
+    ("validation: test", "validation: tset"): (
+        "studies.moons.split.validation = tset: must be a number or test; did you mean 'test'?"
+    ),
+    ("train: {loss: mse, lr: 0.01", "train: 5 #"): "studies.line.train = 5: must be a mapping",
+    (SMALL, "- a list"): "a mapping with seed, num_seeds, studies and variants is expected",
+    # impossible numbers
+    ("lr: null", "lr: -0.5"): "lr = -0.5: must be greater than 0",
+    ("lr: null", "lr: 1.0e+39"): "lr = 1e+39: must be less than or equal to 3.40282e+38",
+    ("lr: null", "lr: 2024-99-99"): "a value cannot be read: ",
+    ("lr: null", "lr: .nan"): "lr = nan: must be a finite number",
+    ("lr: null", "lr: .inf"): "lr = inf: must be a finite number",
+    ("{lr: 0.5,", "{lr: -0.5,"): "variants.own.train.lr = -0.5: must be greater than 0",
+    ("batch_size: 32", "batch_size: 0"): "studies.line.train.batch_size = 0: must be greater than 0",
+    ("epochs: 4", "epochs: 0"): "studies.line.train.epochs = 0: must be greater than 0",
+    ("num_seeds: 2", "num_seeds: 0"): "num_seeds = 0: must be greater than or equal to 1",
+    ("rows: 100", "rows: -100"): "studies.line.source.rows = -100: must be greater than 0",
+    ("dropout: 0.1", "dropout: 1"): "variants.own.layers[3].dropout = 1: must be less than 1",
+    ("[5, tanh, 1", "[0, tanh, 1"): "variants.moon.layers[0] = 0: must be greater than 0",
+    ("[5, tanh, 1, tanh]", "[]"): "variants.moon.layers: must have at least 1 item, not 0",
+    ("validation: 20", "validation: -20"): ("studies.line.split.validation = -20: must be greater than or equal to 0"),
+    ("num_seeds: 2", "num_seeds: 1001"): "num_seeds = 1001: must be less than or equal to 1000",
+    (
+        "rows: 100",
+        "rows: 10000000000",
+    ): "studies.line.source.rows = 10000000000: must be less than or equal to 100000000",
+    ("[5, tanh, 1", "[50000, tanh, 1"): "variants.moon.layers[0] = 50000: must be less than or equal to 10000",
+    ("epochs: 4", "epochs: 100000000"): "studies.line.train.epochs = 100000000: too many for 2 seeds",
+    # keys that are not there
+    ("lr: null\n", ""): "lr: missing",
+    ("device: cpu\n", ""): "device: missing",
+    ("    train: {loss: mse, lr: 0.01, batch_size: 32, epochs: 4}\n", ""): "studies.line.train: missing",
+    ("epochs: 4}", "}"): "variants.plain.train.epochs: missing",
+    ("rows: 100, ", ""): "studies.line.source.rows: missing",
+    ("kind: linear, ", ""): "studies.line.source.kind: missing",
+    ("study: line, layers: [1]", "layers: [1]"): "variants.plain.study: missing",
+    # what does not fit together
+    ("layers: [1]", "layers: [2]"): "variants.plain.layers: the output has 2 units, but there are 1 targets",
+    ("[5, tanh, 1, tanh]", "[5, tanh, 3]"): "variants.moon.layers: the output has 3 units, but there are 2 classes",
+    ("[5, tanh, 1, tanh]", "[tanh]"): "variants.moon.layers: at least one linear layer is needed",
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, tanh], train: {loss: bce}"): (
+        "variants.moon.layers: bce needs a sigmoid as the last layer, not tanh"
+    ),
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, sigmoid, batch_norm], train: {loss: bce}"): (
+        "variants.moon.layers: bce needs a sigmoid as the last layer, not batch_norm"
+    ),
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, sigmoid, {dropout: 0.1}], train: {loss: bce}"): (
+        "variants.moon.layers: dropout as the last layer would put out zeros"
+    ),
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, tanh, {dropout: 0.1}]"): "variants.moon.layers: dropout as the last layer",
+    ("{lr: 0.5,", "{init: {name: given, weights: [], biases: []},"): (
+        "variants.own.train.init: 2 linear layers need as many weights and biases"
+    ),
+    ("line, layers: [1]", "line, layers: [1], train: {init: {name: given, weights: [[[2]]], biases: [[0]]}}"): (
+        "variants.plain.train.init.weights[0]: must be 1 rows of 2 numbers"
+    ),
+    ("line, layers: [1]", "line, layers: [1], train: {init: {name: given, weights: [[[2, 3]]], biases: [[]]}}"): (
+        "variants.plain.train.init.biases[0]: must be 1 numbers"
+    ),
+    ("  filed: {study: file, layers: [1]}\n", ""): "studies.file: no variant belongs to it",
+    ("{lr: 0.5,", "{loss: bce,"): "variants.own.train.loss = bce: needs classes, but the study predicts numbers",
+    ("{loss: mse, lr: 0.01", "{loss: bce, lr: 0.01"): "studies.line.train.loss = bce: needs classes,",
+    ("metric: error_rate_percent", "metric: mae"): "studies.moons.metric = mae: the study has classes",
+    ("task: regression", "task: classification"): "studies.file.metric = mse: the study has classes",
+    ("metric: mse\n    baseline", "metric: error_rate_percent\n    baseline"): (
+        "studies.line.metric = error_rate_percent: the study predicts numbers"
+    ),
+    ("validation: 20", "validation: 20, stratify: true"): "studies.line.split.stratify = True: only classes can be",
+    # splits
+    ("train: 80", "train: 81"): "studies.line.split: the parts add up to 101, but the data have 100 rows",
+    ("train: 80", "train: 0.8"): "studies.line.split: write all parts as rows or all as fractions",
+    ("test: 0.2", "test: 0.3"): "studies.moons.split: the fractions add up to 1.1, not to 1",
+    ("test: 0.2,", ""): "studies.moons.split: validation: test needs rows for test",
+    # batches: the key where it is written
+    ("batch_size: 32", "batch_size: 81"): (
+        "studies.line.train.batch_size = 81: larger than the training set of 80 rows"
+    ),
+    ("batch_size: 10", "batch_size: 81"): (
+        "variants.own.train.batch_size = 81: larger than the training set of 80 rows"
+    ),
+    ("batch_size: 10", "batch_size: 79"): (
+        "variants.own.train.batch_size = 79: batch_norm of own cannot learn from a batch of one row"
+    ),
+    ("batch_size: 32", "batch_size: 79"): None,
+    # new inputs
+    ("[{x1: 0.5, x2: 1}", "[{x1: 0.5, y2: 1}"): "studies.line.predict[0].y2: unknown feature; did you mean 'x2'?",
+    ("[{x1: 0.5, x2: 1}", "[{x1: 0.5}"): "studies.line.predict[0].x2: missing",
+    ("[0.5, 1]", "[0.5]"): "studies.line.predict[1]: 1 numbers, but the features are 2: x1, x2",
+    ("[0.5, 1]", "[0.5, big]"): "studies.line.predict[1][1] = big: must be a number",
+    ("[{x1: 0.5, x2: 1}", "[{x1: big, x2: 1}"): "studies.line.predict[0].x1 = big: must be a number",
+    # files
+    ("data/sources/a.csv", "/tmp/a.csv"): "studies.file.source.path = /tmp/a.csv: must lie in data/sources",
+    (
+        "data/sources/a.csv",
+        "data/sources/../a.csv",
+    ): "studies.file.source.path = data/sources/../a.csv: must lie in data/sources",
+    ("features: [a, b]", "features: [a, a]"): "studies.file.source.features: 'a' is named twice",
+    ("features: [a, b]", "features: [a, c]"): "studies.file.source: 'c' is both a feature and a target",
+    # YAML
+    ("seed: 1\n", "seed: 1\nseed: 1\n"): 'line 3 found duplicate key "seed"',
+    ("seed: 1\n", "seed: [1\n"): "line 3 expected ',' or ']'",
+    ("seed: 1\n", "seed: \0\n"): "unacceptable character",
+}
+
+
+@pytest.fixture
+def loaded(tmp_path, monkeypatch):
+    """Params from a text, by load() in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str) -> Params:
+        Path("params.yaml").write_text(text)
+        return config.load()
+
+    return load
+
+
+@pytest.mark.parametrize(("edit", "said"), REFUSED.items(), ids=[f"{old}->{new}"[:60] for old, new in REFUSED])
+def test_a_wrong_parameter_is_refused_with_one_line_that_names_it(loaded, edit, said):
+    old, new = edit
+    text = SMALL.replace(old, new, 1)
+    assert text != SMALL
+    if said is None:
+        loaded(text)
+        return
+    with pytest.raises(BadInput) as refused:
+        loaded(text)
+    line = str(refused.value)
+    assert "\n" not in line
+    assert line.startswith(f"params.yaml: {said}")
+
+
+def test_variants_are_not_ordered_by_losses_of_different_kinds(loaded):
+    by_loss = SMALL.replace("metric: mse", "metric: loss", 1)
+    loaded(by_loss)
+    line = r"^params\.yaml: studies\.line\.metric = loss: the losses .* cannot be compared \(plain: mse, own: l1\)$"
+    with pytest.raises(BadInput, match=line):
+        loaded(by_loss.replace("{lr: 0.5,", "{loss: l1,"))
+
+
+def test_a_missing_or_unreadable_file_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match=r"^params\.yaml: No such file or directory$"):
+        config.load()
+    Path("params.yaml").write_bytes(b"seed: \xff\n")
+    with pytest.raises(BadInput, match=r"^params\.yaml: not a text in UTF-8"):
+        config.load()
+
+
+@pytest.mark.parametrize("written", ["1e-05", "1E-5", "0.00001", "1.0e-5"])
+def test_a_small_rate_is_a_number_however_it_is_written(loaded, written):
+    assert loaded(SMALL.replace("lr: null", f"lr: {written}")).lr == 0.00001
+    assert loaded(SMALL.replace("lr: 0.5, batch", f"lr: {written}, batch")).variants["own"].train["lr"] == 0.00001
+
+
+def test_the_committed_params_hold_the_lessons_studies_and_variants(loaded):
+    params = loaded(COMMITTED)
+    assert list(params.studies) == ["orchard5", "orchard", "quality", "moons", "wine", "houses", "line"]
+    assert len(params.variants) == 22
+    assert [len(params.variants_of(study)) for study in params.studies] == [1, 2, 1, 12, 2, 2, 2]
+
+
+def test_a_variant_overrides_its_study_key_by_key_and_the_top_level_lr_overrides_both(loaded):
+    params = loaded(SMALL)
+    plain, own = config.recipe(params, "plain"), config.recipe(params, "own")
+    assert (plain.train.lr, plain.train.batch_size, plain.train.epochs) == (0.01, 32, 4)
+    assert (own.train.lr, own.train.batch_size, own.train.epochs) == (0.5, 10, 4)
+    assert plain.seeds == [1, 2]
+    params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
+    assert [config.recipe(params, name).train.lr for name in params.variants] == [0.25, 0.25, 0.25, 0.25]
+
+
+def test_every_replaced_key_is_told(loaded):
+    params = loaded(SMALL)
+    own = [
+        "variants.own.train.lr = 0.5 replaces studies.line.train.lr = 0.01",
+        "variants.own.train.batch_size = 10 replaces studies.line.train.batch_size = 32",
+    ]
+    assert config.overrides(params, "plain") == []
+    assert config.overrides(params, "own") == own
+    params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
+    assert config.overrides(params, "plain") == ["lr = 0.25 replaces studies.line.train.lr = 0.01"]
+    assert config.overrides(params, "own") == [*own, "lr = 0.25 replaces variants.own.train.lr = 0.5"]
+
+
+def test_a_recipe_can_be_read_back_from_its_dump(loaded):
+    recipe = config.recipe(loaded(SMALL), "own")
+    assert type(recipe).model_validate(recipe.model_dump()) == recipe

@@ -1,0 +1,291 @@
+"""`bancada repro` on a small pipeline: order, failure, interruption, and the dvc.lock that plain `dvc repro` leaves."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bancada.pipeline.repro import ranks
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+PARAMS = """\
+seed: 1
+num_seeds: 2
+lr: null
+device: cpu
+studies:
+  s:
+    source: {kind: linear, rows: 20, weights: [1], bias: 0, noise_std: 0.1, seed: 1}
+    split: {train: 1.0}
+    metric: mse
+    train: {loss: mse, lr: 0.1, epochs: 1, batch_size: 4}
+variants:
+  a: {study: s, layers: [1]}
+  b: {study: s, layers: [1]}
+"""
+
+DVC_YAML = """\
+stages:
+  evaluate:
+    foreach: ${studies}
+    do:
+      cmd: cat data/models/${key}/* > scores.csv
+      deps: [data/models/s]
+      params: ["studies.${key}"]
+      outs: [scores.csv: {cache: false}]
+  train:
+    foreach: ${variants}
+    do:
+      cmd: python train.py ${key}
+      deps: [data/split/s, train.py]
+      params: [seed, num_seeds, lr, "variants.${key}"]
+      outs: ["data/models/s/${key}"]
+  split:
+    foreach: ${studies}
+    do:
+      cmd: cp data/raw/${key} data/split/${key}
+      deps: [data/raw/s]
+      outs: [data/split/s]
+  generate:
+    foreach: ${studies}
+    do:
+      cmd: echo rows > data/raw/${key}
+      params: ["studies.${key}.source"]
+      outs: [data/raw/s]
+"""
+
+# Told by the environment to wait for the other variant (so both must run at the same time), to fail, or to take long.
+TRAIN = """\
+import os, sys, time
+from pathlib import Path
+name = sys.argv[1]
+Path(f"{name}.started").write_text(str(os.getpid()))
+if os.environ.get("MEET"):
+    until = time.monotonic() + 60
+    while not Path("b.started" if name == "a" else "a.started").exists():
+        assert time.monotonic() < until, "ran alone"
+        time.sleep(0.02)
+if os.environ.get("FAIL") == name:
+    print("data.csv: line 3 is the reason")
+    sys.exit(int(os.environ["STATUS"]))
+time.sleep(float(os.environ.get("SLEEP", 0)))
+Path(f"data/models/s/{name}").write_text(f"trained {name}")
+"""
+
+
+CSV = "{kind: csv, path: data/sources/no.csv, task: regression, targets: [y]}"
+
+
+def environment(**told: str) -> dict[str, str]:
+    ours = {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "BANCADA_TRACKING": "off",
+    }
+    return {**os.environ, **ours, **told}
+
+
+def run(folder: Path, *command: str, **told: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, env=environment(**told), capture_output=True, text=True, timeout=120)
+
+
+def bancada(folder: Path, *options: str, **told: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, sys.executable, "-m", "bancada", "repro", *options, **told)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Everything but what DVC and git keep for themselves."""
+    kept = [path for path in folder.rglob("*") if path.is_file() and not {".dvc", ".git"} & set(path.parts)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project before anything ran; its path has a space."""
+    folder = tmp_path_factory.mktemp("fresh") / "a project"
+    for made in ("data/raw", "data/split", "data/models/s"):
+        (folder / made).mkdir(parents=True)
+    (folder / "params.yaml").write_text(PARAMS)
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    (folder / "train.py").write_text(TRAIN)
+    (folder / ".gitignore").write_text("/data\n/scores.csv\n*.started\n")
+    assert run(folder, "git", "init", "-q").returncode == 0
+    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
+    return folder
+
+
+@pytest.fixture
+def project(fresh: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(fresh, tmp_path / "a project")
+
+
+@pytest.fixture(scope="module")
+def plain_lock(fresh: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The dvc.lock that plain `dvc repro` leaves."""
+    folder = shutil.copytree(fresh, tmp_path_factory.mktemp("plain") / "a project")
+    done = run(folder, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    return (folder / "dvc.lock").read_bytes()
+
+
+def test_independent_stages_run_side_by_side_and_leave_the_lock_of_plain_dvc(project: Path, plain_lock: bytes) -> None:
+    done = bancada(project, "-j", "2", MEET="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train@a: finished in" in done.stdout
+    assert "mlflow ui" in done.stdout
+    assert (project / "dvc.lock").read_bytes() == plain_lock
+    assert "Running stage" not in run(project, "dvc", "repro").stdout
+
+    below = project / "data" / "models"
+    assert "nothing to do: all 5 stages are up to date" in bancada(below).stdout
+
+
+def test_a_failing_stage_stops_what_depends_on_it_and_the_others_are_kept(project: Path, plain_lock: bytes) -> None:
+    failed = bancada(project, "-j", "2", FAIL="a", STATUS="1")
+    assert failed.returncode == 1
+    assert "train@a failed" in failed.stderr
+    assert "line 3 is the reason" in failed.stderr
+    assert "evaluate@s" in failed.stderr
+    assert "train@b: finished" in failed.stdout
+
+    again = bancada(project, "-j", "2")
+    assert again.returncode == 0, again.stderr
+    assert "train@a: finished" in again.stdout
+    assert "train@b" not in again.stdout
+    assert (project / "dvc.lock").read_bytes() == plain_lock
+
+
+def test_a_stage_that_refuses_its_input_gives_exit_status_2(project: Path) -> None:
+    refused = bancada(project, "train@a", FAIL="a", STATUS="2")
+    assert refused.returncode == 2
+    assert "line 3 is the reason" in refused.stderr
+
+
+def test_a_stage_that_cannot_begin_says_so_and_shows_no_older_output(project: Path) -> None:
+    assert "line 3 is the reason" in bancada(project, "train@a", FAIL="a", STATUS="1").stderr
+    (project / "train.py").unlink()
+    failed = bancada(project, "train@a")
+    assert failed.returncode == 1
+    assert "train@a: FAILED before it began" in failed.stdout
+    assert "train.py" in failed.stderr
+    assert "line 3 is the reason" not in failed.stderr
+
+
+def test_a_removed_out_comes_back_from_the_cache(project: Path) -> None:
+    assert bancada(project, "train@a").returncode == 0
+    (project / "data/models/s/a").unlink()
+    assert "train@a: restored" in bancada(project, "train@a").stdout
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_the_next_run_goes_on_where_one_was_stopped(
+    project: Path, plain_lock: bytes, sent: signal.Signals, status: int
+) -> None:
+    command = [sys.executable, "-m", "bancada", "repro", "-j", "2"]
+    told: dict[str, Any] = {"cwd": project, "env": environment(SLEEP="3"), "stdout": subprocess.DEVNULL}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **told) as stopped:
+        wait_for(project / "b.started")
+        wait_for(project / "a.started")
+        stopped.send_signal(sent)
+        assert stopped.wait(30) == status
+    if sent != signal.SIGKILL:
+        for variant in "ab":
+            with pytest.raises(ProcessLookupError):
+                os.kill(int((project / f"{variant}.started").read_text()), 0)
+
+    again = bancada(project, "-j", "2")
+    assert again.returncode == 0, again.stderr
+    assert "generate@s" not in again.stdout or sent == signal.SIGKILL
+    assert (project / "dvc.lock").read_bytes() == plain_lock
+
+
+@pytest.mark.parametrize(
+    ("options", "old", "new", "said"),
+    [
+        ([], "num_seeds: 2", "num_seeds: 0", "params.yaml: num_seeds = 0"),
+        ([], "train: 1.0}", "train: 0.7}", "params.yaml: studies.s.split"),
+        ([], "source: {kind: linear, rows: 20,", "source: {kind: linear, rows: 3,", "batch_size = 4"),
+        (
+            [],
+            "{kind: linear, rows: 20, weights: [1], bias: 0, noise_std: 0.1, seed: 1}",
+            CSV,
+            "data/sources/no.csv: No such file",
+        ),
+        (["train@c"], "", "", "train@c"),
+        ([], "device: cpu", "device: cuda", "params.yaml: device = cuda: there is no GPU"),
+        ([], "b: {study: s, layers: [1]}", "b: {study: s, layers: [1, tanh]}", "variants.b.layers: ends in tanh"),
+        ([], "layers: [1]}\n  b:", "layers: [1], train: {init: {name: given, weights: [], biases: []}}}\n  b:", "init"),
+        (
+            [],
+            "variants:",
+            "  t: {source: {kind: sklearn, name: wine}, split: {train: 1.0}, metric: loss, train: {}}\nvariants:",
+            "no variant",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(
+    project: Path, options: list[str], old: str, new: str, said: str
+) -> None:
+    (project / "params.yaml").write_text(PARAMS.replace(old, new))
+    before = files_of(project)
+    refused = bancada(project, *options)
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert len(refused.stderr.splitlines()) == 1
+    assert said in refused.stderr
+    assert files_of(project) == before
+
+
+def test_the_model_of_a_variant_that_is_gone_is_named(project: Path) -> None:
+    leftover = project / "data" / "models" / "s" / "gone"
+    leftover.mkdir(parents=True)
+    refused = bancada(project)
+    assert refused.returncode == 2
+    assert "data/models/s/gone: left over, for params.yaml has no variant gone in s" in refused.stderr
+
+
+def test_the_stage_with_the_longest_way_to_the_end_goes_first() -> None:
+    upstream = {"g": set[str](), "t1": {"g"}, "t2": {"g"}, "e": {"t1", "t2"}}
+    assert ranks(upstream, {"g": 1.0, "t1": 5.0, "t2": 7.0, "e": 2.0}.__getitem__) == {
+        "e": 2.0,
+        "t2": 9.0,
+        "t1": 7.0,
+        "g": 10.0,
+    }
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < until, f"{path.name} never came"
+        time.sleep(0.02)
+
+
+def test_what_only_dvc_understands_is_left_to_dvc(project: Path) -> None:
+    """A stage that is always run, a comment in dvc.lock, and another pipeline in a subfolder."""
+    with (project / "dvc.yaml").open("a") as file:
+        file.write("  always:\n    cmd: echo again\n    always_changed: true\n    deps: [data/split/s]\n")
+    (project / "nested").mkdir()
+    (project / "nested" / "dvc.yaml").write_text("stages:\n  other:\n    cmd: echo 1 > out\n    outs: [out]\n")
+    assert bancada(project).returncode == 0
+    assert not (project / "nested" / "out").exists()
+    lock = project / "dvc.lock"
+    lock.write_text("# mine\n" + lock.read_text())
+    again = bancada(project)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert lock.read_text().startswith("# mine\nschema:")
+    nested = bancada(project, "nested/dvc.yaml:other")
+    assert nested.returncode == 0
+    assert "other:" in (project / "nested" / "dvc.lock").read_text()
+    assert "other:" not in lock.read_text()

@@ -1,0 +1,174 @@
+"""`bancada reproduce`: runs of a plain repro and of DVC's experiments, trained again from what MLflow holds."""
+
+import os
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from committed import BANCADA
+from safetensors.numpy import load_file, save_file
+from test_pipeline import run, succeeds
+
+from bancada.base.lockfile import md5
+from bancada.base.refusals import BadInput
+from bancada.pipeline.reproduce import reproduce
+from bancada.tracking.store import open_store
+
+VARIANT = "moons_adam"
+RUNS = """\
+select run_uuid, (select value from params where run_uuid = runs.run_uuid and key = 'lr') from runs where name = ?
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A repository with a run by each way to make one; their ids."""
+
+    root: Path
+    plain: str
+    experiment: str
+    elsewhere: str
+
+    def refused(self, run_id: str) -> str:
+        with pytest.raises(BadInput) as raised:
+            reproduce(run_id, 1)
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    def artifact(self, run_id: str, name: str) -> Path:
+        return self.root / "mlartifacts/moons" / run_id / "artifacts" / name
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        with closing(sqlite3.connect(self.root / "mlflow.db")) as database, database:
+            changed = database.execute("update tags set value = ? where run_uuid = ? and key = ?", (value, run_id, key))
+            assert changed.rowcount == 1
+
+
+@pytest.fixture(scope="module")
+def recorded(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Of the results that were committed, of `-S lr=0.01` in the workspace and of `--temp`. There is a file that git
+    does not know and no stage reads, and the user likes differences in another form than git's own."""
+    root = shutil.copytree(made, tmp_path_factory.mktemp("recorded") / "a copy", symlinks=True)
+    (root / "notes of mine.txt").write_text("no matter\n")
+    for key, value in {"diff.noprefix": "true", "diff.external": "false", "color.diff": "always"}.items():
+        succeeds(root, "git", "config", key, value)
+    succeeds(root, *BANCADA, "track")
+    succeeds(root, "dvc", "exp", "run", "-q", "-S", "lr=0.01", f"train@{VARIANT}")
+    succeeds(root, "dvc", "exp", "run", "-q", "--temp", "-S", "lr=0.02", f"train@{VARIANT}")
+    by_rate = runs_by_rate(root)
+    if len(by_rate) < 3:  # on a machine so busy that the recorders were given up
+        succeeds(root, *BANCADA, "track", "--all-exps")
+        by_rate = runs_by_rate(root)
+    return Bench(root, by_rate["0.5"], by_rate["0.01"], by_rate["0.02"])
+
+
+def runs_by_rate(root: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        return {rate: run_id for run_id, rate in database.execute(RUNS, (VARIANT,))}
+
+
+@pytest.fixture
+def plain_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_TRACKING", "BANCADA_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def bench(recorded: Bench, tmp_path: Path, plain_shell: None, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A copy of its own, the current folder."""
+    root = shutil.copytree(recorded.root, tmp_path / "another copy", symlinks=True)
+    monkeypatch.chdir(root)
+    open_store(root)  # it follows
+    return Bench(root, recorded.plain, recorded.experiment, recorded.elsewhere)
+
+
+@pytest.mark.parametrize("way", ["plain", "experiment", "elsewhere"])
+def test_a_run_comes_out_again_whatever_way_it_was_made(
+    recorded: Bench,
+    way: str,
+    plain_shell: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(recorded.root)
+    run_id = getattr(recorded, way)
+    before = succeeds(recorded.root, "git", "status", "--porcelain")
+    assert reproduce(run_id, 1) == 0
+    shown = capsys.readouterr().out
+    weights = md5(recorded.artifact(run_id, "weights.safetensors"))
+    assert f"recorded  {weights}\nmade      {weights}\n" in shown
+    assert f"same bits: the weights of train@{VARIANT} of run {run_id}" in shown
+    assert ("with what was not committed of params.yaml" in shown) == (way != "plain")
+    assert succeeds(recorded.root, "git", "status", "--porcelain") == before
+
+
+def change_weights(bench: Bench, factor: float) -> None:
+    path = bench.artifact(bench.experiment, "weights.safetensors")
+    weights = load_file(path)
+    weights["0.bias"][1, 2] *= np.float32(factor)
+    save_file(weights, path)
+    bench.tag(bench.experiment, "bancada.weights_md5", md5(path))
+
+
+def test_weights_a_rounding_apart_are_told_with_the_figure(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    change_weights(bench, 1 + 2**-20)
+    assert reproduce(bench.experiment, 1) == 3
+    shown = capsys.readouterr().out
+    told = re.search(r"^weights.safetensors: at most \S+ \(0.bias\[1, 2\]\), (\S+) relative", shown, re.MULTILINE)
+    assert told
+    assert float(told[1]) == pytest.approx(2**-20, rel=0.07)  # of a number in 24 bits
+    assert "within tolerance: the weights of train@moons_adam" in shown
+
+
+def test_other_weights_are_different_and_what_is_not_as_in_the_run_is_named(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run claims another numpy; its code is another one than its commit's."""
+    change_weights(bench, 2)
+    bench.tag(bench.experiment, "bancada.numpy", "2.0.0")
+    bench.tag(bench.experiment, "bancada.fingerprint", "another")
+    assert reproduce(bench.experiment, 1) == 1
+    shown = capsys.readouterr().out
+    assert "weights.safetensors: at most " in shown
+    assert f"other versions: here numpy {np.__version__} instead of 2.0.0" in shown
+    assert "whose fingerprint is another: the code that trains is another" in shown
+    assert "\ndifferent: the weights of" in shown
+
+
+def test_a_run_that_cannot_be_brought_back_is_refused_in_one_line(bench: Bench) -> None:
+    assert "there is no such run" in bench.refused("0" * 32)
+    assert "there is no such run" in bench.refused("no id")
+    diff = bench.artifact(bench.experiment, "git.diff")
+    whole = diff.read_text()
+    diff.write_text("# untracked: data/sources/mine.csv\n" + whole)
+    assert "read files that git did not know, so they cannot be brought back: data/sources/mine.csv" in bench.refused(
+        bench.experiment
+    )
+    diff.write_text(whole + "\n# cut: 7 more characters\n")
+    assert "was too long and is cut" in bench.refused(bench.experiment)
+    diff.write_text(whole.replace("-lr: null", "-lr: 1"))
+    assert "does not apply" in bench.refused(bench.experiment)
+    diff.unlink()
+    assert "its git.diff is not in the store" in bench.refused(bench.experiment)
+    bench.tag(bench.plain, "git.commit", "0" * 40)
+    assert "which this repository does not have" in bench.refused(bench.plain)
+    (bench.root / "mlflow.db").unlink()
+    assert "there is none, so no run" in bench.refused(bench.plain)
+    assert not (bench.root / "mlflow.db").exists()
+
+
+def test_bad_input_has_status_2_and_one_line(bench: Bench) -> None:
+    done = run(bench.root, *BANCADA, "reproduce", "0" * 32)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (f"{'0' * 32}: there is no such run in sqlite:///{bench.root}/mlflow.db\n")
+
+
+def test_a_run_without_weights_is_refused(bench: Bench) -> None:
+    with closing(sqlite3.connect(bench.root / "mlflow.db")) as database, database:
+        database.execute("delete from tags where key = 'bancada.weights_md5' and run_uuid = ?", (bench.plain,))
+    assert "has no tag bancada.weights_md5: it is not finished" in bench.refused(bench.plain)

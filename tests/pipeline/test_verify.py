@@ -1,0 +1,336 @@
+"""`bancada verify`: each way in which results may not be what the commit says, made by hand; it is found and named."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
+from safetensors.numpy import load_file, save_file
+from test_pipeline import run, succeeds
+
+from bancada.pipeline import causes
+from bancada.pipeline.causes import other_versions, requirements
+from bancada.pipeline.check import audit
+
+TRAIN = "train@moons_tanh"
+OTHER = "0123456789abcdef0123456789abcdef"
+
+
+def verify(root: Path, *options: str, status: int, **told: str) -> tuple[dict[str, Any], str]:
+    """The JSON, and what was shown."""
+    done = run(root, *BANCADA, "verify", "--json", "verdict.json", "--markdown", "verdict.md", *options, **told)
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+    said = json.loads((root / "verdict.json").read_text())
+    assert said["exit_status"] == status
+    assert said["sentence"] in (root / "verdict.md").read_text()
+    return said, " ".join(done.stdout.split())
+
+
+def verdicts(said: Mapping[str, Any]) -> dict[str, str]:
+    return {stage["stage"]: stage["verdict"] for stage in said["stages"]}
+
+
+def not_same(said: Mapping[str, Any]) -> dict[str, str]:
+    """The outs that are not the same bits, and what is told of them."""
+    outs = [out for stage in said["stages"] for out in stage["outs"] if out["difference"]]
+    return {out["path"]: out["difference"]["problem"] for out in outs}
+
+
+def whys(said: Mapping[str, Any]) -> str:
+    return "\n".join(cause["text"] for cause in said["causes"])
+
+
+def test_committed_results_come_out_again_whatever_the_shell_and_the_user_have_set(
+    repository: Path, tmp_path: Path
+) -> None:
+    """A cache for all repositories, a store that hangs, a temporary folder with a space. Nothing is left behind."""
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user" / "config").write_text(f"[cache]\n    dir = {tmp_path / 'everybody'}\n")
+    (tmp_path / "a temp").mkdir()
+    before = succeeds(repository, "git", "status", "--porcelain", "--ignored")
+    said, shown = verify(
+        repository,
+        *("-j", "2"),
+        status=0,
+        DVC_GLOBAL_CONFIG_DIR=str(tmp_path / "user"),
+        TMPDIR=str(tmp_path / "a temp"),
+        DVC_ROOT="/nowhere",
+        MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert verdicts(said) == dict.fromkeys(
+        ["generate@moons", "split@moons", "train@moons_tanh", "train@moons_adam", "evaluate@moons"], "same bits"
+    )
+    assert (said["starts"], said["causes"], said["workspace"]) == ([], [], [])
+    assert "same bits: all 11 outs of 5 stages; commit" in shown
+    assert "train@moons_adam: finished in" in shown
+    assert (
+        "| moons | 1 same bits | 1 same bits | 2 same bits | 7 same bits |" in (repository / "verdict.md").read_text()
+    )
+    assert not (tmp_path / "everybody").exists()
+    assert list((tmp_path / "a temp").iterdir()) == []
+    after = succeeds(repository, "git", "status", "--porcelain", "--ignored").splitlines()
+    assert set(after) - set(before.splitlines()) == {"!! verdict.json", "!! verdict.md"}
+
+
+def test_an_edited_lock_and_an_edited_figure_are_told_apart(repository: Path) -> None:
+    """Of scores.csv the hash in dvc.lock, of a variant's metrics the file in git, of all models the hash that the
+    evaluation read: no cache is left to ask."""
+    for folder in ("data/models", "data/split", "data/raw", ".dvc/cache"):
+        shutil.rmtree(repository / folder)
+    scores, models = "data/evaluation/moons/scores.csv", "data/models/moons"
+    edit_lock(repository, "evaluate@moons", "outs", scores, OTHER)
+    edit_lock(repository, "evaluate@moons", "deps", models, OTHER + ".dir")
+    edit(repository / METRICS, '"mean": ', '"mean": 1')
+    commit(repository)
+    said, shown = verify(repository, status=1)
+    assert said["starts"] == ["evaluate@moons"]
+    assert not_same(said).keys() == {scores, str(METRICS.parent)}
+    assert not_same(said)[scores].startswith("dvc.lock was edited")
+    edited = not_same(said)[str(METRICS.parent)]
+    assert edited.startswith("edited after the run")
+    assert "moons_tanh.json: error_rate_percent.mean" in edited
+    assert models in whys(said)
+    assert f"evaluate@moons data/models/moons different: dvc.lock says md5 {OTHER}.dir, but " in shown
+
+
+def test_an_edited_hash_of_an_out_is_found_and_proved_by_the_file_that_is_here(repository: Path) -> None:
+    edit_lock(repository, "split@moons", "outs", "data/split/moons", OTHER + ".dir")
+    commit(repository)
+    said, _ = verify(repository, "--stages", "split@moons", status=1)
+    assert verdicts(said) == {"generate@moons": "same bits", "split@moons": "different"}
+    assert said["starts"] == ["split@moons"]
+    assert not_same(said) == {
+        "data/split/moons": "not compared number by number: the committed one is in neither DVC's cache nor a remote"
+    }
+    assert "dvc.lock was edited, or not committed with its results: the data/split/moons of this" in whys(said)
+
+
+def test_what_is_wrong_in_the_workspace_alone_is_found(repository: Path) -> None:
+    """A result changed by hand, and a model left over from a removed variant."""
+    shutil.copytree(repository / MODEL, repository / "data/models/moons/moons_gone")
+    with (repository / MODEL / "history.parquet").open("ab") as file:
+        file.write(b" ")
+    said, shown = verify(repository, "--stages", "generate@moons", status=1)
+    assert verdicts(said) == {"generate@moons": "same bits"}
+    assert [finding["subject"] for finding in said["workspace"]] == [
+        str(MODEL),
+        "data/models/moons/moons_gone",
+    ]
+    assert f"{TRAIN}: {MODEL}: is not the one that dvc.lock names" in shown
+    assert "data/models/moons/moons_gone: left over, for dvc.yaml has no stage that makes it; delete it" in shown
+
+
+def change_weights(root: Path, factor: float) -> None:
+    """In the workspace and in dvc.lock, as one would who wants to hide it, and commit."""
+    path = root / MODEL / "weights.safetensors"
+    weights = load_file(path)
+    weights["0.bias"][1, 2] *= np.float32(factor)
+    save_file(weights, path)
+    succeeds(root, "dvc", "commit", "-q", "-f", TRAIN)
+    commit(root)
+
+
+def test_weights_a_rounding_apart_are_within_tolerance_with_the_figure(repository: Path) -> None:
+    change_weights(repository, 1 + 2**-20)
+    said, shown = verify(repository, "--stages", TRAIN, status=3)
+    assert verdicts(said) == {"generate@moons": "same bits", "split@moons": "same bits", TRAIN: "within tolerance"}
+    [difference] = [out["difference"] for stage in said["stages"] for out in stage["outs"] if out["difference"]]
+    assert difference["relative"] == pytest.approx(2**-20, rel=0.07)  # of the committed number, in 24 bits
+    assert difference["relative_at"] == difference["absolute_at"] == "weights.safetensors: 0.bias[1, 2]"
+    assert "within tolerance: 2 same bits, 1 within tolerance among 3 outs of 3 stages" in shown
+    assert "no cause found: the packages are those of requirements.lock" in whys(said)
+
+
+def test_weights_changed_and_committed_are_different_and_so_are_the_packages(repository: Path) -> None:
+    edit(repository / "requirements.lock", "numpy==", "numpy==0.")
+    change_weights(repository, 1.5)
+    said, _ = verify(repository, "--stages", TRAIN, status=1)
+    assert verdicts(said) == {"generate@moons": "same bits", "split@moons": "same bits", TRAIN: "different"}
+    assert said["starts"] == [TRAIN]
+    [difference] = [out["difference"] for stage in said["stages"] for out in stage["outs"] if out["difference"]]
+    assert difference["relative"] == pytest.approx(1 / 3, rel=1e-5)  # 1 instead of 1.5
+    assert f"packages are not those of requirements.lock: numpy {np.__version__} instead of 0.{np.__version__}" in whys(
+        said
+    )
+
+
+def test_what_changed_without_a_rerun_is_named_with_its_stages(repository: Path) -> None:
+    edit(repository / "src/bancada/split.py", '"""', '"""Changed. ', 1)
+    edit(repository / "params.yaml", "stratify: true, seed: 111", "stratify: true, seed: 112")
+    commit(repository)
+    said, shown = verify(repository, "--stages", "split@moons", status=1)
+    assert said["starts"] == ["split@moons"]
+    assert {finding["subject"] for stage in said["stages"] for finding in stage["findings"]} == {
+        "src/bancada/split.py",
+        "params.yaml: studies.moons.split.seed",
+    }
+    assert "split@moons: src/bancada/split.py: changed since dvc.lock was made" in whys(said)
+    assert not_same(said).keys() == {"data/split/moons"}
+    assert "`bancada repro split@moons`, and commit what that changes" in shown
+
+
+def test_files_of_git_that_no_stage_makes_are_named(repository: Path) -> None:
+    """An out taken out of dvc.yaml and edited, a removed study's, a hidden one, a link in the place of a file."""
+    folder = Path("data/evaluation/moons")
+    edit(repository / "dvc.yaml", "        - data/evaluation/${key}/predictions.csv: {cache: false}\n", "")
+    succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
+    (repository / folder / "predictions.csv").write_text("0.42\n")
+    (repository / "data/evaluation/old").mkdir()
+    (repository / "data/evaluation/old/scores.csv").write_text("variant\n")
+    (repository / folder / "plots/.x.tmp").write_text("")
+    (repository / folder / "scores.csv").rename(repository / "data/elsewhere.csv")
+    (repository / folder / "scores.csv").symlink_to("../../elsewhere.csv")
+    commit(repository)
+    said, shown = verify(repository, status=1)
+    named = {finding["subject"] for finding in said["elsewhere"]}
+    wanted = {"data/evaluation/old/scores.csv", *(f"{folder}/{name}" for name in ("predictions.csv", "scores.csv"))}
+    assert named >= {*wanted, f"{folder}/plots/.x.tmp"}
+    assert "different: 10 same bits among 10 outs" in shown
+
+
+def test_what_is_invented_in_the_lock_is_found(repository: Path) -> None:
+    edit(repository / "dvc.lock", "      params.yaml:\n", "      params.yaml:\n        made_up: 1000\n", 1)
+    commit(repository)
+    said, _ = verify(repository, status=1)
+    assert {finding["subject"] for stage in said["stages"] for finding in stage["findings"]} == {"dvc.lock"}
+
+
+def test_a_stage_that_would_not_run_is_refused(repository: Path) -> None:
+    head = "    foreach: ${studies}\n    do:\n"
+    edit(repository / "dvc.yaml", head, f"{head}      frozen: true\n", 1)
+    commit(repository)
+    refused = run(repository, *BANCADA, "verify")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith("dvc.yaml: generate@moons: is frozen")
+
+
+def test_an_out_that_is_kept_and_not_made_is_not_taken_for_one_that_was(repository: Path) -> None:
+    edit(repository / "dvc.yaml", "scores.csv: {cache: false}", "scores.csv: {cache: false, persist: true}", 1)
+    edit(repository / "dvc.yaml", "PYTHONPATH=src python -m bancada.evaluation.evaluate ${key}", "true")
+    commit(repository)
+    assert run(repository, *BANCADA, "verify").returncode == 2
+
+
+def test_a_verdict_that_could_not_be_written_is_refused_before_anything_runs(repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/kept.txt").write_text("precious")
+    refused = run(repository, *BANCADA, "verify", "--json", str(tmp_path / "mine"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"{tmp_path / 'mine'}: is a folder\n"
+    assert (tmp_path / "mine/kept.txt").read_text() == "precious"
+
+
+def test_results_of_code_that_was_not_committed_say_so(repository: Path) -> None:
+    """The code that made them is here; a commit of it mends all."""
+    edit(repository / "src/bancada/sources.py", '"""', '"""Changed. ', 1)
+    succeeds(repository, *BANCADA, "repro", "-q", "generate@moons", BANCADA_TRACKING="off")
+    commit(repository, "dvc.lock")
+    said, _ = verify(repository, "--stages", "generate@moons", status=1)
+    assert "sources.py: dvc.lock was made with the one of this workspace, which is not committed" in whys(said)
+    assert said["uncommitted"] == ["src/bancada/sources.py"]
+    commit(repository, "src")
+    assert {finding.subject for finding in audit(repository) if "generate@moons" in finding.stages} == set()
+
+
+def test_data_that_dvc_add_keeps_come_from_the_cache_and_where_they_are_nowhere_that_is_said(repository: Path) -> None:
+    (repository / "data/sources/large.csv").write_text("x,y\n1,2\n")
+    succeeds(repository, "dvc", "add", "-q", "data/sources/large.csv")
+    succeeds(repository, *BANCADA, "repro", "-q", "generate@moons", BANCADA_TRACKING="off")
+    commit(repository)
+    verify(repository, "--stages", "generate@moons", status=0)
+    shutil.rmtree(repository / ".dvc/cache")
+    refused = run(repository, *BANCADA, "verify", "--stages", "generate@moons")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("data/sources/large.csv: kept by DVC, and in neither DVC's cache nor a remote")
+
+
+def test_a_shallow_clone_as_ci_makes_it_is_verified(repository: Path, tmp_path: Path) -> None:
+    succeeds(tmp_path, "git", "clone", "-q", "--depth", "1", repository.as_uri(), "shallow")
+    verify(tmp_path / "shallow", "--stages", "generate@moons", status=0)
+
+
+def test_what_cannot_be_verified_is_told_in_one_line_with_status_2(repository: Path, tmp_path: Path) -> None:
+    def refusal(root: Path, *options: str) -> str:
+        done = run(root, *BANCADA, "verify", *options)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stdout + done.stderr
+        return done.stderr
+
+    assert "train@moons_tan" in refusal(repository, "--stages", "train@moons_tan")
+    assert "no/verdict.json: there is no folder" in refusal(repository, "--json", "no/verdict.json")
+    succeeds(repository, "git", "rm", "-q", "--cached", "dvc.lock")
+    succeeds(repository, "git", "commit", "-q", "-m", "none")
+    assert refusal(repository).startswith("dvc.lock: commit ")
+    shutil.rmtree(repository / ".git")
+    assert "no git repository" in refusal(repository)
+
+
+def test_a_stage_that_fails_shows_the_end_of_its_log(repository: Path) -> None:
+    with (repository / "src/bancada/generate.py").open("a") as file:
+        file.write('\nraise SystemExit("the rows are out")\n')
+    commit(repository)
+    files = ("--markdown", "verdict.md", "--json", "verdict.json")
+    done = run(repository, *BANCADA, "verify", "--stages", "generate@moons", *files)
+    assert done.returncode == 2
+    assert json.loads((repository / "verdict.json").read_text())["exit_status"] == 2
+    assert "the rows are out" in done.stderr
+    assert "could not be run" in done.stderr.splitlines()[-1]
+    assert (repository / "verdict.md").read_text().startswith("### Reproduction: could not be run")
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_leaves_nothing_behind(
+    repository: Path, tmp_path: Path, sent: signal.Signals, status: int
+) -> None:
+    (tmp_path / "temp").mkdir()
+    told = {**os.environ, "TMPDIR": str(tmp_path / "temp"), "PYTHONUNBUFFERED": "1"}
+    command = [*BANCADA, "verify", "-j", "1"]
+    with subprocess.Popen(
+        command, cwd=repository, env=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        assert process.stdout
+        while b": started" not in process.stdout.readline():
+            assert process.poll() is None
+        if sent == signal.SIGINT:
+            os.killpg(process.pid, sent)  # as a terminal does
+        else:
+            process.send_signal(sent)
+        process.stdout.read()
+        assert process.wait(60) == status
+    assert list((tmp_path / "temp").iterdir()) == []
+
+
+# --- what can be proved of the machine ------------------------------------------------------------------------------
+
+
+def test_the_build_is_no_part_of_a_version_and_what_computes_comes_first() -> None:
+    wanted = requirements("# all\nruff==1.0\ntorch==2.13.0\nnumpy==2.4.0\nrich==14.0\n")
+    assert other_versions(wanted, {"ruff": "1.1", "torch": "2.13.0+cpu", "numpy": "2.4.1", "rich": None}) == (
+        "numpy 2.4.1 instead of 2.4.0, ruff 1.1 instead of 1.0, rich missing instead of 14.0"
+    )
+
+
+def test_a_cpu_without_avx2_is_named(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("model name\t: An Old CPU\nflags\t\t: fpu sse2 avx\n")
+    (tmp_path / "new").write_text("model name\t: A New CPU\nflags\t\t: fpu sse2 avx avx2\n")
+    assert [cause.text for cause in causes.of_the_cpu(tmp_path / "old")] == ["the CPU lacks AVX2"]
+    assert list(causes.of_the_cpu(tmp_path / "new")) == []
+    assert causes.cpu_model(tmp_path / "old") == "An Old CPU"
+
+
+def test_pins_and_threads_that_do_not_hold_in_a_stage_are_named() -> None:
+    fine: dict[str, Any] = {"pins": {}, "threads": 1, "kernels": "AVX2"}
+    assert list(causes.of_the_kernels(fine)) == []
+    found = causes.of_the_kernels({"pins": {"MKL_CBWR": "AUTO"}, "threads": 4, "kernels": "AVX512"})
+    assert [cause.text for cause in found] == [
+        "MKL_CBWR is AUTO in a stage, and not COMPATIBLE",
+        "torch computes on 4 threads in a stage, and not on 1",
+        "torch uses its kernels for AVX512 in a stage, and not for AVX2",
+    ]

@@ -1,0 +1,290 @@
+"""A training while it runs: its file grows, its run in MLflow too; killed, it does not stay RUNNING; run again, it is
+completed and nothing is there twice. Real processes, a real store."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy import NOBODY, SOURCE, count, rows
+
+from bancada.base import files, notify
+from bancada.tracking import mirror, record, runs
+from bancada.tracking.live_runs import Shown, close_killed, forget_killed
+from bancada.tracking.store import open_store
+from bancada.training import live
+from bancada.training.engine import History
+
+EPOCHS = 20_000  # some seconds
+PARAMS = f"""
+seed: 111
+num_seeds: 2
+lr: null
+device: cpu
+studies:
+  toy:
+    source: {{kind: half_moons, rows: 40, radius: 10, distance: -4, width: 6, seed: 1}}
+    split: {{train: 20, validation: 10, test: 10}}
+    metric: error_rate_percent
+    train: {{loss: mse, lr: 0.1, batch_size: full, epochs: {EPOCHS}}}
+variants:
+  slow: {{study: toy, layers: [3, tanh, 1, tanh]}}
+"""
+POINTS = 5 * 320 + 1  # losses, their spreads and the rate; diverged_seeds
+Train = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def train(bench: Path) -> Iterator[Train]:
+    """What starts the training of `slow`, in a folder where its data are ready."""
+    shutil.rmtree("data")
+    (bench / "params.yaml").write_text(PARAMS)
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    for stage in ("generate", "split"):
+        subprocess.run([sys.executable, "-m", f"bancada.{stage}", "toy"], env=environment, check=True, timeout=60)
+
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "bancada.training.train", "slow"]
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, env=environment, text=True, **silent))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
+def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.05)
+
+
+def hold(process: subprocess.Popen[str], then: Callable[[], object]) -> None:
+    """Let the training come a step further, and stand still: it would be over before a slow machine has looked."""
+    seen = epochs_written()
+    process.send_signal(signal.SIGCONT)
+    wait_until(lambda: epochs_written() > seen)
+    process.send_signal(signal.SIGSTOP)
+    wait_until(then)
+
+
+def epochs_written() -> int:
+    """To the training's live file, whose first line says what is trained."""
+    path = live.path_of("slow")
+    return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
+
+
+def status(bench: Path) -> list[str]:
+    return [found for (found,) in rows(bench, "select status from runs")]
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def test_curves_grow_while_a_training_runs(bench: Path, train: Train) -> None:
+    process = train()
+    hold(process, lambda: count(bench, "metrics"))
+    assert status(bench) == ["RUNNING"]
+    assert rows(bench, "select value from params where key = 'epochs'") == [(str(EPOCHS),)]
+    first = count(bench, "metrics")
+    hold(process, lambda: count(bench, "metrics") > first)
+    assert status(bench) == ["RUNNING"]
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=60)[1] == ""
+    assert (process.returncode, status(bench)) == (0, ["FINISHED"])
+    assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(POINTS, POINTS)]
+    sent = np.array(rows(bench, "select distinct timestamp from metrics order by 1"))[:, 0]
+    assert np.diff(sent).max() < 5000  # milliseconds
+
+
+def test_a_killed_training_is_marked_and_run_again_sends_only_what_is_missing(bench: Path, train: Train) -> None:
+    process = train()
+    hold(process, lambda: count(bench, "metrics"))
+    process.kill()
+    process.communicate(timeout=10)
+    wait_until(lambda: status(bench) == ["KILLED"], 20)  # its recorder outlives it by a moment
+    before = set(rows(bench, "select key, step, timestamp, value from metrics"))
+    assert 0 < len(before) < POINTS
+    assert train().communicate(timeout=90)[1] == ""
+    after = rows(bench, "select key, step, timestamp, value from metrics")
+    assert status(bench) == ["FINISHED"]
+    assert before < set(after)
+    assert len({(key, step) for key, step, *_ in after}) == len(after) == POINTS
+
+
+def test_where_the_recorder_was_killed_too_the_next_command_marks_the_run(bench: Path, train: Train) -> None:
+    process = train()
+    hold(process, lambda: count(bench, "metrics"))
+    track = [sys.executable, "-m", "bancada", "track"]
+    (bench / "dvc.yaml").touch()
+    subprocess.run(track, check=True, capture_output=True, timeout=60)
+    assert status(bench) == ["RUNNING"]  # for so it is
+    for pid in (*children(process), process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    assert status(bench) == ["RUNNING"]
+    subprocess.run(track, check=True, capture_output=True, timeout=60)
+    assert status(bench) == ["KILLED"]
+
+
+def test_a_training_that_fails_is_marked(bench: Path) -> None:
+    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text()) | {"fingerprint": "new"}
+    with pytest.raises(ZeroDivisionError), notify.recorded("train", "toy_tanh"), live.shown(described) as show:
+        show(history(1))
+        wait_until(lambda: count(bench, "metrics"))
+        raise ZeroDivisionError
+    assert status(bench) == ["FAILED"]
+    assert set(rows(bench, "select key, step, value from metrics")) == {
+        ("train_loss", 0, 2.0),
+        ("train_loss_std", 0, 1.0),
+        ("validation_loss", 0, 3.0),
+        ("validation_loss_std", 0, 1.0),
+        ("lr", 0, 0.5),
+    }
+
+
+def history(epochs: int) -> History:
+    """Of the toy's three seeds."""
+    made = History(3, 5, validated=True)
+    for _ in range(epochs):
+        made.add(np.array([1.0, 2.0, 3.0]), np.zeros(3), np.array([2.0, 3.0, 4.0]), 0.5)
+    return made
+
+
+def test_the_file_is_there_and_locked_as_long_as_the_training(bench: Path) -> None:
+    path = live.path_of("toy_tanh")
+    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    with live.shown(described) as show:
+        show(history(1))
+        assert live.running(path)
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert lines[0] == described
+        assert lines[1] == {"epoch": 0, "train_loss": [1, 2, 3], "validation_loss": [2, 3, 4], "lr": [0.5] * 3}
+    assert not path.exists()
+    assert not live.running(path)
+
+
+def test_a_file_that_cannot_be_written_stops_no_training(bench: Path) -> None:
+    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    Path(".dvc/tmp").touch()  # where a folder is wanted
+    with live.shown(described) as show:
+        show(history(1))
+
+
+def test_a_full_disk_stops_no_training(bench: Path) -> None:
+    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    with live.shown(described) as show:
+        written = live.path_of("toy_tanh").stat().st_size
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (written + 10, hard))
+        try:
+            show(history(1))
+            show(history(2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not live.path_of("toy_tanh").exists()
+
+
+# --- several at once, and what the killed leave ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def described(bench: Path) -> dict[str, Any]:
+    """A training that has begun and that MLflow does not know yet."""
+    found: dict[str, Any] = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    return found
+
+
+def test_of_two_that_train_the_same_at_once_one_is_shown_and_no_point_is_there_twice(
+    bench: Path, described: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two temporary folders of DVC experiments, which share a store."""
+    opened, other = open_store(bench), shutil.copytree(bench, bench.with_name("other"))
+    first, second = (Shown("toy_tanh", NOBODY, 0) for _ in range(2))
+    with live.shown(described) as show:
+        show(history(1))
+        first.send(opened)
+        assert count(bench, "metrics") == 5
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir(other)
+            with live.shown(described) as show_other:
+                show_other(history(2))
+                second.send(opened)
+                assert count(bench, "metrics") == 5
+            second.end(opened, "FAILED")
+            assert status(bench) == ["RUNNING"]
+            record.record_training(opened, mirror.result(files.model("toy", "toy_tanh")), NOBODY)
+        show(history(2))
+        first.send(opened)
+    first.end(opened, "KILLED")
+    assert status(bench) == ["FINISHED"]
+    assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(5 * 5 + 1,) * 2]
+
+
+@pytest.mark.parametrize(
+    ("host", "left", "status_then"),
+    [
+        ("{host}", False, "KILLED"),
+        ("a-name-before", True, "KILLED"),  # a container that was made anew: the training's file is here
+        ("another-machine", False, "RUNNING"),
+    ],
+)
+def test_the_next_command_closes_what_was_killed_here_and_nothing_of_other_machines(
+    bench: Path, described: dict[str, Any], host: str, left: bool, status_then: str
+) -> None:
+    opened, path = open_store(bench), live.path_of("toy_tanh")
+    with live.shown(described) as show:
+        show(history(1))
+        Shown("toy_tanh", NOBODY, 0).send(opened)
+        written = path.read_text()
+    if left:
+        path.write_text(written)
+    [(run_id,)] = rows(bench, "select run_uuid from runs")
+    place = f"{host.format(host=socket.gethostname())}:{path.absolute()}"
+    opened.client.set_tag(run_id, runs.LIVE_FILE, place)
+    close_killed(opened)
+    assert status(bench) == [status_then]
+
+
+def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, result = open_store(bench), mirror.result(files.model("toy", "toy_tanh"))
+
+    def dies(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr(tracking, "add_points", dies)
+        record.record_training(opened, result, NOBODY)
+    assert status(bench) == ["RUNNING"]
+    close_killed(opened)
+    assert status(bench) == ["KILLED"]
+
+
+def test_what_a_killed_training_left_is_not_taken_for_the_next_one(bench: Path, described: dict[str, Any]) -> None:
+    path = live.path_of("toy_tanh")
+    with live.shown(described) as show:
+        show(history(1))
+        forget_killed("toy_tanh")
+        assert path.exists()  # it runs
+        written = path.read_text()
+    path.write_text(written)
+    forget_killed("toy_tanh")
+    assert not path.exists()
+    forget_killed("toy_tanh")

@@ -1,0 +1,371 @@
+"""MLflow models: the best seed's network from raw features to predictions, and each study's champion. The expected
+predictions are those of torch.nn.Sequential."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.numpy import save_file
+from torch import nn
+from toy import NOBODY, SOURCE, count, rows, train_variant, write_leaderboard
+
+from bancada.base import files, tables
+from bancada.tracking import champions, mirror, packing, record
+from bancada.tracking.mirror import Result
+from bancada.tracking.store import Store, find_run, open_store
+from bancada.tracking.surroundings import Circumstances
+
+SEEDS, ROWS = [111, 112, 113], 1000
+FEATURES = ["acidity", "sugar", "pH"]
+KINDS: dict[str, dict[str, Any]] = {  # the last layers, the loss, targets and classes
+    "numbers": {"layers": [4, "tanh", 2], "loss": "mse", "targets": ["price", "rent"], "classes": []},
+    "signs": {"layers": [4, "relu", 1, "tanh"], "loss": "mse", "targets": ["moon"], "classes": [-1, 1]},
+    "bits": {"layers": [4, "batch_norm", "relu", 1, "sigmoid"], "loss": "bce", "targets": ["sold"], "classes": [0, 1]},
+    "names": {
+        "layers": [{"linear": 4, "bias": False}, {"dropout": 0.5}, "sigmoid", 3],
+        "loss": "cross_entropy",
+        "targets": ["species"],
+        "classes": ["azul", "branco", "verde"],
+    },
+    "shares": {"layers": [3, "softmax"], "loss": "cross_entropy", "targets": ["grade"], "classes": [3, 5, 8]},
+}
+DRAWS = {"numbers": 1, "signs": 1, "bits": 4, "names": 7, "shares": 4}  # networks that decide for more than one class
+MODULES = {"tanh": nn.Tanh(), "relu": nn.ReLU(), "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(dim=1)}
+
+
+def network(layers: Sequence[Any], draw: torch.Generator) -> nn.Sequential:
+    """One seed's, as anyone would write it, with random weights and statistics."""
+    modules: list[nn.Module] = []
+    width = len(FEATURES)
+    for layer in layers:
+        if layer == "batch_norm":
+            modules.append(nn.BatchNorm1d(width))
+        elif isinstance(layer, str):
+            modules.append(MODULES[layer])
+        elif isinstance(layer, dict) and "dropout" in layer:
+            modules.append(nn.Dropout(layer["dropout"]))
+        else:
+            units = layer["linear"] if isinstance(layer, dict) else layer
+            modules.append(nn.Linear(width, units, bias=not isinstance(layer, dict)))
+            width = units
+    made = nn.Sequential(*modules).eval()
+    for name, value in made.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.randn(value.shape, generator=draw))
+            if "running_var" in name:
+                value.abs_()
+    return made
+
+
+def raw_rows() -> pd.DataFrame:
+    draw = np.random.default_rng(3)
+    return pd.DataFrame(draw.normal([7, 150, 3], [2, 40, 0.5], (ROWS, 3)), columns=FEATURES)
+
+
+MEAN, STD = np.array([7.0, 150.0, 3.0]), np.array([2.0, 40.0, 0.5])
+
+
+def trained(kind: str, variant: str = "toy_tanh", draw: int = 0) -> tuple[Result, list[nn.Sequential]]:
+    """A model folder of three seeds, and the same three networks."""
+    asked, draw = KINDS[kind], draw or DRAWS[kind]
+    made = [network(asked["layers"], torch.Generator().manual_seed(draw + seed)) for seed in SEEDS]
+    train_variant(variant, loss=asked["loss"])
+    folder = files.model("toy", variant)
+    run = json.loads((folder / "run.json").read_text())
+    run["recipe"]["layers"] = [
+        {"kind": "linear", "width": layer}
+        if isinstance(layer, int)
+        else {"kind": "dropout", "rate": 0.5}
+        if layer == {"dropout": 0.5}
+        else {"kind": "linear", "width": 4, "bias": False}
+        if isinstance(layer, dict)
+        else {"kind": layer}
+        for layer in asked["layers"]
+    ]
+    run |= {"feature_names": FEATURES, "target_names": asked["targets"], "classes": asked["classes"]}
+    (folder / "run.json").write_text(json.dumps(run))
+    states = [{name: value for name, value in one.state_dict().items() if "num_batches" not in name} for one in made]
+    weights = {name: np.stack([state[name].numpy() for state in states]) for name in states[0]}
+    save_file(weights | {"input_mean": MEAN, "input_std": STD}, folder / "weights.safetensors")
+    table = tables.Table(raw_rows().to_numpy(), np.zeros((ROWS, len(asked["targets"]))), FEATURES, asked["targets"], [])
+    tables.write(table, files.split("toy") / "train.parquet")
+    return mirror.result(folder), made
+
+
+def expected(kind: str, one: nn.Sequential) -> pd.DataFrame:
+    asked = KINDS[kind]
+    x = torch.from_numpy(((raw_rows().to_numpy() - MEAN) / STD).astype(np.float32))
+    with torch.no_grad():
+        out = one.double()(x.double()).numpy()
+    if kind == "numbers":
+        return pd.DataFrame(out, columns=asked["targets"])
+    chosen = out.argmax(1) if out.shape[1] > 1 else (out[:, 0] > {"signs": 0, "bits": 0.5}[kind]).astype(int)
+    assert len(set(chosen)) > 1  # else it would show nothing
+    return pd.DataFrame({asked["targets"][0]: np.array(asked["classes"])[chosen]})
+
+
+Values = list[float | None]
+
+
+def scored(values: dict[str, Values], metric: str = "error_rate_percent", split: str = "validation") -> None:
+    """The evaluation's tables: of each variant a value for each seed, None where it diverged."""
+    folder = files.evaluation("toy")
+    write_leaderboard(dict.fromkeys(values, "1"), metric)
+    lines = [
+        f"{variant},{part},{metric},{seed},{'' if value is None else value}"
+        for variant, of_seeds in values.items()
+        for part in ("test", *([split] if split else []))
+        for seed, value in zip(SEEDS, of_seeds if part == split or not split else reversed(of_seeds), strict=True)
+    ]
+    (folder / "per_seed.csv").write_text("variant,split,metric,seed,value\n" + "\n".join(lines) + "\n")
+
+
+def recorded(bench: Path) -> Store:
+    opened = open_store(bench)
+    record.record_evaluation(opened, "toy", NOBODY)
+    return opened
+
+
+def model_of(opened: Store, variant: str = "toy_tanh") -> str:
+    run = find_run(opened, "toy", f"{variant}-f0")
+    assert run is not None
+    assert run.outputs is not None
+    assert [output.model_id for output in run.outputs.model_outputs][-1] == run.data.tags["bancada.base.settings"]
+    return str(run.data.tags["bancada.base.settings"])
+
+
+def folder_of(bench: Path, model_id: str) -> Path:
+    return bench / "mlartifacts/toy/models" / model_id / "artifacts"
+
+
+@pytest.fixture
+def alone(bench: Path) -> Path:
+    """The bench with one variant."""
+    shutil.rmtree(files.model("toy", "toy_adam"))
+    scores = (files.evaluation("toy") / "scores.csv").read_text().splitlines()
+    (files.evaluation("toy") / "scores.csv").write_text("\n".join(scores[:3]) + "\n")
+    return bench
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_are_those_of_the_best_seeds_network_on_raw_features(alone: Path, kind: str) -> None:
+    made = trained(kind)[1]
+    scored({"toy_tanh": [5.0, 1.0, 3.0]})
+    loaded = mlflow.pyfunc.load_model(str(folder_of(alone, model_of(recorded(alone)))))
+    wanted, given = expected(kind, made[1]), raw_rows()
+    pd.testing.assert_frame_equal(loaded.predict(given), wanted, check_dtype=False, rtol=1e-9)
+    pd.testing.assert_frame_equal(loaded.predict(given[:1]), wanted[:1], check_dtype=False, rtol=1e-9)
+    assert loaded.metadata.get_input_schema().input_names() == FEATURES
+    assert loaded.metadata.get_output_schema().input_names() == KINDS[kind]["targets"]
+
+
+def test_a_model_holds_pins_and_an_example_and_no_pickle_and_no_place(alone: Path) -> None:
+    trained("names")
+    scored({"toy_tanh": [5.0, 1.0, 3.0]})
+    opened = recorded(alone)
+    folder = folder_of(alone, model_of(opened))
+    assert (folder / "requirements.txt").read_text().split() == [
+        "mlflow==3.17.2",
+        f"numpy=={np.__version__}",
+        f"pandas=={pd.__version__}",
+        "safetensors==0.8.0",
+        f"torch=={torch.__version__.split('+')[0]}",
+    ]
+    example = mlflow.pyfunc.load_model(str(folder)).input_example
+    pd.testing.assert_frame_equal(example, raw_rows()[:3])
+    held = [path for path in folder.rglob("*") if path.is_file()]
+    kinds = {"", ".json", ".py", ".safetensors", ".txt", ".yaml"}
+    assert {path.suffix for path in held} == kinds
+    assert not any(str(alone).encode() in path.read_bytes() for path in held)
+    logged = opened.client.get_logged_model(model_of(opened))
+    assert (logged.name, str(logged.status), logged.params["lr"]) == ("toy_tanh", "READY", "0.5")
+
+
+def test_a_model_loads_where_there_is_no_bancada(alone: Path, tmp_path: Path) -> None:
+    made = trained("names")[1]
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    model = folder_of(alone, model_of(recorded(alone)))
+    raw_rows().to_csv(tmp_path / "rows.csv", index=False)
+    code = (
+        "import importlib.abc, sys\n"
+        "class Nowhere(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name.split('.')[0] == 'bancada': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Nowhere())\n"
+        "import mlflow, pandas\n"
+        "rows = pandas.read_csv('rows.csv')\n"
+        "print(*mlflow.pyfunc.load_model(sys.argv[1]).predict(rows)['species'])\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == list(expected("names", made[0])["species"])
+
+
+def test_a_champion_is_served_for_one_row_and_for_a_thousand(alone: Path, tmp_path: Path) -> None:
+    made = trained("names")[1]
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    recorded(alone)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["mlflow", "models", "serve", "-m", "models:/toy@champion", "--env-manager", "local", "-p", str(port)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{alone}/mlflow.db"}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for sent_rows in (raw_rows()[:1], raw_rows()):
+            sent = {"dataframe_split": sent_rows.to_dict(orient="split", index=False)}
+            answer = _post(f"http://127.0.0.1:{port}/invocations", sent, tmp_path / "log")
+            wanted = expected("names", made[0])[: len(sent_rows)]
+            assert answer == {"predictions": wanted.to_dict(orient="records")}
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+def _post(url: str, sent: dict[str, Any], log: Path) -> Any:
+    request = urllib.request.Request(url, json.dumps(sent).encode(), {"Content-Type": "application/json"})
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, ConnectionError):
+            assert time.monotonic() < deadline, log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("values", "metric", "split", "seed"),
+    [
+        ([3.0, 1.0, 2.0], "error_rate_percent", "validation", 112),
+        ([2.0, 1.0, 1.0], "error_rate_percent", "validation", 112),  # equals: the first
+        ([0.5, 0.7, 0.9], "r2", "validation", 113),  # higher is better
+        ([None, 5.0, 4.0], "error_rate_percent", "validation", 113),
+        ([3.0, 1.0, 2.0], "error_rate_percent", "", 111),  # nothing held out: the first seed
+        ([None, 1.0, 2.0], "error_rate_percent", "", 112),
+        ([None, None, None], "error_rate_percent", "validation", None),
+    ],
+)
+def test_the_best_seed(bench: Path, values: Values, metric: str, split: str, seed: int | None) -> None:
+    scored({"toy_tanh": values}, metric, split)
+    assert champions.best_seeds("toy").get("toy_tanh") == seed
+
+
+@pytest.mark.parametrize(
+    ("tanh", "adam", "metric", "split", "best"),
+    [
+        ([1.0, 2.0, 3.0], [2.0, 2.0, 2.5], "error_rate_percent", "validation", "toy_tanh"),
+        ([1.0, 2.0, 3.0], [2.0, 2.0, 2.5], "r2", "validation", "toy_adam"),
+        (
+            [1.0, 2.0, 3.0],
+            [2.0, 2.0, 2.0],
+            "error_rate_percent",
+            "validation",
+            "toy_adam",
+        ),  # the same mean, less spread
+        ([2.0, 2.0, 2.0], [2.0, 2.0, 2.0], "error_rate_percent", "validation", "toy_adam"),  # the first by name
+        ([9.0, 9.0, 9.0], [1.0, None, 1.0], "error_rate_percent", "validation", "toy_tanh"),
+        ([None, 1.0, 1.0], [1.0, None, 1.0], "error_rate_percent", "validation", None),
+        ([1.0, 2.0, 3.0], [2.0, 2.0, 2.5], "error_rate_percent", "", None),
+    ],
+)
+def test_the_champion(bench: Path, tanh: Values, adam: Values, metric: str, split: str, best: str | None) -> None:
+    scored({"toy_tanh": tanh, "toy_adam": adam}, metric, split)
+    assert champions.champion("toy") == best
+
+
+def test_a_new_version_only_with_new_weights_and_the_alias_follows_the_best(bench: Path) -> None:
+    trained("signs")
+    trained("signs", "toy_adam", draw=50)
+    scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
+    opened = recorded(bench)
+    assert champion_of(opened) == ("1", "toy_tanh", "111")
+    models = count(bench, "logged_models")
+    assert models == 2
+    recorded(bench)
+    assert (champion_of(opened), count(bench, "model_versions")) == (("1", "toy_tanh", "111"), 1)
+    scored({"toy_tanh": [7.0, 8.0, 9.0], "toy_adam": [4.0, 5.0, 6.0]})
+    recorded(bench)
+    assert (champion_of(opened), count(bench, "model_versions")) == (("2", "toy_adam", "111"), 2)
+    assert count(bench, "logged_models") == models  # the best seeds are the same
+    scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
+    recorded(bench)
+    assert (champion_of(opened), count(bench, "model_versions")) == (("1", "toy_tanh", "111"), 2)
+    scored({"toy_tanh": [3.0, 1.0, 2.0], "toy_adam": [4.0, 5.0, 6.0]})
+    recorded(bench)
+    assert (champion_of(opened), count(bench, "model_versions")) == (("3", "toy_tanh", "112"), 3)
+
+
+def champion_of(opened: Store) -> tuple[str, str, str]:
+    version = opened.client.get_model_version_by_alias("toy", "champion")
+    return str(version.version), version.tags["bancada.variant"], version.tags["bancada.best_seed"]
+
+
+def test_without_rows_for_validation_there_is_a_model_and_no_champion(alone: Path) -> None:
+    trained("signs")
+    scored({"toy_tanh": [3.0, 1.0, 2.0]}, split="")
+    opened = recorded(alone)
+    assert opened.client.get_logged_model(model_of(opened)).tags["bancada.best_seed"] == "111"
+    assert count(alone, "registered_models") == 0
+
+
+def test_weights_that_are_not_the_runs_make_no_model_of_it(alone: Path) -> None:
+    trained("signs")
+    scored({"toy_tanh": [3.0, 1.0, 2.0]})
+    opened = recorded(alone)
+    first = model_of(opened)
+    trained("signs", draw=70)  # the same inputs, other weights
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    record.record_evaluation(opened, "toy", Circumstances())
+    assert model_of(opened) == first
+    assert count(alone, "logged_models") == 1
+
+
+@pytest.mark.parametrize(
+    "call", ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs", "log_batch"]
+)
+def test_a_model_that_was_cut_off_is_completed_and_is_no_second_one(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    trained("signs")
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    opened = open_store(alone)
+    done = getattr(MlflowClient, call)
+
+    def dies_after_it(self: MlflowClient, *given: Any, **named: Any) -> None:
+        done(self, *given, **named)
+        if count(alone, "logged_models"):
+            raise ConnectionError("gone")
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr(MlflowClient, call, dies_after_it)
+        record.record_evaluation(opened, "toy", NOBODY)
+    recorded(alone)
+    assert count(alone, "logged_models") == 1
+    assert rows(alone, "select count(*) from inputs where destination_type = 'MODEL_OUTPUT'") == [(1,)]
+    mlflow.pyfunc.load_model(str(folder_of(alone, model_of(opened)))).predict(raw_rows())
+
+
+def test_packing_does_not_wait_for_torch() -> None:
+    code = "import sys, bancada.packing; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
+    assert packing.EXAMPLE_ROWS == 3

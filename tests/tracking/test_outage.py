@@ -1,0 +1,277 @@
+"""A store that fails, before a stage or in the middle of its recording: the stage succeeds, in at most 10 s more, one
+line says what is not recorded, and once the fault is mended `bancada track` writes it: nothing lost, nothing twice."""
+
+import csv
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_pipeline as pipeline
+from mlflow.exceptions import MlflowException
+from mounts import FILL, Mounted, mounting
+from servers import PASSWORD, Fault, Proxy, mlflow_server
+from toy import NOBODY, artifacts, evaluate, train_variant
+
+from bancada.tracking import catch_up, mirror, record
+from bancada.tracking.store import open_store
+
+MORE_S = 10.0  # than with BANCADA_TRACKING=off
+PYTHON = (sys.executable, "-m")
+TRAIN, REPRO = (*PYTHON, "bancada.training.train", "moons_tanh"), (*PYTHON, "bancada", "repro", "train@moons_tanh")
+POINTS = 3 * 5 + 1  # 3 epochs of two losses' means and deviations and of the rate; the number of diverged seeds
+ARTIFACTS = {"history.parquet", "requirements.lock", "run.json", "weights.safetensors", "plots/leaderboard.png"}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A small repository whose pipeline ran without tracking; how long a stage takes there so."""
+
+    root: Path
+    off_s: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def seconds(self, command: tuple[str, ...]) -> float:
+        """Without tracking."""
+        if command not in self.off_s:
+            done, self.off_s[command] = self.run(command, BANCADA_TRACKING="off")
+            assert (done.returncode, done.stderr) == (0, "")
+        return self.off_s[command]
+
+    def run(self, command: tuple[str, ...], **told: str) -> tuple[subprocess.CompletedProcess[str], float]:
+        """Run the stage as if its model were not there."""
+        for folder in ("data/models/moons/moons_tanh", ".dvc/cache"):  # from the cache, DVC would restore the model
+            shutil.rmtree(self.root / folder, ignore_errors=True)
+        began = time.monotonic()
+        done = pipeline.run(self.root, *command, **told)
+        return done, time.monotonic() - began
+
+    def fails_to_record(self, command: tuple[str, ...], *before: str, **told: str) -> None:
+        """The stage succeeds, in time, and says in one line what is not recorded and how it is done later."""
+        off_s = self.seconds(command)
+        done, took = self.run((*before, *command), **told)
+        print(f"{took - off_s:.1f} s more than without tracking; {done.stderr}")
+        assert done.returncode == 0, done.stderr
+        assert (self.root / "data/models/moons/moons_tanh/weights.safetensors").exists()
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "train@moons_tanh" in done.stderr
+        assert "`bancada track`" in done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+        assert took < off_s + MORE_S
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    root = pipeline.clone_to(tmp_path_factory.mktemp("outage") / "a clone")
+    pipeline.succeeds(root, "dvc", "repro", "-q", BANCADA_TRACKING="off")
+    return Bench(root)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a store holds of the study, counted in its SQLite file."""
+
+    database: Path
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.database)) as database:
+            return database.execute(query).fetchall()
+
+    def is_everything(self, root: Path) -> None:
+        """Of both variants: each run, point and data set once, and all files."""
+        runs = self.rows(f"select name, status from runs where {OF_THE_STUDY} order by name")
+        assert runs == [("moons_adam", "FINISHED"), ("moons_tanh", "FINISHED")]
+        points = self.rows(f"select key, step, run_uuid from metrics where run_uuid in ({RUNS})")
+        assert len(points) == len(set(points)) == 2 * POINTS + figures(root)
+        inputs = self.rows(f"select source_id, destination_id from inputs where destination_id in ({RUNS})")
+        assert len(inputs) == len(set(inputs)) == 2 * 3  # training, validation and test rows
+
+    def dump(self) -> list[str]:
+        with closing(sqlite3.connect(self.database)) as database:
+            return list(database.iterdump())
+
+
+OF_THE_STUDY = "experiment_id = (select experiment_id from experiments where name = 'moons')"
+RUNS = f"select run_uuid from runs where {OF_THE_STUDY}"
+
+
+def figures(root: Path) -> int:
+    """The cells of the evaluation that have a value."""
+    with (root / "data/evaluation/moons/scores.csv").open(newline="") as file:
+        kept = [row[key] for row in csv.DictReader(file) for key in ("mean", "std", "median", "ci95_low", "ci95_high")]
+    return len(list(filter(None, kept)))
+
+
+def catches_up(held: Held, root: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bancada track` writes what is missing; a second time it changes nothing."""
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.delenv("BANCADA_TRACKING", raising=False)
+    assert catch_up.track(all_experiments=False) == 0
+    held.is_everything(root)
+    opened = open_store(root)
+    for (run_id,) in held.rows(RUNS):
+        assert artifacts(opened, run_id) >= ARTIFACTS
+    before = held.dump()
+    assert catch_up.track(all_experiments=False) == 0
+    assert held.dump() == before
+
+
+# --- a server -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Server:
+    proxy: Proxy
+    held: Held
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    database = folder / "mlflow.db"
+    with mlflow_server(f"sqlite:///{database}", folder / "artifacts", folder / "log") as port:
+        proxy = Proxy(port)
+        yield Server(proxy, Held(database))
+        proxy.stop()
+
+
+@pytest.fixture
+def server(started: Server) -> Server:
+    """One that does not know the studies yet."""
+    started.proxy.mend()
+    with closing(sqlite3.connect(started.held.database, timeout=30)) as database:
+        database.execute("update experiments set name = name || experiment_id where name in ('moons', 'toy')")
+        database.commit()
+    return started
+
+
+@pytest.mark.parametrize(
+    ("fault", "at"),
+    [
+        ("refuses", ""),
+        ("hangs", ""),
+        ("answers 500", ""),
+        ("dies", "runs/log-batch"),
+        ("hangs", "runs/log-batch"),
+    ],
+)
+def test_a_server_that_fails_beside_a_training(
+    repository: Bench, server: Server, monkeypatch: pytest.MonkeyPatch, fault: Fault, at: str
+) -> None:
+    server.proxy.breaks(fault, at)
+    repository.fails_to_record(TRAIN, MLFLOW_TRACKING_URI=server.proxy.uri)
+    assert server.held.rows(f"select count(*) from runs where status = 'FINISHED' and {OF_THE_STUDY}") == [(0,)]
+    server.proxy.mend()
+    catches_up(server.held, repository.root, server.proxy.uri, monkeypatch)
+
+
+def test_a_server_that_hangs_beside_bancada_repro(
+    repository: Bench, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.proxy.breaks("hangs")
+    repository.fails_to_record(REPRO, MLFLOW_TRACKING_URI=server.proxy.uri)
+    assert server.held.rows(f"select count(*) from runs where status = 'FINISHED' and {OF_THE_STUDY}") == [(0,)]
+    server.proxy.mend()
+    catches_up(server.held, repository.root, server.proxy.uri, monkeypatch)
+
+
+def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written_twice(
+    server: Server, bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainings recorded one after another. Each is cut off at one request that writes later than the one before: the
+    server has carried it out, and nobody was told."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.proxy.uri)
+    evaluate(plots=("regions.png",))
+    recorded, cut_off = 0, True
+    while cut_off:
+        result = train_variant("toy_tanh", f"at {recorded}")
+        server.proxy.breaks("loses the answer", at="^(POST|PUT|PATCH|DELETE) (?!.*search)", after=recorded)
+        try:
+            record.record(open_store(bench), result, NOBODY, mirror.evaluation("toy"))
+            cut_off = False
+        except (MlflowException, OSError):
+            recorded += 1
+        server.proxy.mend()
+        opened = open_store(bench)
+        run_id = record.record(opened, result, NOBODY, mirror.evaluation("toy"), artifacts_too=True).run_id
+        runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
+        assert runs == [("FINISHED", recorded + (not cut_off))]
+        points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")
+        assert len(points) == len(set(points)) == 5 * 5 + 1 + 8
+        assert server.held.rows(f"select count(*) from inputs where destination_id = '{run_id}'") == [(2,)]
+        names = {"run.json", "weights.safetensors", "plots/regions.png", "evaluation/scores.csv"}
+        assert artifacts(opened, run_id) >= names
+    assert recorded > 10
+
+
+OF_THE_TOY = OF_THE_STUDY.replace("moons", "toy")
+
+
+# --- a SQLite file --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path, empty_store: Path) -> Path:
+    """A folder with a store, for a fault of its own."""
+    (tmp_path / "disk").mkdir()
+    shutil.copy(empty_store, tmp_path / "disk/mlflow.db")
+    return tmp_path / "disk"
+
+
+def at(disk: Path) -> str:
+    return f"sqlite:///{disk}/mlflow.db"
+
+
+def test_a_database_that_another_program_has_locked(
+    repository: Bench, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(disk / "mlflow.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        repository.fails_to_record(TRAIN, MLFLOW_TRACKING_URI=at(disk))
+    held = Held(disk / "mlflow.db")
+    assert held.rows("select count(*) from runs") == [(0,)]
+    catches_up(held, repository.root, at(disk), monkeypatch)
+
+
+@mounting
+def test_a_database_on_a_disk_that_is_read_only(
+    repository: Bench, disk: Path, monkeypatch: pytest.MonkeyPatch, mounted: Callable[..., Mounted]
+) -> None:
+    reading = mounted('mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"', disk)
+    repository.fails_to_record(TRAIN, *reading.command, MLFLOW_TRACKING_URI=at(disk))
+    held = Held(disk / "mlflow.db")
+    assert held.rows("select count(*) from runs") == [(0,)]
+    catches_up(held, repository.root, at(disk), monkeypatch)  # for us, it is not read-only
+
+
+@mounting
+@pytest.mark.parametrize(
+    ("full", "left"), [("database", 0), ("database that is not made yet", 600_000), ("artifacts", 0)]
+)
+def test_a_disk_that_is_full(
+    repository: Bench, disk: Path, tmp_path: Path, mounted: Callable[..., Mounted], full: str, left: int
+) -> None:
+    kept, place = tmp_path / "kept", disk
+    kept.mkdir()
+    if full == "database":
+        shutil.copy(disk / "mlflow.db", kept)
+    elif full == "artifacts":
+        place = repository.root / "mlartifacts"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+    filled = mounted(FILL, place, kept, left)
+    repository.fails_to_record(TRAIN, *filled.command, MLFLOW_TRACKING_URI=at(disk))
+    filled.path(place / "filler").unlink()
+    said = pipeline.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
+    assert (said.returncode, said.stderr) == (0, "")
+    # A copy, because SQLite would look for the file outside of the mount.
+    Held(Path(shutil.copy(filled.path(disk / "mlflow.db"), tmp_path / "seen.db"))).is_everything(repository.root)
+    files = {path.name for path in filled.path(repository.root / "mlartifacts").rglob("*") if path.is_file()}
+    assert {Path(name).name for name in ARTIFACTS} <= files

@@ -1,0 +1,285 @@
+"""What MLflow holds after a recording, asked of real SQLite stores: everything, once, and where it belongs."""
+
+import json
+import multiprocessing
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy import (
+    EPOCHS,
+    NOBODY,
+    PARAMS,
+    artifacts,
+    count,
+    evaluate,
+    rows,
+    train_variant,
+    write_pipeline_files,
+)
+
+from bancada.base import files, notify
+from bancada.base.lockfile import md5
+from bancada.tracking import mirror, record, surroundings
+from bancada.tracking.store import find_run, open_store
+from bancada.tracking.surroundings import Circumstances
+
+# --- a training -----------------------------------------------------------------------------------------------------
+
+
+def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) -> None:
+    result, store = train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}), open_store(bench)
+    run_id = record.record_training(store, result, Circumstances("brave-cat", "abc", "def", "- a\n+ b\n"))
+    run = store.client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "toy_tanh"
+    assert store.client.get_experiment(run.info.experiment_id).name == "toy"
+    assert run.data.params == {
+        "study": "toy",
+        "variant": "toy_tanh",
+        "layers": "{linear: 3, bias: false}, batch_norm, tanh, {dropout: 0.1}, 1, tanh",
+        "scratch": "false",
+        "seed": "111",
+        "num_seeds": "3",
+        "device": "cpu",
+        "train_rows": "8",
+        "loss": "mse",
+        "lr": "0.5",
+        "epochs": "5",
+        "batch_size": "4",
+        "batch_order": "shuffled",
+        "optimizer.name": "sgd",
+        "optimizer.momentum": "0.0",
+        "optimizer.weight_decay": "0.0",
+        "schedule.name": "none",
+        "init.name": "torch",
+        "clip_norm": "0.0",
+        "standardize": "false",
+    }
+    losses = {m.step: m.value for m in store.client.get_metric_history(run_id, "train_loss")}
+    assert losses == {0: 112.0, 1: 112.25, 2: 112.0, 3: 112.25, 4: 112.5}  # from epoch 2 on without seed 113
+    spread = {m.step: m.value for m in store.client.get_metric_history(run_id, "validation_loss_std")}
+    assert spread == pytest.approx({0: 2.0, 1: 2.0, 2: 2**0.5, 3: 2**0.5, 4: 2**0.5})
+    assert run.data.metrics["lr"] == 0.5
+    assert run.data.metrics["diverged_seeds"] == 1
+    tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.run")}
+    assert tags == {
+        "bancada.fingerprint": "toy_tanh-f0",
+        "bancada.study": "toy",
+        "bancada.variant": "toy_tanh",
+        "bancada.weights_md5": "f1290186a5d0b1ceab27f4e77c0c5d68",  # md5sum of a w
+        "bancada.diverged_seeds": '{"113": 2}',
+        "bancada.python": platform.python_version(),
+        "bancada.torch": "2.13.0",
+        "bancada.numpy": "2.4.0",
+        "dvc.stage": "train@toy_tanh",
+        "dvc.experiments": '["brave-cat"]',
+        "dvc.baseline_rev": "abc",
+        "git.commit": "def",
+        "git.clean": "false",
+        "mlflow.source.git.commit": "def",
+        "mlflow.source.git.dirty": "true",
+        "mlflow.source.name": "bancada.training.train",
+        "mlflow.source.type": "LOCAL",
+    }
+    inputs = {i.dataset.name: (i.dataset.digest, i.tags[0].value) for i in run.inputs.dataset_inputs}
+    folder = files.split("toy")
+    assert inputs == {  # the empty part was not used
+        "toy/train": (md5(folder / "train.parquet"), "train"),
+        "toy/test": (md5(folder / "test.parquet"), "test"),
+    }
+    listed = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock", "git.diff"}
+    assert artifacts(store, run_id) == listed
+    assert (bench / "mlartifacts" / "toy" / run_id / "artifacts" / "weights.safetensors").read_bytes() == b"w"
+    fetched = store.client.download_artifacts(run_id, "git.diff", str(bench))
+    assert Path(fetched).read_text() == "- a\n+ b\n"
+
+
+def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> None:
+    result, store = mirror.result(files.model("toy", "toy_tanh")), open_store(bench)
+    first = record.record_training(store, result, Circumstances("brave-cat"))
+    points = count(bench, "metrics")
+    second = record.record_training(open_store(bench), result, Circumstances("calm-dog"))
+    record.record_training(store, result, Circumstances("brave-cat"))
+    assert first == second
+    assert (count(bench, "runs"), count(bench, "metrics"), points) == (1, points, 5 * EPOCHS + 1)
+    tags = store.client.get_run(first).data.tags
+    assert json.loads(tags["dvc.experiments"]) == ["brave-cat", "calm-dog"]
+    assert tags["bancada.reproduced"] == "2"
+    assert "bancada.warning" not in tags
+
+
+def test_other_weights_from_the_same_inputs_leave_a_warning(bench: Path) -> None:
+    store = open_store(bench)
+    run_id = record.record_training(store, train_variant("toy_tanh"), NOBODY)
+    record.record_training(store, train_variant("toy_tanh", weights=b"v"), NOBODY)
+    assert "other weights" in store.client.get_run(run_id).data.tags["bancada.warning"]
+
+
+def test_other_inputs_make_a_second_run(bench: Path) -> None:
+    store = open_store(bench)
+    record.record_training(store, train_variant("toy_tanh"), NOBODY)
+    record.record_training(store, train_variant("toy_tanh", "f1", lr=1e-05), NOBODY)
+    assert rows(bench, "select value from params where key = 'lr' order by value") == [("0.5",), ("1e-05",)]
+    assert count(bench, "experiments") == 2  # with mlflow's own Default
+
+
+def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, store = train_variant("toy_tanh", epochs=1500), open_store(bench)
+    log_batch = type(store.client).log_batch
+
+    def dies_after_the_first_points(self: Any, *args: Any, **kwargs: Any) -> None:
+        if count(bench, "metrics"):
+            raise ConnectionError("gone")
+        log_batch(self, *args, **kwargs)
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr(type(store.client), "log_batch", dies_after_the_first_points)
+        record.record_training(store, result, NOBODY)
+    assert rows(bench, "select status from runs") == [("RUNNING",)]
+    assert 0 < count(bench, "metrics") < 1601
+    record.record_training(store, result, NOBODY)
+    assert rows(bench, "select status from runs") == [("FINISHED",)]
+    assert count(bench, "metrics") == 5 * 320 + 1
+
+
+@pytest.mark.parametrize(
+    ("planned", "last"), [(1, 0), (4, 3), (320, 319), (321, 320), (10000, 9999), (10000, 123), (10000, 0)]
+)
+def test_a_curve_has_at_most_320_points_with_the_first_and_the_last(planned: int, last: int) -> None:
+    kept = mirror.kept_epochs(planned, last)
+    assert len(kept) <= 320
+    assert (kept[0], kept[-1]) == (0, last)
+    assert len(set(kept)) == len(kept)
+    assert len(kept) == min(planned, 320) or last < planned - 1
+
+
+def test_a_loss_that_overflows_leaves_its_point_out_without_a_warning() -> None:
+    mean, std = mirror.mean_and_std(np.array([1e308, 1e308, np.inf, 3.0]), np.array([0, 0, 1, 2]), 3)
+    assert [np.isfinite(mean[2]), np.isfinite(mean[0]), np.isfinite(mean[1]), np.isfinite(std[2])] == [1, 0, 0, 0]
+
+
+# --- an evaluation --------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_files(bench: Path) -> None:
+    store = open_store(bench)
+    trained = record.record_training(store, mirror.result(files.model("toy", "toy_tanh")), NOBODY)
+    ids = record.record_evaluation(store, "toy", NOBODY)
+    assert ids[0] == trained
+    assert count(bench, "runs") == 2
+    held, points = [store.client.get_run(run_id).data.metrics for run_id in ids], count(bench, "metrics")
+    curves = {"train_loss", "train_loss_std", "validation_loss", "validation_loss_std", "lr", "diverged_seeds"}
+    assert {key: value for key, value in held[0].items() if key not in curves} == {
+        "test_error_rate_percent": 2.5,
+        "test_error_rate_percent_std": 0.5,
+        "test_error_rate_percent_median": 2.25,
+        "test_error_rate_percent_ci95_low": 1.5,
+        "test_error_rate_percent_ci95_high": 3.5,
+        "final_train_loss": 0.25,
+        "final_train_loss_std": 0.0,
+        "final_train_loss_median": 0.25,
+    }
+    assert {key for key in held[1] if key not in curves} == {"test_error_rate_percent_median"}
+    added = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"}
+    assert all(added <= artifacts(store, run_id) for run_id in ids)
+    record.record_evaluation(store, "toy", NOBODY)
+    assert (count(bench, "runs"), count(bench, "metrics")) == (2, points)
+
+
+def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
+    store = open_store(bench)
+    run_id = record.record_evaluation(store, "toy", NOBODY)[0]
+    points = count(bench, "metrics")
+    evaluate(error="1.25", plots=("loss.png", "confusion.png"))
+    record.record_evaluation(store, "toy", NOBODY)
+    run = store.client.get_run(run_id)
+    assert run.data.metrics["test_error_rate_percent"] == 1.25
+    assert run.data.tags["bancada.evaluations"] == "2"
+    assert count(bench, "metrics") == points + 1  # the one figure that changed
+    assert {"plots/confusion.png", "plots/loss.png"} == {p for p in artifacts(store, run_id) if p.startswith("plots")}
+    scores = store.client.download_artifacts(run_id, "evaluation/scores.csv", str(bench))
+    assert "1.25" in Path(scores).read_text()
+    evaluate(error="")  # a figure that is gone
+    record.record_evaluation(store, "toy", NOBODY)
+    assert np.isnan(store.client.get_run(run_id).data.metrics["test_error_rate_percent"])
+
+
+# --- where, and from what code --------------------------------------------------------------------------------------
+
+
+def test_the_store_is_at_the_main_repositorys_root(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = bench / "src" / "deep"
+    deep.mkdir(parents=True)
+    assert surroundings.repository_root(deep) == bench
+    assert surroundings.store_uri(bench) == f"sqlite:///{bench}/mlflow.db"
+    monkeypatch.setenv("DVC_ROOT", "/somewhere")
+    assert surroundings.repository_root(deep) == Path("/somewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert surroundings.store_uri(bench) == f"sqlite:///{bench}/other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host")
+    assert surroundings.store_uri(bench) == "https://me:secret@host"
+
+
+def test_a_clean_tree_is_clean_also_while_the_pipeline_writes_and_a_changed_one_shows_its_difference(
+    bench: Path,
+) -> None:
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    Path(".gitignore").write_text("/data/\n/mlflow.db\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    Path("dvc.lock").write_text("schema: '2.0'\n")
+    clean = surroundings.circumstances()
+    assert (clean.tags()["git.clean"], clean.diff) == ("true", "")
+    Path("params.yaml").write_text(PARAMS + "# https://me:secret@host/x\n")
+    Path("new.txt").touch()
+    changed = surroundings.circumstances()
+    assert changed.commit == clean.commit
+    assert changed.tags()["git.clean"] == "false"
+    assert "# untracked: new.txt" in changed.diff
+    assert "+# https://host/x" in changed.diff
+
+
+# --- beside a stage, in processes of their own ----------------------------------------------------------------------
+
+
+def test_a_temporary_experiment_folder_records_into_the_main_repository(
+    bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for key, value in {"DVC_ROOT": str(bench), "DVC_EXP_NAME": "brave-cat", "DVC_STAGE": "train@toy_tanh"}.items():
+        monkeypatch.setenv(key, value)
+    temporary = tmp_path / "exp"
+    temporary.mkdir()
+    monkeypatch.chdir(temporary)
+    with notify.recorded("train", "toy_tanh"):
+        write_pipeline_files()
+    assert list(temporary.glob("ml*")) == []
+    monkeypatch.chdir(bench)
+    shutil.rmtree(temporary)
+    store = open_store(bench)
+    run = find_run(store, "toy", "toy_tanh-f0")
+    assert run is not None
+    assert json.loads(run.data.tags["dvc.experiments"]) == ["brave-cat"]
+    assert "weights.safetensors" in artifacts(store, run.info.run_id)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and_one_run(bench: Path) -> None:
+    (bench / "mlflow.db").unlink()
+
+    def record() -> None:
+        record.record_evaluation(open_store(bench), "toy", NOBODY)
+
+    both = [multiprocessing.get_context("fork").Process(target=record) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert rows(bench, "select name from experiments order by name") == [("Default",), ("toy",)]
+    assert count(bench, "runs") == 2  # toy_tanh and toy_adam
+    assert count(bench, "metrics") == 2 * (5 * EPOCHS + 1) + 8 + 1

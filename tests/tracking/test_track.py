@@ -1,0 +1,396 @@
+"""`bancada track`: whatever the files hold and MLflow does not, from the files alone, and nothing twice."""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_pipeline as pipeline
+from toy import NOBODY, artifacts, count, evaluate, rows, train_variant, write_pipeline_files
+
+from bancada.base import files, notify
+from bancada.base.refusals import BadInput
+from bancada.tracking import catch_up, mirror, record, store
+from bancada.tracking.store import open_store
+from bancada.tracking.surroundings import Circumstances
+
+WHOLE = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
+EVALUATED = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"} | {
+    "evaluation/per_seed.csv"
+}
+
+
+def everything(root: Path) -> tuple[list[str], dict[str, tuple[int, int]]]:
+    """All that a store holds: the database's rows, and each artifact's inode and time."""
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        dump = list(database.iterdump())
+    artifacts = [path for path in (root / "mlartifacts").rglob("*") if path.is_file()]
+    return dump, {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in artifacts}
+
+
+def artifacts_of_all(root: Path) -> list[set[str]]:
+    opened = open_store(root)
+    return [artifacts(opened, run_id) for (run_id,) in rows(root, "select run_uuid from runs order by name")]
+
+
+def go_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a new process would be there: within one, mlflow remembers where a run's artifacts are."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict())
+
+
+def tracks(capfd: pytest.CaptureFixture[str], status: int = 0) -> list[str]:
+    """The lines on stdout of a `bancada track`, which ends with this status and says nothing else."""
+    capfd.readouterr()
+    assert catch_up.track(all_experiments=False) == status
+    out, err = capfd.readouterr()
+    assert err == ""
+    return out.splitlines()
+
+
+NOTHING_NEW = "0 runs new, 0 completed, 2 were complete, 0 marked as duplicates"
+
+
+def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothing(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as outage:
+        outage.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        with notify.recorded("train", "toy_tanh"):
+            pass
+    assert "not recorded in MLflow: train@toy_tanh: " in capfd.readouterr().err
+    lines = tracks(capfd)
+    assert [line.split(" -> ")[0] for line in lines] == [
+        "toy/toy_adam: a new run, its evaluation, its description",
+        "toy/toy_tanh: a new run, its evaluation, its description",
+        "toy: its description and saved view",
+        "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates",
+    ]
+    assert rows(bench, "select name, status from runs order by name") == [
+        ("toy_adam", "FINISHED"),
+        ("toy_tanh", "FINISHED"),
+    ]
+    assert artifacts_of_all(bench) == [WHOLE | EVALUATED] * 2
+    errors = "select value from latest_metrics where key = 'test_error_rate_percent'"
+    assert rows(bench, errors) == [(2.5,)]  # toy_adam has none
+    before = everything(bench)
+    assert tracks(capfd) == [NOTHING_NEW]
+    assert everything(bench) == before
+
+
+def test_what_was_recorded_beside_its_stage_is_left_as_it_is(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    opened = open_store(bench)
+    for variant in ("toy_tanh", "toy_adam", "toy_tanh"):
+        record.record_training(opened, mirror.result(files.model("toy", variant)), Circumstances("brave-cat"))
+    record.record_evaluation(opened, "toy", NOBODY)
+    before = everything(bench)
+    assert tracks(capfd) == [NOTHING_NEW]
+    assert everything(bench) == before
+    assert rows(bench, "select value from tags where key = 'bancada.reproduced'") == [("1",)]
+
+
+def test_a_killed_recording_gets_only_the_steps_that_are_missing(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    result, opened = train_variant("toy_tanh", epochs=1500), open_store(bench)
+    log_batch = type(opened.client).log_batch
+
+    def dies_after_the_first_points(self: Any, *args: Any, **kwargs: Any) -> None:
+        if count(bench, "metrics"):
+            raise ConnectionError("gone")
+        log_batch(self, *args, **kwargs)
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr(type(opened.client), "log_batch", dies_after_the_first_points)
+        record.record_training(opened, result, NOBODY)
+    first = set(rows(bench, "select key, step, timestamp, value from metrics"))
+    assert 0 < len(first) < 1601
+    shutil.rmtree(files.evaluation("toy"))
+    shutil.rmtree(files.model("toy", "toy_adam"))
+    assert tracks(capfd)[0].startswith("toy/toy_tanh: what was missing -> ")
+    assert rows(bench, "select status from runs") == [("FINISHED",)]
+    assert count(bench, "metrics") == 5 * 320 + 1
+    assert first <= set(rows(bench, "select key, step, timestamp, value from metrics"))
+
+
+def test_the_store_follows_a_folder_that_was_moved(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracks(capfd)
+    before = everything(bench)[1]
+    moved = bench.rename(bench.with_name("100 % moved?"))
+    go_to(moved, monkeypatch)
+    assert tracks(capfd) == [NOTHING_NEW]
+    after = everything(moved)
+    assert {Path(path).relative_to(bench): at for path, at in before.items()} == {
+        Path(path).relative_to(moved): at for path, at in after[1].items()
+    }
+    assert not [line for line in after[0] if bench.name in line or bench.as_uri() in line]
+    assert artifacts_of_all(moved) == [WHOLE | EVALUATED] * 2
+    train_variant("toy_tanh", "f1")
+    assert tracks(capfd)[-1] == "1 runs new, 0 completed, 1 were complete, 0 marked as duplicates"
+    assert not bench.exists()
+    assert len(list((moved / "mlartifacts/toy").iterdir())) == 3
+
+
+def test_a_copy_has_a_store_of_its_own_and_what_is_missing_there_is_uploaded_again(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracks(capfd)
+    before = everything(bench)
+    copy = bench.with_name("copy")
+    shutil.copytree(bench, copy, ignore=shutil.ignore_patterns("mlartifacts"))
+    go_to(copy, monkeypatch)
+    assert "toy/toy_tanh: 9 artifacts that were gone -> " in "\n".join(tracks(capfd))
+    assert artifacts_of_all(copy) == [WHOLE | EVALUATED] * 2
+    assert tracks(capfd) == [NOTHING_NEW]
+    assert everything(bench) == before
+
+
+def test_a_store_that_two_folders_share_is_not_taken_from_the_one_that_is_still_there(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.move(bench / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracks(capfd)
+    where = rows(tmp_path, "select artifact_uri from runs")
+    second = bench.with_name("second")
+    shutil.copytree(bench, second)
+    go_to(second, monkeypatch)
+    assert tracks(capfd) == [NOTHING_NEW]
+    assert rows(tmp_path, "select artifact_uri from runs") == where
+    shutil.rmtree(bench)
+    assert tracks(capfd) == [NOTHING_NEW]
+    assert all(uri.startswith(second.as_uri()) for (uri,) in rows(tmp_path, "select artifact_uri from runs"))
+
+
+def test_of_runs_that_machines_made_at_once_all_but_the_oldest_are_marked(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracks(capfd)
+    client = open_store(bench).client
+    [(made, started, experiment)] = rows(
+        bench, "select run_uuid, start_time, experiment_id from runs where name = 'toy_tanh'"
+    )
+    tags = {"bancada.fingerprint": "toy_tanh-f0"}
+    younger, older = (client.create_run(str(experiment), started + by, tags).info.run_id for by in (1, -1))
+    lines = tracks(capfd)
+    assert lines[-1] == "0 runs new, 1 completed, 1 were complete, 2 marked as duplicates"
+    marked = dict(rows(bench, "select run_uuid, value from tags where key = 'bancada.duplicate_of'"))
+    assert marked == {made: older, younger: older}
+    before = everything(bench)
+    assert tracks(capfd) == [NOTHING_NEW]
+    assert everything(bench) == before
+    client.delete_run(older)
+    tracks(capfd)
+    assert dict(rows(bench, "select run_uuid, value from tags where key = 'bancada.duplicate_of'")) == {younger: made}
+
+
+def test_figures_of_other_models_are_not_written(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As after a training whose evaluation was cut off: dvc.lock knows of which models the evaluation is."""
+    (bench / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  evaluate@toy:\n    deps:\n    - path: data/models/toy\n      md5: 0123.dir\n"
+    )
+    assert catch_up.track(all_experiments=False) == 0
+    assert "data/evaluation/toy: not of these models" in capfd.readouterr().err
+    assert artifacts_of_all(bench) == [WHOLE] * 2
+    assert rows(bench, "select * from metrics where key like '%error_rate%'") == []
+
+
+def test_a_damaged_model_is_named_and_does_not_keep_the_others_back(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (files.model("toy", "toy_adam") / "run.json").write_text("{")
+    assert catch_up.track(all_experiments=False) == 2
+    out, err = capfd.readouterr()
+    assert err.startswith("data/models/toy/toy_adam: not the folder of a whole model: ")
+    assert err.count("\n") == 1
+    assert out.splitlines()[-1].startswith("1 runs new, ")
+
+
+def test_a_new_evaluation_is_written_and_other_weights_leave_one_warning(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracks(capfd)
+    train_variant("toy_tanh", weights=b"v")
+    evaluate(error="1.25")
+    assert "toy/toy_tanh: its tag bancada.warning, its evaluation, its description -> " in tracks(capfd)[1]
+    assert tracks(capfd) == [NOTHING_NEW]
+
+
+def test_a_folder_without_results_says_where_they_come_from(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(files.DATA / "models")  # as a fresh clone before `dvc pull`: the evaluations are kept in git
+    assert catch_up.track(all_experiments=False) == 0
+    out, err = capfd.readouterr()
+    assert out == "0 runs new, 0 completed, 0 were complete, 0 marked as duplicates\n"
+    assert "dvc pull" in err
+    assert count(bench, "runs") == 0
+
+
+# --- a store that cannot be used ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_server_that_does_not_answer_costs_one_line_without_credentials(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], hangs: bool
+) -> None:
+    assert 1 <= int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 9  # of the 10 s; here less, to save time
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cret@127.0.0.1:{port}")
+        if not hangs:
+            server.close()
+        began = time.monotonic()
+        assert catch_up.track(all_experiments=False) == 1
+    assert time.monotonic() - began < 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"MLflow's store http://127.0.0.1:{port} cannot be written to: ")
+    assert err.count("\n") == 1
+    assert "s3cret" not in err
+
+
+@pytest.mark.parametrize("uri", ["nonsense://me:s3cret@host/x", "./mlruns"])
+def test_a_store_of_no_known_kind_is_bad_input(bench: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(BadInput) as refused:
+        catch_up.track(all_experiments=False)
+    assert str(refused.value).startswith("MLFLOW_TRACKING_URI = ")
+    assert "\n" not in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_file_that_another_program_is_writing_to_is_given_up(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert store.LOCK_PATIENCE_S < 10
+    monkeypatch.setattr(store, "LOCK_PATIENCE_S", 0.2)
+    with closing(sqlite3.connect(bench / "mlflow.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        assert catch_up.track(all_experiments=False) == 1
+    said = "cannot be written to: OperationalError: database is locked"
+    assert capfd.readouterr().err == f"MLflow's store sqlite:///{bench}/mlflow.db {said}\n"
+
+
+# --- clones and experiments -----------------------------------------------------------------------------------------
+
+# Real git, real DVC, and stages that make what ours make in no time: a rate of its own makes another result.
+STAGES = """\
+stages:
+  split:
+    foreach: {toy: {}}
+    do: {cmd: mkdir -p data/split && cp -r made/split data/split/toy, deps: [made/split], outs: ["data/split/${key}"]}
+  train:
+    foreach: {toy_tanh: {}, toy_adam: {}}
+    do:
+      cmd: python make.py ${key}
+      deps: [data/split/toy]
+      params: ["rates.${key}"]
+      outs: ["data/models/toy/${key}"]
+  evaluate:
+    foreach: {toy: {}}
+    do:
+      cmd:
+        - mkdir -p data/evaluation/toy
+        - cp -r made/evaluation/. data/evaluation/toy
+        - cp params.yaml data/evaluation/toy/predictions.csv
+      deps: ["data/models/${key}", "data/split/${key}"]
+      outs:
+        - data/evaluation/${key}/scores.csv: {cache: false}
+        - data/evaluation/${key}/leaderboard.csv: {cache: false}
+        - data/evaluation/${key}/predictions.csv: {cache: false}
+        - data/evaluation/${key}/plots: {cache: false}
+"""
+MAKE = """\
+import json, re, shutil, sys
+from pathlib import Path
+name = sys.argv[1]
+rate = re.search(name + ": ([0-9.]+)", Path("params.yaml").read_text())[1]
+folder = Path(shutil.copytree(f"made/models/{name}", f"data/models/toy/{name}"))
+run = json.loads((folder / "run.json").read_text())
+run["recipe"]["train"]["lr"] = float(rate)
+run["fingerprint"] += rate
+(folder / "run.json").write_text(json.dumps(run))
+"""
+
+
+@pytest.fixture
+def toy_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small pipeline that ran without tracking, and whose results are committed."""
+    root = tmp_path / "first"
+    (root / "made").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    write_pipeline_files()
+    for made, path in {"split": files.split("toy"), "models": files.models("toy")}.items():
+        shutil.move(path, Path("made") / made)
+    shutil.move(files.evaluation("toy"), "made/evaluation")
+    (root / "made/evaluation/loss.csv").unlink()
+    (root / "dvc.yaml").write_text(STAGES)
+    (root / "make.py").write_text(MAKE)
+    (root / "params.yaml").write_text("rates: {toy_tanh: 0.5, toy_adam: 0.25}\n")
+    (root / ".gitignore").write_text("/data/split/\n/data/models/\n/mlflow.db\n/mlartifacts/\n")
+    for line in ("git init -q", "dvc init -q", "dvc repro -q", "git add -A", "git commit -q -m results"):
+        pipeline.succeeds(root, *line.split())
+    return root
+
+
+def command(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return pipeline.run(folder, sys.executable, "-m", "bancada", "track", *options)
+
+
+def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "a fresh clone"
+    pipeline.succeeds(tmp_path, "git", "clone", "-q", str(toy_repository), str(clone))
+    pipeline.succeeds(clone, "dvc", "remote", "add", "--local", "-d", "up", str(toy_repository / ".dvc/cache"))
+    pipeline.succeeds(clone, "dvc", "pull", "-q")
+    done = command(clone / "made")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
+    # The evaluation is there too: dvc.lock's hash of the models is the one that was computed here.
+    assert rows(clone, "select value from latest_metrics where key = 'test_error_rate_percent'") == [(2.5,)]
+    assert count(clone, "inputs") == 2 * 2  # the validation part has no rows
+    assert pipeline.succeeds(clone, "git", "status", "--porcelain") == ""
+
+
+def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(toy_repository: Path) -> None:
+    root, run = toy_repository, ("dvc", "exp", "run", "--temp", "-q")
+    pipeline.succeeds(root, *run, "-n", "warm-cat", "-S", "rates.toy_tanh=0.125")
+    pipeline.succeeds(root, *run, "-n", "cool-dog", "-S", "rates.toy_tanh=0.125", "-S", "rates.toy_adam=0.75")
+    done = command(root, "--all-exps")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "4 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
+    asked = rows(
+        root,
+        "select runs.name, lr.value, tags.value from runs"
+        " join params lr on lr.run_uuid = runs.run_uuid and lr.key = 'lr'"
+        " join tags on tags.run_uuid = runs.run_uuid and tags.key = 'dvc.experiments'",
+    )
+    assert sorted((name, lr, sorted(json.loads(names))) for name, lr, names in asked) == [
+        ("toy_adam", "0.25", ["warm-cat"]),  # warm-cat evaluated it anew, beside its own toy_tanh
+        ("toy_adam", "0.75", ["cool-dog"]),
+        ("toy_tanh", "0.125", ["cool-dog", "warm-cat"]),
+        ("toy_tanh", "0.5", []),
+    ]
+    assert len(rows(root, "select * from latest_metrics where key = 'test_error_rate_percent'")) == 2  # of toy_tanh
+    commit = pipeline.succeeds(root, "git", "rev-parse", "HEAD").strip()
+    assert set(rows(root, "select value from tags where key = 'git.commit'")) == {(commit,)}
+    diffs = [path.read_text() for path in (root / "mlartifacts").rglob("git.diff")]
+    assert sorted("+rates" in diff and "toy_adam: 0.75" in diff for diff in diffs) == [True, True]
+    assert pipeline.succeeds(root, "git", "status", "--porcelain") == ""
+    before = everything(root)
+    again = command(root, "--all-exps")
+    assert (again.stdout, again.stderr) == (
+        "0 runs new, 0 completed, 4 were complete, 0 marked as duplicates\n",
+        "",
+    )
+    assert everything(root) == before

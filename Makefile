@@ -25,9 +25,10 @@ test: lint types  ## lint, types, tests
 test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs: an hour; Debian's qemu-user is needed
 	@python -P tests/cpus.py
 
-lint: $(READY)  ## ruff
+lint: $(READY)  ## ruff, and which package may import which
 	@ruff check -q .
 	@ruff format -q --check .
+	@lint-imports --no-timing >/dev/null || lint-imports
 
 types: $(READY)  ## mypy
 	@mypy --no-error-summary

@@ -8,20 +8,21 @@ import bancada  # noqa: F401  (its pins must be set before jaxtyping loads numpy
 from jaxtyping import install_import_hook
 
 WITH_ARRAYS = (
-    "encoding",
-    "engine",
-    "inference",
-    "losses",
-    "network",
-    "plots",
-    "saving",
-    "scores",
-    "scratch",
-    "sources",
-    "split",
-    "tables",
-    "train",
-    "trained",
+    "base.tables",
+    "data.sources",
+    "data.split",
+    "evaluation.plots",
+    "evaluation.statistics",
+    "networks.encoding",
+    "networks.inference",
+    "networks.losses",
+    "networks.metrics",
+    "networks.saved",
+    "networks.stacked",
+    "networks.start",
+    "training.engine",
+    "training.scratch",
+    "training.train",
 )
 
 # A shell lets what it starts with `&` ignore Ctrl-C, and so would all that the tests start and interrupt.

@@ -21,16 +21,16 @@ import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
 
 # isort: split
 import torch
-from bancada.pipeline.schema import Recipe
 from rich.console import Console
 from rich.table import Table as Printed
 from torch import nn
 
 from bancada.data import sources
 from bancada.data.split import divide
-from bancada.networks.stacked import sequential
-from bancada.pipeline.params import load, recipe
-from bancada.training.engine import Rows
+from bancada.networks.start import sequential
+from bancada.pipeline.params import load
+from bancada.training.engine import EncodedRows
+from bancada.training.settings import Recipe
 from bancada.training.train import as_engine_takes, input_scaling
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
@@ -47,7 +47,7 @@ OWN_WORK = {
 }
 
 
-def lessons_loop(asked: Recipe, rows: Rows, model: nn.Sequential) -> Iterator[None]:
+def lessons_loop(asked: Recipe, rows: EncodedRows, model: nn.Sequential) -> Iterator[None]:
     """One seed by the notebook's way, an epoch at a time: a DataLoader over a list of pairs, `.item()` every batch."""
     loss_of = {"mse": nn.MSELoss(), "half_mse": nn.MSELoss(), "l1": nn.L1Loss(), "bce": nn.BCELoss()}
     targets = rows.targets.argmax(0) if asked.train.loss == "cross_entropy" else rows.targets.T.contiguous()

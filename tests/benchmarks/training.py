@@ -27,8 +27,8 @@ from torch import nn
 
 from bancada.data import sources
 from bancada.data.split import divide
-from bancada.networks.stacked import start
-from bancada.pipeline.params import load, recipe
+from bancada.networks.start import start
+from bancada.pipeline.params import load
 from bancada.training import engine
 from bancada.training.train import as_engine_takes, shuffles, stream
 

@@ -16,7 +16,7 @@ from bancada.base.refusals import BadInput
 from bancada.data import generate, sources
 from bancada.data.settings import Classification, HalfMoons, HousePrices, LinearData, Sklearn, Table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STUDIES = config.load(ROOT / "params.yaml").studies
 
 LESSON_1 = [  # temperature, rainfall, humidity, apples, oranges

@@ -17,7 +17,7 @@ from bancada.data import sources, split
 from bancada.data.settings import Split
 from bancada.pipeline.params import Params
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STUDIES = config.load(ROOT / "params.yaml").studies
 PARTS = ("train", "validation", "test")
 

@@ -12,13 +12,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bancada.base import files, tables
+from bancada.base.refusals import BadInput
 from bancada.base.tables import Table
 from bancada.evaluation import plots
 from bancada.evaluation.evaluate import main
 from bancada.evaluation.sheets import sheet, write
-from bancada.pipeline.params import BadInput, Params, recipe
+from bancada.pipeline.params import Params
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SEEDS = [7, 8, 9, 10]
 NAN = float("nan")
 
@@ -58,7 +59,7 @@ def write_split(train, validation=None, test=None):
 
 def write_model(params, variant, rows, weights, losses=None, diverged=None):
     """A model folder by hand. `weights`: by name, [seed, ...]; `losses`: a list of training losses for each seed."""
-    asked = recipe(params, variant)
+    asked = params.recipe(variant)
     folder = files.model("study", variant)
     folder.mkdir(parents=True)
     arrays = {name: torch.tensor(value, dtype=torch.float32) for name, value in weights.items() if "input" not in name}

@@ -50,4 +50,4 @@ def screenshots(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    screenshots(Path(__file__).resolve().parents[1])
+    screenshots(Path(__file__).resolve().parents[2])

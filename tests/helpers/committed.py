@@ -5,9 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
+import clones
 import pytest
-import test_pipeline as pipeline
-from test_pipeline import succeeds
+from clones import succeeds
 
 BANCADA = (sys.executable, "-m", "bancada")
 MODEL = Path("data/models/moons/moons_tanh")
@@ -16,7 +16,7 @@ METRICS = Path("data/evaluation/moons/metrics/moons_tanh.json")
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = pipeline.clone_to(tmp_path_factory.mktemp("committed") / "a clone")
+    root = clones.clone_to(tmp_path_factory.mktemp("committed") / "a clone")
     succeeds(root, *BANCADA, "repro", "-q", "-j", "2", BANCADA_TRACKING="off")
     commit(root)
     return root

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import clones
 import pytest
-import test_pipeline as pipeline
 
 PYTHON = (sys.executable, "-m")
 REPRO = (*PYTHON, "bancada", "repro", "-j", "2")
@@ -47,7 +47,7 @@ class Bench:
 
     def start(self, command: Sequence[str], **told: str) -> subprocess.Popen[bytes]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
-        kept |= {"PATH": f"{pipeline.BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
+        kept |= {"PATH": f"{clones.BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
         kept |= {"BANCADA_TRACKING": "off"} | told
         silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(command, cwd=self.root, env=kept, start_new_session=True, **silent)
@@ -74,7 +74,7 @@ class Bench:
             assert inside and inside & set(found) in (set(), inside), f"{folder} is half there"
 
     def ends_as_if_undisturbed(self, command: Sequence[str] = REPRO, **told: str) -> None:
-        done = pipeline.run(self.root, *command, **{"BANCADA_TRACKING": "off"} | told)
+        done = clones.run(self.root, *command, **{"BANCADA_TRACKING": "off"} | told)
         assert done.returncode == 0, done.stdout + done.stderr
         assert self.holds() == self.known
 
@@ -91,14 +91,14 @@ def digest(path: Path) -> str:
 @pytest.fixture(scope="session")
 def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository before its first run."""
-    root = pipeline.clone_to(tmp_path_factory.mktemp("killed") / "a clone")
+    root = clones.clone_to(tmp_path_factory.mktemp("killed") / "a clone")
     (root / "params.yaml").write_text(PARAMS)
-    pipeline.succeeds(root, "git", "commit", "-qam", "a small line")
+    clones.succeeds(root, "git", "commit", "-qam", "a small line")
     return root
 
 
 @pytest.fixture(scope="session")
 def complete(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     root = shutil.copytree(untouched, tmp_path_factory.mktemp("complete") / "a clone", symlinks=True)
-    pipeline.succeeds(root, *REPRO, BANCADA_TRACKING="off")
+    clones.succeeds(root, *REPRO, BANCADA_TRACKING="off")
     return Bench(root, Bench(root, {}).holds())

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bancada.pipeline.schema import Recipe
 
 from bancada.base import files, tables
 from bancada.evaluation.leaderboard import COLUMNS
 from bancada.tracking import mirror
 from bancada.tracking.store import Store, open_store
 from bancada.tracking.surroundings import Circumstances
+from bancada.training.settings import Recipe
 
-SOURCE = Path(__file__).resolve().parents[1] / "src"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 SEEDS, EPOCHS = [111, 112, 113], 5
 NOBODY = Circumstances()
 PARAMS = """

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from bancada.pipeline.schema import Layers
 from pydantic import TypeAdapter
 
 from bancada.base.tables import Table
 from bancada.networks.encoding import encoding, out_of_reach, scaled
+from bancada.networks.settings import Layers
 from bancada.training.train import input_scaling
 
 

@@ -9,14 +9,14 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from bancada.pipeline.schema import Layers, LayerSpec, Loss
 from pydantic import TypeAdapter
 from torch import nn
 
 from bancada.networks import inference
-from bancada.networks.stacked import sequential
+from bancada.networks.settings import Layers, LayerSpec, Loss
+from bancada.networks.start import sequential
 
-SOURCE = Path(__file__).resolve().parents[1] / "src"
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 SEEDS, ROWS, FEATURES = 3, inference.CHUNK_ROWS + 23, 4  # more than one chunk
 
 STACKS = {

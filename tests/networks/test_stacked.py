@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from bancada.pipeline.schema import GivenInit, Layers, LayerSpec, NormalInit, TorchInit, XavierNormal
 from pydantic import TypeAdapter
 from torch import nn
 
-from bancada.networks.stacked import Dropout, Network, Parameters, filled, sequential, start
+from bancada.networks.settings import GivenInit, Layers, LayerSpec, NormalInit, TorchInit, XavierNormal
+from bancada.networks.stacked import Dropout, Parameters, StackedNetwork, filled
+from bancada.networks.start import sequential, start
 
 SEEDS, ROWS, FEATURES = 3, 23, 4
 
@@ -46,7 +47,7 @@ def test_outputs_gradients_and_statistics_are_those_of_nn_sequential_and_autogra
     parameters = Parameters(states)
     x = torch.randn(SEEDS, FEATURES, ROWS, generator=torch.Generator().manual_seed(9))
     by_output = torch.randn(SEEDS, 8, ROWS, generator=torch.Generator().manual_seed(10))
-    network = Network(specs, parameters, filled(ROWS), generators=[])
+    network = StackedNetwork(specs, parameters, filled(ROWS), generators=[])
     network.batch(padded(torch.full((ROWS,), 1 / ROWS)), ROWS)
     output = network.forward(padded(x))[:, :, :ROWS].clone()
     network.backward(padded(by_output[:, : output.shape[1]]))
@@ -71,7 +72,7 @@ def test_in_evaluation_the_outputs_are_those_of_nn_sequential_in_evaluation(stac
             if "running_var" in name:
                 state[name] += 0.7
     x = torch.randn(SEEDS, FEATURES, filled(ROWS), generator=torch.Generator().manual_seed(9))
-    output = Network(specs, Parameters(states), filled(ROWS)).forward(x)
+    output = StackedNetwork(specs, Parameters(states), filled(ROWS)).forward(x)
     for seed in range(SEEDS):
         module = sequential(specs, FEATURES).eval()
         module.load_state_dict(states[seed], strict=False)

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from clones import PARAMS, run, succeeds
 from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
-from test_pipeline import PARAMS, run, succeeds
 
 from bancada.pipeline.check import Finding, audit, changed
 

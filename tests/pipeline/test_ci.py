@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import test_pipeline as pipeline
+import clones
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 JOB: dict[str, Any] = YAML(typ="safe").load(ROOT / ".github/workflows/reproduce.yml")["jobs"]["reproduce"]
 SCRIPTS = {step.get("name", step["run"]): step["run"] for step in JOB["steps"] if "run" in step}
 
@@ -35,13 +35,13 @@ def test_a_pull_requests_metrics_are_a_table_on_the_jobs_page(tmp_path: Path) ->
         (base / name).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, base / name)
     for command in ("git init -q -b main", "git add -Af", "git commit -q -m base"):
-        pipeline.succeeds(base, *command.split())
-    pipeline.succeeds(tmp_path, "git", "clone", "-q", str(base), str(clone))
+        clones.succeeds(base, *command.split())
+    clones.succeeds(tmp_path, "git", "clone", "-q", str(base), str(clone))
     changed = clone / metrics / "wine_logits.json"
     changed.write_text(re.sub(r'"mean": [\d.]+', '"mean": 50.5', changed.read_text()))
-    pipeline.succeeds(clone, "git", "commit", "-q", "-am", "worse")
+    clones.succeeds(clone, "git", "commit", "-q", "-am", "worse")
     (clone / ".venv/bin").mkdir(parents=True)
-    (clone / ".venv/bin/dvc").symlink_to(shutil.which("dvc", path=f"{pipeline.BIN}") or "")
+    (clone / ".venv/bin/dvc").symlink_to(shutil.which("dvc", path=f"{clones.BIN}") or "")
     page, script = tmp_path / "page.md", SCRIPTS["What a pull request does to the metrics, on the job's page"]
     told = {**os.environ, "GITHUB_BASE_REF": "main", "GITHUB_STEP_SUMMARY": str(page)}
     subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=clone, env=told, check=True, timeout=60)

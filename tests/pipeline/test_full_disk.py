@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import clones
 import pytest
-import test_pipeline as pipeline
 from line import EVALUATION, MODEL, PYTHON, REPRO, Bench, digest
 from mounts import FILL, Mounted, mounting
 
@@ -18,7 +18,7 @@ Mount = Callable[..., Mounted]
 def run(bench: Bench, mounted: Mounted, *command: str) -> subprocess.CompletedProcess[str]:
     """In the repository as it is seen there, also where the mount lies above it."""
     there = ("sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(bench.root))
-    return pipeline.run(bench.root, *mounted.command, *there, *command, BANCADA_TRACKING="off")
+    return clones.run(bench.root, *mounted.command, *there, *command, BANCADA_TRACKING="off")
 
 
 @mounting

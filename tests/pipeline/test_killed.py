@@ -13,9 +13,9 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
+import clones
 import psutil
 import pytest
-import test_pipeline as pipeline
 from line import EVALUATION, MODEL, PYTHON, REPRO, Bench
 
 SEED = int(os.environ.get("KILL_SEED", "20261126"))  # another one tries other moments
@@ -185,7 +185,7 @@ def test_where_a_tracked_repro_was_killed_no_run_stays_running(
     for one in [process, *stages]:
         one.kill()
     process.wait()
-    done = pipeline.run(bench.root, *REPRO)
+    done = clones.run(bench.root, *REPRO)
     assert (done.returncode, done.stderr.replace(WAITING, "")) == (0, "")
     assert statuses(bench) == [("FINISHED",)] * 2
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bancada.base.refusals import BadInput
-from bancada.pipeline.params import Params
+from bancada.pipeline.params import Params, load
 
-COMMITTED = (Path(__file__).parents[1] / "params.yaml").read_text()
+COMMITTED = (Path(__file__).parents[2] / "params.yaml").read_text()
 
 SMALL = """
 seed: 1
@@ -194,11 +194,11 @@ def loaded(tmp_path, monkeypatch):
     """Params from a text, by load() in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
-    def load(text: str) -> Params:
+    def written(text: str) -> Params:
         Path("params.yaml").write_text(text)
-        return config.load()
+        return load()
 
-    return load
+    return written
 
 
 @pytest.mark.parametrize(("edit", "said"), REFUSED.items(), ids=[f"{old}->{new}"[:60] for old, new in REFUSED])
@@ -227,10 +227,10 @@ def test_variants_are_not_ordered_by_losses_of_different_kinds(loaded):
 def test_a_missing_or_unreadable_file_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"^params\.yaml: No such file or directory$"):
-        config.load()
+        load()
     Path("params.yaml").write_bytes(b"seed: \xff\n")
     with pytest.raises(BadInput, match=r"^params\.yaml: not a text in UTF-8"):
-        config.load()
+        load()
 
 
 @pytest.mark.parametrize("written", ["1e-05", "1E-5", "0.00001", "1.0e-5"])
@@ -248,12 +248,12 @@ def test_the_committed_params_hold_the_lessons_studies_and_variants(loaded):
 
 def test_a_variant_overrides_its_study_key_by_key_and_the_top_level_lr_overrides_both(loaded):
     params = loaded(SMALL)
-    plain, own = config.recipe(params, "plain"), config.recipe(params, "own")
+    plain, own = params.recipe("plain"), params.recipe("own")
     assert (plain.train.lr, plain.train.batch_size, plain.train.epochs) == (0.01, 32, 4)
     assert (own.train.lr, own.train.batch_size, own.train.epochs) == (0.5, 10, 4)
     assert plain.seeds == [1, 2]
     params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
-    assert [config.recipe(params, name).train.lr for name in params.variants] == [0.25, 0.25, 0.25, 0.25]
+    assert [params.recipe(name).train.lr for name in params.variants] == [0.25, 0.25, 0.25, 0.25]
 
 
 def test_every_replaced_key_is_told(loaded):
@@ -262,13 +262,13 @@ def test_every_replaced_key_is_told(loaded):
         "variants.own.train.lr = 0.5 replaces studies.line.train.lr = 0.01",
         "variants.own.train.batch_size = 10 replaces studies.line.train.batch_size = 32",
     ]
-    assert config.overrides(params, "plain") == []
-    assert config.overrides(params, "own") == own
+    assert params.training("plain").overrides() == []
+    assert params.training("own").overrides() == own
     params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
-    assert config.overrides(params, "plain") == ["lr = 0.25 replaces studies.line.train.lr = 0.01"]
-    assert config.overrides(params, "own") == [*own, "lr = 0.25 replaces variants.own.train.lr = 0.5"]
+    assert params.training("plain").overrides() == ["lr = 0.25 replaces studies.line.train.lr = 0.01"]
+    assert params.training("own").overrides() == [*own, "lr = 0.25 replaces variants.own.train.lr = 0.5"]
 
 
 def test_a_recipe_can_be_read_back_from_its_dump(loaded):
-    recipe = config.recipe(loaded(SMALL), "own")
+    recipe = loaded(SMALL).recipe("own")
     assert type(recipe).model_validate(recipe.model_dump()) == recipe

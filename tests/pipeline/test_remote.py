@@ -3,26 +3,26 @@
 import sys
 from pathlib import Path
 
-import test_pipeline as pipeline
+import clones
 
 
 def test_push_clone_pull_and_nothing_is_left_to_run(tmp_path: Path) -> None:
-    first, second = pipeline.clone_to(tmp_path / "first clone"), tmp_path / "second clone"
-    pipeline.succeeds(first, "dvc", "remote", "add", "-q", "-d", "shared", str(tmp_path / "a remote"))
-    pipeline.succeeds(first, "dvc", "repro", "-q", BANCADA_TRACKING="off")
-    pipeline.succeeds(first, "git", "add", "-A")
-    pipeline.succeeds(first, "git", "commit", "-q", "-m", "results")
-    pipeline.succeeds(first, "dvc", "push", "-q")
+    first, second = clones.clone_to(tmp_path / "first clone"), tmp_path / "second clone"
+    clones.succeeds(first, "dvc", "remote", "add", "-q", "-d", "shared", str(tmp_path / "a remote"))
+    clones.succeeds(first, "dvc", "repro", "-q", BANCADA_TRACKING="off")
+    clones.succeeds(first, "git", "add", "-A")
+    clones.succeeds(first, "git", "commit", "-q", "-m", "results")
+    clones.succeeds(first, "dvc", "push", "-q")
 
-    pipeline.succeeds(tmp_path, "git", "clone", "-q", str(first), str(second))
+    clones.succeeds(tmp_path, "git", "clone", "-q", str(first), str(second))
     assert not (second / "data/models").exists()
-    pipeline.succeeds(second, "dvc", "pull", "-q")
+    clones.succeeds(second, "dvc", "pull", "-q")
     assert models(second) == models(first)
-    assert pipeline.executed(pipeline.succeeds(second, "dvc", "repro")) == []
-    assert "nothing to do: all 5 stages are up to date" in pipeline.succeeds(
+    assert clones.executed(clones.succeeds(second, "dvc", "repro")) == []
+    assert "nothing to do: all 5 stages are up to date" in clones.succeeds(
         second, sys.executable, "-m", "bancada", "repro", BANCADA_TRACKING="off"
     )
-    assert pipeline.succeeds(second, "git", "status", "--porcelain") == ""
+    assert clones.succeeds(second, "git", "status", "--porcelain") == ""
 
 
 def models(clone: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ import pytest
 
 from bancada.pipeline.repro import ranks
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 PARAMS = """\

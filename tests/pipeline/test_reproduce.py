@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clones import run, succeeds
 from committed import BANCADA
 from safetensors.numpy import load_file, save_file
-from test_pipeline import run, succeeds
 
 from bancada.base.lockfile import md5
 from bancada.base.refusals import BadInput

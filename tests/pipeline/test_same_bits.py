@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import clones
 import matplotlib
 import pytest
-import test_pipeline as pipeline
 from fontTools.ttLib import TTFont
 
 from bancada.pins import PINS
@@ -139,7 +139,7 @@ def leaves(folder: Path, settings: Iterable[str]) -> tuple[dict[str, str], str]:
     of = Surroundings()
     for setting in settings:
         apply(setting, of)
-    clone = pipeline.clone_to(folder / of.folder)
+    clone = clones.clone_to(folder / of.folder)
     (clone / "params.yaml").write_text(PARAMS)
     told = dict.fromkeys(PINS, "") | {"BANCADA_TRACKING": "off", "PYTHONHASHSEED": "0"} | of.told
     if of.order:
@@ -157,7 +157,7 @@ def leaves(folder: Path, settings: Iterable[str]) -> tuple[dict[str, str], str]:
         told |= {"LOCPATH": str(folder / "locales"), "LC_ALL": of.compiled}
     unset = [word for name, value in told.items() if value == "" for word in ("-u", name)]
     told = {name: value for name, value in told.items() if value}
-    done = pipeline.run(clone, "env", *unset, *of.before, *of.command, *of.options, **told)
+    done = clones.run(clone, "env", *unset, *of.before, *of.command, *of.options, **told)
     assert done.returncode == 0, done.stdout + done.stderr
     made = [clone / "dvc.lock", *(path for path in (clone / "data").rglob("*") if path.is_file())]
     return {str(p.relative_to(clone)): hashlib.sha256(p.read_bytes()).hexdigest() for p in made}, done.stderr

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from clones import run, succeeds
 from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
 from safetensors.numpy import load_file, save_file
-from test_pipeline import run, succeeds
 
 from bancada.pipeline import causes
 from bancada.pipeline.causes import other_versions, requirements

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import clones
 import pytest
-import test_pipeline as pipeline
 from mlflow.exceptions import MlflowException
 from mounts import FILL, Mounted, mounting
 from servers import PASSWORD, Fault, Proxy, mlflow_server
@@ -49,7 +49,7 @@ class Bench:
         for folder in ("data/models/moons/moons_tanh", ".dvc/cache"):  # from the cache, DVC would restore the model
             shutil.rmtree(self.root / folder, ignore_errors=True)
         began = time.monotonic()
-        done = pipeline.run(self.root, *command, **told)
+        done = clones.run(self.root, *command, **told)
         return done, time.monotonic() - began
 
     def fails_to_record(self, command: tuple[str, ...], *before: str, **told: str) -> None:
@@ -68,8 +68,8 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    root = pipeline.clone_to(tmp_path_factory.mktemp("outage") / "a clone")
-    pipeline.succeeds(root, "dvc", "repro", "-q", BANCADA_TRACKING="off")
+    root = clones.clone_to(tmp_path_factory.mktemp("outage") / "a clone")
+    clones.succeeds(root, "dvc", "repro", "-q", BANCADA_TRACKING="off")
     return Bench(root)
 
 
@@ -269,7 +269,7 @@ def test_a_disk_that_is_full(
     filled = mounted(FILL, place, kept, left)
     repository.fails_to_record(TRAIN, *filled.command, MLFLOW_TRACKING_URI=at(disk))
     filled.path(place / "filler").unlink()
-    said = pipeline.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
+    said = clones.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
     assert (said.returncode, said.stderr) == (0, "")
     # A copy, because SQLite would look for the file outside of the mount.
     Held(Path(shutil.copy(filled.path(disk / "mlflow.db"), tmp_path / "seen.db"))).is_everything(repository.root)

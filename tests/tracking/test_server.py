@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import clones
 import psycopg
 import pytest
-import test_pipeline as pipeline
 from servers import PASSWORD, Proxy, dump, mlflow_server, postgres, postgres_program
 from toy import EPOCHS, NOBODY, SOURCE, train_variant, write_pipeline_files
 
@@ -88,8 +88,8 @@ def member(team: Team, bench: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_whole_pipeline_arrives_and_what_arrives_again_confirms_it(team: Team, tmp_path: Path) -> None:
-    clone, uri = pipeline.clone_to(tmp_path / "a clone"), team.proxy.uri
-    pipeline.succeeds(clone, "dvc", "repro", "-q", "split@moons")
+    clone, uri = clones.clone_to(tmp_path / "a clone"), team.proxy.uri
+    clones.succeeds(clone, "dvc", "repro", "-q", "split@moons")
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(SOURCE), "DVC_ROOT": str(clone)}
     both = [
         subprocess.Popen(
@@ -111,7 +111,7 @@ def test_a_whole_pipeline_arrives_and_what_arrives_again_confirms_it(team: Team,
     of_ours = "where run_uuid in ('" + "', '".join(ids.values()) + "')"
     assert team.rows(f"select count(*) from metrics {of_ours}") == [(2 * (5 * 3 + 1),)]  # 3 epochs
 
-    again = pipeline.run(clone, sys.executable, "-m", "bancada", "repro", MLFLOW_TRACKING_URI=uri)
+    again = clones.run(clone, sys.executable, "-m", "bancada", "repro", MLFLOW_TRACKING_URI=uri)
     assert (again.returncode, again.stderr) == (0, "")
     assert team.runs("moons") == runs
     assert team.rows(f"select status, count(*) from runs {of_ours} group by status") == [("FINISHED", 2)]
@@ -128,7 +128,7 @@ def test_a_whole_pipeline_arrives_and_what_arrives_again_confirms_it(team: Team,
         weights = clone / "data/models/moons" / variant / "weights.safetensors"
         assert held["weights.safetensors"].read_bytes() == weights.read_bytes()
     before = team.everything()
-    tracked = pipeline.run(clone, sys.executable, "-m", "bancada", "track", MLFLOW_TRACKING_URI=uri)
+    tracked = clones.run(clone, sys.executable, "-m", "bancada", "track", MLFLOW_TRACKING_URI=uri)
     assert (tracked.returncode, tracked.stderr) == (0, "")
     assert tracked.stdout.startswith("0 runs new, 0 completed, 2 were complete, 0 marked")
     assert team.everything() == before

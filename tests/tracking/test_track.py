@@ -13,8 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import clones
 import pytest
-import test_pipeline as pipeline
 from toy import NOBODY, artifacts, count, evaluate, rows, train_variant, write_pipeline_files
 
 from bancada.base import files, notify
@@ -340,32 +340,32 @@ def toy_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "params.yaml").write_text("rates: {toy_tanh: 0.5, toy_adam: 0.25}\n")
     (root / ".gitignore").write_text("/data/split/\n/data/models/\n/mlflow.db\n/mlartifacts/\n")
     for line in ("git init -q", "dvc init -q", "dvc repro -q", "git add -A", "git commit -q -m results"):
-        pipeline.succeeds(root, *line.split())
+        clones.succeeds(root, *line.split())
     return root
 
 
 def command(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return pipeline.run(folder, sys.executable, "-m", "bancada", "track", *options)
+    return clones.run(folder, sys.executable, "-m", "bancada", "track", *options)
 
 
 def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp_path: Path) -> None:
     clone = tmp_path / "a fresh clone"
-    pipeline.succeeds(tmp_path, "git", "clone", "-q", str(toy_repository), str(clone))
-    pipeline.succeeds(clone, "dvc", "remote", "add", "--local", "-d", "up", str(toy_repository / ".dvc/cache"))
-    pipeline.succeeds(clone, "dvc", "pull", "-q")
+    clones.succeeds(tmp_path, "git", "clone", "-q", str(toy_repository), str(clone))
+    clones.succeeds(clone, "dvc", "remote", "add", "--local", "-d", "up", str(toy_repository / ".dvc/cache"))
+    clones.succeeds(clone, "dvc", "pull", "-q")
     done = command(clone / "made")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
     # The evaluation is there too: dvc.lock's hash of the models is the one that was computed here.
     assert rows(clone, "select value from latest_metrics where key = 'test_error_rate_percent'") == [(2.5,)]
     assert count(clone, "inputs") == 2 * 2  # the validation part has no rows
-    assert pipeline.succeeds(clone, "git", "status", "--porcelain") == ""
+    assert clones.succeeds(clone, "git", "status", "--porcelain") == ""
 
 
 def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(toy_repository: Path) -> None:
     root, run = toy_repository, ("dvc", "exp", "run", "--temp", "-q")
-    pipeline.succeeds(root, *run, "-n", "warm-cat", "-S", "rates.toy_tanh=0.125")
-    pipeline.succeeds(root, *run, "-n", "cool-dog", "-S", "rates.toy_tanh=0.125", "-S", "rates.toy_adam=0.75")
+    clones.succeeds(root, *run, "-n", "warm-cat", "-S", "rates.toy_tanh=0.125")
+    clones.succeeds(root, *run, "-n", "cool-dog", "-S", "rates.toy_tanh=0.125", "-S", "rates.toy_adam=0.75")
     done = command(root, "--all-exps")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "4 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
@@ -382,11 +382,11 @@ def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(toy_reposi
         ("toy_tanh", "0.5", []),
     ]
     assert len(rows(root, "select * from latest_metrics where key = 'test_error_rate_percent'")) == 2  # of toy_tanh
-    commit = pipeline.succeeds(root, "git", "rev-parse", "HEAD").strip()
+    commit = clones.succeeds(root, "git", "rev-parse", "HEAD").strip()
     assert set(rows(root, "select value from tags where key = 'git.commit'")) == {(commit,)}
     diffs = [path.read_text() for path in (root / "mlartifacts").rglob("git.diff")]
     assert sorted("+rates" in diff and "toy_adam: 0.75" in diff for diff in diffs) == [True, True]
-    assert pipeline.succeeds(root, "git", "status", "--porcelain") == ""
+    assert clones.succeeds(root, "git", "status", "--porcelain") == ""
     before = everything(root)
     again = command(root, "--all-exps")
     assert (again.stdout, again.stderr) == (

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bancada.pipeline.schema import Layers, LayerSpec, TorchInit, Train
 from pydantic import TypeAdapter
 from torch import nn
 
-from bancada.networks.stacked import State, sequential, start
-from bancada.training.engine import Rows, Training, train
+from bancada.networks.saved import TrainingResult
+from bancada.networks.settings import Layers, LayerSpec, TorchInit
+from bancada.networks.start import State, sequential, start
+from bancada.training.engine import EncodedRows
+from bancada.training.settings import Train
 
 ROWS, FEATURES = 70, 3
 HIDDEN = [5, "tanh", 1]
@@ -31,11 +33,11 @@ def settings(**changed: Any) -> Train:
     return Train.model_validate(plain | changed)
 
 
-def table(outputs: int = 1, rows: int = ROWS, seed: int = 1) -> Rows:
+def table(outputs: int = 1, rows: int = ROWS, seed: int = 1) -> EncodedRows:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(FEATURES, rows, generator=generator)
     y = torch.stack([(x.sum(0) * (i + 1)).sin() for i in range(outputs)])
-    return Rows(x, y)
+    return EncodedRows(x, y)
 
 
 def starts(layers: list[LayerSpec], seeds: range) -> list[State]:
@@ -57,7 +59,9 @@ def dropouts(seeds: range) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(1000 + i) for i in seeds]
 
 
-def run(stack: list[object], asked: Train, seeds: range, data: Rows | None = None, **others: Any) -> Training:
+def run(
+    stack: list[object], asked: Train, seeds: range, data: EncodedRows | None = None, **others: Any
+) -> TrainingResult:
     data, layers = data or table(), specs(stack)
     validation = others.get("validation", table(len(data.targets), 21, seed=2))
     return train(layers, asked, data, validation, starts(layers, seeds), shuffles(seeds), dropouts(seeds))
@@ -67,7 +71,7 @@ LOSSES = {"mse": nn.MSELoss(), "l1": nn.L1Loss(), "half_mse": lambda p, y: nn.fu
 
 
 def plain_loop(
-    stack: list[object], asked: Train, seed: int, data: Rows, validation: Rows
+    stack: list[object], asked: Train, seed: int, data: EncodedRows, validation: EncodedRows
 ) -> tuple[nn.Module, dict[str, list[float]]]:
     """As a textbook has it: one network, torch.nn's layers and losses, torch.optim, DataLoader-like batches."""
     network, loss_of = sequential(specs(stack), FEATURES), LOSSES[asked.loss]
@@ -165,9 +169,9 @@ def test_a_seed_gets_the_same_bits_alone_and_in_company(stack: list[object], cha
     asked = settings(**changed)
     data = table()
     if asked.loss == "bce":
-        data = Rows(data.features, (data.targets > 0).float())
+        data = EncodedRows(data.features, (data.targets > 0).float())
     if asked.loss == "cross_entropy":
-        data = Rows(
+        data = EncodedRows(
             data.features, nn.functional.one_hot((data.features[0] > 0) + 1 * (data.features[1] > 0), 3).T.float()
         )
     company = {n: run(stack, asked, range(n), data, validation=data) for n in (1, 2, 8, 32)}
@@ -213,7 +217,7 @@ def test_a_learning_rate_of_1000_diverges_in_every_seed_and_ends_early() -> None
 
 
 def test_without_validation_rows_the_validation_loss_is_missing_and_nothing_diverges() -> None:
-    empty = Rows(torch.zeros(FEATURES, 0), torch.zeros(1, 0))
+    empty = EncodedRows(torch.zeros(FEATURES, 0), torch.zeros(1, 0))
     training = run(HIDDEN, settings(), range(2), validation=empty)
     assert np.isnan(training.history["validation_loss"]).all()
     assert not training.diverged
@@ -246,7 +250,7 @@ print(peak() - before)
 
 def test_memory_does_not_grow_with_epochs_beyond_the_history() -> None:
     """3000 epochs of ten seeds are 1 MB of history, held at most three times over."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
     said = subprocess.run(
         [sys.executable, "-c", MEMORY], cwd=root, env=environment, capture_output=True, text=True, check=True

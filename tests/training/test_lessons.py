@@ -7,27 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bancada.pipeline.schema import Recipe
 from torch import nn
 
 from bancada.base.tables import Table
 from bancada.data import sources
-from bancada.data.settings import LinearData
+from bancada.data.sources.linear import LinearData
 from bancada.data.split import divide
 from bancada.evaluation.statistics import epochs_to_converge
 from bancada.networks.encoding import check_data
-from bancada.networks.stacked import State, start
-from bancada.pipeline.params import load, recipe
+from bancada.networks.saved import TrainingResult
+from bancada.networks.start import State, start
+from bancada.pipeline.params import load
 from bancada.training import engine, scratch
-from bancada.training.engine import Rows, Training
+from bancada.training.engine import EncodedRows
+from bancada.training.settings import Recipe
 from bancada.training.train import as_engine_takes, input_scaling, shuffles, stream, train
 
-PARAMS = load(Path(__file__).parents[1] / "params.yaml")
+PARAMS = load(Path(__file__).parents[2] / "params.yaml")
 NEW_ORCHARD = torch.tensor([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: the lesson's new input
 
 
 @cache
-def trained(variant: str, num_seeds: int = 10) -> Training:
+def trained(variant: str, num_seeds: int = 10) -> TrainingResult:
     asked = recipe(PARAMS.model_copy(update={"num_seeds": num_seeds}), variant)
     rows, validation = data(asked.study)
     check_data(PARAMS, asked, rows)
@@ -143,7 +144,7 @@ def published_moons() -> Table:
     return Table(np.ascontiguousarray(rows[:, :2]), labels, ["x", "y"], ["label"], [-1, 1])
 
 
-def published_start_and_batches(rows: Rows) -> tuple[nn.Sequential, list[torch.Tensor]]:
+def published_start_and_batches(rows: EncodedRows) -> tuple[nn.Sequential, list[torch.Tensor]]:
     """In the order of the published run: a batch that is thrown away, the layers, then each epoch's fresh shuffle."""
     with torch.random.fork_rng():
         torch.manual_seed(111)
@@ -158,7 +159,7 @@ def published_start_and_batches(rows: Rows) -> tuple[nn.Sequential, list[torch.T
 Step = tuple[State, torch.Tensor, float, State]  # weights before, rows of the batch, loss, weights after
 
 
-def plain_loop(rows: Rows, plain: nn.Sequential, orders: list[torch.Tensor]) -> list[Step]:
+def plain_loop(rows: EncodedRows, plain: nn.Sequential, orders: list[torch.Tensor]) -> list[Step]:
     """The lesson's training, 200 updates of it, every update with what was before and after."""
     optimizer, steps = torch.optim.SGD(plain.parameters(), 0.5), []
     for batch in torch.cat(orders).split(100):
@@ -171,11 +172,11 @@ def plain_loop(rows: Rows, plain: nn.Sequential, orders: list[torch.Tensor]) -> 
     return steps
 
 
-def by_engine(rows: Rows, begin: State, orders: list[torch.Tensor]) -> Training:
+def by_engine(rows: EncodedRows, begin: State, orders: list[torch.Tensor]) -> TrainingResult:
     """The engine's training from this start in these orders."""
     asked = recipe(PARAMS, "moons_tanh")
     settings = asked.train.model_copy(update={"epochs": len(orders)})
-    nothing = Rows(rows.features[:, :0], rows.targets[:, :0])
+    nothing = EncodedRows(rows.features[:, :0], rows.targets[:, :0])
     order = [order[None] for order in orders]
     return engine.train(asked.layers, settings, rows, nothing, [begin], order.__getitem__, [torch.Generator()])
 
@@ -196,7 +197,7 @@ def test_lesson_3_replayed_the_engine_takes_each_of_the_first_200_updates_as_a_p
     steps = plain_loop(rows, plain, orders)
     assert len(steps) == 200
     for before, batch, loss, after in steps:
-        own = by_engine(Rows(rows.features[:, batch], rows.targets[:, batch]), before, [torch.arange(100)])
+        own = by_engine(EncodedRows(rows.features[:, batch], rows.targets[:, batch]), before, [torch.arange(100)])
         assert own.history["train_loss"][0, 0] == pytest.approx(loss, rel=1e-5)
         for name, value in after.items():
             torch.testing.assert_close(own.weights[name][0], value, rtol=1e-5, atol=2e-6)
@@ -205,7 +206,7 @@ def test_lesson_3_replayed_the_engine_takes_each_of_the_first_200_updates_as_a_p
 def test_lesson_3_replayed_in_double_precision_the_engine_stays_with_a_plain_loop_for_100_updates() -> None:
     single = as_engine_takes(recipe(PARAMS, "moons_tanh"), published_moons(), {})
     plain, orders = published_start_and_batches(single)
-    rows, plain = Rows(single.features.double(), single.targets.double()), plain.double()
+    rows, plain = EncodedRows(single.features.double(), single.targets.double()), plain.double()
     begin = {name: value.clone() for name, value in plain.state_dict().items()}
     losses = [loss for _, _, loss, _ in plain_loop(rows, plain, orders[:10])][9::10]
     assert by_engine(rows, begin, orders[:10]).history["last_batch_loss"][0] == pytest.approx(losses, rel=1e-4)

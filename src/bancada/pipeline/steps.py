@@ -124,6 +124,7 @@ class Pipeline:
         try:
             stage.save(run_cache=kept)
             stage.commit()
+            stage.cmd_changed = False  # DVC sets it as it loads the stage
         except OSError as error:  # that a disk is full is said without a name
             if error.filename or not error.errno:
                 raise

@@ -10,7 +10,7 @@ from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
 from bancada.pipeline.check import Finding, audit, changed
 
 OTHER = "0123456789abcdef0123456789abcdef"
-ALL = ("generate@moons", "split@moons", "train@moons_tanh", "train@moons_adam", "evaluate@moons")
+ALL = ("generate@moons", "split@moons", "evaluate@moons", "train@moons_tanh", "train@moons_adam")
 
 
 def the_only(root: Path, kind: str, subject: str, *stages: str) -> Finding:
@@ -32,12 +32,36 @@ def test_a_fresh_clone_without_data_is_fine(repository: Path, tmp_path: Path) ->
 
 
 def test_code_that_changed_without_a_rerun_is_named_once_with_its_stages(repository: Path) -> None:
-    edit(repository / "src/bancada/tables.py", "import json", "import json  # changed")
-    finding = the_only(repository, "stale", "src/bancada/tables.py", *ALL)
-    assert str(finding) == (
-        "generate@moons, split@moons, train@moons_tanh and 2 more: src/bancada/tables.py: changed since dvc.lock was"
-        " made; `bancada repro`"
+    edit(repository / "src/bancada/base/tables.py", "import json", "import json as json")
+    done = run(repository, *BANCADA, "check")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1), done.stdout
+    assert done.stdout == (
+        "generate@moons, split@moons, evaluate@moons and 2 more: module bancada.base.tables: changed since dvc.lock was"
+        " made; `bancada repro`\n"
     )
+
+
+def test_a_comment_a_docstring_and_formatting_are_no_change(repository: Path) -> None:
+    path = repository / "src/bancada/base/tables.py"
+    edit(path, '"""', '"""Another docstring. ', 1)
+    edit(path, "import json\n", "import json  # a comment\n\n\n", 1)
+    done = run(repository, *BANCADA, "check")
+    assert (done.returncode, done.stdout) == (0, "all that is here is as dvc.lock says\n")
+
+
+def test_a_package_of_another_version_is_named_with_the_stages_that_import_it(repository: Path) -> None:
+    """torch is imported by trainings alone, matplotlib by evaluations alone; pip-tools by none."""
+    edit(repository / "requirements.lock", "torch==", "torch==9.", 1)
+    edit(repository / "requirements.lock", "matplotlib==", "matplotlib==9.", 1)
+    edit(repository / "requirements.lock", "ruff==", "ruff==9.", 1)
+    done = run(repository, *BANCADA, "check")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "evaluate@moons: package matplotlib: changed since dvc.lock was made; `bancada repro evaluate@moons`",
+        "train@moons_tanh, train@moons_adam: package torch: changed since dvc.lock was made; `bancada repro"
+        " train@moons_tanh train@moons_adam`",
+    ]
+    assert "packages other than requirements.lock's: torch 2" in done.stderr
 
 
 def test_a_parameter_that_changed_is_named_to_its_innermost_key(repository: Path) -> None:
@@ -57,8 +81,8 @@ def test_a_changed_command_and_a_dependency_that_is_new_are_found(repository: Pa
     edit(repository / "dvc.yaml", "python -m bancada.data.split", "python -W error -m bancada.data.split")
     edit(
         repository / "dvc.yaml",
-        "        - data/raw/${key}.parquet\n        - src",
-        "        - README.md\n        - data/raw/${key}.parquet\n        - src",
+        "        - data/raw/${key}.parquet\n        - \"data/code",
+        "        - README.md\n        - data/raw/${key}.parquet\n        - \"data/code",
     )
     assert [(found.subject, found.problem, found.stages) for found in audit(repository)] == [
         ("dvc.yaml", "its cmd changed since dvc.lock was made", ("split@moons",)),
@@ -84,11 +108,18 @@ def test_an_edited_hash_in_dvc_lock_breaks_the_chain_from_stage_to_stage(reposit
     assert finding.problem == "dvc.lock says that another one was read than split@moons made"
 
 
-def test_an_edited_hash_of_the_folder_of_all_models_is_found_from_the_cache(repository: Path) -> None:
+def test_an_edited_hash_of_the_folder_of_all_models_is_found(repository: Path) -> None:
     edit_lock(repository, "evaluate@moons", "deps", "data/models/moons", OTHER + ".dir")
-    shutil.rmtree(repository / "data/models")
-    finding = the_only(repository, "lock", "data/models/moons", "evaluate@moons")
-    assert "train@moons_adam, train@moons_tanh" in finding.problem
+    the_only(repository, "stale", "data/models/moons", "evaluate@moons")
+
+
+def test_a_pattern_in_dvcignore_is_obeyed(repository: Path) -> None:
+    """A file that DVC does not see is no change, wherever it lies."""
+    with (repository / ".dvcignore").open("a") as file:
+        file.write("*.swp\n")
+    for folder in (MODEL, Path("data/sources"), Path("data/evaluation/moons/plots")):
+        (repository / folder / "x.swp").write_text("an editor's")
+    assert audit(repository) == []
 
 
 def test_an_edited_hash_of_an_out_is_found(repository: Path) -> None:
@@ -101,7 +132,7 @@ def test_a_result_that_was_edited_by_hand_is_named_with_two_ways_back(repository
     finding = the_only(repository, "file", str(METRICS.parent), "evaluate@moons")
     assert str(finding) == (
         "evaluate@moons: data/evaluation/moons/metrics: is not the one that dvc.lock names; `git checkout --"
-        " data/evaluation/moons/metrics` brings the committed one back, `bancada repro evaluate@moons` makes it anew"
+        " data/evaluation/moons/metrics` restores that one, `bancada repro evaluate@moons` makes it again"
     )
     succeeds(repository, *["git", "checkout", "--", "data/evaluation/moons/metrics"])
     with (repository / MODEL / "weights.safetensors").open("ab") as file:

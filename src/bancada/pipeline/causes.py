@@ -1,88 +1,89 @@
-"""Why a difference is there, as far as it can be proved; and what to do about it."""
+"""Why a result differs, as far as it can be proved; and what to do about it."""
 
 import platform
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import distributions
+from contextlib import chdir
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
 from bancada import pins
+from bancada.base import lockfile
 from bancada.base.git import git
-from bancada.base.lockfile import dvc_md5
-from bancada.pipeline.check import RERUN, Finding, several
+from bancada.pipeline import requirements
+from bancada.pipeline.check import several
 from bancada.pipeline.clone import Clone
-from bancada.pipeline.judge import LOCK_EDITED, Stage
+from bancada.pipeline.judge import EDITED, Stage
+from bancada.pipeline.requirements import LOCK
 
-REQUIREMENTS = "requirements.lock"
-# Those that can change a result come first in a line that has no room for all.
-COMPUTING = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "matplotlib", "pillow", "contourpy")
-MOST = 8
+UNKNOWN = "no cause found"
 
 
 @dataclass(frozen=True)
 class Cause:
+    """A reason, and what to do about it."""
+
     text: str
     todo: str
 
 
+def of_the_commit(clone: Clone, entries: dict[str, Any], stages: Sequence[Stage]) -> list[Cause]:
+    """Return what the commit itself explains: something that changed without a rerun, or was edited."""
+    causes = []
+    for finding in dict.fromkeys(finding for stage in stages for finding in stage.findings):
+        subject, names = finding.subject, several(finding.stages)
+        locked = [lockfile.Lock(entries).hashes(name).get(subject) for name in finding.stages]
+        with chdir(clone.source):
+            mine = bool(locked[0]) and lockfile.dvc_md5(Path(subject)) == locked[0]
+        if mine and git(clone.source, "status", "--porcelain", "--", subject).stdout:
+            text = f"{names}: {subject}: dvc.lock was made with the one of this workspace, which is not committed"
+            causes.append(Cause(text, f"`git add {subject}` and commit it"))
+        else:
+            text = f"{names}: {subject}: {finding.problem}"
+            causes.append(Cause(text, f"{finding.advice}, and commit what that changes"))
+    for stage in stages:
+        edited = [out.path for out in stage.outs if out.difference.problem.startswith(EDITED)]
+        if edited:
+            text = f"{stage.name}: a result, or dvc.lock, was edited or committed alone: {several(edited)}"
+            causes.append(Cause(text, f"`bancada repro --force {stage.name}`, and commit what that changes"))
+    return causes
+
+
 def of_the_environment(clone: Clone) -> tuple[list[Cause], str, dict[str, str | None]]:
-    """What about this machine and its packages is not as the commit asks; where nothing is, that in words; and the
-    versions that are here, Python's among them."""
-    pinned = requirements((clone.root / REQUIREMENTS).read_text()) if (clone.root / REQUIREMENTS).exists() else {}
+    """Return what about this machine and its packages is not as the commit asks; where nothing is, a sentence that says
+    so; and the versions that are here, Python's among them.
+    """
+    pinned = requirements.needed(clone.root / LOCK)
     found = clone.probe(list({**pinned, "numpy": "", "torch": ""}))
     if not found:
         return [Cause("torch or bancada cannot be imported in the clone", "`make repro` makes the environment")], "", {}
-    causes = [
-        *_packages(pinned, found["packages"]),
-        *_python(clone.root, found["python"]),
-        *of_the_cpu(),
-        *of_the_kernels(found),
-    ]
-    fine = f"the packages are those of {REQUIREMENTS}" if pinned else "no requirements.lock tells the packages"
+    causes = [*_packages(pinned, found), *_python(clone.root, found), *of_the_cpu(), *of_the_kernels(found)]
+    fine = f"the packages are those of {LOCK}" if pinned else f"there is no {LOCK}"
     fine = f"{fine}, Python is {found['python']}, the CPU has AVX2, the pins hold"
     return causes, fine, {**found["packages"], "python": found["python"]}
 
 
-def requirements(text: str) -> dict[str, str]:
-    """The pinned versions, by package."""
-    lines = [line.split("#")[0].strip() for line in text.splitlines()]
-    return dict(line.split("==", 1) for line in lines if "==" in line)
-
-
-def other_versions(wanted: Mapping[str, str], found: Mapping[str, str | None]) -> str:
-    """In words, each package of another version; empty where all are right. The build (+cpu) is no part of it."""
-    other = [
-        (name, f"{name} {(found.get(name) or 'missing').split('+')[0]} instead of {version}")
-        for name, version in wanted.items()
-        if (found.get(name) or "").split("+")[0] != version.split("+")[0]
-    ]
-    said = [text for name, text in sorted(other, key=lambda item: item[0] not in COMPUTING)]
-    return ", ".join(said[:MOST]) + (f" and {len(said) - MOST} more" if len(said) > MOST else "")
-
-
-def _packages(pinned: Mapping[str, str], found: Mapping[str, str | None]) -> Iterator[Cause]:
-    other = other_versions(pinned, found)
+def _packages(pinned: Mapping[str, str], found: Mapping[str, Any]) -> Iterator[Cause]:
+    other = requirements.others(pinned, found["packages"])
     if other:
-        text = f"packages are not those of {REQUIREMENTS}: {other}"
-        yield Cause(text, f"`pip install -r {REQUIREMENTS}`, then `bancada verify` again")
+        text = f"packages are not those of {LOCK}: {several(other, requirements.MOST_NAMED)}"
+        yield Cause(text, "`make verify`, which installs them first")
 
 
-def _python(root: Path, version: str) -> Iterator[Cause]:
-    import tomllib
-
+def _python(root: Path, found: Mapping[str, Any]) -> Iterator[Cause]:
     file = root / "pyproject.toml"
     project = tomllib.loads(file.read_text("utf-8")).get("project", {}) if file.exists() else {}
     asked = project.get("requires-python", "")
-    if asked and version not in SpecifierSet(asked):
-        yield Cause(f"Python is {version}, and pyproject.toml asks for {asked}", "use such a Python")
+    if found["python"] not in SpecifierSet(asked):
+        yield Cause(f"Python is {found['python']}, and pyproject.toml asks for {asked}", "use such a Python")
 
 
 def of_the_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Cause]:
+    """Yield what this CPU lacks for the same bits."""
     todo = "run it on an x86-64 CPU with AVX2: the bits hold for those"
     if platform.machine() not in ("x86_64", "AMD64"):
         yield Cause(f"the CPU is {platform.machine()}, and no x86-64", todo)
@@ -91,6 +92,7 @@ def of_the_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Cause]:
 
 
 def of_the_kernels(found: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield the pins that do not hold in a stage."""
     todo = "something sets them after `import bancada`: sitecustomize, or a plugin of this environment"
     for name, value in found["pins"].items():
         yield Cause(f"{name} is {value} in a stage, and not {pins.PINS.get(name)}", todo)
@@ -100,53 +102,8 @@ def of_the_kernels(found: Mapping[str, Any]) -> Iterator[Cause]:
         yield Cause(f"torch uses its kernels for {found['kernels']} in a stage, and not for AVX2", todo)
 
 
-def of_the_commit(clone: Clone, stages: Sequence[Stage], here: Sequence[Finding]) -> list[Cause]:
-    """What the commit itself explains: something that changed without a rerun, or was edited.
-
-    `here`: what is wrong in the workspace, where something may be right that was never committed.
-    """
-    lies = dict.fromkeys(lie for stage in stages for lie in stage.lies)
-    causes = [_lie(clone, lie, here) for lie in lies]
-    edited = [out.expected for stage in stages for out in stage.outs if out.difference.problem.startswith(LOCK_EDITED)]
-    if edited:
-        text = f"dvc.lock was edited where it speaks of {several([out.path for out in edited])}"
-        causes.append(Cause(text, f"`bancada repro --force {' '.join(dict.fromkeys(out.stage for out in edited))}`"))
-    return [*causes, *_same_here(clone, stages, here), *_newer_requirements(clone)]
-
-
-def _lie(clone: Clone, lie: Finding, here: Sequence[Finding]) -> Cause:
-    file = lie.subject.split(": ")[0]
-    uncommitted = git(clone.source, "status", "--porcelain", "--", file).stdout.strip()
-    if lie.kind == "stale" and uncommitted and lie.subject not in {finding.subject for finding in here}:
-        text = f"{lie.subject}: dvc.lock was made with the one of this workspace, which is not committed"
-        return Cause(f"{several(lie.stages)}: {text}", f"`git add {file}` and commit it")
-    advice = replace(lie, remedy=RERUN).advice if lie.kind == "file" else lie.advice  # what git has is what is wrong
-    return Cause(f"{several(lie.stages)}: {lie.subject}: {lie.problem}", f"{advice}, and commit what that changes")
-
-
-def _same_here(clone: Clone, stages: Sequence[Stage], here: Sequence[Finding]) -> Iterator[Cause]:
-    """The workspace holds what came out, and its dvc.lock names another file: not this machine made the difference."""
-    contradicted = {finding.subject for finding in here if finding.kind == "file"}
-    for stage in stages:
-        for path, made in ((out.expected.path, out.made) for out in stage.outs if out.verdict):
-            if path in contradicted and dvc_md5(clone.source / path) == made:
-                text = f"dvc.lock was edited, or not committed with its results: the {path} of this workspace came out"
-                yield Cause(text, f"`bancada repro --force {stage.name}`, and commit dvc.lock")
-
-
-def _newer_requirements(clone: Clone) -> Iterator[Cause]:
-    """The environment changed after the results were committed."""
-    last = git(clone.source, "log", "-1", "--format=%H", clone.commit, "--", "dvc.lock").stdout.strip()
-    before = git(clone.source, "show", f"{last}:./{REQUIREMENTS}")
-    now = git(clone.source, "show", f"{clone.commit}:./{REQUIREMENTS}")
-    if last and not before.returncode and not now.returncode and before.stdout != now.stdout:
-        other = other_versions(requirements(before.stdout), requirements(now.stdout))
-        if other:
-            text = f"{REQUIREMENTS} changed since dvc.lock was committed in {last[:10]}: {other}"
-            yield Cause(text, "`bancada repro --force` with these packages, and commit what that changes")
-
-
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the name of this machine's CPU."""
     for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
@@ -155,13 +112,10 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def machine(root: Path) -> dict[str, str]:
-    """What the verdict was come to with; `packages` in words, against the requirements.lock in the root."""
-    file = root / REQUIREMENTS
-    pinned = requirements(file.read_text()) if file.exists() else {}
-    found: dict[str, str | None] = {canonicalize_name(one.name): one.version for one in distributions()}
-    other = other_versions({canonicalize_name(name): version for name, version in pinned.items()}, found)
+    """Return what the verdict was reached with; `packages` in words, against the requirements.lock in `root`."""
+    other = requirements.others(requirements.needed(root / LOCK), requirements.installed())
     return {
-        "packages": f"packages other than {REQUIREMENTS}'s: {other}" if other else f"the packages of {REQUIREMENTS}",
+        "packages": f"packages other than {LOCK}'s: {several(other)}" if other else f"the packages of {LOCK}",
         "cpu": cpu_model(),
         "system": platform.platform(),
         "python": platform.python_version(),

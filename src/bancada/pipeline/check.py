@@ -1,28 +1,33 @@
-"""Does dvc.lock tell the truth? It is held against dvc.yaml, params.yaml, the source files and the results here.
+"""`bancada check`: is dvc.lock of this dvc.yaml, these parameters, this code and the results that are here?
 
-Nothing runs, so this takes about two seconds. That the results come out again, verify.py alone can say.
+Nothing runs, so this takes about two seconds. Whether the results reproduce, verify.py alone can say.
 """
 
+import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dvc.dependency import ParamsDependency
+from dvc.dvcfile import PROJECT_FILE
 
-from bancada.base import files
+from bancada.base import files, lockfile
 from bancada.base.git import git_answer
-from bancada.pipeline import params
-from bancada.pipeline.locked import Locked
-from bancada.pipeline.plan import opened, runs
+from bancada.base.lockfile import LOCK_FILE
+from bancada.pipeline import code, params, requirements
+from bancada.pipeline import dvc_internals as dvc
+from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
+from bancada.pipeline.params import Params
 from bancada.pipeline.steps import forget
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
-# dvc.lock names. gone: left over from what dvc.yaml no longer has.
+# dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
-OF_GIT = ("src/bancada", str(files.DATA / "sources"), str(files.DATA / "evaluation"))
+OF_GIT = ("src", str(files.DATA / "sources"), str(files.CODE), str(files.DATA / "evaluation"))
 MOST_NAMED = 3  # stages in one line
+CODE_STAGE = "code"
 RERUN = "`bancada repro{stages}`"
 CHANGED = "changed since dvc.lock was made"
 UNKNOWN = "dvc.yaml names it, dvc.lock does not"
@@ -31,10 +36,10 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as dvc.lock says, and the stages that it concerns."""
+    """Something that is not as dvc.lock says, and the stages that it concerns."""
 
     kind: Kind
-    subject: str  # a file, or a key of params.yaml
+    subject: str  # a file, a module, a package, or a key of params.yaml
     problem: str
     remedy: str = RERUN
     stages: tuple[str, ...] = ()
@@ -45,92 +50,61 @@ class Finding:
 
     @property
     def advice(self) -> str:
+        """What to do, with the names of the stages where they are few."""
         few = self.stages if len(self.stages) <= MOST_NAMED else ()
         return self.remedy.replace("{stages}", "".join(f" {name}" for name in few))
 
 
-def several(stages: Iterable[str]) -> str:
-    names = list(stages)
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+def several(names: Iterable[str], most: int = MOST_NAMED) -> str:
+    """Return the first few names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 GONE_ENTRY = Finding("gone", "dvc.lock", "an entry of a stage that dvc.yaml does not have", "`bancada check --prune`")
 
 
 def check(prune: bool) -> list[Finding]:
-    """All that is wrong in the current folder, the repository's root. BadInput where params.yaml is.
+    """Return everything that is wrong in the current folder, the repository's root.
 
-    `prune`: first take the entries of stages that are gone out of dvc.lock.
+    With `prune`, first take the entries of stages that are gone out of dvc.lock. Raise BadInput where params.yaml, a
+    module, or a file of DVC cannot be read.
     """
-    params.load()
-    found = [*audit(Path.cwd()), *_unknown_to_git(Path.cwd())]
+    known = params.load()
+    warn_of_other_packages()
+    found = [*changed_code(known), *audit(Path.cwd()), *_unknown_to_git()]
     gone = [name for finding in found if replace(finding, stages=()) == GONE_ENTRY for name in finding.stages]
     if not (prune and gone):
         return found
     forget(gone)
     print(f"taken out of dvc.lock: {', '.join(gone)}")
-    return audit(Path.cwd())
+    return [finding for finding in found if replace(finding, stages=()) != GONE_ENTRY]
 
 
-def _unknown_to_git(root: Path) -> Iterator[Finding]:
-    """Sources and evaluations that a commit would leave out, though dvc.lock was made with them."""
-    for path in git_answer("-C", str(root), "ls-files", "-z", "--others", "--exclude-standard", "--", *OF_GIT).split(
-        "\0"
-    ):
-        if path:
-            yield Finding("file", path, "git does not know it, and a clone would not have it", f"`git add {path}`")
+def warn_of_other_packages() -> None:
+    """Say in one line which installed packages are not those of requirements.lock."""
+    other = requirements.others(requirements.needed(Path(requirements.LOCK)), requirements.installed())
+    if other:
+        said = several(other, requirements.MOST_NAMED)
+        print(f"packages other than {requirements.LOCK}'s: {said}; `make repro` installs them", file=sys.stderr)
 
 
-def audit(root: Path) -> list[Finding]:
-    """All that is wrong in the repository at `root`, in the pipeline's order; what concerns several stages, once.
-
-    BadInput where DVC cannot read its files.
-    """
-    with opened(root) as repo:
-        return findings(Locked(root, repo))
-
-
-def findings(lock: Locked) -> list[Finding]:
-    stages: dict[Finding, list[str]] = defaultdict(list)
-    for name, stage in lock.stages.items():
-        for finding in _of_stage(lock, stage):
-            stages[finding].append(name)
-    for name in _gone_entries(lock):
-        stages[GONE_ENTRY].append(name)
-    return [replace(finding, stages=tuple(names)) for finding, names in stages.items()] + list(_left_models(lock))
-
-
-def _of_stage(lock: Locked, stage: Any) -> Iterator[Finding]:
-    if runs(stage):
-        entry = lock.entries[stage.path_in_repo].get(stage.name)
-        if not entry:
-            yield Finding("stale", "dvc.lock", "no entry of this stage")
-            return
-        if not stage.frozen:
-            yield from _asked(lock, stage, entry)
-            yield from _read(lock, stage)
-    yield from _made(lock, stage)
-
-
-def _asked(lock: Locked, stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:
-    """Its command, its parameters, and whether dvc.yaml and dvc.lock name the same files."""
-    if stage.cmd_changed:
-        yield Finding("stale", "dvc.yaml", "its cmd changed since dvc.lock was made")
-    for dep in stage.deps:
-        if isinstance(dep, ParamsDependency):
-            before, now = dep.hash_info.value or {}, dep.read_params()
-            for key in dep.params or {**before, **now}:
-                for leaf in changed(key, before.get(key, MISSING), now.get(key, MISSING)):
-                    yield Finding("stale", f"{lock.path(dep)}: {leaf}", CHANGED)
-    for kind, items in (("deps", stage.deps), ("outs", stage.outs)):
-        known = {item.def_path for item in items}
-        for path in (item["path"] for item in entry.get(kind, ()) if item["path"] not in known):
-            yield Finding("stale", path, f"dvc.lock names it as one of its {kind}, dvc.yaml does not")
+def changed_code(known: Params) -> list[Finding]:
+    """Return the modules and packages that are not as data/code says, each with the stages that depend on it."""
+    found: dict[Finding, list[str]] = defaultdict(list)
+    for name, text in code.contents(known, Path()).items():
+        path, stage = files.CODE / name, name.removesuffix(".json").replace("/", "@")
+        before, now = json.loads(path.read_text("utf-8")) if path.exists() else {}, json.loads(text)
+        for part in now:
+            for key in changed("", before.get(part, {}), now[part]):
+                subject = f"{part.removesuffix('s')} {key.removeprefix('.')}" if key else part
+                found[Finding("stale", subject, CHANGED)].append(stage)
+    return [replace(finding, stages=tuple(stages)) for finding, stages in found.items()]
 
 
 def changed(key: str, before: Any, now: Any) -> Iterator[str]:
-    """The innermost keys below `key` whose values are not the same."""
+    """Yield the innermost keys below `key` whose values differ."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for inner in {**before, **now}:
             yield from changed(f"{key}.{inner}", before.get(inner, MISSING), now.get(inner, MISSING))
@@ -138,57 +112,113 @@ def changed(key: str, before: Any, now: Any) -> Iterator[str]:
         yield key
 
 
-def _read(lock: Locked, stage: Any) -> Iterator[Finding]:
-    """What it depends on: other stages' outs, as dvc.lock says that they were made, and files that no stage makes."""
+def _unknown_to_git() -> Iterator[Finding]:
+    """Yield the files that results depend on, or that are results, and that a commit would leave out."""
+    for path in git_answer("ls-files", "-z", "--others", "--exclude-standard", "--", *OF_GIT).split("\0"):
+        if path:
+            yield Finding("file", path, "git does not know it, and a clone would not have it", f"`git add {path}`")
+
+
+def audit(root: Path) -> list[Finding]:
+    """Return everything that is not as dvc.lock says in the repository at `root`, in the pipeline's order.
+
+    What concerns several stages is returned once. The md5 of `src` is never compared: a comment changes it, and the
+    hashes in data/code say more. Raise BadInput where DVC cannot read its files.
+    """
+    stages: dict[Finding, list[str]] = defaultdict(list)
+    with opened(root) as repo:
+        kept = {stage.addressing: stage for stage in repo.index.stages if not runs(stage)}
+        all_stages = {**planned(repo)[0], **kept}
+        made = {path_of(out, root): out for stage in all_stages.values() for out in stage.outs}
+        for name, stage in all_stages.items():
+            for finding in _of_stage(stage, root, made):
+                stages[finding].append(name)
+        for name in _gone_entries(root, all_stages.values()):
+            stages[GONE_ENTRY].append(name)
+    found = [replace(finding, stages=tuple(names)) for finding, names in stages.items()]
+    return found + list(_left_models(root, made))
+
+
+def _of_stage(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+    if runs(stage):
+        entry = (stage.dvcfile.lockfile_contents.get("stages") or {}).get(stage.name)
+        if not entry:
+            yield Finding("stale", "dvc.lock", "no entry of this stage")
+            return
+        if not stage.frozen:
+            yield from _definition(stage, entry)
+            if stage.name != CODE_STAGE:
+                yield from _parameters(stage)
+                yield from _dependencies(stage, root, made)
+    yield from _outs(stage, root)
+
+
+def _definition(stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:
+    if stage.cmd_changed:
+        yield Finding("stale", "dvc.yaml", "its cmd changed since dvc.lock was made")
+    for kind, items in (("deps", stage.deps), ("outs", stage.outs)):
+        known = {item.def_path for item in items}
+        for path in (item["path"] for item in entry.get(kind, ()) if item["path"] not in known):
+            yield Finding("stale", path, f"dvc.lock names it as one of its {kind}, dvc.yaml does not")
+
+
+def _parameters(stage: Any) -> Iterator[Finding]:
+    for dep in filter(dvc.is_params, stage.deps):
+        before, now = dep.hash_info.value or {}, dep.read_params()
+        for key in dep.params or {**before, **now}:
+            for leaf in changed(key, before.get(key, MISSING), now.get(key, MISSING)):
+                yield Finding("stale", f"{dep.def_path}: {leaf}", CHANGED)
+
+
+def _dependencies(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare what the stage read with what is here, or, for another stage's out, with what that stage made."""
     for dep in stage.deps:
-        path, said, outs = lock.path(dep), dep.hash_info.value, lock.outs_at(lock.path(dep))
-        if isinstance(dep, ParamsDependency):
+        path, known = path_of(dep, root), dep.hash_info.value
+        inside = [out for name, out in made.items() if name.startswith(f"{path}/")]
+        if dvc.is_params(dep):
             continue
-        if said is None:
+        if known is None:
             yield Finding("stale", path, UNKNOWN)
         elif dep.hash_info.name != "md5":
-            continue  # of a DVC before 3, or of another machine's files
-        elif outs and all(runs(lock.outs[out].stage) for out in outs):
-            made = lock.hash_of(path, outs)
-            if made not in (None, said) or (made is None and not lock.adds_up(dep, outs)):
-                makers = several(sorted({lock.outs[out].stage.addressing for out in outs}))
-                yield Finding("lock", path, f"dvc.lock says that another one was read than {makers} made")
-        elif not outs and not lock.here(path):
-            yield Finding("stale", path, "is missing", f"`git checkout -- {path}`, or {RERUN} without it")
-        elif all(map(lock.here, outs)) and lock.here(path) != said:  # what `dvc add` keeps may be left in the remote
+            continue  # of a DVC before version 3, or of a file elsewhere
+        elif path in made and runs(made[path].stage):
+            if made[path].hash_info.value != known:
+                maker = made[path].stage.addressing
+                yield Finding("lock", path, f"dvc.lock says that another one was read than {maker} made")
+        elif not inside and not hash_here(dep):
+            if path not in made:  # what `dvc add` keeps may be left in a remote
+                yield Finding("stale", path, "is missing", f"`git checkout -- {path}`, or {RERUN} without it")
+        elif all(hash_here(out) == out.hash_info.value for out in inside) and hash_here(dep) != known:
             yield Finding("stale", path, CHANGED)
 
 
-def _made(lock: Locked, stage: Any) -> Iterator[Finding]:
-    """Its outs, as far as they are here: those that git keeps must be."""
+def _outs(stage: Any, root: Path) -> Iterator[Finding]:
+    """Compare the outs that are here with dvc.lock; those that git keeps must be here."""
     for out in stage.outs:
-        path, said, here = lock.path(out), out.hash_info.value, lock.here(lock.path(out))
+        path, known, here = path_of(out, root), out.hash_info.value, hash_here(out)
         back = f"`git checkout -- {path}`" if not out.use_cache else f"`dvc checkout {path}`"
-        brings = f"{back} brings the committed one back" if not out.use_cache else f"{back} brings that back"
-        if said is None:
+        if known is None:
             if runs(stage):
                 yield Finding("stale", path, UNKNOWN)
         elif not here:
             if not out.use_cache:
                 yield Finding("file", path, "is missing", f"{back} or {RERUN}")
-        elif here != said and out.hash_info.name == "md5":
+        elif here != known and out.hash_info.name == "md5":
             keeper = "dvc.lock" if runs(stage) else stage.path_in_repo
-            keep = f"{RERUN} makes it anew" if runs(stage) else f"`dvc add {path}` keeps the new one"
-            yield Finding("file", path, f"is not the one that {keeper} names", f"{brings}, {keep}")
+            again = f"{RERUN} makes it again" if runs(stage) else f"`dvc add {path}` keeps the new one"
+            yield Finding("file", path, f"is not the one that {keeper} names", f"{back} restores that one, {again}")
 
 
-def _gone_entries(lock: Locked) -> Iterator[str]:
-    """Stages that stand in dvc.lock alone."""
-    for dvcfile, entries in lock.entries.items():
-        yield from sorted(
-            entries.keys()
-            - {stage.name for stage in lock.stages.values() if runs(stage) and stage.path_in_repo == dvcfile}
-        )
+def _gone_entries(root: Path, stages: Iterable[Any]) -> list[str]:
+    """Return the names of stages that are in dvc.lock and not in dvc.yaml."""
+    lock = root / LOCK_FILE
+    known = {stage.name for stage in stages if runs(stage) and stage.path_in_repo == PROJECT_FILE}
+    return sorted(lockfile.parse(lock.read_text("utf-8")).stages.keys() - known) if lock.exists() else []
 
 
-def _left_models(lock: Locked) -> Iterator[Finding]:
-    """Model folders that no stage makes: a study's evaluation would read them."""
-    for path in sorted((lock.root / files.DATA / "models").glob("*/*")):
-        name = path.relative_to(lock.root).as_posix()
-        if not files.is_hidden(path) and not files.is_hidden(path.parent) and not lock.outs_at(name):
+def _left_models(root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the model folders that no stage makes: a study's evaluation would read them."""
+    for path in sorted((root / files.DATA / "models").glob("*/*")):
+        name = path.relative_to(root).as_posix()
+        if name not in made and not files.is_hidden(path) and not files.is_hidden(path.parent):
             yield Finding("gone", name, "left over, for dvc.yaml has no stage that makes it", "delete it")

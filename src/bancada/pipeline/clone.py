@@ -16,7 +16,7 @@ from bancada.base import files
 from bancada.base.git import git
 from bancada.base.lockfile import dvc_md5
 from bancada.base.refusals import BadInput
-from bancada.pipeline.plan import opened, quiet, runs
+from bancada.pipeline.dvc_internals import opened, quiet, runs
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
@@ -69,7 +69,8 @@ class Clone:
 
     def probe(self, packages: Sequence[str]) -> Mapping[str, Any]:
         """What a stage finds there: versions, pins that do not hold, threads, torch's kernels. Empty where none can
-        start."""
+        start.
+        """
         done = subprocess.run(
             ["python", "-c", PROBE, *packages], cwd=self.root, env=self._environment(), capture_output=True, text=True
         )

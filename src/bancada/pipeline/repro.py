@@ -24,6 +24,7 @@ from bancada.base.refusals import BadInput
 from bancada.base.tables import Table
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict
+from bancada.pipeline.check import warn_of_other_packages
 from bancada.pipeline.console import Board, tail
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
@@ -36,8 +37,10 @@ TAIL_LINES = 15  # of a failed stage's output
 
 def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: bool = True) -> int:
     """Bring up `targets`, or everything, in the current folder. The exit status: 0, 1 where a stage failed, 2 where one
-    refused its input. BadInput, before anything is touched, for wrong parameters, tables and targets."""
+    refused its input. BadInput, before anything is touched, for wrong parameters, tables and targets.
+    """
     params = load()
+    warn_of_other_packages()
     for study in params.studies:
         files.refuse_leftovers(study, params.variants_of(study))
     try:
@@ -47,18 +50,16 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
     except OSError as error:  # a full disk, say
         print(_one_line(error), file=sys.stderr)
         return 1
-    complete = False
     try:
         with Board() as board:
             run = Run(pipeline, board, params, jobs, force)
             run.go()
             stale = pipeline.still_stale(run.ran)
-        complete = not run.failed
     except (DvcException, OSError) as error:
         print(_one_line(error), file=sys.stderr)
         return 1
     finally:
-        pipeline.close(complete)
+        pipeline.close()
     for name, why in run.why.items():
         where = f" (all of it: {_shown(pipeline.log(name))})" if logs_stay else ""
         print(f"\n{name} failed; the end of its output{where}:", file=sys.stderr)

@@ -21,13 +21,13 @@ from bancada.base.git import git
 from bancada.base.lockfile import md5
 from bancada.base.notify import first_line
 from bancada.base.refusals import BadInput
-from bancada.pipeline import causes
-from bancada.pipeline.causes import REQUIREMENTS, Cause
-from bancada.pipeline.check import changed
+from bancada.pipeline import causes, requirements
+from bancada.pipeline.causes import Cause
+from bancada.pipeline.check import changed, several
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
-from bancada.pipeline.locked import inside
-from bancada.pipeline.plan import opened, planned
+from bancada.pipeline.dvc_internals import opened, planned
+from bancada.pipeline.requirements import LOCK
 from bancada.pipeline.verdict import STATUS
 from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
@@ -60,7 +60,8 @@ class RecordedRun:
 
 def reproduce(run_id: str, jobs: int) -> int:
     """Train again in a temporary clone. The exit status: 0 the same weights, 3 within tolerance, 1 different. BadInput
-    where that could not be tried."""
+    where that could not be tried.
+    """
     began, root = time.monotonic(), Path.cwd()
     with tempfile.TemporaryDirectory(prefix="bancada-run-") as name:
         run = _recorded(run_id, Path(name))
@@ -89,7 +90,7 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
         store = open_store(root)
         run = _run(store, run_id, shown)
         held = artifact_paths(store, run)
-        for name in (DIFF, REQUIREMENTS, files.RUN, files.WEIGHTS):
+        for name in (DIFF, LOCK, files.RUN, files.WEIGHTS):
             if name in held:
                 store.client.download_artifacts(run_id, name, str(folder))
     except (*NO_STORE, *STORE_ERRORS) as error:
@@ -143,7 +144,7 @@ def _refuse_untracked(run: RecordedRun, clone: Clone) -> None:
     with opened(clone.root) as repo:
         stages, _ = planned(repo, [run.target])
         read = [Path(dep.fs_path) for stage in stages.values() for dep in stage.deps]
-    missing = [name for name in names if any(inside(str(clone.root / name), str(dep)) for dep in read)]
+    missing = [name for name in names if any((clone.root / name).is_relative_to(dep) for dep in read)]
     if missing:
         raise BadInput(
             f"{run.run_id}: read files that git did not know, so they cannot be brought back: {', '.join(missing)}"
@@ -186,12 +187,15 @@ def _why(run: RecordedRun, clone: Clone, model: Path, difference: Difference) ->
         return
     found, fine, here = causes.of_the_environment(clone)
     yield from found
-    kept = run.folder / REQUIREMENTS
-    made_with = causes.requirements(kept.read_text()) if kept.exists() else {}
+    kept = run.folder / LOCK
+    made_with = requirements.pinned(kept)
     made_with |= {name: run.tags[f"bancada.{name}"] for name in LIBRARIES if f"bancada.{name}" in run.tags}
-    other = causes.other_versions({name: version for name, version in made_with.items() if name in here}, here)
+    other = requirements.others({name: version for name, version in made_with.items() if name in here}, here)
     if other:
-        yield Cause(f"the run was made with other versions: here {other}", f"try it with the run's {REQUIREMENTS}")
+        yield Cause(
+            f"the run was made with other versions: here {several(other, requirements.MOST_NAMED)}",
+            f"try it with the run's {LOCK}",
+        )
     if not found and not other and same_inputs:
         yield Cause(
             f"no cause found: the inputs, code and versions have the run's fingerprint, {fine}",

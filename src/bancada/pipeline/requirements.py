@@ -1,35 +1,43 @@
 """requirements.lock: the exact version of each package, and which of them the environment does not have."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 
+from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 
 LOCK = "requirements.lock"
+# Those that can change a result come first in a line that has no room for all.
+COMPUTING = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "matplotlib", "pillow", "contourpy")
+MOST_NAMED = 8
 
 
 def pinned(path: Path) -> dict[str, str]:
     """Return the versions in the file, by the normalised name of the package; none where there is no file."""
-    return parse(path.read_text("utf-8")) if path.exists() else {}
+    return {name: version for name, version, _ in _lines(path)}
 
 
-def parse(text: str) -> dict[str, str]:
-    """Return the versions of `NAME==VERSION` at the starts of lines, by the normalised name of the package."""
-    lines = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;#\\]+)", text, re.MULTILINE)
-    return {canonicalize_name(name): version.split("+")[0] for name, version in lines}
+def needed(path: Path) -> dict[str, str]:
+    """Return those of `pinned` that this system and this Python need."""
+    return {name: version for name, version, marker in _lines(path) if not marker or Marker(marker).evaluate()}
 
 
-def installed() -> dict[str, str]:
-    """Return the version of each installed package, by its normalised name, without the build (+cpu)."""
-    return {canonicalize_name(one.name): one.version.split("+")[0] for one in distributions()}
+def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield name, version and marker of each line `NAME==VERSION ; MARKER`; hashes follow on lines of their own."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    for name, version, marker in re.findall(r"^([\w.-]+)==([^\s;#\\]+)(?:[ \t]*;([^\n\\#]+))?", text, re.MULTILINE):
+        yield canonicalize_name(name), version.split("+")[0], marker.strip()
 
 
-def others(wanted: Mapping[str, str], found: Mapping[str, str | None]) -> dict[str, str]:
-    """Return, by package, how the versions `found` differ from those `wanted`, in words."""
-    return {
-        name: f"{name} {found.get(name) or 'missing'} instead of {version}"
-        for name, version in wanted.items()
-        if (found.get(name) or "").split("+")[0] != version
-    }
+def installed() -> dict[str, str | None]:
+    """Return the version of each installed package, by its normalised name."""
+    return {canonicalize_name(one.name): one.version for one in distributions()}
+
+
+def others(wanted: Mapping[str, str], found: Mapping[str, str | None]) -> list[str]:
+    """Return in words how the version of each package differs from the one wanted, the build (+cpu) apart."""
+    here = {name: (found.get(name) or "missing").split("+")[0] for name in wanted}
+    names = sorted((name for name in wanted if here[name] != wanted[name]), key=lambda name: name not in COMPUTING)
+    return [f"{name} {here[name]} instead of {wanted[name]}" for name in names]

@@ -1,0 +1,141 @@
+"""DVC's repository, its stages and their files; here stands all that DVC does not promise as a public interface.
+
+requirements.lock pins DVC, and the tests hold the dvc.lock of `bancada repro` against that of plain `dvc repro`.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, chdir, contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from dvc.dependency import ParamsDependency, param
+from dvc.dvcfile import PROJECT_FILE
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.rwlock import RWLOCK_FILE, rwlock
+from dvc.stage import PipelineStage
+from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import dumps_yaml
+
+from bancada.base.refusals import BadInput
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Any]:
+    """Open the repository at `root`, which is then the current folder, to look at it. DVC's errors become BadInput."""
+    quiet()
+    with chdir(root):
+        try:
+            repo = Repo(str(root))
+            try:
+                yield repo
+            finally:
+                repo.close()
+        except DvcException as error:
+            raise BadInput(" ".join(str(error).split())) from None
+
+
+def quiet() -> None:
+    """Let DVC print nothing, for its errors are exceptions, and let it read params.yaml once."""
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    if not hasattr(param.load_path, "reads_once"):
+        param.load_path = _read_once(param.load_path)
+
+
+def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `load` so that it reads a file again only after a change: DVC reads params.yaml seven times for a stage."""
+    known: dict[str, tuple[int, int, Any]] = {}
+
+    def read(path: str, fs: Any = None, **options: Any) -> Any:
+        now = Path(path).stat()
+        if known.get(path, ())[:2] != (now.st_mtime_ns, now.st_size):
+            known[path] = (now.st_mtime_ns, now.st_size, load(path, fs, **options))
+        return deepcopy(known[path][2])  # shared objects would become aliases in dvc.lock
+
+    read.reads_once = True  # type: ignore[attr-defined]  # a mark: functions have no such attribute
+    return read
+
+
+def planned(repo: Any, targets: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, set[str]]]:
+    """Return the stages that `dvc repro TARGETS` would bring up, in its order, and the stages right before each.
+
+    Raise DvcException where DVC cannot read its files or knows no such target.
+    """
+    graph = get_active_graph(repo.index.graph)
+    stages = plan_repro(graph, collect_stages(repo, targets or [PROJECT_FILE]))
+    upstream = {stage.addressing: {dep.addressing for dep in graph.successors(stage)} for stage in stages}
+    return {stage.addressing: stage for stage in stages}, upstream
+
+
+def runs(stage: Any) -> bool:
+    """Return whether it is a stage of a dvc.yaml, with a command; else it keeps files for `dvc add` or `dvc import`."""
+    return isinstance(stage, PipelineStage) and bool(stage.cmd)
+
+
+def path_of(item: Any, root: Path) -> str:
+    """Return the path of a dependency or an out from the root; it is absolute where it lies elsewhere."""
+    path = Path(item.fs_path)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def hash_here(item: Any) -> str:
+    """Return DVC's hash of a dependency or an out as it is in the workspace; empty where it is missing."""
+    return str(item.get_hash().value or "") if item.exists else ""
+
+
+def is_params(dep: Any) -> bool:
+    """Return whether a dependency is keys of a parameter file, and no file as a whole."""
+    return isinstance(dep, ParamsDependency)
+
+
+def process_arguments(stage: Any, environment: dict[str, str]) -> tuple[Any, dict[str, Any]]:
+    """Return the arguments for subprocess.Popen with which DVC would run the stage's command."""
+    command = _make_cmd(get_executable(), " && ".join(_enforce_cmd_list(stage.cmd)))
+    return command, prepare_kwargs(stage, run_env=environment)
+
+
+def lock_text(name: str, entry: Any) -> str:
+    """Return a stage's entry as it stands in dvc.lock."""
+    return str(dumps_yaml({"stages": {name: entry}}).partition("\n")[2])
+
+
+def lock_entry(stage: Any) -> Any:
+    """Return what dvc.lock is to say of a stage that has run."""
+    return to_lockfile(stage)[stage.name]
+
+
+def using(repo: Any, stage: Any) -> AbstractContextManager[None]:
+    """Keep other DVC processes off the stage's files. Raise LockError where one of them is using them."""
+    read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
+    lock: AbstractContextManager[None] = rwlock(
+        repo.tmp_dir, repo.fs, f"bancada repro {stage.addressing}", read, write, False
+    )
+    return lock
+
+
+def remove_unreadable_lock(repo: Any) -> None:
+    """Remove DVC's list of the files in use where a process was killed while it wrote the list.
+
+    No DVC command works before that. To be called where no other process runs.
+    """
+    path = Path(repo.tmp_dir, RWLOCK_FILE)
+    try:
+        json.loads(path.read_text() or "{}") if path.exists() else None
+    except json.JSONDecodeError:
+        path.unlink()
+
+
+def forget_workspace(repo: Any) -> None:
+    """Let DVC look at the files anew."""
+    repo._reset()
+
+
+def cache_folder(repo: Any) -> str:
+    """Return the path of DVC's cache, from the current folder."""
+    return os.path.relpath(str(repo.cache.local.path))

@@ -11,11 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from dvc.dvcfile import PROJECT_FILE
-
-from bancada.base import files, lockfile
+from bancada.base import files
 from bancada.base.git import git_answer
-from bancada.base.lockfile import LOCK_FILE
 from bancada.pipeline import code, params, requirements
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
@@ -130,18 +127,21 @@ def audit(root: Path) -> list[Finding]:
         kept = {stage.addressing: stage for stage in repo.index.stages if not runs(stage)}
         all_stages = {**planned(repo)[0], **kept}
         made = {path_of(out, root): out for stage in all_stages.values() for out in stage.outs}
+        run = [stage for stage in all_stages.values() if runs(stage)]
+        files_of = {stage.path_in_repo: stage.dvcfile for stage in run}
+        locks = {path: dvcfile.lockfile_contents.get("stages") or {} for path, dvcfile in files_of.items()}
         for name, stage in all_stages.items():
-            for finding in _of_stage(stage, root, made):
+            for finding in _of_stage(stage, locks, root, made):
                 stages[finding].append(name)
-        for name in _gone_entries(root, all_stages.values()):
-            stages[GONE_ENTRY].append(name)
-    found = [replace(finding, stages=tuple(names)) for finding, names in stages.items()]
+        known = {(stage.path_in_repo, stage.name) for stage in run}
+        stages[GONE_ENTRY] = [name for path, lock in locks.items() for name in lock if (path, name) not in known]
+    found = [replace(finding, stages=tuple(names)) for finding, names in stages.items() if names]
     return found + list(_left_models(root, made))
 
 
-def _of_stage(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_stage(stage: Any, locks: Mapping[str, Any], root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
     if runs(stage):
-        entry = (stage.dvcfile.lockfile_contents.get("stages") or {}).get(stage.name)
+        entry = locks[stage.path_in_repo].get(stage.name)
         if not entry:
             yield Finding("stale", "dvc.lock", "no entry of this stage")
             return
@@ -207,13 +207,6 @@ def _outs(stage: Any, root: Path) -> Iterator[Finding]:
             keeper = "dvc.lock" if runs(stage) else stage.path_in_repo
             again = f"{RERUN} makes it again" if runs(stage) else f"`dvc add {path}` keeps the new one"
             yield Finding("file", path, f"is not the one that {keeper} names", f"{back} restores that one, {again}")
-
-
-def _gone_entries(root: Path, stages: Iterable[Any]) -> list[str]:
-    """Return the names of stages that are in dvc.lock and not in dvc.yaml."""
-    lock = root / LOCK_FILE
-    known = {stage.name for stage in stages if runs(stage) and stage.path_in_repo == PROJECT_FILE}
-    return sorted(lockfile.parse(lock.read_text("utf-8")).stages.keys() - known) if lock.exists() else []
 
 
 def _left_models(root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ The process that records results in MLflow runs beside a stage. It is no import,
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -23,7 +23,7 @@ from bancada.data import sources
 from bancada.pipeline import params as all_params
 from bancada.pipeline.params import Params
 from bancada.pipeline.requirements import LOCK, pinned
-from bancada.pipeline.syntax import closure
+from bancada.pipeline.syntax import Folder
 
 STAGES = {
     "generate": "bancada.data.generate",
@@ -46,14 +46,14 @@ def main() -> None:
 
 def contents(params: Params, root: Path) -> dict[str, str]:
     """Return the text of each file below data/code, by its path there, for the code in `root`."""
-    versions = pinned(root / LOCK)
+    versions, folder = pinned(root / LOCK), Folder(root / "src", DECLARED)
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     found = {}
     for stage, name in _stages(params):
         by_name = [sources.module_of(params.source(name).kind)] if stage == "generate" else []
         entries = (STAGES[stage], *by_name)
         if entries not in known:
-            known[entries] = _depends_on(list(entries), root, versions)
+            known[entries] = _depends_on(entries, folder, versions)
         more = {"variants": sorted(params.variants_of(name))} if stage == "evaluate" else {}
         found[f"{stage}/{name}.json"] = json.dumps(known[entries] | more, indent=1) + "\n"
     return found
@@ -64,8 +64,8 @@ def _stages(params: Params) -> list[tuple[str, str]]:
     return [*studies, *(("train", variant) for variant in params.variants)]
 
 
-def _depends_on(entries: list[str], root: Path, versions: Mapping[str, str]) -> dict[str, Any]:
-    modules, foreign = closure(entries, root / "src", DECLARED)
+def _depends_on(entries: Sequence[str], folder: Folder, versions: Mapping[str, str]) -> dict[str, Any]:
+    modules, foreign = folder.closure(entries)
     packages = {}
     for name in sorted(foreign):
         if name.partition(".")[0] in sys.stdlib_module_names:

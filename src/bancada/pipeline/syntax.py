@@ -6,7 +6,7 @@ Comments, docstrings, line ends and formatting are no part of the hash, and it i
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -25,86 +25,89 @@ class Module:
     imports: frozenset[str]
 
 
-def closure(
-    entries: list[str], folder: Path, declared: frozenset[str] = frozenset()
-) -> tuple[dict[str, str], set[str]]:
-    """Return all modules in `folder` that `entries` import, directly or not, and the names of foreign modules.
+class Folder:
+    """A folder of modules, each of which is parsed once."""
 
-    An import counts wherever it stands: in a function, below `if` or `try`. The packages around a module count, too.
-    The modules are given with their hashes. Raise BadInput for a file that cannot be parsed, and for a module imported
-    by a name that is computed, unless `declared` holds the module that does so.
-    """
-    found: dict[str, str] = {}
-    foreign: set[str] = set()
-    todo, seen = list(entries), set[str]()
-    while todo:
-        name = todo.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        top, parent = name.partition(".")[0], name.rpartition(".")[0]
-        if _file_of(top, folder) is None and not (folder / top).is_dir():
-            foreign.add(name)
-            continue
-        todo += [parent] if parent else []
-        path = _file_of(name, folder)
-        if path is None:  # a function or a class, or a folder without `__init__.py`
-            continue
+    def __init__(self, path: Path, declared: frozenset[str] = frozenset()) -> None:
+        self.path, self.declared = path, declared
+        self.known: dict[str, Module] = {}
+
+    def closure(self, entries: Iterable[str]) -> tuple[dict[str, str], set[str]]:
+        """Return all modules of the folder that `entries` import, directly or not, and the names of foreign modules.
+
+        An import counts wherever it stands: in a function, below `if` or `try`. The packages around a module count,
+        too. The modules are given with their hashes. Raise BadInput for a file that cannot be parsed, and for a module
+        that is imported by a computed name, unless `declared` holds the module that does so.
+        """
+        found: dict[str, str] = {}
+        foreign: set[str] = set()
+        todo, seen = list(entries), set[str]()
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            top, parent = name.partition(".")[0], name.rpartition(".")[0]
+            if self.file_of(top) is None and not (self.path / top).is_dir():
+                foreign.add(name)
+                continue
+            todo += [parent] if parent else []
+            path = self.file_of(name)
+            if path:  # else a function or a class, or a folder without `__init__.py`
+                if name not in self.known:
+                    self.known[name] = self.read(name, path)
+                found[name] = self.known[name].digest
+                todo += self.known[name].imports
+        return dict(sorted(found.items())), foreign
+
+    def file_of(self, name: str) -> Path | None:
+        """Return the file of a module; None for a folder without `__init__.py`, and for what lies elsewhere."""
+        base = self.path.joinpath(*name.split("."))
+        candidates = [base / "__init__.py", base.with_name(f"{base.name}.py")]
+        candidates += [base.with_name(base.name + suffix) for suffix in EXTENSION_SUFFIXES]
+        return next((path for path in candidates if path.is_file()), None)
+
+    def read(self, name: str, path: Path) -> Module:
+        """Parse one file; of a compiled module all bytes count."""
         if path.suffix != ".py":
-            found[name] = _hash(path.read_bytes())
-        else:
-            module = read(path, name, folder, name in declared)
-            found[name] = module.digest
-            todo += module.imports
-    return dict(sorted(found.items())), foreign
+            return Module(_hash(path.read_bytes()), frozenset())
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+            line = f" line {error.lineno}:" if isinstance(error, SyntaxError) and error.lineno else ""
+            raise BadInput(f"{path}:{line} {getattr(error, 'msg', error)}") from None
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        names = set[str]()
+        for node in ast.walk(tree):
+            for imported in self.imports(node, package):
+                if imported:
+                    names.add(imported)
+                elif name not in self.declared:
+                    raise BadInput(
+                        f"{path}: line {vars(node)['lineno']}: imports a module by a computed name; write the name out"
+                    )
+        return Module(_hash("\n".join(_walk(tree)).encode()), frozenset(names))
 
-
-def _file_of(name: str, folder: Path) -> Path | None:
-    """Return the file of a module; None for a folder without `__init__.py`, and for what lies elsewhere."""
-    base = folder.joinpath(*name.split("."))
-    candidates = [base / "__init__.py", base.with_name(f"{base.name}.py")]
-    candidates += [base.with_name(base.name + suffix) for suffix in EXTENSION_SUFFIXES]
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def read(path: Path, name: str, folder: Path, computed_allowed: bool = False) -> Module:
-    """Parse one file. Raise BadInput where that is impossible, or where it imports by a computed name."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
-        line = f" line {error.lineno}:" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise BadInput(f"{path}:{line} {getattr(error, 'msg', error)}") from None
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    names = set[str]()
-    for node in ast.walk(tree):
-        for imported in _imports(node, package, folder):
-            if imported is None and not computed_allowed:
-                raise BadInput(f"{path}: line {node.lineno}: imports a module by a computed name; write the name out")  # type: ignore[attr-defined]  # a call has a line
-            if imported:
-                names.add(imported)
-    return Module(_hash("\n".join(_walk(tree)).encode()), frozenset(names))
-
-
-def _imports(node: ast.AST, package: str, folder: Path) -> Iterator[str | None]:
-    """Yield the names that a node imports; None for one that is computed."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-        source = ".".join([*above, *([node.module] if node.module else [])])
-        yield source
-        for alias in node.names:
-            if alias.name != "*":
-                yield f"{source}.{alias.name}"
-            else:  # a package's `__all__` may name any of its modules
-                inside = folder.joinpath(*source.split("."))
-                yield from (f"{source}.{path.stem}" for path in inside.glob("*.py") if path.stem != "__init__")
-    elif isinstance(node, ast.Call):
-        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if called in BY_NAME and node.args:
-            first = node.args[0]
-            written = first.value if isinstance(first, ast.Constant) else None
-            yield written if isinstance(written, str) and not written.startswith(".") else None
+    def imports(self, node: ast.AST, package: str) -> Iterator[str | None]:
+        """Yield the names that a node imports; None for one that is computed."""
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            yield source
+            for alias in node.names:
+                if alias.name != "*":
+                    yield f"{source}.{alias.name}"
+                else:  # a package's `__all__` may name any of its modules
+                    inside = self.path.joinpath(*source.split("."))
+                    yield from (f"{source}.{path.stem}" for path in inside.glob("*.py") if path.stem != "__init__")
+        elif isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in BY_NAME and node.args:
+                first = node.args[0]
+                written = first.value if isinstance(first, ast.Constant) else None
+                yield written if isinstance(written, str) and not written.startswith(".") else None
 
 
 def _walk(node: object) -> Iterator[str]:

@@ -317,6 +317,24 @@ def test_the_build_is_no_part_of_a_version_and_what_computes_comes_first() -> No
     )
 
 
+def test_a_locks_hashes_and_what_other_systems_need_are_no_part_of_the_versions() -> None:
+    lock = "\n".join(
+        [
+            "# numpy==1.0",
+            "torch==2.13.0",
+            "ruamel.yaml==0.19.1 \\",
+            "    --hash=sha256:0a \\",
+            "    --hash=sha256:0b",
+            "tzdata==2026.6 ; sys_platform == 'emscripten' \\",
+            "    --hash=sha256:0c",
+            "Flask==3.1.3 ; python_full_version >= '3.11' \\",
+            "    --hash=sha256:0d",
+            "six==1.17.0 --hash=sha256:0e",
+        ]
+    )
+    assert requirements(lock) == {"torch": "2.13.0", "ruamel-yaml": "0.19.1", "flask": "3.1.3", "six": "1.17.0"}
+
+
 def test_a_cpu_without_avx2_is_named(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("model name\t: An Old CPU\nflags\t\t: fpu sse2 avx\n")
     (tmp_path / "new").write_text("model name\t: A New CPU\nflags\t\t: fpu sse2 avx avx2\n")

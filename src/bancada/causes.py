@@ -1,6 +1,7 @@
 """Why a difference is there, as far as it can be proved; and what to do about it."""
 
 import platform
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
@@ -48,9 +50,14 @@ def of_the_environment(clone: Clone) -> tuple[list[Cause], str, dict[str, str | 
 
 
 def requirements(text: str) -> dict[str, str]:
-    """The pinned versions, by package."""
-    lines = [line.split("#")[0].strip() for line in text.splitlines()]
-    return dict(line.split("==", 1) for line in lines if "==" in line)
+    """The pinned versions, by normalized name, of the packages that are needed with this Python on this system."""
+    pinned: dict[str, str] = {}
+    for line in text.splitlines():
+        pin, _, marker = re.split(r"#|\\|--hash", line)[0].partition(";")
+        name, _, version = pin.partition("==")
+        if version and (not marker.strip() or Marker(marker).evaluate()):
+            pinned[canonicalize_name(name.strip())] = version.strip()
+    return pinned
 
 
 def other_versions(wanted: Mapping[str, str], found: Mapping[str, str | None]) -> str:
@@ -68,7 +75,7 @@ def _packages(pinned: Mapping[str, str], found: Mapping[str, str | None]) -> Ite
     other = other_versions(pinned, found)
     if other:
         text = f"packages are not those of {REQUIREMENTS}: {other}"
-        yield Cause(text, f"`pip install -r {REQUIREMENTS}`, then `bancada verify` again")
+        yield Cause(text, "`rm .venv/ready`, and `make verify` installs those")
 
 
 def _python(root: Path, version: str) -> Iterator[Cause]:
@@ -158,7 +165,7 @@ def machine(root: Path) -> dict[str, str]:
     file = root / REQUIREMENTS
     pinned = requirements(file.read_text()) if file.exists() else {}
     found: dict[str, str | None] = {canonicalize_name(one.name): one.version for one in distributions()}
-    other = other_versions({canonicalize_name(name): version for name, version in pinned.items()}, found)
+    other = other_versions(pinned, found)
     return {
         "packages": f"packages other than {REQUIREMENTS}'s: {other}" if other else f"the packages of {REQUIREMENTS}",
         "cpu": cpu_model(),

@@ -69,20 +69,21 @@ endif
 	  "and then your make command again." >&2; exit 2; fi; \
 	"$$python" -m venv --clear .venv || { rm -rf .venv; exit 2; }
 
-# pip installs torch first, with what its build needs: pip takes a build for CPUs where it is told of one, uv does not. The
-# constraints hold the packages that torch needs to the lock's versions. They come without hashes, because with any hash
-# pip asks for torch's, too. uv pip check: the lock is what pyproject.toml asks for.
+# pip installs torch first, with what its build needs: pip takes a build for CPUs where it is told of one, uv does not.
+# The constraints hold what torch needs to the lock's versions. They come without hashes, because with any hash pip asks
+# for torch's, too. uv pip check: the lock has all that pyproject.toml asks for.
 $(READY): .venv/pyvenv.cfg requirements.lock pyproject.toml
 	@echo "bringing .venv to what requirements.lock says: some minutes, the first time"
 	@$(GET_UV)
 	@$(PIP) -c <(sed -n '/^[a-z].*==/s/ *\\$$//p' requirements.lock) $$(sed -n '/^torch==/p' requirements.lock)
 	@sed '/^torch==/d' requirements.lock | $(UV_PIP) install -q --require-hashes -r -
 	@$(UV_PIP) install -q --no-deps --no-build-isolation -e .
-	@found=$$($(UV_PIP) check 2>&1) || { echo "$$found" >&2; exit 1; }
+	@found=$$($(UV_PIP) check 2>&1) || { \
+	  echo "$$found"; echo "If pyproject.toml asks for what requirements.lock does not have, type: make lock"; exit 1; } >&2
 	@touch $@
 
 # torch's CUDA packages are left out: several GB, and pip installs those that its build of torch asks for.
-lock: .venv/pyvenv.cfg  ## requirements.lock from pyproject.toml; versions stay where they fit, UPGRADE=all or UPGRADE=NAME renews them
+lock: .venv/pyvenv.cfg  ## requirements.lock from pyproject.toml; it keeps its versions, but for UPGRADE=NAME or UPGRADE=all
 	@$(GET_UV)
 	@cp requirements.lock .venv/lock
 	@uv pip compile -q --universal --fork-strategy fewest --generate-hashes --no-header --no-annotate \

@@ -9,6 +9,12 @@ BIN := .venv/bin
 READY := .venv/ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+PYTHONS := 3.14 3.13 3.12 3.11
+FITS := import sys; sys.exit('%d.%d' % sys.version_info[:2] not in '$(PYTHONS)'.split())
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+UV_PIP := VIRTUAL_ENV=.venv uv pip
+GET_UV := uv --version >/dev/null 2>&1 || $(PIP) uv==0.13.9
+
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1  /p' Makefile
 
@@ -46,25 +52,48 @@ format: $(READY)  ## ruff, which mends what it can
 ui: $(READY)  ## MLflow's pages with all results that are here, at http://127.0.0.1:5000
 	@bancada ui
 
-# pip check: the lock is what pyproject.toml asks for.
-$(READY): requirements.lock pyproject.toml
-	@python=$$(type -ap python3.11 python3 | grep -vF "$(CURDIR)/.venv/" | while read -r found; do \
-	  "$$found" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo "$$found" && break; done); \
-	if [ -z "$$python" ]; then echo "Python 3.11 is needed, and there is none on PATH" >&2; exit 2; fi; \
-	echo "bringing .venv to what requirements.lock says: some minutes, the first time"; \
-	{ [ -x $(BIN)/pip ] || "$$python" -m venv --clear .venv; } && \
-	.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock && \
-	.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps -e . && \
-	{ found=$$(.venv/bin/python -m pip check) || { echo "$$found" >&2; exit 1; }; }
+# The programs in .venv contain the path of its folder, so a copied or moved .venv is made anew. So is one whose Python
+# does not fit.
+ifeq ($(shell $(BIN)/python -c "$(FITS)" 2>/dev/null && grep -sF " $(CURDIR)/.venv" .venv/pyvenv.cfg),)
+.PHONY: .venv/pyvenv.cfg
+endif
+
+# Each Python is tried, because pyenv puts commands on PATH that fail for versions which are not switched on.
+.venv/pyvenv.cfg:
+	@others() { type -ap "$$@" | while read -r found; do [ "$${found%/*}" -ef $(BIN) ] || echo "$$found"; done; }; \
+	python=$$({ others python3 | head -n 1; others $(PYTHONS:%=python%); } | while read -r found; do \
+	  "$$found" -c "$(FITS)" 2>/dev/null </dev/null && echo "$$found" && break; done); \
+	if [ -z "$$python" ]; then printf '%s\n' "PATH has none of Python $(PYTHONS). To install one, type" \
+	  "    sudo apt install python3 python3-venv    on Debian 12, Ubuntu 24.04 or newer" \
+	  "    brew install python@3.13                 on macOS" \
+	  "    uv python install 3.13                   on any system that has uv" \
+	  "and then your make command again." >&2; exit 2; fi; \
+	"$$python" -m venv --clear .venv || { rm -rf .venv; exit 2; }
+
+# pip installs torch first, with what its build needs: pip takes a build for CPUs where it is told of one, uv does not.
+# The constraints hold what torch needs to the lock's versions. They come without hashes, because with any hash pip asks
+# for torch's, too. uv pip check: the lock has all that pyproject.toml asks for.
+$(READY): .venv/pyvenv.cfg requirements.lock pyproject.toml
+	@echo "bringing .venv to what requirements.lock says: some minutes, the first time"
+	@$(GET_UV)
+	@$(PIP) -c <(sed -n '/^[a-z].*==/s/ *\\$$//p' requirements.lock) $$(sed -n '/^torch==/p' requirements.lock)
+	@sed '/^torch==/d' requirements.lock | $(UV_PIP) install -q --require-hashes -r -
+	@$(UV_PIP) install -q --no-deps --no-build-isolation -e .
+	@found=$$($(UV_PIP) check 2>&1) || { \
+	  echo "$$found"; echo "If pyproject.toml asks for what requirements.lock does not have, type: make lock"; exit 1; } >&2
 	@touch $@
 
-lock: $(READY)  ## requirements.lock anew from pyproject.toml, the newest versions that it allows
-	@rm -rf .venv-lock && $(BIN)/python -m venv .venv-lock
-	@.venv-lock/bin/python -m pip install -qq --disable-pip-version-check '.[dev,server]'
-	@sed -n '/^#/p' requirements.lock > .venv-lock/lock
-	@.venv-lock/bin/python -m pip freeze --exclude bancada | sed 's/+cpu$$//' >> .venv-lock/lock
-	@mv .venv-lock/lock requirements.lock && rm -rf .venv-lock
+# torch's CUDA packages are left out: several GB, and pip installs those that its build of torch asks for.
+lock: .venv/pyvenv.cfg  ## requirements.lock from pyproject.toml; it keeps its versions, but for UPGRADE=NAME or UPGRADE=all
+	@$(GET_UV)
+	@cp requirements.lock .venv/lock
+	@uv pip compile -q --universal --fork-strategy fewest --generate-hashes --no-header --no-annotate \
+	  --python-version $(lastword $(PYTHONS)) --extra dev --extra server \
+	  $(if $(filter all,$(UPGRADE)),--upgrade,$(UPGRADE:%=--upgrade-package %)) -o .venv/lock pyproject.toml >/dev/null
+	@{ sed -n '/^#/p' requirements.lock; sed -n 's/^\(torch==[^ ]*\).*/\1/p' .venv/lock; \
+	  awk '/^[^ ]/ {keep = !/^(torch|triton)==|^(cuda|nvidia)-/} keep' .venv/lock; } > .venv/lock.new
+	@mv .venv/lock.new requirements.lock
 
 clean:  ## remove the environment and what tools left behind; the pipeline's results stay
-	@rm -rf .venv .venv-lock build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info dvc_plots
+	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info dvc_plots
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

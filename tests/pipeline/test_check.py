@@ -81,8 +81,8 @@ def test_a_changed_command_and_a_dependency_that_is_new_are_found(repository: Pa
     edit(repository / "dvc.yaml", "python -m bancada.data.split", "python -W error -m bancada.data.split")
     edit(
         repository / "dvc.yaml",
-        "        - data/raw/${key}.parquet\n        - \"data/code",
-        "        - README.md\n        - data/raw/${key}.parquet\n        - \"data/code",
+        '        - data/raw/${key}.parquet\n        - "data/code',
+        '        - README.md\n        - data/raw/${key}.parquet\n        - "data/code',
     )
     assert [(found.subject, found.problem, found.stages) for found in audit(repository)] == [
         ("dvc.yaml", "its cmd changed since dvc.lock was made", ("split@moons",)),

@@ -4,10 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import clones
+from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,20 @@ def targets(scripts: str) -> set[str]:
 def test_both_run_the_same_commands() -> None:
     assert targets("\n".join(SCRIPTS.values())) == targets((ROOT / ".ci/run").read_text())
     assert targets((ROOT / ".ci/run").read_text()) == {"lint", "types", "test", "verify"}
+
+
+def test_the_workflow_checks_the_oldest_and_the_newest_python_and_make_takes_the_newest_first() -> None:
+    asked = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    allowed = [f"3.{minor}" for minor in range(30) if f"3.{minor}" in asked]
+    tested = JOB["strategy"]["matrix"]["python"]
+    assert (tested[0], tested[-1]) == (allowed[0], allowed[-1])
+    [pythons] = re.findall(r"^PYTHONS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert pythons.split() == allowed[::-1]
+
+
+def test_the_jobs_of_two_pythons_leave_two_verdicts() -> None:
+    [upload] = [step["with"] for step in JOB["steps"] if step.get("uses", "").startswith("actions/upload-artifact")]
+    assert "${{ matrix.python }}" in upload["name"]
 
 
 def test_a_pull_requests_metrics_are_a_table_on_the_jobs_page(tmp_path: Path) -> None:

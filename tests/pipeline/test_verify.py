@@ -16,7 +16,6 @@ from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
 from safetensors.numpy import load_file, save_file
 
 from bancada.pipeline import causes
-from bancada.pipeline.causes import other_versions, requirements
 from bancada.pipeline.check import audit
 
 TRAIN = "train@moons_tanh"
@@ -308,13 +307,6 @@ def test_interrupted_it_leaves_nothing_behind(
 
 
 # --- what can be proved of the machine ------------------------------------------------------------------------------
-
-
-def test_the_build_is_no_part_of_a_version_and_what_computes_comes_first() -> None:
-    wanted = requirements("# all\nruff==1.0\ntorch==2.13.0\nnumpy==2.4.0\nrich==14.0\n")
-    assert other_versions(wanted, {"ruff": "1.1", "torch": "2.13.0+cpu", "numpy": "2.4.1", "rich": None}) == (
-        "numpy 2.4.1 instead of 2.4.0, ruff 1.1 instead of 1.0, rich missing instead of 14.0"
-    )
 
 
 def test_a_cpu_without_avx2_is_named(tmp_path: Path) -> None:

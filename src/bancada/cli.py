@@ -75,14 +75,19 @@ def ui() -> None:
 @app.command()
 def check(
     prune: Annotated[bool, typer.Option("--prune", help="Take stages that are gone out of dvc.lock first.")] = False,
+    hook: Annotated[
+        bool, typer.Option("--hook", help="Bring data/code up to date first, and git add it: for the pre-commit hook.")
+    ] = False,
 ) -> None:
-    """Hold dvc.lock against dvc.yaml, params.yaml, the source files and the results that are here. Runs no stage.
+    """Compare dvc.lock with dvc.yaml, params.yaml, the code and the results that are here. Runs no stage.
 
     Exit status: 0 all is as dvc.lock says; 1 not, a line each; 2 it could not be looked at.
     """
     with at_the_root():
-        from bancada.pipeline.check import check
+        from bancada.pipeline.check import add_code, check
 
+        if hook:
+            add_code()
         found = check(prune)
         print("\n".join(map(str, found)) or "all that is here is as dvc.lock says")
     raise typer.Exit(1 if found else 0)

@@ -188,6 +188,19 @@ def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path) -> N
     assert succeeds(repository, "git", "log", "-1", "--format=%s") == "results\n"
 
 
+def test_the_hook_adds_what_follows_from_a_comment_and_a_clone_of_the_commit_stays_clean(
+    repository: Path, tmp_path: Path
+) -> None:
+    succeeds(repository, "pre-commit", "install")
+    edit(repository / "src/bancada/base/tables.py", "import json\n", "import json  # a comment\n", 1)
+    succeeds(repository, "git", "commit", "-q", "-m", "a comment", "src/bancada/base/tables.py")
+    assert succeeds(repository, "git", "status", "--porcelain") == ""
+    assert succeeds(repository, "git", "show", "--format=", "--name-only") == "dvc.lock\nsrc/bancada/base/tables.py\n"
+    succeeds(tmp_path, "git", "clone", "-q", str(repository), "fresh")
+    succeeds(tmp_path / "fresh", *BANCADA, "repro", "-q", BANCADA_TRACKING="off")
+    assert succeeds(tmp_path / "fresh", "git", "status", "--porcelain") == ""
+
+
 def test_a_source_that_git_does_not_know_is_named(repository: Path) -> None:
     """A commit would leave it out, and dvc.lock was made with it."""
     (repository / "data/sources/mine.csv").write_text("a,b\n1,2\n")

@@ -33,24 +33,30 @@ class Cause:
 
 def of_the_commit(clone: Clone, entries: dict[str, Any], stages: Sequence[Stage]) -> list[Cause]:
     """Return what the commit itself explains: something that changed without a rerun, or was edited."""
-    causes = []
+    found = []  # a path or a key, the hash that dvc.lock gives it, and the cause where that is not in the workspace
     for finding in dict.fromkeys(finding for stage in stages for finding in stage.findings):
-        subject, names = finding.subject, several(finding.stages)
-        locked = [lockfile.Lock(entries).hashes(name).get(subject) for name in finding.stages]
-        with chdir(clone.source):
-            mine = bool(locked[0]) and lockfile.dvc_md5(Path(subject)) == locked[0]
-        if mine and git(clone.source, "status", "--porcelain", "--", subject).stdout:
-            text = f"{names}: {subject}: dvc.lock was made with the one of this workspace, which is not committed"
-            causes.append(Cause(text, f"`git add {subject}` and commit it"))
-        else:
-            text = f"{names}: {subject}: {finding.problem}"
-            causes.append(Cause(text, f"{finding.advice}, and commit what that changes"))
+        text = f"{several(finding.stages)}: {finding.subject}: {finding.problem}"
+        locked = lockfile.Lock(entries).hashes(finding.stages[0]).get(finding.subject)
+        found.append((finding.subject, locked, Cause(text, f"{finding.advice}, and commit what that changes")))
     for stage in stages:
-        edited = [out.path for out in stage.outs if out.difference.problem.startswith(EDITED)]
-        if edited:
-            text = f"{stage.name}: a result, or dvc.lock, was edited or committed alone: {several(edited)}"
-            causes.append(Cause(text, f"`bancada repro --force {stage.name}`, and commit what that changes"))
-    return causes
+        for out in stage.outs:
+            if out.difference.problem.startswith(EDITED):
+                text = f"{stage.name}: {out.path}, or its hash in dvc.lock, was edited or committed alone"
+                todo = f"`bancada repro --force {stage.name}`, and commit what that changes"
+                found.append((out.path, out.lock, Cause(text, todo)))
+    return [_uncommitted(path) if _is_here(clone, path, md5) else cause for path, md5, cause in found]
+
+
+def _is_here(clone: Clone, path: str, md5: str | None) -> bool:
+    """Return whether the workspace holds the file that dvc.lock names, and that is not committed."""
+    with chdir(clone.source):
+        changed = bool(git(clone.source, "status", "--porcelain", "--", path).stdout)
+        return changed and bool(md5) and lockfile.dvc_md5(Path(path)) == md5
+
+
+def _uncommitted(path: str) -> Cause:
+    text = f"{path}: dvc.lock was made with the one of this workspace, which is not committed"
+    return Cause(text, f"`git add {path}` and commit it")
 
 
 def of_the_environment(clone: Clone) -> tuple[list[Cause], str, dict[str, str | None]]:

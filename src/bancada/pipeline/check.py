@@ -4,6 +4,7 @@ Nothing runs, so this takes about two seconds. Whether the results reproduce, ve
 """
 
 import json
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ from typing import Any, Literal
 
 from bancada.base import files
 from bancada.base.git import git_answer
+from bancada.base.lockfile import LOCK_FILE
+from bancada.base.refusals import BadInput
 from bancada.pipeline import code, params, requirements
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
@@ -77,6 +80,17 @@ def check(prune: bool) -> list[Finding]:
     forget(gone)
     print(f"taken out of dvc.lock: {', '.join(gone)}")
     return [finding for finding in found if replace(finding, stages=()) != GONE_ENTRY]
+
+
+def add_code() -> None:
+    """Run the stage code and add its result to git, so that a commit which changes a comment holds all that follows.
+
+    In a commit's hook, the files are those of the commit. Raise BadInput where the stage cannot run.
+    """
+    done = subprocess.run(["dvc", "repro", "--quiet", "--single-item", CODE_STAGE], capture_output=True, text=True)
+    if done.returncode:
+        raise BadInput(next(iter(done.stderr.splitlines()), f"dvc repro {CODE_STAGE}: failed"))
+    subprocess.run(["git", "add", "--", LOCK_FILE, files.CODE], check=True)  # the index that the hook's variables name
 
 
 def warn_of_other_packages() -> None:

@@ -57,7 +57,7 @@ class Report:
 def counted(outs: Iterable[Out]) -> str:
     """Return how many outs have which verdict."""
     count = Counter(out.verdict for out in outs)
-    return ", ".join(f"{count[verdict]} {verdict}" for verdict in sorted(count)) or "none"
+    return ", ".join(f"{count[verdict]} {verdict}" for verdict in sorted(count))
 
 
 def as_markdown(report: Report) -> str:

@@ -87,7 +87,9 @@ def add_code() -> None:
 
     In a commit's hook, the files are those of the commit. Raise BadInput where the stage cannot run.
     """
-    done = subprocess.run(["dvc", "repro", "--quiet", "--single-item", CODE_STAGE], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", CODE_STAGE], capture_output=True, text=True
+    )
     if done.returncode:
         raise BadInput(next(iter(done.stderr.splitlines()), f"dvc repro {CODE_STAGE}: failed"))
     subprocess.run(["git", "add", "--", LOCK_FILE, files.CODE], check=True)  # the index that the hook's variables name

@@ -65,7 +65,10 @@ def _stages(params: Params) -> list[tuple[str, str]]:
 
 
 def _depends_on(entries: Sequence[str], folder: Folder, versions: Mapping[str, str]) -> dict[str, Any]:
-    modules, foreign = folder.closure(entries)
+    try:
+        modules, foreign = folder.closure(entries)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
     packages = {}
     for name in sorted(foreign):
         if name.partition(".")[0] in sys.stdlib_module_names:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from bancada.base.refusals import BadInput
-
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 BY_NAME = ("import_module", "__import__")  # functions that import a module by its name
 
@@ -36,8 +34,8 @@ class Folder:
         """Return all modules of the folder that `entries` import, directly or not, and the names of foreign modules.
 
         An import counts wherever it stands: in a function, below `if` or `try`. The packages around a module count,
-        too. The modules are given with their hashes. Raise BadInput for a file that cannot be parsed, and for a module
-        that is imported by a computed name, unless `declared` holds the module that does so.
+        too. The modules are given with their hashes. Raise ValueError, with one line, for a file that cannot be parsed,
+        and for a module that is imported by a computed name, unless `declared` holds the module that does so.
         """
         found: dict[str, str] = {}
         foreign: set[str] = set()
@@ -75,18 +73,18 @@ class Folder:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError) as error:  # ValueError: a null byte
             line = f" line {error.lineno}:" if isinstance(error, SyntaxError) and error.lineno else ""
-            raise BadInput(f"{path}:{line} {getattr(error, 'msg', error)}") from None
+            raise ValueError(f"{path}:{line} {getattr(error, 'msg', error)}") from None
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         names = set[str]()
         for node in ast.walk(tree):
             for imported in self.imports(node, package):
-                if imported:
-                    names.add(imported)
+                if imported is not None:
+                    names.add(imported.strip("."))
                 elif name not in self.declared:
-                    raise BadInput(
+                    raise ValueError(
                         f"{path}: line {vars(node)['lineno']}: imports a module by a computed name; write the name out"
                     )
-        return Module(_hash("\n".join(_walk(tree)).encode()), frozenset(names))
+        return Module(_hash("\n".join(_walk(tree)).encode()), frozenset(names - {""}))
 
     def imports(self, node: ast.AST, package: str) -> Iterator[str | None]:
         """Yield the names that a node imports; None for one that is computed."""
@@ -117,6 +115,8 @@ def _walk(node: object) -> Iterator[str]:
         for name, value in ast.iter_fields(node):
             if isinstance(node, WITH_DOCSTRING) and name == "body" and ast.get_docstring(node, clean=False) is not None:
                 value = value[1:]
+            if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty texts
+                value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
             if value is not None and value != []:
                 yield name
                 yield from _walk(value)

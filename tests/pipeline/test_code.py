@@ -1,0 +1,172 @@
+"""The stage code: data/code names what each stage really imports, and what changes there is what reruns."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from clones import PARAMS, executed, run, succeeds
+from committed import commit, edit
+
+from bancada.base.refusals import BadInput
+from bancada.pipeline import code
+from bancada.pipeline.params import load
+
+ROOT = Path(__file__).parents[2]
+GENERATE = {f"generate/{study}.json" for study in ("orchard5", "orchard", "quality", "moons", "wine", "houses", "line")}
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str]]:
+    """A copy of the code, as the current folder; called, it gives the text of each file that the stage would write."""
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("params.yaml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return lambda: code.contents(load(), Path())
+
+
+def changed(before: dict[str, str], now: dict[str, str]) -> set[str]:
+    return {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+
+
+def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Callable[[], dict[str, str]]) -> None:
+    now = written()
+    assert len(now) == 7 + 7 + 22 + 7
+    assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
+
+
+def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callable[[], dict[str, str]]) -> None:
+    before, source = written(), Path("src/bancada")
+    for path in source.rglob("*.py"):
+        path.write_text(
+            path.read_text() + '\n# a comment\n"a text without effect"  # no docstring: it stands last\n'[:14]
+        )
+    assert changed(before, written()) == set()
+    edit(source / "evaluation/plots.py", "MAX_POINTS = 400", "MAX_POINTS = 500")
+    assert changed(before, written()) == {name for name in before if name.startswith("evaluate/")}
+    before = written()
+    edit(source / "data/sources/house_prices.py", "BIG_HOUSE = 6.5", "BIG_HOUSE = 6.6")
+    assert changed(before, written()) == {"generate/houses.json"}
+    before = written()
+    edit(source / "networks/metrics.py", "METRICS = {", "METRICS = {**{}, ")
+    assert changed(before, written()) == {name for name in before if name.startswith("evaluate/")}
+    before = written()
+    edit(source / "base/tables.py", "import json\n", "import json, math\n")
+    assert changed(before, written()) == set(before)
+    before = written()
+    (source / "tracking/store.py").write_text("import what.nobody.has")
+    assert changed(before, written()) == set()  # MLflow is told by a process beside the stages
+
+
+def test_an_import_that_is_deleted_is_noticed(written: Callable[[], dict[str, str]]) -> None:
+    before = written()
+    edit(Path("src/bancada/training/engine.py"), "from bancada.networks.losses import LOSSES, LossFunction\n", "")
+    now = written()
+    assert changed(before, now) == {name for name in before if name.startswith("train/")}
+    assert "bancada.networks.losses" in json.loads(before["train/line_sgd.json"])["modules"]
+    assert "bancada.networks.losses" not in json.loads(now["train/line_sgd.json"])["modules"]
+
+
+def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
+    written: Callable[[], dict[str, str]],
+) -> None:
+    """torch is imported by trainings alone, scikit-learn by splits and by sources that come with it, mlflow by none."""
+    kinds = {}
+    for package in ("torch", "scikit-learn", "matplotlib", "numpy", "mlflow"):
+        before = written()
+        lock = Path("requirements.lock")
+        lock.write_text(re.sub(rf"^{package}==", f"{package}==9.", lock.read_text(), flags=re.MULTILINE))
+        kinds[package] = {name.partition("/")[0] for name in changed(before, written())}
+    assert kinds == {
+        "torch": {"train"},
+        "scikit-learn": {"generate", "split"},
+        "matplotlib": {"evaluate"},
+        "numpy": {"generate", "split", "train", "evaluate"},
+        "mlflow": set(),
+    }
+
+
+def test_a_variant_that_is_removed_changes_its_studys_evaluation(written: Callable[[], dict[str, str]]) -> None:
+    before = written()
+    edit(Path("params.yaml"), "  houses_l1: {study: houses, layers: [4, relu, 1], train: {loss: l1}}\n", "")
+    assert changed(before, written()) == {"train/houses_l1.json", "evaluate/houses.json"}
+
+
+def test_a_module_that_cannot_be_read_and_a_package_that_the_lock_lacks_are_refused(
+    written: Callable[[], dict[str, str]],
+) -> None:
+    edit(Path("requirements.lock"), "tqdm==", "tqdmm==")
+    with pytest.raises(BadInput, match=r"^requirements.lock: no package tqdm, which bancada.training.train imports"):
+        written()
+    Path("src/bancada/base/files.py").write_text("def f(:\n")
+    with pytest.raises(BadInput, match=r"^src/bancada/base/files.py: line 1: invalid syntax$"):
+        written()
+
+
+# --- what the stages really import, and what DVC really reruns ------------------------------------------------------
+
+PROGRAM = """\
+import runpy, sys
+module, name = sys.argv[1:]
+sys.argv[1:] = [name]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+print("LOADED", *sorted(name for name in sys.modules if name.partition(".")[0] == "bancada"), module)
+"""
+MORE_KINDS = """
+  flowers:
+    source: {kind: sklearn, name: iris}
+    split: {train: 1.0}
+    metric: error_rate_percent
+    train: {loss: mse, lr: 0.5, batch_size: full, epochs: 1}
+  orchard:
+    source: {kind: table, path: data/sources/orchard.csv, task: regression, targets: [apples, oranges]}
+    split: {train: 1.0}
+    metric: mse
+    train: {loss: mse, lr: 0.1, batch_size: full, epochs: 1}
+variants:
+  flowers_linear: {study: flowers, layers: [3]}
+  orchard_linear: {study: orchard, layers: [2]}
+"""
+
+
+def test_what_a_stage_imports_when_it_runs_is_in_its_file(repository: Path) -> None:
+    (repository / "params.yaml").write_text(PARAMS.replace("variants:\n", MORE_KINDS.lstrip("\n")))
+    succeeds(repository, "python", "-m", "bancada.pipeline.code")
+    stages = [
+        "generate moons",
+        "generate flowers",
+        "generate orchard",
+        "split moons",
+        "train moons_adam",
+        "evaluate moons",
+    ]
+    for stage, name in map(str.split, stages):
+        printed = succeeds(repository, "python", "-c", PROGRAM, code.STAGES[stage], name, BANCADA_TRACKING="off")
+        loaded = set(printed.partition("LOADED ")[2].split())
+        named = json.loads((repository / f"data/code/{stage}/{name}.json").read_text())["modules"].keys()
+        assert len(loaded) > 5
+        assert loaded <= named, f"{stage}@{name}"
+        assert f"bancada.data.sources.{'sklearn' if name == 'flowers' else 'none'}" in {
+            *named,
+            "bancada.data.sources.none",
+        }
+
+
+def test_dvc_reruns_code_alone_after_a_comment_and_evaluations_after_a_new_plot(repository: Path) -> None:
+    """In the workspace, as an experiment, and as an experiment in a folder of its own."""
+    plots = repository / "src/bancada/evaluation/plots.py"
+    off = {"BANCADA_TRACKING": "off"}
+    edit(plots, "import math\n", "import math  # a comment\n", 1)
+    assert executed(succeeds(repository, "dvc", "repro", **off)) == ["code"]
+    assert run(repository, "dvc", "status", "-q").returncode == 0
+    edit(plots, "MAX_POINTS = 400", "MAX_POINTS = 300")
+    assert executed(succeeds(repository, "dvc", "repro", **off)) == ["code", "evaluate@moons"]
+    commit(repository)
+    edit(plots, "MAX_POINTS = 300", "MAX_POINTS = 400")
+    assert executed(succeeds(repository, "dvc", "exp", "run", **off)) == ["code", "evaluate@moons"]
+    lr = ("-S", "studies.moons.train.lr=0.25")
+    temporary = executed(succeeds(repository, "dvc", "exp", "run", "--temp", *lr, **off))
+    assert sorted(temporary) == ["code", "evaluate@moons", "train@moons_adam", "train@moons_tanh"]

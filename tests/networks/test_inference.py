@@ -132,5 +132,5 @@ def test_bce_of_a_certain_and_wrong_output_is_100_and_cross_entropy_of_a_huge_on
 
 
 def test_the_stage_evaluate_loads_without_torch() -> None:
-    code = "import sys, bancada.evaluate; sys.exit('torch' in sys.modules)"
+    code = "import sys, bancada.evaluation.evaluate; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)

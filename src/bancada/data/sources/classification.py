@@ -1,7 +1,7 @@
 """A synthetic table of classes, or a real CSV file in its place. Lesson 2."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -27,7 +27,7 @@ class Classification(Source):
     path: SourceFile | None = None
 
     @model_validator(mode="after")
-    def _target_is_no_feature(self) -> Self:
+    def _target_is_no_feature(self) -> "Classification":
         if self.target in self.features:
             raise ValueError(f"'{self.target}' is both a feature and the target")
         return self

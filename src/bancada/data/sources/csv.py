@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -30,7 +30,7 @@ class CsvFile(Source):
     rows: Count | None = None  # the first so many; null: all
 
     @model_validator(mode="after")
-    def _one_target_for_classes(self) -> Self:
+    def _one_target_for_classes(self) -> "CsvFile":
         if self.task == "classification" and len(self.targets) != 1:
             raise ValueError("classification takes one target column")
         for name in self.targets:

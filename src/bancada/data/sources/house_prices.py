@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, model_validator
 
 from bancada.base.settings import Count, Finite, NotNegative
 from bancada.base.tables import Table
@@ -26,12 +26,11 @@ class HousePrices(Source):
     outlier_price: Finite
     seed: Seed
 
-    @field_validator("outliers")
-    @classmethod
-    def _no_more_than_rows(cls, outliers: int, info: ValidationInfo) -> int:
-        if outliers > info.data.get("rows", outliers):
-            raise ValueError(f"more than the {info.data['rows']} rows")
-        return outliers
+    @model_validator(mode="after")
+    def _no_more_outliers_than_rows(self) -> "HousePrices":
+        if self.outliers > self.rows:
+            raise ValueError(f"outliers = {self.outliers}: more than the {self.rows} rows")
+        return self
 
     def shape(self) -> DataShape:
         return DataShape(features=1, targets=1, classes=0, rows=self.rows)

@@ -242,7 +242,7 @@ BROKEN = {  # a file, the task -> the line after the file's name
     "long row": ("a,b,c\n1,2,3,4\n", "regression", "line 2: 4 cells, but the header has 3 columns"),
     "semicolons": ("a;b;c\n1;2;3\n", "regression", "line 1: one column only; commas separate columns"),
     "missing column": ("a,bb,c\n1,2,3\n", "regression", "line 1: no column 'b'; did you mean 'bb'?"),
-    "double column": ("a,b,b,c\n1,2,3,4\n", "regression", "line 1: column 'b' is there twice"),
+    "double column": ("a,b,b,c\n1,2,3,4\n", "regression", "line 1: there are two columns 'b'"),
     "word": ("a,b,c\n1,2,3\n\n1,two,3\n", "regression", "line 4, column 'b' = two: must be a number"),
     "underscore": ("a,b,c\n1_0,2,3\n", "regression", "line 2, column 'a' = 1_0: must be a number"),
     "empty cell": ("a,b,c\n1,2,3\n1,,3\n", "regression", "line 3, column 'b': is empty"),
@@ -325,7 +325,7 @@ def on_disk(folder: Path) -> dict[str, str]:
     ("params", "text", "name", "said"),
     [
         (MINIMAL, "a,b,c\n1,2,x\n", "mine", "data/sources/mine.csv: line 2, column 'c' = x: must be a number"),
-        (MINIMAL, "a,b,c\n1,2,3\n", "mien", "params.yaml: studies.mien: there is none; did you mean 'mine'?"),
+        (MINIMAL, "a,b,c\n1,2,3\n", "mien", "params.yaml: studies.mien: missing; did you mean 'mine'?"),
         (
             MINIMAL.replace("targets: [c]", "targets: c"),
             "",

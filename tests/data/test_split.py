@@ -157,7 +157,7 @@ def test_the_stage_writes_all_three_files_and_the_same_bytes_again(tmp_path, mon
 
 def test_the_stage_says_what_makes_the_rows_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: there is none; `dvc repro generate@mine` makes it$"):
+    with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: missing; `dvc repro generate@mine` makes it$"):
         split.main(study_of({"train": 1.0}), "mine")
     assert not list(tmp_path.iterdir())
 
@@ -172,5 +172,5 @@ def test_a_file_that_is_no_table_is_refused_by_name_and_no_key_is_blamed(tmp_pat
         broken.write_bytes(content)
         with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: no table that bancada wrote; `dvc repro -f gene"):
             split.main(study_of({"train": 1.0}), "mine")
-    with pytest.raises(BadInput, match=r"^data/split/mine/test.parquet: there is none; `dvc repro split@mine` make"):
+    with pytest.raises(BadInput, match=r"^data/split/mine/test.parquet: missing; `dvc repro split@mine` make"):
         tables.read(Path("data/split/mine/test.parquet"))

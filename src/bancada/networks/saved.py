@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64, Shaped
 from pydantic import TypeAdapter
 from safetensors.numpy import load_file
 from safetensors.numpy import save as safetensors_bytes
 
 from bancada.base.files import HISTORY, RUN, WEIGHTS, whole
-from bancada.base.tables import Table, numbers, write_columns
+from bancada.base.tables import Table, read_columns, write_columns
 from bancada.networks import inference
 from bancada.networks.encoding import SCALING, Encoding, encoding, scaled
 from bancada.networks.settings import Layers, LayerSpec, Loss
@@ -130,7 +129,5 @@ def load(folder: Path) -> SavedVariant:
 
 
 def read_history(folder: Path) -> dict[str, np.ndarray]:
-    """Return the columns of history.parquet: seed, epoch, losses and rate."""
-    with pq.ParquetFile(folder / HISTORY) as file:
-        stored = file.read()
-    return {name: numbers(stored[name]) for name in stored.column_names}
+    """Return the columns of history.parquet: seed, epoch, losses and learning rate."""
+    return read_columns(folder / HISTORY)[0]

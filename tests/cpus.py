@@ -9,6 +9,7 @@ all stages of a CPU, because torch takes half a minute to load there.
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,9 +19,12 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
+
+if TYPE_CHECKING:  # the pins come first
+    from bancada.base.params_file import ParamsFile
 
 ROOT = Path(__file__).resolve().parents[1]
 EMULATOR = "qemu-x86_64"
@@ -88,7 +92,7 @@ def shorten(raw: dict[str, Any]) -> None:
     params = Params.model_validate(raw)
     for name, variant in raw["variants"].items():
         train = params.recipe(name).train
-        shape = params.studies[variant["study"]].source.shape()
+        shape = params.source(variant["study"]).shape()
         rows = params.studies[variant["study"]].split.counts(shape.rows if shape else 15)[0]
         updates = 1 if train.batch_size == "full" else -(-rows // train.batch_size)
         variant["train"] = {**variant.get("train", {}), "epochs": min(train.epochs, max(1, UPDATES // updates))}
@@ -108,9 +112,14 @@ def run_stages(stages: Sequence[str]) -> None:
         os.chdir(folder)
         with Path("params.yaml").open("w", encoding="utf-8") as file:
             YAML(typ="safe", pure=True).dump(raw, file)
-        from bancada.pipeline.params import load
+        from bancada.base import files, params_file
 
-        params = load()
+        for study in raw["studies"]:  # as the stage code does, of whose file evaluate reads no more
+            variants = [name for name, variant in raw["variants"].items() if variant["study"] == study]
+            path = files.code("evaluate", study)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"variants": variants}))
+        params = params_file.read()
         for stage in needed(stages, raw):
             began = time.monotonic()
             digest = run_stage(params, *stage.split("@"))
@@ -129,7 +138,7 @@ def needed(stages: Iterable[str], raw: dict[str, Any]) -> list[str]:
     return [stage for stage in all_stages(raw) if stage in found]
 
 
-def run_stage(params: Any, kind: str, name: str) -> str:
+def run_stage(params: "ParamsFile", kind: str, name: str) -> str:
     from bancada.base import files
 
     if kind == "generate":
@@ -146,19 +155,17 @@ def run_stage(params: Any, kind: str, name: str) -> str:
         from bancada.training import train
 
         train.main(params, name)
-        model = files.model(params.variants[name].study, name)
-        return content(model / files.WEIGHTS, model / files.HISTORY)  # run.json has a hash of the code
+        return content(files.model(params.value(f"variants.{name}.study"), name))
     from bancada.evaluation import evaluate
 
     evaluate.main(params, name)
     return content(files.evaluation(name))
 
 
-def content(*paths: Path) -> str:
-    """A hash of these files, and of those in these folders."""
-    found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+def content(path: Path) -> str:
+    """Return a hash of this file, or of all files in this folder."""
     digest = hashlib.sha256()
-    for file in filter(Path.is_file, found):
+    for file in filter(Path.is_file, sorted(path.rglob("*")) if path.is_dir() else [path]):
         digest.update(file.as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 

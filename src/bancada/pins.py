@@ -1,7 +1,7 @@
-"""What makes the same bits on every x86-64 CPU with AVX2: the choice of numpy's, torch's and MKL's kernels.
+"""Settings that make numpy, torch and MKL compute the same bits on every x86-64 CPU with AVX2.
 
-The libraries read it from environment variables once, while they load. So `import bancada` sets them, and every entry
-point imports bancada before numpy and torch.
+The libraries read these environment variables once, while they load. Therefore `import bancada` sets them, and every
+entry point imports bancada before numpy and torch.
 """
 
 import os
@@ -16,30 +16,29 @@ PINS = {
     "OPENBLAS_NUM_THREADS": "1",
     # torch's elementwise kernels
     "ATEN_CPU_CAPABILITY": "avx2",
-    # torch's matrix products, exp and log: MKL obeys AVX2 on Intel alone, COMPATIBLE on every CPU
+    # torch's matrix products, exp and log: MKL obeys AVX2 on Intel CPUs only, COMPATIBLE on every CPU
     "MKL_CBWR": "COMPATIBLE",
-    # sums over many rows are cut by the number of threads; and these networks are faster on one
+    # the number of threads changes the order of a sum over many rows; and networks this small are faster on one
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-CONTRARY = "NPY_ENABLE_CPU_FEATURES"  # numpy does not load where this is set beside NPY_DISABLE_CPU_FEATURES
+CONTRARY = "NPY_ENABLE_CPU_FEATURES"  # numpy refuses to load if both this and NPY_DISABLE_CPU_FEATURES are set
 
 
 def apply() -> None:
-    """Set the pins; one line where the shell says otherwise, a warning where numpy or torch was loaded before."""
+    """Set the variables. Print one line if the shell had set others; warn if numpy or torch was already loaded."""
     late = [name for name in ("numpy", "torch") if name in sys.modules]
     overruled = {name: name for name, value in PINS.items() if os.environ.get(name, value) != value}
     if CONTRARY in os.environ:
         overruled[CONTRARY] = "NPY_DISABLE_CPU_FEATURES"
     unset = PINS.keys() - os.environ.keys()
-    said = ", ".join(f"{name}={os.environ[name]}" for name in overruled)
+    asked = ", ".join(f"{name}={os.environ[name]}" for name in overruled)
     os.environ.pop(CONTRARY, None)
     os.environ.update(PINS)
     if overruled:
-        meant = ", ".join(f"{name}={PINS[name]}" for name in dict.fromkeys(overruled.values()))
-        print(
-            f"bancada: {said} from the shell is overruled by {meant}, so that results keep their bits", file=sys.stderr
-        )
+        pinned = ", ".join(f"{name}={PINS[name]}" for name in dict.fromkeys(overruled.values()))
+        message = f"bancada: {asked} from the shell is overruled by {pinned}, so that results keep their bits"
+        print(message, file=sys.stderr)
     if late and (overruled or unset):
         warnings.warn(
             f"bancada was imported after {' and '.join(late)}: its pins for the same bits on every CPU came too late",

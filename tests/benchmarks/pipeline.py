@@ -25,25 +25,25 @@ from rich.console import Console
 from rich.table import Table as Printed
 from torch import nn
 
-from bancada.data import sources
 from bancada.data.split import divide
 from bancada.networks.start import sequential
 from bancada.pipeline.params import load
 from bancada.training.engine import EncodedRows
 from bancada.training.settings import Recipe
-from bancada.training.train import as_engine_takes, input_scaling
+from bancada.training.train import encoded, input_scaling
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 SAMPLE_S = 2.0
 REPEATS = 5
 PAIRS = 3
 PARAMS = load(ROOT / "params.yaml")
-# A stage's own work, and the module that does it; all else is start-up, reading and writing.
+# Of each stage that is measured: its module, and the function, with its owner, that does its own work. All else is
+# start-up, reading and writing.
 OWN_WORK = {
-    "generate": "sources.make",
-    "split": "split.divide",
-    "train": "train.train",
-    "evaluate": "evaluate.evaluate",
+    "generate": ("bancada.data.generate", "bancada.data.sources.half_moons:HalfMoons", "make"),
+    "split": ("bancada.data.split", "bancada.data.split", "divide"),
+    "train": ("bancada.training.train", "bancada.training.train", "train"),
+    "evaluate": ("bancada.evaluation.evaluate", "bancada.evaluation.evaluate", "evaluate"),
 }
 
 
@@ -70,10 +70,10 @@ def lessons_loop(asked: Recipe, rows: EncodedRows, model: nn.Sequential) -> Iter
 
 def lessons_seconds(variant: str) -> float:
     """For the lesson's epochs, from as many as SAMPLE_S allows."""
-    asked = recipe(PARAMS, variant)
-    study = PARAMS.studies[asked.study]
-    train_rows = divide(sources.make(study.source, asked.study), study.split)["train"]
-    rows = as_engine_takes(asked, train_rows, input_scaling(train_rows) if asked.train.standardize else {})
+    asked = PARAMS.recipe(variant)
+    table = PARAMS.source(asked.study).make(f"studies.{asked.study}.source")
+    train_rows = divide(table, PARAMS.studies[asked.study].split)["train"]
+    rows = encoded(asked, train_rows, input_scaling(train_rows) if asked.train.standardize else {})
     epochs = lessons_loop(asked, rows, sequential(asked.layers, len(rows.features)))
     next(epochs)
     began, done = time.perf_counter(), 0
@@ -113,17 +113,18 @@ def outside_own_work(folder: Path, stage: str, name: str) -> float:
 
     The function is called twice, and the second call is what it takes: the first may import libraries.
     """
-    where, function = OWN_WORK[stage].split(".")
+    module, owner, function = OWN_WORK[stage]
     code = (
-        f"import sys, time, bancada.{stage} as stage, bancada.{where} as module\n"
-        f"work = module.{function}\n"
+        f"import sys, time, pkgutil, {module} as stage\n"
+        f"owner = pkgutil.resolve_name({owner!r})\n"
+        f"work = owner.{function}\n"
         "def twice(*given, **named):\n"
         "    work(*given, **named)\n"
         "    began = time.perf_counter()\n"
         "    result = work(*given, **named)\n"
         "    print('own', time.perf_counter() - began)\n"
         "    return result\n"
-        f"module.{function} = twice\n"
+        f"owner.{function} = twice\n"
         "from bancada.base.stage import run\n"
         f"sys.argv = [{stage!r}, {name!r}]\n"
         f"run(stage.main, of={'variants' if stage == 'train' else 'studies'!r})\n"

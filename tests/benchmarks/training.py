@@ -25,12 +25,11 @@ from rich.table import Table as Printed
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
-from bancada.data import sources
 from bancada.data.split import divide
 from bancada.networks.start import start
 from bancada.pipeline.params import load
-from bancada.training import engine
-from bancada.training.train import as_engine_takes, shuffles, stream
+from bancada.training.engine import EncodedRows, train_stack
+from bancada.training.train import encoded, shuffles, stream
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 ROUNDS = 7
@@ -40,14 +39,13 @@ WIDTHS = (2, 3, 5, 5, 2, 1)
 
 Way = Callable[[int], int]  # epochs -> updates made, all seeds together
 PARAMS = load(ROOT / "params.yaml")
-STUDY = PARAMS.studies["moons"]
 
 
-def moons(rows: int) -> engine.Rows:
+def moons(rows: int) -> EncodedRows:
     """As many training rows of lesson 3's data."""
-    source = STUDY.source.model_copy(update={"rows": rows + 100})
-    split = STUDY.split.model_copy(update={"train": rows, "validation": 0, "test": 100})
-    return as_engine_takes(recipe(PARAMS, "moons_tanh"), divide(sources.make(source, "moons"), split)["train"], {})
+    source = PARAMS.source("moons").model_copy(update={"rows": rows + 100})
+    split = PARAMS.studies["moons"].split.model_copy(update={"train": rows, "validation": 0, "test": 100})
+    return encoded(PARAMS.recipe("moons_tanh"), divide(source.make("studies.moons.source"), split)["train"], {})
 
 
 def network() -> nn.Sequential:
@@ -55,7 +53,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def lesson(rows: engine.Rows) -> Way:
+def lesson(rows: EncodedRows) -> Way:
     """The notebook's way: a DataLoader over a list of pairs, `.item()` after every batch."""
     pairs = list(zip(rows.features.T.contiguous(), rows.targets.T.contiguous(), strict=True))
     loader = torch.utils.data.DataLoader(pairs, batch_size=100, shuffle=True)
@@ -76,7 +74,7 @@ def lesson(rows: engine.Rows) -> Way:
     return run
 
 
-def plain(rows: engine.Rows) -> Way:
+def plain(rows: EncodedRows) -> Way:
     """Without the DataLoader: batches by index from one tensor."""
     x, y = rows.features.T.contiguous(), rows.targets.T.contiguous()
     model, loss_of = network(), nn.MSELoss()
@@ -93,7 +91,7 @@ def plain(rows: engine.Rows) -> Way:
     return run
 
 
-def scikit_learn(rows: engine.Rows) -> Way:
+def scikit_learn(rows: EncodedRows) -> Way:
     """Its output is linear: it has no tanh there."""
     x, y = rows.features.T.numpy().astype(np.float64), rows.targets[0].numpy().astype(np.float64)
     settings = {"activation": "tanh", "solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.01}
@@ -110,16 +108,16 @@ def scikit_learn(rows: engine.Rows) -> Way:
     return run
 
 
-def ours(rows: engine.Rows, seeds: int) -> Way:
-    asked = recipe(PARAMS.model_copy(update={"num_seeds": seeds}), "moons_tanh")
-    nothing = engine.Rows(rows.features[:, :0], rows.targets[:, :0])
+def ours(rows: EncodedRows, seeds: int) -> Way:
+    asked = PARAMS.model_copy(update={"num_seeds": seeds}).recipe("moons_tanh")
+    nothing = EncodedRows(rows.features[:, :0], rows.targets[:, :0])
 
     def run(epochs: int) -> int:
         settings = asked.train.model_copy(update={"epochs": epochs})
         begin = [start(asked.layers, 2, asked.train.init, stream(seed, 0)) for seed in asked.seeds]
         order = shuffles(asked, len(rows), [stream(seed, 1) for seed in asked.seeds])
         dropouts = [stream(seed, 2) for seed in asked.seeds]
-        engine.train(asked.layers, settings, rows, nothing, begin, order, dropouts)
+        train_stack(asked.layers, settings, rows, nothing, begin, order, dropouts)
         return epochs * -(-len(rows) // 100) * seeds
 
     return run

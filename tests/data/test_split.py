@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from bancada.base import tables
+from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import BadInput
 from bancada.base.tables import Table
-from bancada.data import sources, split
+from bancada.data import split
 from bancada.data.settings import Split
-from bancada.pipeline.params import Params
+from bancada.pipeline.params import load
 
 ROOT = Path(__file__).parents[2]
-STUDIES = config.load(ROOT / "params.yaml").studies
+PARAMS = load(ROOT / "params.yaml")
 PARTS = ("train", "validation", "test")
 
 
@@ -63,8 +64,8 @@ def test_every_row_is_in_exactly_one_part_for_fractions_too(rows, validation, te
 
 
 def test_quality_is_parted_as_the_lesson_parts_it():
-    table = sources.make(STUDIES["quality"].source, "quality")
-    parts = split.divide(table, STUDIES["quality"].split)
+    table = PARAMS.source("quality").make("studies.quality.source")
+    parts = split.divide(table, PARAMS.studies["quality"].split)
     train, test, train_y, test_y = train_test_split(table.features, table.targets, test_size=0.2, random_state=42)
     assert (len(train), len(test)) == (914, 229)
     assert np.array_equal(parts["train"].features, train)
@@ -75,7 +76,7 @@ def test_quality_is_parted_as_the_lesson_parts_it():
 
 
 def test_half_of_every_part_of_the_moons_is_each_moon():
-    parts = split.divide(sources.make(STUDIES["moons"].source, "moons"), STUDIES["moons"].split)
+    parts = split.divide(PARAMS.source("moons").make("studies.moons.source"), PARAMS.studies["moons"].split)
     counts = [np.bincount(parts[name].targets[:, 0]).tolist() for name in PARTS]
     assert counts == [[500, 500], [50, 50], [1000, 1000]]
 
@@ -128,11 +129,8 @@ def test_an_impossible_split_is_refused_naming_the_key_and_writing_nothing(tmp_p
     assert not Path("data/split").exists()
 
 
-def study_of(keys: dict[str, object]) -> Params:
-    source = {"kind": "csv", "path": "data/sources/mine.csv", "task": "classification", "targets": ["label"]}
-    study = {"source": source, "split": keys, "metric": "loss", "train": {}}
-    whole = {"seed": 1, "num_seeds": 1, "lr": None, "device": "cpu", "studies": {"mine": study}, "variants": {}}
-    return Params.model_validate(whole)
+def study_of(keys: dict[str, object]) -> ParamsFile:
+    return ParamsFile({"studies": {"mine": {"split": keys}}})
 
 
 def test_the_class_that_has_no_training_row_is_named():
@@ -159,7 +157,7 @@ def test_the_stage_writes_all_three_files_and_the_same_bytes_again(tmp_path, mon
 
 def test_the_stage_says_what_makes_the_rows_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: there is none; `dvc repro generate@mine` makes it$"):
+    with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: missing; `dvc repro generate@mine` makes it$"):
         split.main(study_of({"train": 1.0}), "mine")
     assert not list(tmp_path.iterdir())
 
@@ -174,5 +172,5 @@ def test_a_file_that_is_no_table_is_refused_by_name_and_no_key_is_blamed(tmp_pat
         broken.write_bytes(content)
         with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: no table that bancada wrote; `dvc repro -f gene"):
             split.main(study_of({"train": 1.0}), "mine")
-    with pytest.raises(BadInput, match=r"^data/split/mine/test.parquet: there is none; `dvc repro split@mine` make"):
+    with pytest.raises(BadInput, match=r"^data/split/mine/test.parquet: missing; `dvc repro split@mine` make"):
         tables.read(Path("data/split/mine/test.parquet"))

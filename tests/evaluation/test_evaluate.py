@@ -12,12 +12,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bancada.base import files, tables
+from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import BadInput
 from bancada.base.tables import Table
 from bancada.evaluation import plots
 from bancada.evaluation.evaluate import main
 from bancada.evaluation.sheets import sheet, write
-from bancada.pipeline.params import Params
+from bancada.training.settings import training_keys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEEDS = [7, 8, 9, 10]
@@ -37,10 +38,11 @@ def undrawn(monkeypatch):
 
 
 def given(source, layers, split, metric, num_seeds=4, variants=("base", "other"), predict=(), **train):
-    """Parameters with one study, `study`, whose variants all have the same layers."""
+    """params.yaml with one study, `study`, whose variants all have the same layers; and what the stage code writes."""
     settings = {"loss": "mse", "lr": 0.1, "batch_size": "full", "epochs": 3, **train}
     study = {"source": source, "split": split, "metric": metric, "baseline": "base", "min_difference": 0.1}
-    return Params.model_validate(
+    write_variants(variants)
+    return ParamsFile(
         {
             "seed": SEEDS[0],
             "num_seeds": num_seeds,
@@ -52,6 +54,17 @@ def given(source, layers, split, metric, num_seeds=4, variants=("base", "other")
     )
 
 
+def write_variants(names):
+    path = files.code("evaluate", "study")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"variants": list(names)}))
+
+
+def changed(params, **study):
+    """The same parameters but for these keys of the study."""
+    return ParamsFile({**params.raw, "studies": {"study": params.raw["studies"]["study"] | study}})
+
+
 def write_split(train, validation=None, test=None):
     for part, rows in zip(files.PARTS, (train, validation, test), strict=True):
         tables.write(train.take(np.arange(0)) if rows is None else rows, files.split("study") / f"{part}.parquet")
@@ -59,7 +72,7 @@ def write_split(train, validation=None, test=None):
 
 def write_model(params, variant, rows, weights, losses=None, diverged=None):
     """A model folder by hand. `weights`: by name, [seed, ...]; `losses`: a list of training losses for each seed."""
-    asked = params.recipe(variant)
+    asked = training_keys(params, variant).recipe()
     folder = files.model("study", variant)
     folder.mkdir(parents=True)
     arrays = {name: torch.tensor(value, dtype=torch.float32) for name, value in weights.items() if "input" not in name}
@@ -71,12 +84,14 @@ def write_model(params, variant, rows, weights, losses=None, diverged=None):
     names = ("train_loss", "last_batch_loss", "validation_loss", "lr")
     pq.write_table(pa.table({"seed": seed, "epoch": epoch} | dict.fromkeys(names, loss)), folder / "history.parquet")
     run = {
+        "study": "study",
+        "variant": variant,
         "recipe": asked.model_dump(mode="json"),
         "feature_names": rows.feature_names,
         "target_names": rows.target_names,
         "classes": rows.classes,
         "diverged": {str(seed): epoch for seed, epoch in (diverged or {}).items()},
-        "fingerprint": "0" * 64,
+        "train_rows": len(rows),
     }
     (folder / "run.json").write_text(json.dumps(run))
 
@@ -208,13 +223,14 @@ def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):
 
     main(moons, "study")
     first = outs()
-    main(moons.model_copy(update={"variants": dict(reversed(moons.variants.items()))}), "study")
+    write_variants(["mixed", "diverged", "base"])
+    main(moons, "study")
     assert outs() == first
 
 
 def test_names_are_drawn_as_they_are_written():
     """matplotlib takes what stands between two $ for a formula, and lists in no legend what begins with _."""
-    rows = plots.Rows(np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]]))
+    rows = plots.DrawnRows(np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]]))
     figure = plots.data(rows, ["$\\price$", "_y"], ["_k"], ["$a$", "b"], "$title$")
     write(figure, Path("names.png"))
     (legend,) = figure.legends
@@ -256,7 +272,7 @@ def test_a_missing_model_is_refused_by_name(moons):
 
 
 def test_models_of_different_seeds_are_not_compared(moons):
-    fewer = moons.model_copy(update={"num_seeds": 2})
+    fewer = ParamsFile({**moons.raw, "num_seeds": 2})
     files.remove(files.model("study", "mixed"))
     write_model(fewer, "mixed", CORNERS, classifier([True, False]))
     with pytest.raises(BadInput, match="other seeds"):
@@ -272,9 +288,19 @@ def test_models_of_different_seeds_are_not_compared(moons):
     ],
 )
 def test_an_input_that_does_not_fit_the_features_is_refused(moons, predict, message):
-    study = moons.studies["study"].model_copy(update={"predict": [predict]})
     with pytest.raises(BadInput, match=message):
-        main(moons.model_copy(update={"studies": {"study": study}}), "study")
+        main(changed(moons, predict=[predict]), "study")
+
+
+def test_new_inputs_are_checked_against_features_that_only_the_table_names():
+    source = {"kind": "csv", "path": "data/sources/t.csv", "task": "regression", "targets": ["c"]}
+    params = given(source, [1], {"train": 6}, "mse", predict=[{"x1": 1, "xx2": 2}])
+    write_split(line_rows())
+    with pytest.raises(
+        BadInput, match=r"^params.yaml: studies.study.predict\[0\].xx2: unknown feature; did you mean 'x2'\?$"
+    ):
+        main(params, "study")
+    assert not files.evaluation("study").exists()
 
 
 def line_rows():

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from sklearn import metrics
+import sklearn.metrics
 
 from bancada.evaluation import statistics
+from bancada.networks import metrics
 
 RNG = np.random.default_rng(3)
 OBSERVED = RNG.normal(size=(7, 2)) + np.array([5, -1])
@@ -15,9 +16,9 @@ PREDICTED = (OBSERVED + RNG.normal(size=(3, 7, 2))).astype(np.float32)
 @pytest.mark.parametrize(
     ("ours", "sklearns"),
     [
-        (statistics.mse, metrics.mean_squared_error),
-        (statistics.mae, metrics.mean_absolute_error),
-        (statistics.r2, metrics.r2_score),
+        (metrics.mse, sklearn.metrics.mean_squared_error),
+        (metrics.mae, sklearn.metrics.mean_absolute_error),
+        (metrics.r2, sklearn.metrics.r2_score),
     ],
 )
 def test_regression_scores_are_scikit_learns_for_every_seed(ours, sklearns):
@@ -28,25 +29,29 @@ def test_regression_scores_are_scikit_learns_for_every_seed(ours, sklearns):
 def test_r2_of_a_constant_target_is_scikit_learns():
     observed = np.full((4, 1), 2.0)
     predicted = np.array([[2.0, 2, 2, 2], [1, 2, 3, 2]]).reshape(2, 4, 1)
-    assert list(statistics.r2(predicted, observed)) == [metrics.r2_score(observed, p) for p in predicted] == [1.0, 0.0]
+    assert (
+        list(metrics.r2(predicted, observed))
+        == [sklearn.metrics.r2_score(observed, p) for p in predicted]
+        == [1.0, 0.0]
+    )
 
 
 def test_r2_of_a_single_row_and_of_a_diverged_seed_is_missing():
-    assert np.isnan(statistics.r2(np.ones((2, 1, 1)), np.ones((1, 1)))).all()
-    assert np.isnan(statistics.r2(np.full((1, 3, 1), np.nan), np.ones((3, 1)))).all()
+    assert np.isnan(metrics.r2(np.ones((2, 1, 1)), np.ones((1, 1)))).all()
+    assert np.isnan(metrics.r2(np.full((1, 3, 1), np.nan), np.ones((3, 1)))).all()
 
 
 def test_error_rate_is_wrong_over_total_in_percent():
     decided = np.array([[0, 1, 1, 0], [0, 1, 0, 0]]).reshape(2, 4, 1)
     observed = np.array([[0], [1], [1], [1]])
-    expected = [100 * metrics.zero_one_loss(observed, seed) for seed in decided]
-    assert list(statistics.error_rate_percent(decided, observed)) == expected == [25.0, 50.0]
+    expected = [100 * sklearn.metrics.zero_one_loss(observed, seed) for seed in decided]
+    assert list(metrics.error_rate_percent(decided, observed)) == expected == [25.0, 50.0]
 
 
 def test_weight_and_bias_errors_are_distances_from_the_truth():
     weights, biases = np.array([[2.5, -3.4], [2.0, -3.0]], np.float64), np.array([4.0, 4.2])
-    assert statistics.weight_error_max(weights, np.array([2, -3.4])) == pytest.approx([0.5, 0.4])
-    assert statistics.bias_error(biases, 4.2) == pytest.approx([0.2, 0.0])
+    assert metrics.weight_error_max(weights, np.array([2, -3.4])) == pytest.approx([0.5, 0.4])
+    assert metrics.bias_error(biases, 4.2) == pytest.approx([0.2, 0.0])
 
 
 def test_a_constant_loss_has_converged_after_the_first_epoch():

@@ -5,8 +5,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from bancada.base.tables import Table
-from bancada.networks.encoding import encoding, out_of_reach, scaled
+from bancada.networks.encoding import encoding, scaled
 from bancada.networks.settings import Layers
+from bancada.training.fit import out_of_reach
 from bancada.training.train import input_scaling
 
 

@@ -118,9 +118,9 @@ def test_a_given_start_is_taken_as_it_is_and_refused_where_its_shape_is_wrong() 
     state = start(specs, 2, given, torch.Generator())
     assert state["0.weight"].tolist() == [[1, 2], [3, 4]]
     assert state["0.bias"].tolist() == [5, 6]
-    with pytest.raises(ValueError, match=r"weights\[0\] has the shape \[2, 2\], but the layer needs \[2, 3\]"):
+    with pytest.raises(RuntimeError, match=r"weight: .* shape torch.Size\(\[2, 2\]\) .* is torch.Size\(\[2, 3\]\)"):
         start(specs, 3, given, torch.Generator())
-    with pytest.raises(ValueError, match="2 linear layers need as many weights"):
+    with pytest.raises(ValueError, match="shorter"):
         start(layers([2, 2]), 2, given, torch.Generator())
 
 

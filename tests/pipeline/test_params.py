@@ -118,7 +118,7 @@ REFUSED = {
     ("    train: {loss: mse, lr: 0.01, batch_size: 32, epochs: 4}\n", ""): "studies.line.train: missing",
     ("epochs: 4}", "}"): "variants.plain.train.epochs: missing",
     ("rows: 100, ", ""): "studies.line.source.rows: missing",
-    ("kind: linear, ", ""): "studies.line.source.kind: missing",
+    ("kind: linear, ", ""): "studies.line.source.kind: must be one of classification, csv,",
     ("study: line, layers: [1]", "layers: [1]"): "variants.plain.study: missing",
     # what does not fit together
     ("layers: [1]", "layers: [2]"): "variants.plain.layers: the output has 2 units, but there are 1 targets",

@@ -1,1 +1,1 @@
-"""What every other package stands on: files written whole, tables, locks, refusals, the door of a stage."""
+"""The base of all other packages: file paths, tables, locks, messages for bad input, the entry of a stage."""

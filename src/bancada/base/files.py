@@ -1,4 +1,4 @@
-"""Where each file lives, relative to the folder that holds params.yaml, and how it is written: whole or not at all."""
+"""Where each file lives, relative to the folder of params.yaml, and how to write one: completely or not at all."""
 
 import os
 import shutil
@@ -11,48 +11,44 @@ from bancada.base.refusals import PARAMS_FILE, BadInput
 DATA = Path("data")
 CODE = DATA / "code"
 PARTS = ("train", "validation", "test")
-WEIGHTS, HISTORY, RUN = "weights.safetensors", "history.parquet", "run.json"  # of a model
+WEIGHTS, HISTORY, RUN = "weights.safetensors", "history.parquet", "run.json"  # the files of a model
 
 
 def raw(study: str) -> Path:
+    """Return the path of the study's table of all rows."""
     return DATA / "raw" / f"{study}.parquet"
 
 
 def split(study: str) -> Path:
-    """The folder of train.parquet, validation.parquet and test.parquet."""
+    """Return the folder of train.parquet, validation.parquet and test.parquet."""
     return DATA / "split" / study
 
 
 def models(study: str) -> Path:
+    """Return the folder of the models of all variants of a study."""
     return DATA / "models" / study
 
 
 def model(study: str, variant: str) -> Path:
-    """The folder of weights.safetensors, history.parquet and run.json."""
+    """Return the folder of weights.safetensors, history.parquet and run.json."""
     return models(study) / variant
 
 
 def evaluation(study: str) -> Path:
-    """The folder of metrics/, scores.csv, per_seed.csv, leaderboard.csv, predictions.csv, loss.csv and plots/."""
+    """Return the folder of metrics/, plots/, and the tables scores.csv, leaderboard.csv and others."""
     return DATA / "evaluation" / study
 
 
 def code(stage: str, name: str) -> Path:
-    """The file that says which code a stage depends on."""
+    """Return the path of the file that names the code that a stage depends on."""
     return CODE / stage / f"{name}.json"
 
 
-def made_by(path: Path) -> str:
-    """The stage that makes this table of rows; empty where none does."""
-    folder = path.parent
-    if folder == DATA / "raw":
-        return f"generate@{path.stem}"
-    return f"split@{folder.name}" if folder.parent == DATA / "split" else ""
-
-
 def refuse_leftovers(study: str, variants: Collection[str]) -> None:
-    """BadInput for the model of a variant that is gone: DVC hashes the folder of all models, so that a leftover would
-    make the results of this workspace differ from a fresh clone's."""
+    """Raise BadInput for the model of a variant that params.yaml no longer has.
+
+    DVC hashes the folder of all models, so the results of this workspace would differ from those of a fresh clone.
+    """
     folder = models(study)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name not in variants and not is_hidden(path):
@@ -61,20 +57,21 @@ def refuse_leftovers(study: str, variants: Collection[str]) -> None:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path, beside `path`, to write a file or folder to; it takes the place of `path` if all goes well.
+    """Yield a temporary path beside `path` to write a file or folder to. It replaces `path` if the block succeeds.
 
-    Killed at any moment, a process leaves `path` as it was, or new, or (a folder) not there. An OSError names `path`.
+    If the process is killed, `path` is the old version, the new version or, for a folder, missing; it is never half
+    written. An OSError names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished, old = path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.old.unfinished")
     remove(unfinished)
     try:
         yield unfinished
-        if path.is_dir():  # to remove a folder takes a while, in which it would be half there
+        if path.is_dir():  # to remove a folder takes time: rename it first, so that it is never half removed
             remove(old)
             path.replace(old)
         unfinished.replace(path)
-    except OSError as error:  # that a disk is full is said without a name, by pyarrow in words of its own
+    except OSError as error:  # a full disk: the error names no file, and pyarrow has a message of its own
         if error.errno and (error.filename is None or Path(error.filename).is_relative_to(unfinished)):
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
@@ -84,13 +81,16 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def is_hidden(path: Path) -> bool:
-    """What .dvcignore hides from DVC: what a killed process left half-written, ours or DVC's own, and what other
-    programs leave around."""
+    """Return whether .dvcignore hides this name from DVC.
+
+    Hidden are files that a killed process left half written, and files of other programs, such as .DS_Store.
+    """
     unfinished = path.name.startswith(".") and path.name.endswith((".unfinished", ".tmp"))
     return unfinished or path.name in (".DS_Store", "__pycache__")
 
 
 def remove(path: Path) -> None:
+    """Delete a file, or a folder with its content; do nothing if there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

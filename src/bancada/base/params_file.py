@@ -1,4 +1,4 @@
-"""params.yaml as it is written: read as YAML 1.2, its values found by keys with dots."""
+"""params.yaml as the user wrote it, read as YAML 1.2; keys with dots, such as `studies.moons.split`, find a value."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,25 +11,25 @@ from bancada.base.refusals import PARAMS_FILE, BadInput, did_you_mean
 
 
 class ParamsFile:
-    """What params.yaml holds. A stage takes the keys that dvc.yaml names for it, one by one, and no others."""
+    """The content of params.yaml. A stage asks for the keys that dvc.yaml names for it, one by one, and no others."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw = raw
 
     def value(self, key: str) -> Any:
-        """Return the value of a key such as `studies.moons.split`. Raise BadInput where it is missing."""
+        """Return the value of a key such as `studies.moons.split`. Raise BadInput if the key is missing."""
         found: Any = self.raw
         parts = key.split(".")
         for i, part in enumerate(parts):
             if not isinstance(found, Mapping) or part not in found:
                 known = did_you_mean(part, found) if isinstance(found, Mapping) else ""
-                raise BadInput(f"{PARAMS_FILE}: {'.'.join(parts[: i + 1])}: there is none{known}")
+                raise BadInput(f"{PARAMS_FILE}: {'.'.join(parts[: i + 1])}: missing{known}")
             found = found[part]
         return found
 
 
 def read(path: Path = Path(PARAMS_FILE)) -> ParamsFile:
-    """Read the file. Raise BadInput, with the line where it is known, for what is no YAML mapping."""
+    """Read the file. Raise BadInput, with the line number if it is known, if the file is not a YAML mapping."""
     try:
         raw = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))  # YAML 1.2: 1e-05 is a number
     except OSError as error:
@@ -41,7 +41,7 @@ def read(path: Path = Path(PARAMS_FILE)) -> ParamsFile:
         raise BadInput(f"{path}:{line} {' '.join(str(error.problem).split())}") from None
     except YAMLError as error:
         raise BadInput(f"{path}: {str(error).splitlines()[0]}") from None
-    except (ValueError, KeyError) as error:  # a scalar that looks like a date and is none: 2024-99-99
+    except (ValueError, KeyError) as error:  # for example 2024-99-99, which looks like a date
         raise BadInput(f"{path}: a value cannot be read: {error}") from None
     if not isinstance(raw, Mapping):
         raise BadInput(f"{path}: a mapping with seed, num_seeds, studies and variants is expected")

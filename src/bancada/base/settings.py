@@ -1,4 +1,4 @@
-"""The base class of every part of params.yaml, frozen and strict about types, and common kinds of values."""
+"""The base class of every part of params.yaml, and the kinds of values that several parts use."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, cast
@@ -9,8 +9,8 @@ from pydantic_core import PydanticCustomError
 from bancada.base.refusals import did_you_mean, explained
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-Count = Annotated[int, Field(gt=0, le=10**8)]  # the upper limit turns a typo into a message instead of a lack of memory
-LARGEST = 3.4028234663852886e38  # the largest 32-bit float, the number format of the networks
+Count = Annotated[int, Field(gt=0, le=10**8)]  # a typo gives a message, not a lack of memory
+LARGEST = 3.4028234663852886e38  # the largest float32: the networks compute in float32
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
@@ -46,9 +46,9 @@ S = TypeVar("S", bound=Settings)
 
 
 def checked(model: type[S], raw: Any, key: str, partial: bool = False) -> S:
-    """Return `raw`, the value of `key` in params.yaml, as a `model`. Raise BadInput where it is none.
+    """Return `raw`, the value of `key` in params.yaml, as a `model`. Raise BadInput if that is impossible.
 
-    With `partial`, a missing key is no error; the returned object is then incomplete, so do not use it.
+    With `partial`, missing keys are allowed: use it only to check the others, for the returned object is incomplete.
     """
     try:
         return model.model_validate(raw)

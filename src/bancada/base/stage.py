@@ -1,4 +1,4 @@
-"""The door of every stage: one name as the argument, bad input as one line, one process at a time."""
+"""The entry of every stage: one name as the argument, bad input as one line on stderr, one process at a time."""
 
 import gc
 import sys
@@ -12,13 +12,13 @@ from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import BadInput
 
 DVC_FOLDER = Path(".dvc")
-FOLDER = DVC_FOLDER / "tmp" / "bancada"  # of locks, logs and curves of stages that run
+FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs and loss curves of the stages that are running
 
 
 def run(main: Callable[[ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
     """Call `main` with params.yaml and the study or variant that the command line names.
 
-    The exit status is 2 for bad input, 1 for a file that cannot be read or written (a full disk, say).
+    Exit with status 2 for bad input, and with 1 if a file cannot be read or written, for example on a full disk.
     """
     try:
         if len(sys.argv) != 2:
@@ -27,7 +27,7 @@ def run(main: Callable[[ParamsFile, str], None], of: Literal["studies", "variant
         params.value(f"{of}.{name}")
         with _alone(f"{Path(sys.argv[0]).stem}@{name}"):
             main(params, name)
-        gc.freeze()  # spares Python a last search for garbage, half a second with torch
+        gc.freeze()  # Python searches all objects for garbage when it ends: half a second with torch loaded
     except BadInput as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -40,8 +40,10 @@ def run(main: Callable[[ParamsFile, str], None], of: Literal["studies", "variant
 
 @contextmanager
 def _alone(stage: str) -> Iterator[None]:
-    """Let one process at a time run this stage: a killed `dvc repro` may have left one that still runs, which would
-    write its files after those of the next."""
+    """Wait until no other process runs this stage.
+
+    A killed `dvc repro` may have left one running, which would overwrite the files of this one.
+    """
     if not DVC_FOLDER.is_dir():
         yield
         return

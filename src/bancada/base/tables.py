@@ -1,4 +1,4 @@
-"""Tables of rows: features and targets as arrays, stored as parquet that says which column is what."""
+"""Tables of rows: features and targets as arrays, stored as parquet files that say which column is what."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
 
-from bancada.base.files import made_by, whole
+from bancada.base import files
 from bancada.base.refusals import BadInput
 
 
@@ -23,17 +23,18 @@ class Table:
     targets: Float64[np.ndarray, "row target"] | Int64[np.ndarray, "row 1"]
     feature_names: list[str]
     target_names: list[str]
-    classes: list[int] | list[str]  # the labels as the user writes them, sorted; empty where numbers are predicted
+    classes: list[int] | list[str]  # the sorted labels, as the user writes them; empty if the targets are numbers
 
     def __len__(self) -> int:
         return len(self.features)
 
     def take(self, rows: Int64[np.ndarray, " chosen"]) -> "Table":
+        """Return a table of these rows, in this order."""
         return replace(self, features=self.features[rows], targets=self.targets[rows])
 
 
 def write(table: Table, path: Path) -> None:
-    """One column per feature and target; class labels are stored as they are written, not as indices."""
+    """Write one column for each feature and target; a class is stored as its label, not as its index."""
     columns: dict[str, np.ndarray | list[str]] = dict(zip(table.feature_names, table.features.T, strict=True))
     if table.classes:
         labels: Any = [table.classes[index] for index in table.targets[:, 0]]
@@ -41,43 +42,37 @@ def write(table: Table, path: Path) -> None:
     else:
         columns |= dict(zip(table.target_names, table.targets.T, strict=True))
     meaning = {"features": table.feature_names, "targets": table.target_names, "classes": table.classes}
-    with whole(path) as unfinished:
+    with files.whole(path) as unfinished:
         write_columns(columns, unfinished, {"bancada": json.dumps(meaning)})
 
 
 def read(path: Path) -> Table:
-    """What `write` stored. BadInput where the file is missing or is none of these."""
-    stage = made_by(path)
+    """Return the table that `write` stored. Raise BadInput if the file is missing, or is none that `write` stored."""
+    stage = f"generate@{path.stem}" if path.parent == files.DATA / "raw" else f"split@{path.parent.name}"
     if not path.exists():
-        raise BadInput(f"{path}: there is none" + (f"; `dvc repro {stage}` makes it" if stage else ""))
+        raise BadInput(f"{path}: missing; `dvc repro {stage}` makes it")
     try:
-        return _read(path)
+        stored, metadata = read_columns(path)
+        meaning = json.loads(metadata[b"bancada"])
+        names, target_names, classes = (meaning[key] for key in ("features", "targets", "classes"))
+        if classes:
+            index = {label: i for i, label in enumerate(classes)}
+            targets = np.array([index[label] for label in stored[target_names[0]]], dtype=np.int64).reshape(-1, 1)
+        else:
+            targets = np.stack([stored[name] for name in target_names], axis=1)
+        return Table(np.stack([stored[name] for name in names], axis=1), targets, names, target_names, classes)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-        again = f"; `dvc repro -f {stage}` makes it anew" if stage else ""
-        raise BadInput(f"{path}: no table that bancada wrote{again}") from None
+        raise BadInput(f"{path}: no table that bancada wrote; `dvc repro -f {stage}` makes it anew") from None
 
 
-def _read(path: Path) -> Table:
-    with pq.ParquetFile(path) as file:
-        stored = file.read()
-    meaning = json.loads(stored.schema.metadata[b"bancada"])
-    if meaning["classes"]:
-        index = {label: i for i, label in enumerate(meaning["classes"])}
-        labels = stored[meaning["targets"][0]].to_pylist()
-        targets = np.array([index[label] for label in labels], dtype=np.int64).reshape(-1, 1)
-    else:
-        targets = np.stack([numbers(stored[name]) for name in meaning["targets"]], axis=1)
-    features = np.stack([numbers(stored[name]) for name in meaning["features"]], axis=1)
-    return Table(features, targets, meaning["features"], meaning["targets"], meaning["classes"])
-
-
-# --- parquet and numpy, by buffers: pyarrow's own ways between them import pandas, half a second of each stage -------
+# pyarrow's own conversions between parquet and numpy import pandas, which takes half a second in each stage. These
+# share pyarrow's buffers instead.
 
 
 def write_columns(
     columns: Mapping[str, np.ndarray | list[str]], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Arrays of numbers, and lists of labels, as one parquet file."""
+    """Write arrays of numbers, and lists of labels, as one parquet file."""
     arrays = [
         pa.Array.from_buffers(
             pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))]
@@ -89,6 +84,12 @@ def write_columns(
     pq.write_table(pa.table(arrays, list(columns), metadata=metadata), path, compression="zstd")
 
 
-def numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers, none of them missing, as an array that cannot be written to."""
-    return np.from_dlpack(column.combine_chunks())
+def read_columns(path: Path) -> tuple[dict[str, Any], dict[bytes, bytes]]:
+    """Return the columns of a parquet file, numbers as read-only arrays and labels as lists, and its metadata."""
+    with pq.ParquetFile(path) as file:
+        table = file.read()
+    columns = {
+        name: column.to_pylist() if pa.types.is_string(column.type) else np.from_dlpack(column.combine_chunks())
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    return columns, table.schema.metadata or {}

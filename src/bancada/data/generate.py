@@ -6,7 +6,7 @@ from bancada.data import sources
 
 
 def main(params: ParamsFile, study: str) -> None:
-    """Make the rows that `studies.STUDY.source` describes."""
+    """Make the table that `studies.STUDY.source` describes. Raise BadInput if that is impossible."""
     key = f"studies.{study}.source"
     source = sources.load(params.value(key), key)
     tables.write(source.make(key), files.raw(study))

@@ -1,4 +1,4 @@
-"""What params.yaml says of data: a source, of one of the kinds in `sources/`, and the split."""
+"""The keys of params.yaml about data: the source, of one of the kinds in `sources/`, and the split."""
 
 import math
 from abc import ABC, abstractmethod
@@ -31,7 +31,7 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 class DataShape(NamedTuple):
-    """What is known of a data set before it is made. `classes` is 0 for numbers to predict, `rows` 0 where unknown."""
+    """The shape of a table that is not made yet. `classes` is 0 if targets are numbers, `rows` 0 if unknown."""
 
     features: int
     targets: int
@@ -40,34 +40,34 @@ class DataShape(NamedTuple):
 
 
 class Source(Settings, ABC):
-    """Where a study's rows come from. A module of `sources/` has one subclass, its SOURCE; the module's name is `kind`.
+    """Where a study's rows come from. Each module in `sources/` has one subclass as its SOURCE, and is named `kind`.
 
-    What is drawn at random comes from the source's own seed alone.
+    All random numbers come from the source's own seed.
     """
 
     kind: str
 
     @abstractmethod
     def shape(self) -> DataShape | None:
-        """Return the shape of the table, or None where it is known only when the table is made."""
+        """Return the shape of the table, or None if nobody knows it before the table is made."""
 
     @abstractmethod
     def feature_names(self) -> list[str] | None:
-        """Return the names of the features, or None where they are known only when the table is made."""
+        """Return the names of the features, or None if nobody knows them before the table is made."""
 
     @abstractmethod
     def make(self, key: str) -> Table:
-        """Make the rows. Raise BadInput, with the file and line or with a key below `key`, where that is impossible."""
+        """Return the table. If that is impossible, raise BadInput that names a file and line, or a key below `key`."""
 
     @property
     def has_classes(self) -> bool:
-        """Whether the target is a class; else targets are numbers."""
+        """Whether the target is a class; otherwise targets are numbers."""
         shape = self.shape()
         return shape is not None and shape.classes > 0
 
 
 class Split(Settings):
-    """Rows (whole numbers) or fractions for each part. `validation: test` lets the held-out rows serve as both."""
+    """The size of each part, as rows (whole numbers) or as fractions. `validation: test`: the test rows are both."""
 
     train: Annotated[int | float, Field(gt=0)]
     validation: Annotated[int | float, Field(ge=0)] | Literal["test"] = 0
@@ -76,9 +76,10 @@ class Split(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # scikit-learn takes no larger one
 
     def counts(self, rows: int) -> tuple[int, int, int]:
-        """Rows of (train, validation, test), which add up to `rows`; validation is 0 where the test rows serve as both.
+        """Return the numbers of rows (train, validation, test), which add up to `rows`.
 
-        Held-out parts round up, as scikit-learn's train_test_split does. ValueError where the parts do not add up.
+        validation is 0 if the test rows are both. Validation and test rows are rounded up, as in scikit-learn's
+        train_test_split. Raise ValueError if the parts do not add up.
         """
         if self.validation == "test" and not self.test:
             raise ValueError("validation: test needs rows for test")

@@ -11,7 +11,7 @@ from bancada.data.settings import Split
 
 
 def main(params: ParamsFile, study: str) -> None:
-    """Split the rows of data/raw/STUDY.parquet as `studies.STUDY.split` says."""
+    """Split the rows as `studies.STUDY.split` says. Raise BadInput if that is impossible."""
     key = f"studies.{study}.split"
     parts = parts_of(tables.read(files.raw(study)), checked(Split, params.value(key), key), key)
     with files.whole(files.split(study)) as folder:
@@ -21,7 +21,7 @@ def main(params: ParamsFile, study: str) -> None:
 
 
 def parts_of(table: Table, split: Split, key: str) -> dict[str, Table]:
-    """Return `divide(table, split)`. Raise BadInput, which names `key` of params.yaml, for an impossible split."""
+    """Return `divide(table, split)`. If the split is impossible, raise BadInput that names `key` of params.yaml."""
     try:
         return divide(table, split)
     except ValueError as error:
@@ -29,20 +29,20 @@ def parts_of(table: Table, split: Split, key: str) -> dict[str, Table]:
 
 
 def divide(table: Table, split: Split) -> dict[str, Table]:
-    """Each row in exactly one of train, validation and test; with `validation: test` the test rows are both.
+    """Return train, validation and test: each row is in one of them; with `validation: test` the test rows are both.
 
-    scikit-learn's train_test_split parts the test rows from the others, then the validation rows from those that are
-    left: so the test rows do not change with the share of the others. ValueError where the split is impossible.
+    scikit-learn's train_test_split takes the test rows first, then the validation rows from the rows that are left, so
+    that the test rows do not depend on the number of validation rows. Raise ValueError if the split is impossible.
     """
     _, validation, test = split.counts(len(table))
     if split.stratify and not table.classes:
         raise ValueError("only classes can be stratified")
-    if validation or test:  # seconds of imports, which a study that holds nothing out does without
-        from sklearn.model_selection import train_test_split
     labels = np.array(table.classes)[table.targets[:, 0]] if split.stratify else None
     left, part = np.arange(len(table)), dict.fromkeys(files.PARTS, np.arange(0))
     for name, rows in (("test", test), ("validation", validation)):
         if rows:
+            from sklearn.model_selection import train_test_split  # takes seconds: only if it is needed
+
             try:
                 left, part[name] = train_test_split(
                     left, test_size=rows, random_state=split.seed, stratify=None if labels is None else labels[left]
@@ -52,8 +52,7 @@ def divide(table: Table, split: Split) -> dict[str, Table]:
     part["train"] = left
     if split.validation == "test":
         part["validation"] = part["test"]
-    seen = set(table.targets[left, 0].tolist())
-    left_out = [str(label) for index, label in enumerate(table.classes) if index not in seen]
+    left_out = [str(label) for index, label in enumerate(table.classes) if index not in table.targets[left, 0]]
     if left_out:
         raise ValueError(f"leaves no training row of class {', '.join(left_out)}")
     return {name: table.take(part[name]) for name in files.PARTS}

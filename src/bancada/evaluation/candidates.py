@@ -42,7 +42,7 @@ class Candidate:
         return [i for i, seed in enumerate(self.trained.seeds) if seed not in self.trained.diverged]
 
     def decided(self, split: str) -> np.ndarray:
-        return self.trained.decide(self.outputs[split])
+        return self.trained.encoding.decide(self.outputs[split])
 
     def curve(self, column: str) -> Float64[np.ndarray, "seed epoch"]:
         return statistics.by_seed(self.history["seed"], self.history[column], self.trained.seeds)
@@ -125,7 +125,7 @@ def predictions(candidate: Candidate, inputs: Float64[np.ndarray, "input feature
     trained = candidate.trained
     if not len(inputs):
         return
-    decided = trained.decide(trained.outputs(inputs))
+    decided = trained.predict(inputs)
     seeds = len(trained.seeds)
     for i, given in enumerate(inputs):
         said = ", ".join(f"{name} = {value:.9g}" for name, value in zip(trained.feature_names, given, strict=True))

@@ -16,17 +16,10 @@ from bancada.evaluation.settings import Comparison
 from bancada.evaluation.statistics import summary
 from bancada.networks import metrics
 from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS, OF_WEIGHTS, Values
+from bancada.networks.settings import LOSSES
 
 GRID = (160, 100)  # points of a decision region, across and up
 FIT_POINTS = 200
-
-LOSS_NAMES = {
-    "mse": "mean squared error",
-    "half_mse": "half the mean squared error",
-    "l1": "mean absolute error",
-    "bce": "binary cross-entropy",
-    "cross_entropy": "cross-entropy",
-}
 
 
 def drawn(
@@ -63,7 +56,7 @@ def loss(candidates: Sequence[Candidate], name: str) -> Figure:
             summary(candidate.epochs_to_converge).median,
         )
     kinds = {candidate.trained.loss_name for candidate in candidates}
-    kind = LOSS_NAMES[kinds.pop()] if len(kinds) == 1 else "each variant's own"
+    kind = LOSSES[kinds.pop()] if len(kinds) == 1 else "each variant's own"
     return plots.loss(curves, f"{name}: loss ({kind}) by epoch", "loss")
 
 
@@ -89,7 +82,7 @@ def decision_regions(
     grid = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
     variants = {}
     for candidate, entry in zip(candidates, entries, strict=True):
-        decided = candidate.trained.decide(candidate.trained.outputs(grid))[candidate.there, :, 0]
+        decided = candidate.trained.predict(grid)[candidate.there, :, 0]
         share = [np.count_nonzero(decided == i, axis=0) / len(entry.values) for i in range(len(rows.classes))]
         errors = _of_there(candidate, metrics.error_rate_percent(candidate.decided(main_split), rows.targets))
         figures = summary(errors)
@@ -144,7 +137,7 @@ def fit(name: str, candidates: Sequence[Candidate]) -> Figure:
     rows = {part: table for part, table in parts.items() if part == "train" or part == "test"}
     low, high = _wide(np.concatenate([table.features[:, 0] for table in rows.values()]))
     grid = np.linspace(low, high, FIT_POINTS)
-    lines = {c.name: c.trained.decide(c.trained.outputs(grid[:, None]))[:, :, 0] for c in candidates}
+    lines = {c.name: c.trained.predict(grid[:, None])[:, :, 0] for c in candidates}
     train = parts["train"]
     of = {part: _rows(table) for part, table in rows.items()}
     return plots.fit(of, grid, lines, train.feature_names[0], train.target_names[0], f"{name}: fitted lines")

@@ -51,7 +51,7 @@ def trained_variants(study: str) -> list[str]:
     path = files.code("evaluate", study)
     if not path.exists():
         raise BadInput(f"{path}: missing; `dvc repro code` makes it")
-    wanted: list[str] = json.loads(path.read_text("utf-8"))["variants"]
+    wanted: list[str] = sorted(json.loads(path.read_text("utf-8"))["variants"])
     for name in wanted:
         if not files.model(study, name).is_dir():
             raise BadInput(f"{files.model(study, name)}: missing; dvc repro train@{name} makes it")

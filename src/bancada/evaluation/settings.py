@@ -37,7 +37,7 @@ def comparison(params: ParamsFile, study: str) -> Comparison:
 def true_line(params: ParamsFile, study: str) -> tuple[list[float], float] | None:
     """Return the weights and the bias that the study's rows were made with; None where nobody knows them."""
     source: Mapping[str, Any] = params.value(f"studies.{study}")["source"]
-    return (source["weights"], source["bias"]) if source["kind"] == "linear" else None
+    return ([float(w) for w in source["weights"]], float(source["bias"])) if source["kind"] == "linear" else None
 
 
 def check_predict(study: str, predict: Sequence[Mapping[str, float] | Sequence[float]], features: list[str]) -> None:

@@ -1,7 +1,6 @@
-"""The numbers that stand for the data: features scaled, targets encoded, and outputs decided into targets again.
+"""From features to inputs, from targets to the numbers that a network learns, and from outputs to decisions.
 
-A network never sees a label that it cannot reach: which numbers stand for a class follows from the loss and from what
-the last layer can put out.
+A target must lie in the range of the last layer, so the loss and the last layer decide which numbers encode a class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,14 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from bancada.networks.settings import LayerSpec, Loss
 
-SCALING = ("input_mean", "input_std")  # [feature], kept beside the weights where inputs are standardised
+# Arrays [feature] that are stored with the weights of networks whose inputs are standardized.
+SCALING = ("input_mean", "input_std")
 
 
 def scaled(
     features: Float64[np.ndarray, "row feature"], scaling: Mapping[str, np.ndarray]
 ) -> Float32[np.ndarray, "feature row"]:
-    """Raw features as the network takes them: standardised where `scaling` holds a mean and a standard deviation."""
+    """Return the features as inputs of a network: in float32, and standardized by `scaling` if that is not empty."""
     if scaling:
         mean, std = (scaling[name] for name in SCALING)
         features = (features - mean) / std
@@ -28,10 +28,10 @@ def scaled(
 
 @dataclass(frozen=True)
 class Encoding:
-    """How labels become the numbers that an output is held against, and how an output becomes a label again.
+    """How targets are encoded for the loss, and how outputs are decoded.
 
-    `numbers`: the targets themselves. `signs`: -1 and +1, decided by the sign. `bits`: 0 and 1, decided at 0.5.
-    `one_hot`: `high` for the observed class and `low` for the others, decided by the largest output.
+    `numbers`: the targets themselves. `signs`: -1 and +1, decoded by the sign. `bits`: 0 and 1, decoded by a threshold
+    of 0.5. `one_hot`: 1 for the observed class and `low` for the others, decoded by the largest output.
     """
 
     kind: Literal["numbers", "signs", "bits", "one_hot"]
@@ -39,7 +39,7 @@ class Encoding:
     low: float = 0.0
 
     def encode(self, targets: Shaped[np.ndarray, "row target"]) -> Float32[np.ndarray, "output row"]:
-        """Targets (numbers, or class indices) as the network's output should be."""
+        """Return the outputs that a perfect network would have for these targets (numbers, or class indices)."""
         if self.kind == "numbers":
             return np.ascontiguousarray(targets.T, dtype=np.float32)
         if self.kind == "one_hot":
@@ -49,7 +49,7 @@ class Encoding:
     def decide(
         self, outputs: Float64[np.ndarray, "seed row output"]
     ) -> Int64[np.ndarray, "seed row 1"] | Float64[np.ndarray, "seed row target"]:
-        """Class indices, or the numbers themselves."""
+        """Return the decided class indices, or the predicted numbers themselves."""
         if self.kind == "numbers":
             return outputs
         if self.kind == "one_hot":
@@ -59,7 +59,7 @@ class Encoding:
 
 
 def encoding(layers: Sequence[LayerSpec], loss: Loss, classes: int) -> Encoding:
-    """The encoding that the last layer can reach: tanh -1 and 1; sigmoid, relu and softmax 0 and 1; others either."""
+    """Return an encoding in the range of the last layer: -1 and 1 for tanh; 0 and 1 for sigmoid, relu and softmax."""
     if classes == 0:
         return Encoding("numbers")
     last = layers[-1].kind

@@ -1,6 +1,6 @@
-"""The metrics of a trained network on some rows, a value for each seed. A new one is a function and a row of METRICS.
+"""The metrics of trained networks on some rows: one value for each seed, NaN if it is undefined or the seed diverged.
 
-A value is NaN where there is none; a diverged seed has none.
+To add one, write a function and a row of METRICS.
 """
 
 from collections.abc import Callable
@@ -13,55 +13,56 @@ Values = Float64[np.ndarray, " seed"]
 
 
 class Metric(NamedTuple):
-    """`of` says what is measured: decided classes, predicted numbers, the training loss, or the learned weights."""
+    """A metric of decided classes, of predicted numbers, of the learned weights, or the training loss itself."""
 
     label: str  # on the axis of a plot
     of: Literal["classes", "numbers", "loss", "weights"]
-    function: Callable[[Any, Any], Values] | None = None  # of what the network decided and what was observed
+    function: Callable[[Any, Any], Values] | None = None  # takes decisions or predictions, and the observed targets
     higher_is_better: bool = False
 
 
 def error_rate_percent(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:
-    """Wrong decisions / rows, in percent."""
+    """Return wrong decisions / rows, in percent."""
     wrong: Values = (decided != observed).mean(axis=(1, 2)) * 100
     return wrong
 
 
 def mse(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
-    """Mean squared error over rows and targets."""
+    """Return the mean squared error over rows and targets."""
     errors: Values = np.square(predicted.astype(np.float64) - observed).mean(axis=(1, 2))
     return errors
 
 
 def mae(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
-    """Mean absolute error over rows and targets."""
+    """Return the mean absolute error over rows and targets."""
     errors: Values = np.abs(predicted.astype(np.float64) - observed).mean(axis=(1, 2))
     return errors
 
 
 def r2(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
-    """Coefficient of determination, averaged over targets, as scikit-learn's r2_score; NaN for fewer than two rows.
+    """Return the coefficient of determination, averaged over targets, as scikit-learn's r2_score does.
 
-    A target that is constant in these rows has no variance to explain: 1 where it is met exactly, else 0.
+    It is NaN for fewer than two rows. A target that is constant in these rows has no variance to explain: it counts as
+    1 if every prediction is exact, otherwise as 0.
     """
     if len(observed) < 2:
         return np.full(len(predicted), np.nan)
-    left = np.square(predicted.astype(np.float64) - observed).sum(axis=1)
+    residual = np.square(predicted.astype(np.float64) - observed).sum(axis=1)
     total = np.square(observed - observed.mean(axis=0)).sum(axis=0)
-    explained = 1 - left / np.where(total > 0, total, 1)
-    constant = np.where(left > 0, 0.0, 1.0)
-    averaged: Values = np.where(np.isnan(left), np.nan, np.where(total > 0, explained, constant)).mean(axis=1)
+    explained = 1 - residual / np.where(total > 0, total, 1)
+    constant = np.where(residual > 0, 0.0, 1.0)
+    averaged: Values = np.where(np.isnan(residual), np.nan, np.where(total > 0, explained, constant)).mean(axis=1)
     return averaged
 
 
 def weight_error_max(weights: Real[np.ndarray, "seed feature"], true: Real[np.ndarray, " feature"]) -> Values:
-    """The largest |w - true w| of the one linear layer."""
+    """Return the largest |w - true w| of a network with one linear layer."""
     errors: Values = np.abs(weights.astype(np.float64) - true).max(axis=1)
     return errors
 
 
 def bias_error(biases: Real[np.ndarray, " seed"], true: float) -> Values:
-    """|b - true b| of the one linear layer."""
+    """Return |b - true b| of a network with one linear layer."""
     return np.abs(biases.astype(np.float64) - true)
 
 

@@ -1,7 +1,7 @@
-"""What params.yaml says of a network: its layers, its start, and the loss that it learns from."""
+"""The keys of params.yaml about a network: its layers, its initial parameters, and its training loss."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -9,11 +9,11 @@ from pydantic_core import PydanticCustomError
 from bancada.base.refusals import did_you_mean
 from bancada.base.settings import Finite, Fraction, Positive, Settings
 
-BATCH_NORM_EPS = 1e-5  # torch.nn.BatchNorm1d's own
+BATCH_NORM_EPS = 1e-5  # the default of torch.nn.BatchNorm1d
 
 
 def _layer_as_mapping(raw: Any) -> Any:
-    """`5`: a linear layer of 5 units; `tanh`: by name; `{linear: 5, bias: false}`, `{dropout: 0.1}`: options."""
+    """Return the keys of a LayerSpec for its short forms: `5`, `tanh`, `{linear: 5, bias: false}`, `{dropout: 0.1}`."""
     if isinstance(raw, int) and not isinstance(raw, bool):
         return {"kind": "linear", "width": raw}
     if isinstance(raw, str):
@@ -31,7 +31,7 @@ def _layer_as_mapping(raw: Any) -> Any:
 
 
 class LayerSpec(Settings):
-    """One layer. Only `linear` has a width and a bias, only `dropout` a rate (the share of units that is zeroed)."""
+    """One layer. Only `linear` has a width (its units) and a bias; only `dropout` a rate: the share of zeroed units."""
 
     kind: Literal["linear", "tanh", "relu", "sigmoid", "softmax", "dropout", "batch_norm"]
     width: Annotated[int, Field(gt=0, le=10_000)] | None = None
@@ -55,7 +55,7 @@ Layers = Annotated[list[Annotated[LayerSpec, BeforeValidator(_layer_as_mapping)]
 
 
 class TorchInit(Settings):
-    """What torch.nn.Linear does: weights and biases uniform in +-1/sqrt(fan_in)."""
+    """The default of torch.nn.Linear: weights and biases uniform in +-1/sqrt(fan_in)."""
 
     name: Literal["torch"]
 
@@ -67,14 +67,14 @@ class XavierNormal(Settings):
 
 
 class NormalInit(Settings):
-    """Weights normal with the given sd, biases zero."""
+    """Weights normal with standard deviation `std`, biases zero."""
 
     name: Literal["normal"]
     std: Positive
 
 
 class GivenInit(Settings):
-    """The start itself: for each linear layer in turn its weights [out][in] and its biases [out]."""
+    """Given parameters: for each linear layer in turn its weights [out][in] and its biases [out]."""
 
     name: Literal["given"]
     weights: list[list[list[Finite]]]
@@ -82,11 +82,21 @@ class GivenInit(Settings):
 
 
 def by_name(raw: Any) -> Any:
-    """`adam` is short for `{name: adam}`."""
+    """Return `{name: adam}` for `adam`, the short form."""
     return {"name": raw} if isinstance(raw, str) else raw
 
 
 Init = Annotated[
     TorchInit | XavierNormal | NormalInit | GivenInit, Field(discriminator="name"), BeforeValidator(by_name)
 ]
-Loss = Literal["mse", "half_mse", "l1", "bce", "cross_entropy"]
+LOSSES = {  # name: label in plots
+    "mse": "mean squared error",
+    "half_mse": "half the mean squared error",
+    "l1": "mean absolute error",
+    "bce": "binary cross-entropy",
+    "cross_entropy": "cross-entropy",
+}
+if TYPE_CHECKING:
+    Loss = str
+else:
+    Loss = Literal[*LOSSES]

@@ -1,12 +1,12 @@
-"""A list of layers -> a network with a leading seed axis, and back to one nn.Sequential per seed.
+"""The networks of all seeds as one: every tensor has a leading seed axis, so that one kernel call serves all seeds.
 
-Activations are laid out [seed, unit, row], rows last and filled up to a multiple of 16. Both matter: small matrix
-products are several times faster than with rows first, and an elementwise kernel computes what is left over after its
-last full vector by another formula, so that without filling a seed's bits would depend on how many seeds stand beside
-it. What fills up has weight 0 in every loss and mean, and gradient 0.
+Activations are [seed, unit, row], and rows are filled up to a multiple of 16. Both matter. Small matrix products are
+several times faster with rows last. And an elementwise kernel uses another formula for the elements after its last full
+vector: without filling, the bits of a seed would depend on the number of seeds. The rows that fill up have weight 0 in
+every loss and mean, and gradient 0.
 
-Gradients are written out by hand, layer by layer, into buffers made once: on networks this small nearly all time goes
-into calling kernels, and autograd calls more. tests/test_network.py holds every layer against autograd.
+Gradients are written out by hand, layer by layer, into buffers that are made once: networks this small spend nearly all
+their time on calling kernels, and autograd calls more of them. The tests compare every layer with autograd.
 """
 
 import math
@@ -24,17 +24,15 @@ FILL = 16  # floats in two AVX2 vectors, the largest step of torch's elementwise
 
 
 def filled(rows: int) -> int:
+    """Return the number of rows after filling up: the next multiple of FILL."""
     return math.ceil(rows / FILL) * FILL
 
 
-# --- parameters -----------------------------------------------------------------------------------------------------
-
-
 class Parameters:
-    """All parameters of all seeds in one flat tensor, filled up to a multiple of 16, and their gradients in another.
+    """The parameters of all seeds in one flat tensor, filled up to a multiple of 16, and their gradients in another.
 
-    `values` and `gradients` are views by name, [seed, ...]; so are `statistics`, batch norm's running means and
-    variances, and `latest`, those of the last batch, in two flat tensors of their own.
+    `values` and `gradients` are views of them by name, [seed, ...]. In the same way, `statistics` are views of batch
+    norm's running means and variances, and `latest` of those of the last batch.
     """
 
     def __init__(self, states: Sequence[State], device: str = "cpu") -> None:
@@ -49,17 +47,13 @@ class Parameters:
         self.batch = torch.zeros_like(self.running)
         self.latest = _views(self.batch, running)
 
-    def blend_statistics(self) -> None:
-        """Move the running statistics a step towards the last batch's."""
-        self.running.mul_(1 - BATCH_NORM_MOMENTUM).add_(self.batch * BATCH_NORM_MOMENTUM)
-
     def state(self) -> State:
-        """Copies, [seed, ...], on the CPU."""
+        """Return copies of the parameters and statistics, [seed, ...], on the CPU."""
         return {name: value.detach().cpu().clone() for name, value in {**self.values, **self.statistics}.items()}
 
 
 def _flat(parts: State) -> tuple[Tensor, State]:
-    """All parts in one tensor, filled up with zeros, and views of them by name."""
+    """Return one tensor with all parts, filled up with zeros, and views of the parts by name."""
     sizes = [value.numel() for value in parts.values()]
     like = next(iter(parts.values()), torch.empty(0))
     flat = like.new_zeros(filled(sum(sizes)))
@@ -75,21 +69,23 @@ def _views(flat: Tensor, parts: State) -> State:
     return {name: part.view_as(value) for part, (name, value) in zip(split, parts.items(), strict=True)}
 
 
-# --- layers ---------------------------------------------------------------------------------------------------------
-
-
 class Layer(ABC):
+    """One layer of the networks of all seeds."""
+
     @abstractmethod
     def forward(self, h: Tensor) -> Tensor:
-        """[seed, unit in, row] -> [seed, unit out, row]; leaves `h` as it is, since an earlier layer may need it."""
+        """Return the outputs [seed, unit out, row] for the inputs [seed, unit in, row]. Must not change `h`."""
 
     @abstractmethod
     def backward(self, gradient: Tensor) -> Tensor:
-        """The loss's gradient by what `forward` returned -> by what it got; may write over `gradient`."""
+        """Return the loss's gradient with respect to the layer's input. `gradient`, to its output, may be overwritten.
+
+        Write the gradients of the layer's parameters into their buffers.
+        """
 
 
 class Linear(Layer):
-    """W h + b, with W [seed, out, in] and b [seed, out, 1]; times `factor`, which is 2 where a tanh wants it so."""
+    """factor * (W h + b), with W [seed, out, in] and b [seed, out, 1]; the factor is 2 before a tanh, else 1."""
 
     def __init__(self, parameters: Parameters, name: str, rows: int, first: bool, factor: int) -> None:
         self.factor = factor
@@ -103,24 +99,27 @@ class Linear(Layer):
         self.input_gradient = None if first else self.weight.new_empty(seeds, n_in, rows)
 
     def forward(self, h: Tensor) -> Tensor:
+        """Return factor * (W h + b)."""
         self.input = h
         if self.bias is None:
             return torch.bmm(self.weight, h, out=self.out)
         return torch.baddbmm(self.bias, self.weight, h, beta=self.factor, alpha=self.factor, out=self.out)
 
     def backward(self, gradient: Tensor) -> Tensor:
+        """Return W^T gradient, without the factor: a tanh returns the gradient with respect to W h + b."""
         torch.bmm(gradient, self.input.mT, out=self.weight_gradient)
         if self.bias_gradient is not None:
             torch.sum(gradient, 2, keepdim=True, out=self.bias_gradient)
-        if self.input_gradient is None:  # nobody asks for the data's gradient
+        if self.input_gradient is None:  # the gradient with respect to the data is not needed
             return gradient
         return torch.bmm(self.transposed, gradient, out=self.input_gradient)
 
 
 class Tanh(Layer):
-    """As 2 sigmoid(2h) - 1, which agrees with tanh to 1e-7 and costs less than half of MKL's. `out`: an empty buffer.
+    """tanh(h) as 2 sigmoid(2h) - 1, which agrees with MKL's tanh to 1e-7 and takes less than half of its time.
 
-    `doubled`: the layer before has put out 2h already, in the same bits and at no cost. The gradient is still by h.
+    `out`: an empty buffer for the outputs. `doubled`: the layer before returns 2h instead of h, which costs nothing and
+    gives the same bits.
     """
 
     minus_one = torch.tensor(-1.0)
@@ -129,56 +128,68 @@ class Tanh(Layer):
         self.out, self.doubled = out, doubled
 
     def forward(self, h: Tensor) -> Tensor:
+        """Return tanh(h)."""
         sigmoid = torch.sigmoid(h if self.doubled else h + h, out=self.out)
         return torch.add(self.minus_one, sigmoid, alpha=2, out=sigmoid)
 
     def backward(self, gradient: Tensor) -> Tensor:
+        """Return gradient * (1 - tanh(h)^2), with respect to h even if the input is doubled."""
         torch.ops.aten.tanh_backward.grad_input(gradient, self.out, grad_input=gradient)
         return gradient
 
 
 class Sigmoid(Layer):
+    """1 / (1 + exp(-h)). `out`: an empty buffer for the outputs."""
+
     def __init__(self, out: Tensor) -> None:
         self.out = out
 
     def forward(self, h: Tensor) -> Tensor:
+        """Return the sigmoid of h."""
         return torch.sigmoid(h, out=self.out)
 
     def backward(self, gradient: Tensor) -> Tensor:
+        """Return gradient * s * (1 - s), s being the sigmoid of h."""
         torch.ops.aten.sigmoid_backward.grad_input(gradient, self.out, grad_input=gradient)
         return gradient
 
 
 class ReLU(Layer):
+    """max(h, 0)."""
+
     def forward(self, h: Tensor) -> Tensor:
+        """Return max(h, 0)."""
         self.out = h.relu()
         return self.out
 
     def backward(self, gradient: Tensor) -> Tensor:
+        """Return the gradient where h > 0, else 0."""
         torch.ops.aten.threshold_backward.grad_input(gradient, self.out, 0, grad_input=gradient)
         return gradient
 
 
 class Softmax(Layer):
-    """Over the units of a row."""
+    """exp(h) / sum of exp(h) over the units of a row."""
 
     def forward(self, h: Tensor) -> Tensor:
+        """Return the softmax of h over the units."""
         self.out = torch.softmax(h, 1)
         return self.out
 
     def backward(self, gradient: Tensor) -> Tensor:
+        """Return (gradient - sum of gradient * s over the units) * s, s being the softmax of h."""
         return (gradient - (gradient * self.out).sum(1, keepdim=True)) * self.out
 
 
 class Dropout(Layer):
-    """Zeroes units with probability `rate` and scales the others up. Srivastava et al. 2014, in its inverted form."""
+    """Zero a unit with probability `rate`, otherwise multiply it by 1 / (1 - rate). Srivastava et al. 2014."""
 
     def __init__(self, rate: float, generators: Sequence[torch.Generator]) -> None:
         self.rate, self.generators = rate, generators
         self.masks: list[Tensor] = []
 
     def draw(self, like: Tensor) -> Tensor:
-        """One mask [seed, unit, row]; a generator draws many at once, since the call costs more than the numbers."""
+        """Return a mask [seed, unit, row]. Many are drawn at once, for a call costs more than the random numbers."""
         if not self.masks:
             many = max(1, 50_000 // like[0].numel())
             kept = [torch.rand(many, *like.shape[1:], generator=g) >= self.rate for g in self.generators]
@@ -186,25 +197,17 @@ class Dropout(Layer):
         return self.masks.pop()
 
     def forward(self, h: Tensor) -> Tensor:
+        """Return h times a new mask."""
         self.mask = self.draw(h)
         return h * self.mask
 
     def backward(self, gradient: Tensor) -> Tensor:
+        """Return the gradient times the mask."""
         return gradient.mul_(self.mask)
 
 
-class Identity(Layer):
-    """Dropout outside training."""
-
-    def forward(self, h: Tensor) -> Tensor:
-        return h
-
-    def backward(self, gradient: Tensor) -> Tensor:
-        return gradient
-
-
 class BatchNorm(Layer):
-    """Units to mean 0 and variance 1 over the batch, then scaled and shifted. Ioffe & Szegedy 2015, algorithm 1."""
+    """Normalize a unit to mean 0 and variance 1 over the batch, scale and shift it. Ioffe & Szegedy 2015, alg. 1."""
 
     def __init__(self, parameters: Parameters, name: str) -> None:
         def of(state: State, part: str) -> Tensor:
@@ -214,10 +217,11 @@ class BatchNorm(Layer):
         self.scale_gradient, self.shift_gradient = of(parameters.gradients, "weight"), of(parameters.gradients, "bias")
         self.running_mean, self.running_var = (of(parameters.statistics, f"running_{part}") for part in ("mean", "var"))
         self.mean, self.unbiased_var = (of(parameters.latest, f"running_{part}") for part in ("mean", "var"))
-        self.row_weight: Tensor  # [row], 1 / rows of the batch, 0 where filled up; set before each update
+        self.row_weight: Tensor  # [row], 1 / rows of the batch, 0 for the rows that fill up; set before each update
         self.rows: int
 
     def forward(self, h: Tensor) -> Tensor:
+        """Return the normalized, scaled and shifted units; keep the mean and variance of the batch."""
         torch.sum(h * self.row_weight, 2, keepdim=True, out=self.mean)
         centred = h - self.mean
         var = (centred * centred * self.row_weight).sum(2, keepdim=True)
@@ -227,6 +231,7 @@ class BatchNorm(Layer):
         return torch.addcmul(self.shift, self.normal, self.scale)
 
     def backward(self, gradient: Tensor) -> Tensor:
+        """Return the gradient through the units, and through the mean and variance of the batch."""
         torch.sum(gradient * self.normal, 2, keepdim=True, out=self.scale_gradient)
         torch.sum(gradient, 2, keepdim=True, out=self.shift_gradient)
         through_moments = torch.addcmul(self.shift_gradient, self.normal, self.scale_gradient).mul_(self.row_weight)
@@ -234,20 +239,18 @@ class BatchNorm(Layer):
 
 
 class FrozenBatchNorm(BatchNorm):
-    """With the running mean and variance: batch norm outside training."""
+    """Batch norm in evaluation mode, with the running mean and variance."""
 
     def forward(self, h: Tensor) -> Tensor:
+        """Return the normalized, scaled and shifted units."""
         inverse_sd = torch.rsqrt(self.running_var + BATCH_NORM_EPS)
         return (h - self.running_mean) * inverse_sd * self.scale + self.shift
 
 
-# --- the network ----------------------------------------------------------------------------------------------------
-
-
 class StackedNetwork:
-    """The layers over one set of parameters, with buffers for batches of `rows` rows (a multiple of 16).
+    """The layers of all seeds' networks, with buffers for batches of `rows` rows (a multiple of 16).
 
-    With generators (one per seed, for dropout) it trains; without, it evaluates.
+    With generators for dropout, one for each seed, it is in training mode; without, in evaluation mode.
     """
 
     def __init__(
@@ -257,43 +260,41 @@ class StackedNetwork:
         rows: int,
         generators: Sequence[torch.Generator] | None = None,
     ) -> None:
-        self.parameters = parameters
-        self.layers = [_layer(layers, i, parameters, rows, generators) for i in range(len(layers))]
-        self.trains = generators is not None
+        self.parameters, self.generators = parameters, generators
+        used = [i for i, spec in enumerate(layers) if generators is not None or spec.kind != "dropout"]
+        self.layers = [self._layer(layers, i, rows) for i in used]
         self.batch_norms = [layer for layer in self.layers if isinstance(layer, BatchNorm)]
 
     def batch(self, row_weight: Float[Tensor, " row"], rows: int) -> None:
-        """Tell batch norm which rows of the next batch count."""
+        """Set the row weights and the number of rows of the next batch, which batch norm needs."""
         for layer in self.batch_norms:
             layer.row_weight, layer.rows = row_weight, rows
 
     def forward(self, h: Float[Tensor, "seed feature row"]) -> Float[Tensor, "seed output row"]:
+        """Return the outputs of all layers."""
         for layer in self.layers:
             h = layer.forward(h)
-        if self.trains and self.batch_norms:
-            self.parameters.blend_statistics()
+        if self.generators is not None and self.batch_norms:  # as torch.nn.BatchNorm1d in training mode
+            self.parameters.running.mul_(1 - BATCH_NORM_MOMENTUM).add_(self.parameters.batch * BATCH_NORM_MOMENTUM)
         return h
 
     def backward(self, gradient: Float[Tensor, "seed output row"]) -> None:
-        """From the loss's gradient by the output to the gradients of all parameters."""
+        """Compute the gradients of all parameters from the loss's gradient with respect to the output."""
         for layer in reversed(self.layers):
             gradient = layer.backward(gradient)
 
-
-def _layer(
-    layers: Sequence[LayerSpec], i: int, parameters: Parameters, rows: int, generators: Sequence[torch.Generator] | None
-) -> Layer:
-    spec, name = layers[i], str(i)
-    if spec.kind == "linear":
-        doubled = spec.bias is not False and i + 1 < len(layers) and layers[i + 1].kind == "tanh"
-        return Linear(parameters, name, rows, first=i == 0, factor=2 if doubled else 1)
-    if spec.kind == "tanh":
-        doubled = i > 0 and layers[i - 1].kind == "linear" and layers[i - 1].bias is not False
-        return Tanh(parameters.flat.new_empty(0), doubled)
-    if spec.kind == "sigmoid":
-        return Sigmoid(parameters.flat.new_empty(0))
-    if spec.kind == "batch_norm":
-        return FrozenBatchNorm(parameters, name) if generators is None else BatchNorm(parameters, name)
-    if spec.kind == "dropout":
-        return Identity() if generators is None else Dropout(spec.rate or 0.0, generators)
-    return ReLU() if spec.kind == "relu" else Softmax()
+    def _layer(self, layers: Sequence[LayerSpec], i: int, rows: int) -> Layer:
+        spec, name, parameters = layers[i], str(i), self.parameters
+        if spec.kind == "linear":
+            doubled = spec.bias is not False and i + 1 < len(layers) and layers[i + 1].kind == "tanh"
+            return Linear(parameters, name, rows, first=i == 0, factor=2 if doubled else 1)
+        if spec.kind == "tanh":
+            doubled = i > 0 and layers[i - 1].kind == "linear" and layers[i - 1].bias is not False
+            return Tanh(parameters.flat.new_empty(0), doubled)
+        if spec.kind == "sigmoid":
+            return Sigmoid(parameters.flat.new_empty(0))
+        if spec.kind == "batch_norm":
+            return FrozenBatchNorm(parameters, name) if self.generators is None else BatchNorm(parameters, name)
+        if spec.kind == "dropout":
+            return Dropout(spec.rate or 0.0, self.generators or [])
+        return ReLU() if spec.kind == "relu" else Softmax()

@@ -1,4 +1,4 @@
-"""The kinds of sources. A kind is a module here, of that name, with a subclass of Source as its SOURCE."""
+"""The kinds of sources. Each kind is a module in this folder, named like the kind; its SOURCE is a Source."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -20,15 +20,11 @@ def module_of(kind: str) -> str:
 
 
 def load(raw: Any, key: str) -> Source:
-    """Return the source that `key` of params.yaml describes; only the module of its kind is imported.
+    """Return the source that `raw`, the value of `key` in params.yaml, describes. Raise BadInput if it is wrong.
 
-    Raise BadInput where the description cannot be used.
+    Only the module of its kind is imported.
     """
-    if not isinstance(raw, dict):
-        raise bad(key, raw, "must be a mapping")
-    kind = raw.get("kind")
-    if kind is None:
-        raise bad(f"{key}.kind", None, "missing")
+    kind = raw.get("kind") if isinstance(raw, dict) else None
     if kind not in kinds():
         raise bad(f"{key}.kind", kind, f"must be one of {', '.join(kinds())}{did_you_mean(kind, kinds())}")
     model: type[Source] = import_module(module_of(kind)).SOURCE

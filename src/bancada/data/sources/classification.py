@@ -1,7 +1,7 @@
 """A synthetic table of classes, or a real CSV file in its place. Lesson 2."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -11,13 +11,13 @@ from bancada.base.tables import Table
 from bancada.data.settings import Columns, DataShape, Seed, Source, SourceFile
 from bancada.data.sources.csv import CsvFile, read_csv
 
-# Mean distance between the means of two synthetic classes, in standard deviations of a class: with the six classes of
-# quality, a small network then takes about a third of the new rows for another class, as it does with the real wines.
+# The mean distance between the means of two classes, in standard deviations of a class. With it, a small network is
+# wrong about a third of the test rows of `quality`, as it is with the real wines.
 CLASS_DISTANCE = 1.6
 
 
 class Classification(Source):
-    """Lesson 2. A synthetic table with given class counts; with `path` set, a real CSV with the same columns."""
+    """Lesson 2: a synthetic table with given numbers of rows by class, or, with `path`, a CSV file of such a table."""
 
     kind: Literal["classification"]
     class_counts: Annotated[dict[int, Count], Field(min_length=2)]
@@ -27,28 +27,31 @@ class Classification(Source):
     path: SourceFile | None = None
 
     @model_validator(mode="after")
-    def _target_is_no_feature(self) -> Self:
+    def _target_is_no_feature(self) -> "Classification":
         if self.target in self.features:
             raise ValueError(f"'{self.target}' is both a feature and the target")
         return self
 
     def shape(self) -> DataShape:
+        """Return the shape. The number of rows of a CSV file is unknown."""
         rows = 0 if self.path else sum(self.class_counts.values())
         return DataShape(len(self.features), 1, len(self.class_counts), rows)
 
     def feature_names(self) -> list[str]:
+        """Return the names of the columns."""
         return self.features
 
     def make(self, key: str) -> Table:
-        """Exactly the given class counts, in random order; each class normal with sd 1 around its own random mean.
+        """Draw the rows in random order, each class normal with sd 1 around its own random mean.
 
-        With `path`, the real table instead: its columns of the same names, its labels among the same classes.
+        With `path`, return the columns of these names from the file instead; its labels must be among `class_counts`.
         """
         labels = sorted(self.class_counts)
         if self.path is not None:
-            columns = {"path": self.path, "features": self.features, "targets": [self.target]}
-            real = CsvFile.model_validate({"kind": "csv", "task": "classification", **columns})
-            return read_csv(real, key, labels)
+            csv = CsvFile(
+                kind="csv", task="classification", path=self.path, features=self.features, targets=[self.target]
+            )
+            return read_csv(csv, key, labels)
         rng = np.random.default_rng(self.seed)
         index = rng.permutation(np.repeat(np.arange(len(labels)), [self.class_counts[label] for label in labels]))
         size = len(self.features)

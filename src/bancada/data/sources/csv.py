@@ -1,4 +1,4 @@
-"""Tables in CSV files."""
+"""Tables in CSV files. Messages about a file name the line, as an editor counts it, and the column."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -27,10 +27,10 @@ class CsvFile(Source):
     task: Literal["regression", "classification"]
     features: Columns | None = None
     ignore: list[str] = []
-    rows: Count | None = None  # the first so many; null: all
+    rows: Count | None = None  # read only the first rows, this many; null: all
 
     @model_validator(mode="after")
-    def _one_target_for_classes(self) -> Self:
+    def _one_target_for_classes(self) -> "CsvFile":
         if self.task == "classification" and len(self.targets) != 1:
             raise ValueError("classification takes one target column")
         for name in self.targets:
@@ -39,72 +39,77 @@ class CsvFile(Source):
         return self
 
     def shape(self) -> DataShape | None:
-        """Known only for numbers with named features: classes are counted when the file is read."""
+        """Return the shape if the file need not be read for it: targets are numbers, and `features` are given."""
         if self.task == "classification" or self.features is None:
             return None
         return DataShape(features=len(self.features), targets=len(self.targets), classes=0, rows=self.rows or 0)
 
     def feature_names(self) -> list[str] | None:
+        """Return `features`."""
         return self.features
 
     @property
     def has_classes(self) -> bool:
+        """Whether the target is a class."""
         return self.task == "classification"
 
     def make(self, key: str) -> Table:
+        """Read the file. Raise BadInput, with the file's name, line and column, for what cannot be used."""
         return read_csv(self, key)
 
 
 def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table:
-    """Return the named columns of a CSV file, its first `rows` rows or all. `known`: the only labels that are allowed.
+    """Return the columns that `source`, the value of `key` in params.yaml, names. `known`: the only allowed labels.
 
-    Raise BadInput, which names the file, the line as an editor counts it, and the column.
+    Raise BadInput, with the file's name, line and column, for what cannot be used.
     """
-    path = Path(source.path)
+    path, with_classes = Path(source.path), source.task == "classification"
     records = _records(path)
     _, header = next(records)
     features = source.features or [name for name in header if name not in (*source.targets, *source.ignore)]
     _check_header(path, header, [*features, *source.targets, *source.ignore])
     if not features:
         raise BadInput(f"{path}: line 1: no column is left to be a feature")
-    classes = source.task == "classification"
-    columns = [header.index(name) for name in ([*features] if classes else [*features, *source.targets])]
-    label_column = header.index(source.targets[0])
-    numbers, labels = array("d"), []
+    columns = [header.index(name) for name in (*features, *source.targets)]
+    number_columns = columns[: len(features)] if with_classes else columns
+    numbers = array("d")
+    labels: list[Any] = []
     for line, cells in islice(records, source.rows):
         if len(cells) != len(header):
             raise BadInput(f"{path}: line {line}: {len(cells)} cells, but the header has {len(header)} columns")
-        column = 0
         try:
-            for column in columns:
+            for column in number_columns:
                 numbers.append(_number(cells[column]))
-            if classes:
-                column = label_column
+            if with_classes:
+                column = columns[-1]
                 labels.append(_label(cells[column], known, key))
         except ValueError as error:
             shown = f" = {' '.join(cells[column].split())[:60]}" if cells[column] else ""
             raise BadInput(f"{path}: line {line}, column '{header[column]}'{shown}: {error}") from None
-    found = np.array(numbers, dtype=np.float64).reshape(-1, len(columns))
-    if not len(found):
+    values = np.array(numbers, dtype=np.float64).reshape(-1, len(number_columns))
+    if not len(values):
         raise BadInput(f"{path}: no rows below the header")
-    if source.rows and len(found) < source.rows:
-        raise BadInput(f"{path}: {len(found)} rows, but {key}.rows = {source.rows}")
-    if not classes:
-        return Table(found[:, : len(features)], found[:, len(features) :], features, source.targets, [])
-    names, index = _classes(labels, known)
-    if len(names) < 2:
-        raise BadInput(f"{path}: column '{source.targets[0]}' has one class, {names[0]}; at least two are needed")
-    return Table(found, index, features, source.targets, names)
+    if source.rows and len(values) < source.rows:
+        raise BadInput(f"{path}: {len(values)} rows, but {key}.rows = {source.rows}")
+    if not with_classes:
+        return Table(values[:, : len(features)], values[:, len(features) :], features, source.targets, [])
+    if any(isinstance(label, str) for label in labels):  # one word makes words of all labels
+        labels = [str(label) for label in labels]
+    classes: list[int] | list[str] = known or sorted(set(labels))
+    if len(classes) < 2:
+        raise BadInput(f"{path}: column '{source.targets[0]}' has one class, {classes[0]}; at least two are needed")
+    index = np.array([classes.index(label) for label in labels], dtype=np.int64)
+    return Table(values, index[:, None], features, source.targets, classes)
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The line (from 1) and the cells of the header and of each row; empty lines are none.
+    """Yield the line number, from 1, and the cells of the header and of each row that is not empty.
 
-    csv and not pandas, which fills short rows up and drops empty lines, and so cannot say in which line a cell is.
+    pandas would fill short rows and skip empty lines, so that nobody could say in which line a cell is.
     """
     try:
         raw = path.read_bytes()
-        text = raw.decode("utf-8-sig")  # Excel begins its files with a byte order mark
+        text = raw.decode("utf-8-sig")  # Excel writes a byte order mark at the start
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise BadInput(f"{path}: line {line}: not a text in UTF-8") from None
@@ -117,7 +122,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
             if any(cell.strip() for cell in cells) or len(cells) > 1:
                 yield line, [cell.strip() for cell in cells]
                 empty = False
-            line = reader.line_num + 1  # a quoted cell may go over several lines: the next row's first
+            line = reader.line_num + 1  # where the next row begins; a quoted cell may have several lines
     except csv.Error as error:
         raise BadInput(f"{path}: line {line}: {error}") from None
     if empty:
@@ -133,17 +138,15 @@ def _check_header(path: Path, header: list[str], needed: list[str]) -> None:
         if not name:
             raise BadInput(f"{path}: line 1: column {header.index(name) + 1} has no name")
         if header.count(name) > 1:
-            raise BadInput(f"{path}: line 1: column '{name}' is there twice")
+            raise BadInput(f"{path}: line 1: there are two columns '{name}'")
 
 
 def _number(cell: str) -> float:
-    """ValueError says what is wrong."""
+    """Return the cell's number. Raise ValueError, which says what is wrong, if there is none."""
     try:
-        number = float(cell) if "_" not in cell else None
+        number = float(cell.replace("_", "?"))  # Python would read 1_000
     except ValueError:
-        number = None
-    if number is None:
-        raise ValueError("must be a number" if cell else "is empty")
+        raise ValueError("must be a number" if cell else "is empty") from None
     if not math.isfinite(number):
         raise ValueError("must be a finite number")
     if abs(number) > LARGEST:
@@ -152,30 +155,20 @@ def _number(cell: str) -> float:
 
 
 def _label(cell: str, known: list[int] | None, key: str) -> int | str:
-    """A whole number or a word. ValueError where it is no class."""
-    label: int | str = cell
+    """Return the cell's label, a whole number or a word. Raise ValueError if it is not the label of a class."""
+    if not cell:
+        raise ValueError("is empty")
     try:
         number = float(cell)
     except ValueError:
-        if not cell:
-            raise ValueError("is empty") from None
+        label: int | str = cell
     else:
         if not (number.is_integer() and abs(number) <= 2**53):
             raise ValueError("is no class (a whole number or a word)")
         label = int(number)
-    if known is not None and label not in known:
+    if known and label not in known:
         raise ValueError(f"is no class of {key}.class_counts: {', '.join(map(str, known))}")
     return label
-
-
-def _classes(labels: list[int | str], known: list[int] | None) -> tuple[list[int] | list[str], Any]:
-    """The sorted classes (words where one of them is a word) and each label's index among them."""
-    whole = [label for label in labels if isinstance(label, int)]
-    if len(whole) == len(labels):
-        numbers = known or sorted(set(whole))
-        return numbers, np.searchsorted(numbers, whole).astype(np.int64)[:, None]
-    words, index = np.unique([str(label) for label in labels], return_inverse=True)
-    return [str(word) for word in words], index.astype(np.int64)[:, None]
 
 
 SOURCE = CsvFile

@@ -12,7 +12,7 @@ from bancada.data.settings import DataShape, Seed, Source
 
 
 class HalfMoons(Source):
-    """Lesson 3. Two interlocking half rings; classes +1 (upper) and -1 (lower), half of the rows each."""
+    """Lesson 3: two interlocking half rings; classes +1 (upper) and -1 (lower), each with half of the rows."""
 
     kind: Literal["half_moons"]
     rows: Annotated[Count, Field(ge=2)]
@@ -22,30 +22,30 @@ class HalfMoons(Source):
     seed: Seed
 
     def shape(self) -> DataShape:
+        """Return the shape: the plane's two coordinates, and two classes."""
         return DataShape(features=2, targets=1, classes=2, rows=self.rows)
 
     def feature_names(self) -> list[str]:
+        """Return the names of the coordinates."""
         return ["x", "y"]
 
     def make(self, key: str) -> Table:
-        """Two half rings, rows at uniform angles a in [0, pi) and radii r in radius +- width / 2. Lesson 3.
+        """Draw angles a uniform in [0, pi) and radii r uniform in radius +- width / 2, first for the upper half ring.
 
         Upper (+1): (r cos a, r sin a). Lower (-1): (r cos a + radius, -r sin a - distance).
         """
         rng = np.random.default_rng(self.seed)
 
-        def half_ring(rows: int) -> tuple[Float64[np.ndarray, " row"], Float64[np.ndarray, " row"]]:
+        def half_ring(rows: int) -> Float64[np.ndarray, "row 2"]:
             angle = rng.uniform(0, np.pi, rows)
             radius = rng.uniform(self.radius - self.width / 2, self.radius + self.width / 2, rows)
-            return radius * np.cos(angle), radius * np.sin(angle)
+            return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
-        lower_rows = self.rows // 2
-        upper_x, upper_y = half_ring(self.rows - lower_rows)
-        lower_x, lower_y = half_ring(lower_rows)
-        upper = np.stack([upper_x, upper_y], axis=1)
-        lower = np.stack([lower_x + self.radius, -lower_y - self.distance], axis=1)
-        index = np.repeat([1, 0], [len(upper), len(lower)]).astype(np.int64)
-        return Table(np.concatenate([upper, lower]), index[:, None], ["x", "y"], ["moon"], [-1, 1])
+        counts = [self.rows - self.rows // 2, self.rows // 2]
+        upper, lower = (half_ring(rows) for rows in counts)
+        features = np.concatenate([upper, lower * [1, -1] + [self.radius, -self.distance]])
+        index = np.repeat([1, 0], counts).astype(np.int64)
+        return Table(features, index[:, None], self.feature_names(), ["moon"], [-1, 1])
 
 
 SOURCE = HalfMoons

@@ -1,4 +1,4 @@
-"""Numbers that depend linearly on normal features, with noise. Lesson 5."""
+"""Synthetic rows for linear regression: targets that depend linearly on the features, with noise. Lesson 5."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ from bancada.data.settings import DataShape, Seed, Source
 
 
 class LinearData(Source):
-    """Lesson 5. X standard normal, y = X weights + bias + noise."""
+    """Lesson 5: y = X weights + bias + noise, with X standard normal and the noise normal with sd `noise_std`."""
 
     kind: Literal["linear"]
     rows: Count
@@ -21,18 +21,20 @@ class LinearData(Source):
     seed: Seed
 
     def shape(self) -> DataShape:
+        """Return the shape: a feature for each weight, and one target."""
         return DataShape(features=len(self.weights), targets=1, classes=0, rows=self.rows)
 
     def feature_names(self) -> list[str]:
+        """Return x1, x2, ..."""
         return [f"x{i}" for i in range(1, len(self.weights) + 1)]
 
     def make(self, key: str) -> Table:
-        """y = X weights + bias + noise, X standard normal. Lesson 5."""
+        """Draw the features, then the noise."""
         rng = np.random.default_rng(self.seed)
         features = rng.standard_normal((self.rows, len(self.weights)))
         noise = self.noise_std * rng.standard_normal(self.rows)
         target = features @ np.array(self.weights, dtype=np.float64) + self.bias + noise
-        return Table(features, target[:, None], [f"x{i + 1}" for i in range(len(self.weights))], ["y"], [])
+        return Table(features, target[:, None], self.feature_names(), ["y"], [])
 
 
 SOURCE = LinearData

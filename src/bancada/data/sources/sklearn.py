@@ -1,4 +1,4 @@
-"""Data sets that come with scikit-learn."""
+"""Data sets that are part of scikit-learn."""
 
 from typing import Literal
 
@@ -9,12 +9,13 @@ from bancada.data.settings import DataShape, Source
 
 
 class Sklearn(Source):
-    """A data set that comes with scikit-learn."""
+    """A data set that is part of scikit-learn."""
 
     kind: Literal["sklearn"]
     name: Literal["wine", "iris", "breast_cancer", "digits", "diabetes"]
 
     def shape(self) -> DataShape:
+        """Return the documented shape of the data set."""
         return {
             "wine": DataShape(13, 1, 3, 178),
             "iris": DataShape(4, 1, 3, 150),
@@ -24,10 +25,11 @@ class Sklearn(Source):
         }[self.name]
 
     def feature_names(self) -> list[str] | None:
+        """Return None: the names are known when scikit-learn has read the data set."""
         return None
 
     def make(self, key: str) -> Table:
-        """A data set as scikit-learn gives it, its classes by their names."""
+        """Return the data set as scikit-learn has it, with the names of its classes as labels."""
         from sklearn import datasets
 
         bunch = getattr(datasets, f"load_{self.name}")()

@@ -1,4 +1,4 @@
-"""Tables that are kept with the bench: CSV files, as `kind: csv`."""
+"""Tables that are kept in this repository: CSV files, read as `kind: csv` reads them."""
 
 from bancada.data.sources import csv
 

@@ -1,0 +1,85 @@
+"""A stage reads the keys of params.yaml that dvc.yaml names for it: all of them, or DVC reruns too much; no others, or
+DVC reruns too little."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from bancada.base import files
+from bancada.base.params_file import ParamsFile
+from bancada.data import generate, split
+from bancada.evaluation import evaluate
+from bancada.training import train
+
+DVC_YAML = YAML(typ="safe").load((Path(__file__).parents[2] / "dvc.yaml").read_text())
+PARAMS = YAML(typ="safe").load("""
+seed: 1
+num_seeds: 2
+lr: null
+device: cpu
+studies:
+  line:
+    source: {kind: linear, rows: 8, weights: [2], bias: 4.2, noise_std: 0.01, seed: 5}
+    split: {train: 8}
+    metric: weight_error_max
+    predict: [{x1: 2}]
+    train: {loss: mse, lr: 0.1, batch_size: full, epochs: 1}
+  moons:
+    source: {kind: half_moons, rows: 8, radius: 10, distance: -4, width: 6, seed: 1}
+    split: {train: 1.0}
+    metric: error_rate_percent
+    baseline: moon
+    decision_region: [[-15, 25], [-10, 15]]
+    train: {loss: mse, lr: 0.5, batch_size: 4, epochs: 1}
+variants:
+  by_hand: {study: line, scratch: true, layers: [1]}
+  moon: {study: moons, layers: [2, tanh, 1, tanh], train: {lr: 0.1}}
+""")
+STAGES: dict[str, Callable[[ParamsFile, str], None]] = {
+    "generate": generate.main,
+    "split": split.main,
+    "train": train.main,
+    "evaluate": evaluate.main,
+}
+
+
+class Recording(ParamsFile):
+    """Remembers which keys it was asked for; what does not ask for a key finds the file empty."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.asked: set[str] = set()
+
+    def value(self, key: str) -> Any:
+        self.asked.add(key)
+        return ParamsFile(PARAMS).value(key)
+
+
+def named_in_dvc_yaml(stage: str, name: str) -> set[str]:
+    study = PARAMS["variants"][name]["study"] if stage == "train" else name
+    names = DVC_YAML["stages"][stage]["do"]["params"]
+    return {key.replace("${key}", name).replace("${item.study}", study) for key in names}
+
+
+def test_every_kind_of_stage_reads_the_keys_that_dvc_yaml_names_for_it_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BANCADA_TRACKING", "off")
+    monkeypatch.setattr(evaluate, "drawn", lambda *values: iter(()))  # plots take seconds and read no params
+    for study, variant in (("line", "by_hand"), ("moons", "moon")):
+        code = files.code("evaluate", study)
+        code.parent.mkdir(parents=True, exist_ok=True)
+        code.write_text(json.dumps({"variants": [variant]}))
+        for stage, main in STAGES.items():
+            params, name = Recording(), variant if stage == "train" else study
+            main(params, name)
+            assert params.asked == named_in_dvc_yaml(stage, name), f"{stage}@{name}"
+
+
+def test_these_are_all_the_stages_that_are_made_for_each_study_or_variant() -> None:
+    assert {name for name, stage in DVC_YAML["stages"].items() if "foreach" in stage} == set(STAGES)

@@ -18,15 +18,14 @@ TENSOR = np.array([[1.0, 2.0], [4.0, 8.0]], dtype=np.float64)
 
 
 def written(folder: Path, **files: Any) -> Path:
-    """`weights`: tensors; `table`: columns; `data`: a JSON; `run`: run.json; `text`: a CSV; `plot`: pixels."""
+    """`weights`: tensors; `table`: columns; `data`: a JSON; `text`: a CSV; `plot`: pixels."""
     folder.mkdir()
     if "weights" in files:
         save_file(files["weights"], folder / "w.safetensors")
     if "table" in files:
         pq.write_table(pa.table(files["table"]), folder / "t.parquet")
-    for key, name in (("data", "d.json"), ("run", "run.json")):
-        if key in files:
-            (folder / name).write_text(json.dumps(files[key]))
+    if "data" in files:
+        (folder / "d.json").write_text(json.dumps(files["data"]))
     if "text" in files:
         (folder / "c.csv").write_text(files["text"])
     if "plot" in files:
@@ -128,8 +127,9 @@ def test_a_csv_is_compared_cell_by_cell(tmp_path: Path) -> None:
     [
         ("a,10", "a,11", "line 2, n: 11, was 10"),
         ("b,10,", "b,10,0.1", 'line 3, mean: 0.1, was ""'),
-        ("a,10,0.5\n", "", "2 lines of columns variant,n,mean, or not as long as they were"),
-        ("mean", "median", "3 lines of columns variant,n,median, or not as long as they were"),
+        ("b,10,\n", "", "line 3, mean, line 3, n, line 3, variant is gone"),
+        ("mean", "top", "line 2, top, line 3, top is new; line 2, mean, line 3, mean is gone"),
+        ("a,10,0.5", "a,10", "cannot be read: zip() argument 2 is shorter than argument 1"),
     ],
 )
 def test_what_is_no_rounding_in_a_csv_is_different(tmp_path: Path, old: str, new: str, problem: str) -> None:
@@ -146,12 +146,6 @@ def test_a_json_is_compared_key_by_key(tmp_path: Path) -> None:
     folder.mkdir()
     found = between(folder, {"data": before}, {"data": before | {"error": {"mean": 2.0, "high": 3.0}}})
     assert found.problem == "d.json: error.high: 3.0, was null"
-
-
-def test_where_a_training_came_from_is_no_result_of_it(tmp_path: Path) -> None:
-    before = {"fingerprint": "f0", "versions": {"torch": "2.13.0"}, "train_rows": 8}
-    found = between(tmp_path, {"run": before}, {"run": before | {"fingerprint": "f1", "versions": {"torch": "2.14.0"}}})
-    assert (found.verdict, str(found)) == (WITHIN, "the same numbers in other bytes")
 
 
 @pytest.mark.parametrize(("pixels", "verdict"), [(1, WITHIN), (100, WITHIN), (101, DIFFERENT)])

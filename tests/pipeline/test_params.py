@@ -58,7 +58,7 @@ REFUSED = {
     (
         "kind: half_moons",
         "kind: halfmoons",
-    ): "studies.moons.source.kind = halfmoons: must be one of half_moons, linear,",
+    ): "studies.moons.source.kind = halfmoons: must be one of classification, csv, half_moons,",
     ("[5, tanh,", "[5, than,"): "variants.moon.layers[1] = than: must be one of linear, tanh, relu, sigmoid, softmax,",
     ("{loss: mse, lr: 0.01", "{loss: msee, lr: 0.01"): "studies.line.train.loss = msee: must be one of mse, half_mse,",
     ("{lr: 0.5,", "{lr: 0.5, optimizer: adamm,"): (
@@ -66,7 +66,7 @@ REFUSED = {
     ),
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {name: adamm},"): "variants.own.train.optimizer.name = adamm: must be one of",
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {momentum: 0},"): "variants.own.train.optimizer.name: missing",
-    ("metric: mse", "metric: rmse"): "studies.line.metric = rmse: must be one of error_rate_percent, loss, mse,",
+    ("metric: mse", "metric: rmse"): "studies.line.metric = rmse: must be one of loss, error_rate_percent, mse,",
     ("device: cpu", "device: gpu"): "device = gpu: must be one of cpu, cuda; did you mean 'cpu'?",
     ("  plain: {", "  my plain: {"): "variants.my plain: a name is made of letters, digits, - and _",
     # types
@@ -131,9 +131,9 @@ REFUSED = {
         "variants.moon.layers: bce needs a sigmoid as the last layer, not batch_norm"
     ),
     ("[5, tanh, 1, tanh]", "[5, tanh, 1, sigmoid, {dropout: 0.1}], train: {loss: bce}"): (
-        "variants.moon.layers: dropout as the last layer would put out zeros"
+        "variants.moon.layers: a dropout as the last layer would give zeros"
     ),
-    ("[5, tanh, 1, tanh]", "[5, tanh, 1, tanh, {dropout: 0.1}]"): "variants.moon.layers: dropout as the last layer",
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, tanh, {dropout: 0.1}]"): "variants.moon.layers: a dropout as the last layer",
     ("{lr: 0.5,", "{init: {name: given, weights: [], biases: []},"): (
         "variants.own.train.init: 2 linear layers need as many weights and biases"
     ),

@@ -60,8 +60,9 @@ def _uncommitted(path: str) -> Cause:
 
 
 def of_the_environment(clone: Clone) -> tuple[list[Cause], str, dict[str, str | None]]:
-    """Return what about this machine and its packages is not as the commit asks; where nothing is, a sentence that says
-    so; and the versions that are here, Python's among them.
+    """Return what about this machine and its packages is not as the commit asks.
+
+    Return also a sentence for the case that all is, and the versions that are here, Python's among them.
     """
     pinned = requirements.needed(clone.root / LOCK)
     found = clone.probe(list({**pinned, "numpy": "", "torch": ""}))

@@ -21,21 +21,16 @@ from bancada.pipeline.dvc_internals import opened, quiet, runs
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
 
-# What the clone's stages find around them.
+# What a stage in the clone finds around it. The clone may be of an old commit, of whose modules only `pins` is used.
 PROBE = """\
 import json, os, platform, sys
-from importlib.metadata import PackageNotFoundError, version
-import bancada
+from importlib.metadata import distributions
 from bancada import pins
-def installed(name):
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 import torch
+installed = {one.name.lower().replace("_", "-").replace(".", "-"): one.version for one in distributions()}
 print(json.dumps({
     "python": platform.python_version(),
-    "packages": {name: installed(name) for name in sys.argv[1:]},
+    "packages": {name: installed.get(name) for name in sys.argv[1:]},
     "pins": {name: os.environ.get(name) for name, value in pins.PINS.items() if os.environ.get(name) != value},
     "threads": torch.get_num_threads(),
     "kernels": torch.backends.cpu.get_cpu_capability(),
@@ -45,7 +40,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Clone:
-    """`folder` is all that is removed at the end, `root` the clone's root in it, the folder of dvc.yaml."""
+    """`folder` holds everything that is removed at the end; `root`, inside it, is the folder of dvc.yaml."""
 
     source: Path
     commit: str
@@ -53,9 +48,9 @@ class Clone:
     root: Path
 
     def repro(self, targets: Sequence[str], jobs: int) -> int:
-        """Run these stages and all that they depend on, whatever dvc.lock says. The exit status of `bancada repro`."""
-        command = ["bancada", "repro", "--force", "-j", str(jobs), *targets]
-        with subprocess.Popen([sys.executable, "-m", *command], cwd=self.root, env=self._environment()) as process:
+        """Run these stages and all that they depend on, whatever dvc.lock says. Return the exit status."""
+        command = [sys.executable, "-m", "bancada", "repro", "--force", "-j", str(jobs), *targets]
+        with subprocess.Popen(command, cwd=self.root, env=self._environment()) as process:
             try:
                 return process.wait()
             except KeyboardInterrupt:  # Ctrl-C in a terminal reaches both
@@ -68,19 +63,16 @@ class Clone:
                     process.kill()
 
     def probe(self, packages: Sequence[str]) -> Mapping[str, Any]:
-        """What a stage finds there: versions, pins that do not hold, threads, torch's kernels. Empty where none can
-        start.
-        """
-        done = subprocess.run(
-            ["python", "-c", PROBE, *packages], cwd=self.root, env=self._environment(), capture_output=True, text=True
-        )
+        """Return what a stage finds: versions, pins that do not hold, threads, kernels; nothing where none can start."""
+        command = [sys.executable, "-c", PROBE, *packages]
+        done = subprocess.run(command, cwd=self.root, env=self._environment(), capture_output=True, text=True)
         found: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
         return found
 
     def _environment(self) -> dict[str, str]:
-        told = {key: value for key, value in os.environ.items() if not key.startswith(OF_THE_SHELL)}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(OF_THE_SHELL)}
         nothing = str(self.folder / "nothing")
-        return told | {
+        return kept | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(self.root / "src"),
             "BANCADA_TRACKING": "off",
@@ -96,7 +88,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def head(root: Path, rev: str = "HEAD") -> str:
-    """The commit's full name. BadInput where there is no git, no repository or no such commit."""
+    """Return the full name of a commit. Raise BadInput where there is no git, no repository or no such commit."""
     done = git(root, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
     if done.returncode:
         known = git(root, "rev-parse", "--git-dir").returncode == 0
@@ -106,7 +98,10 @@ def head(root: Path, rev: str = "HEAD") -> str:
 
 @contextmanager
 def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
-    """The repository whose root is `source`, as it was at a commit; removed at the end. BadInput where that fails."""
+    """Clone the repository whose root is `source`, as it was at a commit; it is removed at the end.
+
+    Raise BadInput where that is impossible.
+    """
     prefix = git(source, "rev-parse", "--show-prefix").stdout.strip()
     top = git(source, "rev-parse", "--show-toplevel").stdout.strip()
     with tempfile.TemporaryDirectory(prefix=f"bancada-{purpose}-", ignore_cleanup_errors=True) as name:
@@ -118,8 +113,22 @@ def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
         clone = Clone(source, commit, folder, whole / prefix)
         if not (clone.root / ".dvc").is_dir() or not (clone.root / "dvc.yaml").is_file():
             raise BadInput(f"commit {commit[:10]}: holds no dvc.yaml, or no .dvc")
-        _own_config(clone)
+        (folder / "nothing").mkdir()
+        (clone.root / ".dvc" / "config.local").write_text(CONFIG.format(folder=folder))
         yield clone
+
+
+# An empty cache of the clone's own, also where the user's configuration names one for all repositories.
+CONFIG = """\
+[core]
+    analytics = false
+    check_update = false
+    autostage = false
+    site_cache_dir = {folder}/site
+[cache]
+    dir = {folder}/cache
+    type = reflink,copy
+"""
 
 
 def _succeeds(folder: Path, *arguments: str) -> None:
@@ -129,38 +138,19 @@ def _succeeds(folder: Path, *arguments: str) -> None:
         raise BadInput(f"git {command}: {next(iter(done.stderr.splitlines()), 'failed')}")
 
 
-def _own_config(clone: Clone) -> None:
-    """An empty cache of its own, also where the user's configuration names one for all repositories."""
-    (clone.folder / "nothing").mkdir()
-    said = {
-        "core": {"analytics": "false", "check_update": "false", "autostage": "false", "site_cache_dir": "site"},
-        "cache": {"dir": "cache", "type": "reflink,copy"},
-    }
-    lines = []
-    for section, options in said.items():
-        lines.append(f"[{section}]")
-        for key, value in options.items():
-            lines.append(f"    {key} = {clone.folder / value if value in ('site', 'cache') else value}")
-    (clone.root / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
-
-
 def fetch_inputs(clone: Clone) -> None:
-    """Bring what `dvc add` keeps into the clone. BadInput where it is neither in the source's cache nor in a remote."""
+    """Bring what `dvc add` keeps into the clone. Raise BadInput where neither the cache nor a remote has it."""
     with opened(clone.root) as repo:
-        wanted = [
-            (Path(out.fs_path).relative_to(clone.root), str(out.hash_info.value))
-            for stage in repo.index.stages
-            if not runs(stage)
-            for out in stage.outs
-        ]
-    for path, md5 in wanted:
+        kept = [out for stage in repo.index.stages if not runs(stage) for out in stage.outs]
+        wanted = {Path(out.fs_path).relative_to(clone.root): str(out.hash_info.value) for out in kept}
+    for path, md5 in wanted.items():
         problem = fetch(clone, path, clone.root / path, md5)
         if problem:
             raise BadInput(f"{path}: kept by DVC, and {problem}: `dvc pull {path}` first, or `dvc push` where it is")
 
 
 def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
-    """Bring one of the commit's files from the cache or remote of the source; in words, why that could not be."""
+    """Bring one of the commit's files from the source's cache or remote. Return why that is impossible, or nothing."""
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError  # of a folder whose listing is nowhere
 
@@ -172,10 +162,10 @@ def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
         except (DvcException, DataIndexDirError, OSError):
             files.remove(to)
             return "in neither DVC's cache nor a remote"
-    if dvc_md5(to) != md5:
-        files.remove(to)
-        return "damaged in DVC's cache"
-    return ""
+    if dvc_md5(to) == md5:
+        return ""
+    files.remove(to)
+    return "damaged in DVC's cache"
 
 
 @cache

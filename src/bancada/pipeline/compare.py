@@ -2,13 +2,14 @@
 
     |made - committed| <= ABSOLUTE + RELATIVE * |committed|
 
-for every number with a fraction. Names, texts, whole numbers, shapes, columns and keys must be the same. A NaN is the
-same as a NaN, and an infinity as itself.
+must hold for every number with a fraction. Names, texts, whole numbers, shapes, columns and keys must be equal. A NaN
+equals a NaN, and an infinity itself. The tolerances stand here and nowhere else: they allow the rounding of another CPU
+or of another version of a library. A training at the edge of chaos exceeds them, and that is worth knowing.
 """
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -17,21 +18,12 @@ from typing import Any
 
 import numpy as np
 
-# --- the tolerances: here, and nowhere else -------------------------------------------------------------------------
-
-# What rounding makes of a training that goes well: on another CPU, with another version of a library. One that is at
-# the edge of chaos exceeds them, and that is worth knowing.
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
-# Of a plot, the share of pixels that may have another colour: a line a hair's breadth beside its place.
-PIXELS = 0.01
-# Keys that tell where a training's inputs came from, and nothing of its result.
-LEFT_OUT = MappingProxyType({"run.json": ("fingerprint", "versions")})
-
-# --------------------------------------------------------------------------------------------------------------------
+PIXELS = 0.01  # the share of a plot's pixels that may have another colour: a line a hair's breadth beside its place
 
 
 class Verdict(IntEnum):
-    """The worst of several is their maximum."""
+    """The worst of several verdicts is their maximum."""
 
     SAME = 0
     WITHIN = 1
@@ -43,7 +35,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """`problem`: what is no matter of numbers. `absolute_at` and `relative_at` name where the largest ones are."""
+    """`problem` says what is no difference of numbers; `absolute_at` and `relative_at` where the largest ones are."""
 
     verdict: Verdict
     problem: str = ""
@@ -53,68 +45,79 @@ class Difference:
     relative_at: str = ""
 
     def __str__(self) -> str:
-        said = [self.problem] if self.problem else []
+        parts = [self.problem] if self.problem else []
         if self.absolute_at:
             share = f", {self.relative:.2g} relative ({self.relative_at})" if self.relative_at else ""
-            said.append(f"at most {self.absolute:.2g} ({self.absolute_at}){share}")
-        return "; ".join(said) or ("the same numbers in other bytes" if self.verdict else str(self.verdict))
+            parts.append(f"at most {self.absolute:.2g} ({self.absolute_at}){share}")
+        return "; ".join(parts) or ("the same numbers in other bytes" if self.verdict else str(self.verdict))
 
     def within(self, name: str) -> "Difference":
-        """The same, with the file's name before each place."""
-        problem, absolute, relative = (
-            f"{name}: {said}" if said else "" for said in (self.problem, self.absolute_at, self.relative_at)
-        )
-        return replace(self, problem=problem, absolute_at=absolute, relative_at=relative)
+        """Return the same difference with the file's name before each place."""
+        texts = [f"{name}: {text}" if text else "" for text in (self.problem, self.absolute_at, self.relative_at)]
+        return replace(self, problem=texts[0], absolute_at=texts[1], relative_at=texts[2])
 
 
 SAME = Difference(Verdict.SAME)
 
 
 def different(problem: str) -> Difference:
+    """Return a difference that no tolerance allows."""
     return Difference(Verdict.DIFFERENT, problem)
 
 
 def worst(found: Iterable[Difference]) -> Difference:
-    """The worst verdict, the largest differences, and the first problem of several."""
+    """Return the worst verdict, the largest differences, and the first problem of several."""
     found = [SAME, *found]
     farthest, most = max(found, key=lambda one: one.absolute), max(found, key=lambda one: one.relative)
     verdict = max(one.verdict for one in found)
     problems = [one.problem for one in found if one.problem and one.verdict == verdict]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return replace(
-        farthest,
-        verdict=verdict,
-        problem=problems[0] + more if problems else "",
-        relative=most.relative,
-        relative_at=most.relative_at,
-    )
+    problem = problems[0] + more if problems else ""
+    return replace(farthest, verdict=verdict, problem=problem, relative=most.relative, relative_at=most.relative_at)
 
 
 def compare(committed: Path, made: Path) -> Difference:
-    """Of two files, or of two folders file by file."""
+    """Compare two files, or two folders file by file."""
     if committed.is_dir() and made.is_dir():
-        files = [
-            path.relative_to(folder) for folder in (committed, made) for path in folder.rglob("*") if path.is_file()
-        ]
-        return worst(compare(committed / name, made / name).within(name.as_posix()) for name in sorted(set(files)))
+        folders = (committed, made)
+        names = {path.relative_to(top) for top in folders for path in top.rglob("*") if path.is_file()}
+        return worst(compare(committed / name, made / name).within(name.as_posix()) for name in sorted(names))
     if not (committed.is_file() and made.is_file()):
         return different("is new" if made.exists() else "was not made")
     if committed.read_bytes() == made.read_bytes():
         return SAME
-    kind = KINDS.get(made.suffix)
-    if kind is None:
-        return different("other bytes, of a kind that is not compared number by number")
     try:
-        found = worst(kind(committed, made))
-    except (ValueError, OSError, SyntaxError, csv.Error) as error:  # SyntaxError: Pillow's, for a broken PNG
+        if made.suffix == ".png":
+            found = _pictures(committed, made)
+        elif made.suffix in READERS:
+            before, now = (READERS[made.suffix](path) for path in (committed, made))
+            found = worst(_by_name(before, now))
+        else:
+            return different("other bytes, of a kind that is not compared number by number")
+    except (ValueError, OSError, SyntaxError, csv.Error) as error:  # SyntaxError is Pillow's, for a broken PNG
         return different(f"cannot be read: {next(iter(str(error).splitlines()), '')[:200]}")
     return replace(found, verdict=max(found.verdict, Verdict.WITHIN))
 
 
-def numbers(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
-    """Of two arrays. The place of the largest differences is told as name[index]."""
+def _by_name(committed: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[Difference]:
+    more, less = (", ".join(sorted(a.keys() - b.keys()))[:100] for a, b in ((made, committed), (committed, made)))
+    if more or less:
+        yield different("; ".join(f"{names} {how}" for names, how in ((more, "is new"), (less, "is gone")) if names))
+    for name in committed.keys() & made.keys():
+        before, now = committed[name], made[name]
+        if isinstance(before, np.ndarray):
+            yield _arrays(before, now, name)
+        elif {type(before), type(now)} in ({float}, {float, int}):  # a number with a fraction may turn out whole
+            yield _arrays(np.array(before, np.float64), np.array(now, np.float64), name)
+        elif type(before) is not type(now) or before != now:
+            yield different(f"{name}: {json.dumps(now)[:60]}, was {json.dumps(before)[:60]}")
+
+
+def _arrays(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
+    """Compare two arrays. The places of the largest differences are called name[index]."""
     if committed.shape != made.shape or committed.dtype != made.dtype:
-        return different(f"{name}: {_shape(made)}, was {_shape(committed)}")
+        shapes = [f"{array.dtype} of shape {list(array.shape)}" for array in (made, committed)]
+        return different(f"{name}: {shapes[0]}, was {shapes[1]}")
     if not np.issubdtype(made.dtype, np.floating):
         count = int(np.count_nonzero(committed != made))
         return different(f"{name}: {count} of {made.size} values that must be equal are not") if count else SAME
@@ -132,40 +135,34 @@ def numbers(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
     return Difference(verdict, "", float(gap.max()), _place(name, gap), float(share.max()), _place(name, share))
 
 
-def _shape(array: np.ndarray) -> str:
-    return f"{array.dtype} of shape {list(array.shape)}"
-
-
 def _place(name: str, sizes: np.ndarray) -> str:
-    """Of the largest; empty where all are 0."""
-    if not sizes.max():
-        return ""
+    """Return the place of the largest; nothing where all are 0."""
     index = np.unravel_index(int(sizes.argmax()), sizes.shape)
-    return f"{name}[{', '.join(map(str, index))}]" if index else name
+    return (f"{name}[{', '.join(map(str, index))}]" if index else name) if sizes.max() else ""
 
 
-def _same_names(committed: Mapping[str, Any], made: Mapping[str, Any]) -> Difference:
-    if committed.keys() == made.keys():
+def _pictures(committed: Path, made: Path) -> Difference:
+    from PIL import Image
+
+    with Image.open(committed) as one, Image.open(made) as other:
+        if (one.size, one.mode) != (other.size, other.mode):
+            sizes = [f"{image.size[0]}x{image.size[1]} {image.mode}" for image in (other, one)]
+            return different(f"{sizes[0]}, was {sizes[1]}")
+        before, now = (np.asarray(image.convert("RGBA"), dtype=np.int16) for image in (one, other))
+    changed = (before != now).any(axis=2)
+    if not changed.any():
         return SAME
-    more, less = (", ".join(sorted(a.keys() - b.keys()))[:100] for a, b in ((made, committed), (committed, made)))
-    said = [f"{names} {how}" for names, how in ((more, "is new"), (less, "is gone")) if names]
-    return different("; ".join(said))
+    share, most = float(changed.mean()), int(np.abs(now - before).max())
+    problem = f"{changed.sum()} of {changed.size} pixels ({100 * share:.2g} %), by up to {most} of 255"
+    return Difference(Verdict.WITHIN if share <= PIXELS else Verdict.DIFFERENT, problem)
 
 
-# --- one function for each kind of file -----------------------------------------------------------------------------
+# --- what a file holds, by names ------------------------------------------------------------------------------------
 
 
-def _safetensors(committed: Path, made: Path) -> Iterator[Difference]:
-    from safetensors.numpy import load
-
-    before, now = (_loaded(load, path) for path in (committed, made))
-    yield _same_names(before, now)
-    for name in sorted(before.keys() & now.keys()):
-        yield numbers(before[name], now[name], name)
-
-
-def _loaded(load: Any, path: Path) -> dict[str, np.ndarray]:
+def _safetensors(path: Path) -> Mapping[str, Any]:
     from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
         return dict(load(path.read_bytes()))
@@ -173,48 +170,18 @@ def _loaded(load: Any, path: Path) -> dict[str, np.ndarray]:
         raise ValueError(str(error)) from None
 
 
-def _parquet(committed: Path, made: Path) -> Iterator[Difference]:
+def _parquet(path: Path) -> Mapping[str, Any]:
     import pyarrow.parquet as pq
 
-    before, now = (pq.read_table(path, partitioning=None) for path in (committed, made))
-    if before.schema.metadata != now.schema.metadata:
-        yield different("its description of the columns is another")
-    columns = [{name: table[name].to_numpy() for name in table.column_names} for table in (before, now)]
-    yield _same_names(*columns)
-    for name in before.column_names:
-        if name in columns[1]:
-            yield numbers(columns[0][name], columns[1][name], name)
+    table = pq.read_table(path, partitioning=None)
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    return columns | {"its description": str(table.schema.metadata)}
 
 
-def _csv(committed: Path, made: Path) -> Iterator[Difference]:
-    before, now = (list(csv.reader(path.read_text("utf-8").splitlines(), strict=True)) for path in (committed, made))
-    if [len(row) for row in before] != [len(row) for row in now] or before[:1] != now[:1]:
-        yield different(f"{len(now)} lines of columns {','.join(now[0] if now else [])}, or not as long as they were")
-        return
-    for line, (old, new) in enumerate(zip(before, now, strict=True), start=1):
-        for column, cell, other in zip(before[0], old, new, strict=True):
-            if cell != other:
-                yield _values(_number(cell), _number(other), f"line {line}, {column}")
-
-
-def _json(committed: Path, made: Path) -> Iterator[Difference]:
-    before, now = (dict(_leaves(json.loads(path.read_text("utf-8")))) for path in (committed, made))
-    left_out = LEFT_OUT.get(made.name, ())
-    before, now = (
-        {key: one for key, one in leaves.items() if key.split(".")[0] not in left_out} for leaves in (before, now)
-    )
-    yield _same_names(before, now)
-    for key in before.keys() & now.keys():
-        yield _values(before[key], now[key], key)
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """What a JSON holds, by keys with dots; an empty list or mapping is a value of its own."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, one in inner:
-        yield from _leaves(one, f"{key}.{name}" if key else str(name))
-    if not inner:
-        yield key, value
+def _csv(path: Path) -> Mapping[str, Any]:
+    header, *rows = csv.reader(path.read_text("utf-8").splitlines(), strict=True)
+    cells = {(i, name): cell for i, row in enumerate(rows, 2) for name, cell in zip(header, row, strict=True)}
+    return {f"line {i}, {name}": _number(cell) for (i, name), cell in cells.items()}
 
 
 def _number(cell: str) -> int | float | str:
@@ -226,35 +193,19 @@ def _number(cell: str) -> int | float | str:
     return cell
 
 
-def _values(before: Any, now: Any, name: str) -> Difference:
-    """Of two numbers or texts; a number with a fraction may come out whole."""
-    kinds = {type(before), type(now)}
-    if float in kinds and kinds <= {float, int}:
-        return numbers(np.array(before, np.float64), np.array(now, np.float64), name)
-    if type(before) is type(now) and before == now:
-        return SAME
-    return different(f"{name}: {_short(now)}, was {_short(before)}")
+def _json(path: Path) -> Mapping[str, Any]:
+    return dict(_leaves(json.loads(path.read_text("utf-8"))))
 
 
-def _short(value: Any) -> str:
-    return json.dumps(value)[:60]
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a JSON by keys with dots; an empty list or mapping is a value of its own."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in inner:
+        yield from _leaves(one, f"{key}.{name}" if key else str(name))
+    if not inner:
+        yield key, value
 
 
-def _png(committed: Path, made: Path) -> Iterator[Difference]:
-    from PIL import Image
-
-    with Image.open(committed) as one, Image.open(made) as other:
-        if (one.size, one.mode) != (other.size, other.mode):
-            yield different(f"{other.size[0]}x{other.size[1]} {other.mode}, was {one.size[0]}x{one.size[1]} {one.mode}")
-            return
-        before, now = (np.asarray(image.convert("RGBA"), dtype=np.int16) for image in (one, other))
-    changed = (before != now).any(axis=2)
-    if changed.any():
-        share, most = float(changed.mean()), int(np.abs(now - before).max())
-        said = f"{changed.sum()} of {changed.size} pixels ({100 * share:.2g} %), by up to {most} of 255"
-        yield Difference(Verdict.WITHIN if share <= PIXELS else Verdict.DIFFERENT, said)
-
-
-KINDS = MappingProxyType(
-    {".safetensors": _safetensors, ".parquet": _parquet, ".csv": _csv, ".json": _json, ".png": _png}
+READERS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = MappingProxyType(
+    {".safetensors": _safetensors, ".parquet": _parquet, ".csv": _csv, ".json": _json}
 )

@@ -12,7 +12,7 @@ TAIL_BYTES = 4096
 
 
 class Board:
-    """Say what happens; on a terminal, the running stages stand below with what each printed last."""
+    """Print what happens; on a terminal, the running stages stand below with what each printed last."""
 
     def __init__(self) -> None:
         self.console = Console(soft_wrap=True, highlight=False, markup=False)
@@ -38,26 +38,30 @@ class Board:
         self.progress.stop()
 
     def say(self, text: str) -> None:
+        """Print a line."""
         self.console.print(Text(text))
 
     def started(self, name: str) -> None:
+        """Show that a stage runs."""
         self.since[name] = time.monotonic()
         self.tasks[name] = self.progress.add_task(name, total=None, said="")
         if not self.console.is_terminal:
             self.say(f"{name}: started")
 
     def seen(self, name: str, log: Path) -> None:
+        """Show what a stage that runs printed last."""
         if self.console.is_terminal:
             self.progress.update(self.tasks[name], said=(tail(log, 1) or [""])[0][:100])
 
     def ended(self, name: str, how: str) -> None:
+        """Print how a stage ended, and how long it took."""
         if name in self.tasks:
             self.progress.remove_task(self.tasks.pop(name))
         self.say(f"{name}: {how} {time.monotonic() - self.since.pop(name):.1f} s")
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a stage's output; of a progress bar, what it showed last."""
+    """Return the last lines of a stage's output; of a progress bar, what it showed last."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL_BYTES))

@@ -1,7 +1,7 @@
 """`bancada repro`: what `dvc repro` does, with independent stages side by side.
 
-A stage begins as soon as all it depends on is there; among those that may begin, the one with the longest way to the
-end of the pipeline goes first. Each result is in DVC's cache and in dvc.lock as soon as its stage has ended.
+A stage begins as soon as all it depends on is done. Among those that may begin, the one with the longest way to the end
+of the pipeline goes first. Each result is in DVC's cache and in dvc.lock as soon as its stage has ended.
 """
 
 import csv
@@ -24,7 +24,7 @@ from bancada.base.refusals import BadInput
 from bancada.base.tables import Table
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict
-from bancada.pipeline.check import warn_of_other_packages
+from bancada.pipeline.check import CODE_STAGE, warn_of_other_packages
 from bancada.pipeline.console import Board, tail
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
@@ -36,8 +36,10 @@ TAIL_LINES = 15  # of a failed stage's output
 
 
 def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: bool = True) -> int:
-    """Bring up `targets`, or everything, in the current folder. The exit status: 0, 1 where a stage failed, 2 where one
-    refused its input. BadInput, before anything is touched, for wrong parameters, tables and targets.
+    """Bring up `targets`, or everything, in the current folder.
+
+    The exit status is 0, 1 where a stage failed, or 2 where one refused its input. Raise BadInput, before anything is
+    touched, for wrong parameters, tables and targets.
     """
     params = load()
     warn_of_other_packages()
@@ -47,7 +49,7 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
         pipeline = Pipeline(targets)
     except DvcException as error:
         raise BadInput(_one_line(error)) from None
-    except OSError as error:  # a full disk, say
+    except OSError as error:  # a full disk, for example
         print(_one_line(error), file=sys.stderr)
         return 1
     try:
@@ -60,22 +62,14 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
         return 1
     finally:
         pipeline.close()
-    for name, why in run.why.items():
-        where = f" (all of it: {_shown(pipeline.log(name))})" if logs_stay else ""
-        print(f"\n{name} failed; the end of its output{where}:", file=sys.stderr)
-        lines = tail(pipeline.log(name), TAIL_LINES)
-        print("\n".join(f"  {line}" for line in (lines if lines[-1:] == [why] else [*lines, why])), file=sys.stderr)
-    if run.blocked:
-        print(f"\nnot run, for they depend on it: {', '.join(run.blocked)}", file=sys.stderr)
+    run.explain(logs_stay)
     if stale:
         print(f"\nchanged while it ran, so run it again: {', '.join(stale)}", file=sys.stderr)
-    if run.failed:
-        return 2 if set(run.failed.values()) == {2} else 1
-    return 1 if stale else 0
+    return run.status or (1 if stale else 0)
 
 
 class Run:
-    """One pass over the pipeline. `waiting` are not looked at yet, `ready` are stale and may begin."""
+    """One pass over the pipeline: a stage is waiting, then ready to run or up to date, then running, done or failed."""
 
     def __init__(self, pipeline: Pipeline, board: Board, params: Params, jobs: int, force: bool) -> None:
         self.pipeline, self.board, self.params, self.jobs, self.force = pipeline, board, params, jobs, force
@@ -86,35 +80,51 @@ class Run:
         self.done: set[str] = set()
         self.ran: list[str] = []
         self.delayed: set[str] = set()
-        self.failed: dict[str, int] = {}  # with its exit status
-        self.why: dict[str, str] = {}
+        self.failed: dict[str, tuple[int, str]] = {}  # the exit status, and why
         self.rank = ranks(pipeline.upstream, lambda name: cost(params, name))
 
-    @property
-    def blocked(self) -> list[str]:
-        return self.waiting if self.failed else []
-
     def go(self) -> None:
-        self.look()
-        if self.ready:
-            studies = {study_of(self.params, name) for name in [*self.ready, *self.waiting]}
-            refuse_bad_data(self.params, studies, {name for name in studies if f"split@{name}" in self.done})
-            to_do = len(self.ready) + len(self.waiting)
-            self.board.say(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time")
-        else:
+        """Run what is stale. Raise BadInput, before any stage but `code` runs, for data that do not fit."""
+        self._look()
+        if not self.ready:
             self.board.say(f"nothing to do: all {len(self.done)} stages are up to date")
         try:
+            checked = False
             while self.ready or self.running:
-                self.start()
-                self.wait()
-                self.look()
+                if not checked and self.ready not in ([], [CODE_STAGE]):
+                    self._check_data()
+                    checked = True
+                self._start()
+                self._wait()
+                self._look()
         finally:
-            self.interrupt()
+            self._interrupt()
             self.notifier.close()
             self.pipeline.resume()
 
-    def look(self) -> None:
-        """Ask DVC which of the stages whose inputs are there are stale."""
+    def _check_data(self) -> None:
+        studies = {_study_of(self.params, name) for name in [*self.ready, *self.waiting]}
+        refuse_bad_data(self.params, studies, {name for name in studies if f"split@{name}" in self.done})
+        to_do = len(self.ready) + len(self.waiting)
+        self.board.say(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time")
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0, 1 where a stage failed, 2 where all that failed refused their input."""
+        return min((2 if status == 2 else 1 for status, _ in self.failed.values()), default=0)
+
+    def explain(self, logs_stay: bool) -> None:
+        """Print why stages failed, and which did not run because of that."""
+        for name, (_, why) in self.failed.items():
+            where = f" (all of it: {_shown(self.pipeline.log(name))})" if logs_stay else ""
+            print(f"\n{name} failed; the end of its output{where}:", file=sys.stderr)
+            lines = tail(self.pipeline.log(name), TAIL_LINES)
+            print("\n".join(f"  {line}" for line in (lines if lines[-1:] == [why] else [*lines, why])), file=sys.stderr)
+        if self.failed and self.waiting:
+            print(f"\nnot run, for they depend on it: {', '.join(self.waiting)}", file=sys.stderr)
+
+    def _look(self) -> None:
+        """Ask DVC which of the stages whose inputs are done are stale."""
         for name in list(self.waiting):  # in the pipeline's order, so that one pass is enough
             if self.pipeline.upstream[name] <= self.done:
                 self.waiting.remove(name)
@@ -122,73 +132,37 @@ class Run:
                     self.ready.append(name)
                 else:
                     self.done.add(name)
-                    if is_ours(name) and self.pipeline.upstream[name] & set(self.ran):
-                        self.notifier.found(
-                            name, self.folder(name)
-                        )  # the result that was there already is one of what ran now
+                    if self.pipeline.upstream[name] & set(self.ran):
+                        self._notify("found", name)  # a result that was there belongs to what ran now
 
-    def start(self) -> None:
-        self.ready.sort(key=lambda name: -self.rank[name])
-        for name in list(self.ready):
+    def _start(self) -> None:
+        for name in sorted(self.ready, key=lambda name: -self.rank[name]):
             if len(self.running) >= self.jobs:
                 return
             try:
                 process = self.pipeline.begin(name, self.force)
-            except LockError:  # try again with the next round
+            except LockError:  # try again in the next round
                 self.pipeline.release(name)
                 if name not in self.delayed:
                     self.board.say(f"{name}: waits for another DVC process, which uses its files")
                 self.delayed.add(name)
                 continue
-            except (DvcException, OSError) as error:  # OSError: a file that the stage depends on is not there
+            except (DvcException, OSError) as error:  # OSError: a file that the stage depends on is missing
                 self.ready.remove(name)
-                self.fail(name, 1, _one_line(error))
+                self._fail(name, 1, _one_line(error))
                 continue
             self.ready.remove(name)
             self.board.started(name)
             if process:
                 self.running[name] = process
-                if is_ours(name):
-                    self.notifier.began(name)
-            else:
-                self.finish(name, "restored from DVC's cache in")
-                if is_ours(name) and name in self.done:
-                    self.notifier.found(name, self.folder(name))
+                self._notify("began", name)
+            elif self._finish(name, "restored from DVC's cache in"):
+                self._notify("found", name)
 
-    def folder(self, name: str) -> Path:
-        """What a training or an evaluation leaves."""
-        kind, _, of = name.partition("@")
-        return files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
-
-    def finish(self, name: str, how: str) -> None:
-        try:
-            self.pipeline.end(name)
-            self.pipeline.write_lock(name)
-        except (DvcException, OSError) as error:
-            self.fail(name, 1, _one_line(error))
-            return
-        self.board.ended(name, how)
-        self.done.add(name)
-        self.ran.append(name)
-
-    def fail(self, name: str, status: int, why: str) -> None:
-        self.failed[name], self.why[name] = status, why
-        try:
-            self.pipeline.release(name)
-            with self.pipeline.log(name).open("a") as log:
-                log.write(f"{why}\n")
-        except OSError as error:  # a full disk: then what the stage itself said of it is lost, too
-            if str(error.strerror) not in why:
-                self.why[name] += f"; its output is lost: {error.strerror}"
-        if name in self.board.since:
-            self.board.ended(name, "FAILED after")
-        else:
-            self.board.say(f"{name}: FAILED before it began")
-
-    def wait(self) -> None:
-        """Until a stage ends. The locks are given back meanwhile."""
+    def _wait(self) -> None:
+        """Wait until a stage ends. Other DVC commands may look at the repository meanwhile."""
         if self.ready and not self.running:
-            time.sleep(1)  # another DVC process is in the way
+            time.sleep(1)  # another DVC process uses the files
         if not self.running:
             return
         self.pipeline.pause()
@@ -200,18 +174,48 @@ class Run:
         for name, process in list(self.running.items()):
             if process.poll() is not None:
                 del self.running[name]
-                if process.returncode == 0:
-                    self.finish(name, "finished in")
-                else:
-                    self.fail(name, process.returncode, f"exit status {process.returncode}")
-                if is_ours(name):
-                    if name in self.failed:
-                        self.notifier.failed(name)
-                    else:
-                        self.notifier.ended(name, self.folder(name))
+                if process.returncode:
+                    self._fail(name, process.returncode, f"exit status {process.returncode}")
+                well = not process.returncode and self._finish(name, "finished in")
+                self._notify("ended" if well else "failed", name)
 
-    def interrupt(self) -> None:
-        """End what runs, as Ctrl-C would: a stage leaves no half-written file. Then more firmly."""
+    def _finish(self, name: str, how: str) -> bool:
+        """Store what the stage made. Return whether that was possible."""
+        try:
+            self.pipeline.end(name)
+            self.pipeline.write_lock(name)
+        except (DvcException, OSError) as error:
+            self._fail(name, 1, _one_line(error))
+            return False
+        self.board.ended(name, how)
+        self.done.add(name)
+        self.ran.append(name)
+        return True
+
+    def _fail(self, name: str, status: int, why: str) -> None:
+        try:
+            self.pipeline.release(name)
+            with self.pipeline.log(name).open("a") as log:
+                log.write(f"{why}\n")
+        except OSError as error:  # on a full disk, what the stage itself printed is lost, too
+            if str(error.strerror) not in why:
+                why += f"; its output is lost: {error.strerror}"
+        self.failed[name] = status, why
+        if name in self.board.since:
+            self.board.ended(name, "FAILED after")
+        else:
+            self.board.say(f"{name}: FAILED before it began")
+
+    def _notify(self, what: str, name: str) -> None:
+        """Tell the process that records results in MLflow; it wants those of trainings and evaluations."""
+        kind, _, of = name.partition("@")
+        if kind not in ("train", "evaluate"):
+            return
+        folder = files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
+        getattr(self.notifier, what)(name, *([folder] if what in ("found", "ended") else []))
+
+    def _interrupt(self) -> None:
+        """End what runs, as Ctrl-C would, so that a stage leaves no half-written file; then by force."""
         for sent in (signal.SIGINT, signal.SIGKILL):
             for process in self.running.values():
                 with suppress(ProcessLookupError):
@@ -221,13 +225,11 @@ class Run:
                     process.wait(GRACE_S)
 
 
-def is_ours(stage: str) -> bool:
-    """Return whether MLflow gets the stage's results."""
-    return stage.startswith(("train@", "evaluate@"))
-
-
 def ranks(upstream: dict[str, set[str]], cost: Callable[[str], float]) -> dict[str, float]:
-    """For each stage the cost of the longest way from its start to the end. `upstream` names those before it first."""
+    """Return for each stage the cost of the longest way from its start to the end.
+
+    `upstream` names the stages right before each, a stage after all those before it.
+    """
     rank: dict[str, float] = {}
     for name in reversed(upstream):
         rank[name] = cost(name) + max((rank[other] for other in rank if name in upstream[other]), default=0.0)
@@ -235,19 +237,18 @@ def ranks(upstream: dict[str, set[str]], cost: Callable[[str], float]) -> dict[s
 
 
 def cost(params: Params, stage: str) -> float:
-    """About how long a stage takes, in updates of a training; only the order matters."""
+    """Return about how long a stage takes, in updates of a training; only the order matters."""
     kind, _, name = stage.partition("@")
     if kind != "train" or name not in params.variants:
         return 1.0
     recipe = params.recipe(name)
-    study = params.studies[recipe.study]
     shape = params.source(recipe.study).shape()
-    rows = study.split.counts(shape.rows)[0] if shape and shape.rows else 1000
+    rows = params.studies[recipe.study].split.counts(shape.rows)[0] if shape and shape.rows else 1000
     batch = rows if recipe.train.batch_size == "full" else recipe.train.batch_size
     return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers)))
 
 
-def study_of(params: Params, stage: str) -> str:
+def _study_of(params: Params, stage: str) -> str:
     kind, _, name = stage.partition("@")
     return params.variants[name].study if kind == "train" and name in params.variants else name
 
@@ -263,16 +264,15 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
 
         check_device(params.device)
     for study in params.studies:
-        if study not in studies:
-            continue
-        made = files.split(study) / "train.parquet"
-        rows = tables.read(made) if study in divided and made.exists() else training_rows(params, study)
-        check_predict(study, params.studies[study].predict, rows.feature_names)
-        for variant in params.variants_of(study):
-            refuse_misfit_of_rows(params.training(variant), rows)
+        if study in studies:
+            made = files.split(study) / "train.parquet"
+            rows = tables.read(made) if study in divided and made.exists() else _training_rows(params, study)
+            check_predict(study, params.studies[study].predict, rows.feature_names)
+            for variant in params.variants_of(study):
+                refuse_misfit_of_rows(params.training(variant), rows)
 
 
-def training_rows(params: Params, study: str) -> Table:
+def _training_rows(params: Params, study: str) -> Table:
     """Return the training rows as the stages generate and split will make them."""
     table = params.source(study).make(f"studies.{study}.source")
     check_predict(study, params.studies[study].predict, table.feature_names)
@@ -280,7 +280,7 @@ def training_rows(params: Params, study: str) -> Table:
 
 
 def show_results(params: Params) -> None:
-    """Each study's leaderboard, and the next command to type."""
+    """Print each study's leaderboard, and the next command to type."""
     from bancada.evaluation.leaderboard import EXPLANATION, format_leaderboard
 
     for study in params.studies:
@@ -299,6 +299,6 @@ def _one_line(error: DvcException | OSError) -> str:
 
 
 def _shown(path: Path) -> str:
-    """Short where the path is below the current folder."""
+    """Return a path below the current folder without that folder."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

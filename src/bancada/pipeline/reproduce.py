@@ -1,4 +1,4 @@
-"""`bancada reproduce RUN_ID`: does an MLflow run's training come out again, from its commit with its parameters?
+"""`bancada reproduce RUN_ID`: does an MLflow run's training reproduce, from its commit with its parameters?
 
 What git did not hold when the run was made, such as the `-S lr=0.01` of a DVC experiment, is in the run's git.diff.
 """
@@ -36,47 +36,55 @@ from bancada.tracking.store import STORE_ERRORS, Store, artifact_paths, open_sto
 from bancada.tracking.surroundings import CUT, UNTRACKED, repository_root, store_uri
 
 DIFF = "git.diff"
+TAGS = ("git.commit", "bancada.study", "bancada.variant", WEIGHTS)  # without which nothing can be reproduced
 LIBRARIES = ("numpy", "torch", "python")  # whose versions are tags
-TAGS = {"git.commit": "commit", "bancada.study": "study", "bancada.variant": "variant", WEIGHTS: "weights_md5"}
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What the run says of its training. `folder` has its files, as far as the store still holds them."""
+    """What a run says of its training. `folder` has those of its files that the store still holds."""
 
     run_id: str
-    commit: str
-    study: str
-    variant: str
-    weights_md5: str
     tags: Mapping[str, str]
     splits: Mapping[str, str]  # the hashes of its rows, by part
     folder: Path
 
     @property
-    def target(self) -> str:
-        return f"train@{self.variant}"
+    def commit(self) -> str:
+        """The commit at which it was made."""
+        return self.tags["git.commit"]
+
+    @property
+    def variant(self) -> str:
+        """The variant that was trained."""
+        return self.tags["bancada.variant"]
+
+    @property
+    def diff(self) -> str:
+        """What was not committed when it was made: names of files that git did not know, and a patch."""
+        path = self.folder / DIFF
+        return path.read_bytes().decode(errors="surrogateescape") if path.exists() else ""
 
 
 def reproduce(run_id: str, jobs: int) -> int:
-    """Train again in a temporary clone. The exit status: 0 the same weights, 3 within tolerance, 1 different. BadInput
-    where that could not be tried.
+    """Train again in a temporary clone, and print whether the weights are those of the run.
+
+    The exit status is 0 for the same weights, 3 within tolerance, 1 different. Raise BadInput where it cannot be tried.
     """
     began, root = time.monotonic(), Path.cwd()
     with tempfile.TemporaryDirectory(prefix="bancada-run-") as name:
         run = _recorded(run_id, Path(name))
         if git(root, "cat-file", "-e", f"{run.commit}^{{commit}}").returncode:
-            raise BadInput(
-                f"{run_id}: made at commit {run.commit[:10]}, which this repository does not have: `git fetch`"
-            )
+            missing = f"made at commit {run.commit[:10]}, which this repository does not have: `git fetch`"
+            raise BadInput(f"{run_id}: {missing}")
         with clone_of(root, head(root, run.commit), "reproduce") as clone:
-            with_diff = _apply(run, clone)
-            _refuse_untracked(run, clone)
+            target, with_diff = f"train@{run.variant}", _apply(run, clone)
+            _refuse_untracked(run, clone, target)
             fetch_inputs(clone)
-            print(f"{run.target} at commit {run.commit[:10]}{with_diff}, in a temporary clone", flush=True)
-            status = clone.repro([run.target], jobs)
+            print(f"{target} at commit {run.commit[:10]}{with_diff}, in a temporary clone", flush=True)
+            status = clone.repro([target], jobs)
             if status:
-                raise BadInput(f"{run_id}: could not be run: `bancada repro {run.target}` ended with status {status}")
+                raise BadInput(f"{run_id}: could not be run: `bancada repro {target}` ended with status {status}")
             return _verdict(run, clone, time.monotonic() - began)
 
 
@@ -89,10 +97,8 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
     try:
         store = open_store(root)
         run = _run(store, run_id, shown)
-        held = artifact_paths(store, run)
-        for name in (DIFF, LOCK, files.RUN, files.WEIGHTS):
-            if name in held:
-                store.client.download_artifacts(run_id, name, str(folder))
+        for name in artifact_paths(store, run) & {DIFF, LOCK, files.RUN, files.WEIGHTS}:
+            store.client.download_artifacts(run_id, name, str(folder))
     except (*NO_STORE, *STORE_ERRORS) as error:
         raise BadInput(f"MLflow's store {shown}: {type(error).__name__}: {first_line(error)}") from None
     tags = run.data.tags
@@ -103,8 +109,7 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
     if tags.get("git.clean") != "true" and not (folder / DIFF).exists():
         raise BadInput(f"{run_id}: made with changes that were not committed, and its {DIFF} is not in the store")
     rows = run.inputs.dataset_inputs if run.inputs else []
-    splits = {one.dataset.name.rpartition("/")[2]: one.dataset.digest for one in rows}
-    return RecordedRun(run_id, **{key: tags[tag] for tag, key in TAGS.items()}, tags=tags, splits=splits, folder=folder)
+    return RecordedRun(run_id, tags, {one.dataset.name.rpartition("/")[2]: one.dataset.digest for one in rows}, folder)
 
 
 def _run(store: Store, run_id: str, shown: str) -> Run:
@@ -117,52 +122,46 @@ def _run(store: Store, run_id: str, shown: str) -> Run:
 
 
 def _apply(run: RecordedRun, clone: Clone) -> str:
-    """Bring the clone to the tree of the run; in words, what was changed. BadInput where that cannot be."""
-    diff = run.folder / DIFF
-    text = diff.read_bytes() if diff.exists() else b""
-    if CUT.encode() in text:
+    """Bring the clone to the tree of the run. Return in words what that changed; raise BadInput if it is impossible."""
+    if CUT in run.diff:
         raise BadInput(f"{run.run_id}: its {DIFF} was too long and is cut, so its code cannot be brought back")
-    patch = b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(UNTRACKED.encode()))
+    patch = "".join(line for line in run.diff.splitlines(keepends=True) if not line.startswith(UNTRACKED))
     if not patch.strip():
         return ""
     whole = run.folder / "patch"
-    whole.write_bytes(patch)
-    top = git(clone.root, "rev-parse", "--show-toplevel").stdout.strip()
-    done = git(Path(top), "apply", "--whitespace=nowarn", str(whole))
+    whole.write_bytes(patch.encode(errors="surrogateescape"))
+    top = Path(git(clone.root, "rev-parse", "--show-toplevel").stdout.strip())
+    done = git(top, "apply", "--whitespace=nowarn", str(whole))
     if done.returncode:
         why = next(iter(done.stderr.splitlines()), "git apply failed")
         raise BadInput(f"{run.run_id}: its {DIFF} does not apply to commit {run.commit[:10]}: {why}")
-    names = git(Path(top), "diff", "--name-only").stdout.split()
-    return f" with what was not committed of {', '.join(names[:5])}{' and more' if len(names) > 5 else ''}"
+    return f" with what was not committed of {several(git(top, 'diff', '--name-only').stdout.split(), 5)}"
 
 
-def _refuse_untracked(run: RecordedRun, clone: Clone) -> None:
-    """BadInput where the run read files that git did not know."""
-    diff = run.folder / DIFF
-    lines = diff.read_text(errors="replace").splitlines() if diff.exists() else []
-    names = [line.removeprefix(UNTRACKED) for line in lines if line.startswith(UNTRACKED)]
+def _refuse_untracked(run: RecordedRun, clone: Clone, target: str) -> None:
+    """Raise BadInput where the run read files that git did not know."""
+    names = [line.removeprefix(UNTRACKED) for line in run.diff.splitlines() if line.startswith(UNTRACKED)]
     with opened(clone.root) as repo:
-        stages, _ = planned(repo, [run.target])
-        read = [Path(dep.fs_path) for stage in stages.values() for dep in stage.deps]
+        read = [Path(dep.fs_path) for stage in planned(repo, [target])[0].values() for dep in stage.deps]
     missing = [name for name in names if any((clone.root / name).is_relative_to(dep) for dep in read)]
     if missing:
-        raise BadInput(
-            f"{run.run_id}: read files that git did not know, so they cannot be brought back: {', '.join(missing)}"
-        )
+        problem = "read files that git did not know, so they cannot be brought back"
+        raise BadInput(f"{run.run_id}: {problem}: {', '.join(missing)}")
 
 
 def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
-    model = clone.root / files.model(run.study, run.variant)
-    made = md5(model / files.WEIGHTS)
-    difference = SAME if made == run.weights_md5 else _compared(run, model)
-    why = list(_why(run, clone, model, difference))
-    print(f"\nrecorded  {run.weights_md5}\nmade      {made}")
+    with chdir(clone.root):
+        made = mirror.result(files.model(run.tags["bancada.study"], run.variant))
+    recorded = run.tags[WEIGHTS]
+    difference = SAME if made.weights_md5 == recorded else _compared(run, clone.root / made.folder)
+    why = list(_why(run, clone, made, difference))
+    print(f"\nrecorded  {recorded}\nmade      {made.weights_md5}")
     if difference.verdict:
         print(f"{files.WEIGHTS}: {difference}")
     for cause in why:
         print(f"why: {cause.text}\n     {cause.todo}" if cause.todo else f"note: {cause.text}")
     machine = causes.machine(clone.root)
-    where = f"{run.target} of run {run.run_id}, {machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
+    where = f"train@{run.variant} of run {run.run_id}, {machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
     print(f"\n{difference.verdict}: the weights of {where}")
     return STATUS[difference.verdict]
 
@@ -171,45 +170,38 @@ def _compared(run: RecordedRun, model: Path) -> Difference:
     old = run.folder / files.WEIGHTS
     if not old.exists():
         return different("not compared number by number: the run's own is not in the store")
-    if md5(old) != run.weights_md5:
+    if md5(old) != run.tags[WEIGHTS]:
         return different(f"not compared number by number: the run's own is not the one that its tag {WEIGHTS} names")
     return compare(old, model / files.WEIGHTS)
 
 
-def _why(run: RecordedRun, clone: Clone, model: Path, difference: Difference) -> Iterator[Cause]:
-    """What the run was made from and this one was not; and, where the weights differ, what else can be proved."""
-    with chdir(clone.root):
-        now = mirror.result(model)
-    same_inputs = now.fingerprint == run.tags.get("bancada.fingerprint")
+def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Difference) -> Iterator[Cause]:
+    """Yield what the run was made from and this one was not; where the weights differ, what else can be proved."""
+    same_inputs = made.fingerprint == run.tags.get("bancada.fingerprint")
     if not same_inputs:
-        yield from _other_inputs(run, clone, now.recipe)
+        yield from _other_inputs(run, clone, made.recipe)
     if difference.verdict == Verdict.SAME:
         return
     found, fine, here = causes.of_the_environment(clone)
     yield from found
-    kept = run.folder / LOCK
-    made_with = requirements.pinned(kept)
+    made_with = requirements.pinned(run.folder / LOCK)
     made_with |= {name: run.tags[f"bancada.{name}"] for name in LIBRARIES if f"bancada.{name}" in run.tags}
     other = requirements.others({name: version for name, version in made_with.items() if name in here}, here)
     if other:
-        yield Cause(
-            f"the run was made with other versions: here {several(other, requirements.MOST_NAMED)}",
-            f"try it with the run's {LOCK}",
-        )
+        text = f"the run was made with other versions: here {several(other, requirements.MOST_NAMED)}"
+        yield Cause(text, f"try it with the run's {LOCK}")
     if not found and not other and same_inputs:
-        yield Cause(
-            f"no cause found: the inputs, code and versions have the run's fingerprint, {fine}",
-            "try it on the machine that made it",
-        )
+        text = f"no cause found: the inputs, code and versions have the run's fingerprint, {fine}"
+        yield Cause(text, "try it on the machine that made it")
 
 
 def _other_inputs(run: RecordedRun, clone: Clone, recipe: Mapping[str, Any]) -> Iterator[Cause]:
-    """Say why the fingerprint is another one: the recipe, the rows, or else the code and the versions of packages."""
+    """Yield why the fingerprint is another one: the recipe, the rows, or else the code and the versions of packages."""
     kept = run.folder / files.RUN
-    said = list(changed("recipe", json.loads(kept.read_text())["recipe"], recipe)) if kept.exists() else []
+    other = list(changed("recipe", json.loads(kept.read_text())["recipe"], recipe)) if kept.exists() else []
     for part, digest in run.splits.items():
-        path = files.split(run.study) / f"{part}.parquet"
+        path = files.split(run.tags["bancada.study"]) / f"{part}.parquet"
         if (clone.root / path).exists() and md5(clone.root / path) != digest:
-            said.append(str(path))
-    what = ", ".join(said) or "the code, or the version of a package, for recipe and rows are the same"
+            other.append(str(path))
+    what = ", ".join(other) or "the code, or the version of a package, for recipe and rows are the same"
     yield Cause(f"its inputs are not those of the run, whose fingerprint is another: {what}", "")

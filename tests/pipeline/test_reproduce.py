@@ -136,7 +136,7 @@ def test_other_weights_are_different_and_what_is_not_as_in_the_run_is_named(
     shown = capsys.readouterr().out
     assert "weights.safetensors: at most " in shown
     assert f"other versions: here numpy {np.__version__} instead of 2.0.0" in shown
-    assert "whose fingerprint is another: the code that trains is another" in shown
+    assert "whose fingerprint is another: the code, or the version of a package" in shown
     assert "\ndifferent: the weights of" in shown
 
 

@@ -63,7 +63,7 @@ class Clone:
                     process.kill()
 
     def probe(self, packages: Sequence[str]) -> Mapping[str, Any]:
-        """Return what a stage finds: versions, pins that do not hold, threads, kernels; nothing where none can start."""
+        """Return what a stage finds: versions, pins that do not hold, threads, kernels; nothing if none can start."""
         command = [sys.executable, "-c", PROBE, *packages]
         done = subprocess.run(command, cwd=self.root, env=self._environment(), capture_output=True, text=True)
         found: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}

@@ -45,11 +45,11 @@ class Bench:
     def copy(self, folder: Path) -> "Bench":
         return Bench(shutil.copytree(self.root, folder, symlinks=True), self.known)
 
-    def start(self, command: Sequence[str], **told: str) -> subprocess.Popen[bytes]:
+    def start(self, command: Sequence[str], stderr: int = subprocess.DEVNULL, **told: str) -> subprocess.Popen[bytes]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
         kept |= {"PATH": f"{clones.BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
         kept |= {"BANCADA_TRACKING": "off"} | told
-        silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": stderr}
         return subprocess.Popen(command, cwd=self.root, env=kept, start_new_session=True, **silent)
 
     def holds(self) -> dict[str, str]:

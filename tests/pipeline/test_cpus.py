@@ -1,16 +1,12 @@
 """The same bytes on an emulated Intel Haswell and an emulated AMD EPYC as here; `make test-cpus` has all stages."""
 
-import shutil
-
 import cpus
-import pytest
 
 RAW = cpus.wanted_params()
 # Wide layers take minutes in the emulator, and so do most of the plots.
 STAGES = [f"train@{name}" for name, variant in RAW["variants"].items() if variant["study"] != "digits"]
 
 
-@pytest.mark.skipif(shutil.which(cpus.EMULATOR) is None, reason="qemu-user is not installed (Debian: qemu-user)")
 def test_every_kind_of_training_ends_in_the_same_bytes_on_other_cpus() -> None:
     ran, other = cpus.differing([*STAGES, "evaluate@iris", "evaluate@houses"])
     print(f"{len(ran)} stages on {len(cpus.CPUS)} emulated CPUs")

@@ -34,7 +34,7 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Without pictures, which take most of the time."""
-    monkeypatch.setattr("bancada.evaluation.evaluate.drawn", lambda *values: iter(()))
+    monkeypatch.setattr("bancada.evaluation.evaluate.PLOTS", {})
 
 
 def given(source, layers, split, metric, num_seeds=4, variants=("base", "other"), predict=(), **train):
@@ -230,8 +230,9 @@ def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):
 
 def test_names_are_drawn_as_they_are_written():
     """matplotlib takes what stands between two $ for a formula, and lists in no legend what begins with _."""
-    rows = plots.DrawnRows(np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]]))
-    figure = plots.data(rows, ["$\\price$", "_y"], ["_k"], ["$a$", "b"], "$title$")
+    features, classes = np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]])
+    table = Table(features, classes, ["$\\price$", "_y"], ["_k"], ["$a$", "b"])
+    figure = plots.classes_in_the_plane(table, "$title$")
     write(figure, Path("names.png"))
     (legend,) = figure.legends
     shown = [text._preprocess_math(text.get_text()) for text in legend.get_texts()]
@@ -255,7 +256,7 @@ def test_a_constant_feature_has_no_share_of_the_variance():
     rows = np.full((7, 3), 0.1)  # whose standard deviation is 1e-17 in binary numbers, not 0
     rows[:4, 0], rows[::2, 1] = 5, 3
     expected = np.linalg.svd(scipy.stats.zscore(rows[:, :2]), compute_uv=False) ** 2
-    assert plots._principal(rows)[1] == pytest.approx(list(expected / expected.sum()))
+    assert plots.principal_components(rows)[1] == pytest.approx(list(expected / expected.sum()))
 
 
 def test_a_leftover_model_is_refused_by_name(moons):

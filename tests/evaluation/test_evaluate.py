@@ -166,9 +166,9 @@ def test_a_diverged_seed_is_an_empty_cell_and_leaves_no_mean(moons, undrawn):
         assert [value == "" for value in values] == [False, False, True, False]
     (row,) = scored("diverged", "error_rate_percent", "test")
     assert (row["mean"], row["std"], row["ci95_low"], row["median"]) == ("", "", "", "25")
-    told = json.loads((files.evaluation("study") / "metrics/diverged.json").read_text())
+    written = json.loads((files.evaluation("study") / "metrics/diverged.json").read_text())
     nothing = {"mean": None, "ci95_low": None, "ci95_high": None}
-    assert told == {"error_rate_percent": nothing, "diverged_seeds": 1}
+    assert written == {"error_rate_percent": nothing, "diverged_seeds": 1}
     (epochs,) = scored("diverged", "epochs_to_converge", "validation")
     assert (epochs["mean"], epochs["median"]) == ("", "3")
     assert [row["loss"] for row in read("loss.csv") if row["variant"] == "diverged"] == ["3.75", "", ""]
@@ -242,11 +242,11 @@ def test_names_are_drawn_as_they_are_written():
 
 
 def test_a_long_title_stays_on_its_sheet_and_above_its_panel() -> None:
-    said = "orchard: mean squared error on the training rows (nothing is held out), 10 training seeds on one data set"
-    figure, (panel,) = sheet(1, f"{said}\n{said}", height=0.5)
+    line = "orchard: mean squared error on the training rows (nothing is held out), 10 training seeds on one data set"
+    figure, (panel,) = sheet(1, f"{line}\n{line}", height=0.5)
     figure.draw_without_rendering()
     title = figure._suptitle
-    assert title.get_text().split() == 2 * said.split()
+    assert title.get_text().split() == 2 * line.split()
     place = title.get_window_extent()
     assert place.x0 > 0 and place.x1 < figure.bbox.width and place.y1 < figure.bbox.height
     assert place.y0 > panel.get_window_extent().y1
@@ -340,7 +340,7 @@ def test_weight_errors_are_in_the_units_of_the_unscaled_features(undrawn):
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
-def test_one_feature_and_one_target_also_get_a_picture_of_the_fit(num_seeds):
+def test_one_feature_and_one_target_also_get_a_plot_of_the_fit(num_seeds):
     params = given(TABLE, [1], {"train": 4, "test": 2}, "mae", num_seeds=num_seeds)
     rows = Table(np.array([[1.0], [2], [3], [4]]), np.array([[1.0], [2], [3], [5]]), ["rooms"], ["price"], [])
     write_split(rows, test=rows.take(np.array([0, 3])))

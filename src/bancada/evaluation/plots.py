@@ -293,7 +293,7 @@ def fit(results: Results) -> Figure | None:
         label = f"{part} rows ({len(rows)})"
         ax.plot(rows.features[:, 0], rows.targets[:, 0], linestyle="", label=label, **style)
     for i, candidate in enumerate(candidates):
-        band(ax, grid, candidate.trained.predict(grid[:, None])[:, :, 0], i, candidate.name, width=2)
+        band(ax, grid, candidate.trained.predict(grid[:, None])[:, :, 0], i, candidate.name, width=2.0)
     name_axes([ax], train.feature_names[0], train.target_names[0])
     legend(figure, [ax])
     return figure

@@ -112,4 +112,4 @@ def refuse_unfit_for_scratch(name: str, layers: Sequence[LayerSpec], train: Trai
     )
     if not plain:
         need = "a single linear layer, mse or half_mse, plain sgd, no step schedule and no standardize"
-        raise bad(f"variants.{name}.scratch", True, f"training from scratch knows {need}")
+        raise bad(f"variants.{name}.scratch", True, f"training from scratch needs {need}")

@@ -54,7 +54,7 @@ def main(params: ParamsFile, variant: str) -> None:
 def check_device(device: str) -> None:
     """Raise BadInput if torch cannot use the device."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise BadInput("params.yaml: device = cuda: there is no GPU that this torch can use; cpu works everywhere")
+        raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
 
 
 def input_scaling(rows: Table) -> dict[str, np.ndarray]:

@@ -105,7 +105,7 @@ def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number, from 1, and the cells of the header and of each row that is not empty.
 
-    pandas would fill short rows and skip empty lines, so that nobody could say in which line a cell is.
+    pandas is not used, because it fills short rows and skips empty lines: the line of a cell would be unknown.
     """
     try:
         raw = path.read_bytes()

@@ -45,7 +45,7 @@ def misfit(layers: Sequence[LayerSpec], loss: Loss, shape: DataShape) -> tuple[s
         return "layers", "at least one linear layer is needed"
     width, last, classes, targets = widths[-1], layers[-1].kind, shape.classes, shape.targets
     if last == "dropout":
-        return "layers", "a dropout as the last layer would give zeros instead of predictions"
+        return "layers", "dropout as the last layer would give zeros instead of predictions"
     if last == "softmax" and width == 1:
         return "layers", "a softmax over one output is always 1"
     if classes == 0 and loss in ("bce", "cross_entropy"):

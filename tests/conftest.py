@@ -11,7 +11,9 @@ WITH_ARRAYS = (
     "base.tables",
     "data.sources",
     "data.split",
+    "evaluation.candidates",
     "evaluation.plots",
+    "evaluation.sheets",
     "evaluation.statistics",
     "networks.encoding",
     "networks.inference",
@@ -21,6 +23,8 @@ WITH_ARRAYS = (
     "networks.stacked",
     "networks.start",
     "training.engine",
+    "training.fit",
+    "training.live",
     "training.scratch",
     "training.train",
 )

@@ -1,3 +1,5 @@
+"""Run `python -m bancada`."""
+
 from bancada.cli import app
 
 app()

@@ -167,7 +167,7 @@ def test_scikit_learns_tables_keep_their_rows_and_labels(name):
 
 
 @pytest.mark.parametrize("study", ["orchard5", "quality", "moons", "houses", "line"])
-def test_what_params_promise_about_the_data_is_what_is_made(study, monkeypatch):
+def test_the_declared_shape_is_the_shape_of_the_table(study, monkeypatch):
     monkeypatch.chdir(ROOT)
     source = PARAMS.source(study)
     table, shape = source.make(KEY), source.shape()
@@ -213,7 +213,7 @@ def test_features_that_are_not_named_are_all_other_columns(folder):
     assert (table.feature_names, table.features.tolist()) == (["a", "b"], [[2.0, 4.0]])
 
 
-def test_rows_takes_the_first_so_many(folder):
+def test_rows_limits_the_table_to_its_first_rows(folder):
     assert made("a,b,c\n1,2,3\n4,5,6\n7,8,9\n", rows=2).features.tolist() == [[1.0, 2.0], [4.0, 5.0]]
 
 
@@ -260,11 +260,11 @@ BROKEN = {  # a file, the task -> the line after the file's name
 }
 
 
-@pytest.mark.parametrize(("text", "task", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_table_is_refused_with_one_line_naming_file_line_and_column(folder, text, task, said):
+@pytest.mark.parametrize(("text", "task", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_table_is_refused_with_one_line_naming_file_line_and_column(folder, text, task, message):
     with pytest.raises(BadInput) as refused:
         made(text, task)
-    assert str(refused.value).startswith(f"data/sources/mine.csv: {said}")
+    assert str(refused.value).startswith(f"data/sources/mine.csv: {message}")
     assert "\n" not in str(refused.value)
 
 
@@ -322,7 +322,7 @@ def on_disk(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("params", "text", "name", "said"),
+    ("params", "text", "name", "message"),
     [
         (MINIMAL, "a,b,c\n1,2,x\n", "mine", "data/sources/mine.csv: line 2, column 'c' = x: must be a number"),
         (MINIMAL, "a,b,c\n1,2,3\n", "mien", "params.yaml: studies.mien: missing; did you mean 'mine'?"),
@@ -335,14 +335,16 @@ def on_disk(folder: Path) -> dict[str, str]:
     ],
     ids=["table", "name", "value"],
 )
-def test_the_stage_ends_bad_input_with_status_2_and_one_line_and_touches_nothing(folder, params, text, name, said):
+def test_the_stage_ends_with_status_2_and_one_line_for_bad_input_and_changes_no_file(
+    folder, params, text, name, message
+):
     Path("params.yaml").write_text(params.replace("TASK", "regression"))
     Path("data/sources/mine.csv").write_text(text)
     Path("data/raw").mkdir()
     Path("data/raw/mine.parquet").write_text("what was made before")
     before = on_disk(folder)
     done = run(folder, "generate", name)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", said + "\n")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message + "\n")
     assert on_disk(folder) == before
 
 

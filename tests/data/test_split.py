@@ -63,7 +63,7 @@ def test_every_row_is_in_exactly_one_part_for_fractions_too(rows, validation, te
             assert abs(sum(row % 2 for row in parts[name]) - len(parts[name]) / 2) <= 1
 
 
-def test_quality_is_parted_as_the_lesson_parts_it():
+def test_quality_is_split_as_in_the_lesson():
     table = PARAMS.source("quality").make("studies.quality.source")
     parts = split.divide(table, PARAMS.studies["quality"].split)
     train, test, train_y, test_y = train_test_split(table.features, table.targets, test_size=0.2, random_state=42)
@@ -92,12 +92,12 @@ def test_a_study_that_holds_nothing_out_keeps_its_rows_in_order():
     assert parted(numbered(15), train=1.0) == {"train": list(range(15)), "validation": [], "test": []}
 
 
-def test_another_seed_parts_otherwise():
+def test_another_seed_gives_another_split():
     assert parted(numbered(50), train=0.8, test=0.2, seed=1) != parted(numbered(50), train=0.8, test=0.2, seed=2)
 
 
 @pytest.mark.parametrize(
-    ("labels", "keys", "said"),
+    ("labels", "keys", "message"),
     [
         ([0] * 10, {"train": 8, "test": 3}, "the parts add up to 11, but the data have 10 rows"),
         ([0] * 10, {"train": 1}, "the parts add up to 1, but the data have 10 rows; all of them are 1.0, not 1"),
@@ -118,13 +118,15 @@ def test_another_seed_parts_otherwise():
         (None, {"train": 8, "test": 2, "stratify": True}, "only classes can be stratified"),
     ],
 )
-def test_an_impossible_split_is_refused_naming_the_key_and_writing_nothing(tmp_path, monkeypatch, labels, keys, said):
+def test_an_impossible_split_is_refused_naming_the_key_and_writing_nothing(
+    tmp_path, monkeypatch, labels, keys, message
+):
     """By the stage: how many rows a CSV has, and of which classes, is known no earlier."""
     monkeypatch.chdir(tmp_path)
     tables.write(numbered(10 if labels is None else len(labels), labels), Path("data/raw/mine.parquet"))
     with pytest.raises(BadInput) as refused:
         split.main(study_of(keys), "mine")
-    assert str(refused.value).startswith(f"params.yaml: studies.mine.split: {said}")
+    assert str(refused.value).startswith(f"params.yaml: studies.mine.split: {message}")
     assert "\n" not in str(refused.value)
     assert not Path("data/split").exists()
 
@@ -155,14 +157,14 @@ def test_the_stage_writes_all_three_files_and_the_same_bytes_again(tmp_path, mon
     assert tables.read(folder / "test.parquet").features.shape == (0, 1)
 
 
-def test_the_stage_says_what_makes_the_rows_that_are_not_there(tmp_path, monkeypatch):
+def test_missing_rows_are_refused_with_the_stage_that_makes_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: missing; `dvc repro generate@mine` makes it$"):
         split.main(study_of({"train": 1.0}), "mine")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_table_is_refused_by_name_and_no_key_is_blamed(tmp_path, monkeypatch):
+def test_a_file_that_is_no_table_is_refused_with_its_name_and_not_with_a_key(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     broken = Path("data/raw/mine.parquet")
     broken.parent.mkdir(parents=True)
@@ -170,7 +172,9 @@ def test_a_file_that_is_no_table_is_refused_by_name_and_no_key_is_blamed(tmp_pat
     foreign.close()  # a parquet file, but not ours
     for content in (broken.read_bytes(), b"", b"not parquet"):
         broken.write_bytes(content)
-        with pytest.raises(BadInput, match=r"^data/raw/mine.parquet: no table that bancada wrote; `dvc repro -f gene"):
+        with pytest.raises(
+            BadInput, match=r"^data/raw/mine.parquet: not a table that bancada wrote; `dvc repro -f gene"
+        ):
             split.main(study_of({"train": 1.0}), "mine")
     with pytest.raises(BadInput, match=r"^data/split/mine/test.parquet: missing; `dvc repro split@mine` make"):
         tables.read(Path("data/split/mine/test.parquet"))

@@ -34,7 +34,7 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Without pictures, which take most of the time."""
-    monkeypatch.setattr("bancada.evaluation.evaluate.drawn", lambda *values: iter(()))
+    monkeypatch.setattr("bancada.evaluation.evaluate.PLOTS", {})
 
 
 def given(source, layers, split, metric, num_seeds=4, variants=("base", "other"), predict=(), **train):
@@ -166,9 +166,9 @@ def test_a_diverged_seed_is_an_empty_cell_and_leaves_no_mean(moons, undrawn):
         assert [value == "" for value in values] == [False, False, True, False]
     (row,) = scored("diverged", "error_rate_percent", "test")
     assert (row["mean"], row["std"], row["ci95_low"], row["median"]) == ("", "", "", "25")
-    told = json.loads((files.evaluation("study") / "metrics/diverged.json").read_text())
+    written = json.loads((files.evaluation("study") / "metrics/diverged.json").read_text())
     nothing = {"mean": None, "ci95_low": None, "ci95_high": None}
-    assert told == {"error_rate_percent": nothing, "diverged_seeds": 1}
+    assert written == {"error_rate_percent": nothing, "diverged_seeds": 1}
     (epochs,) = scored("diverged", "epochs_to_converge", "validation")
     assert (epochs["mean"], epochs["median"]) == ("", "3")
     assert [row["loss"] for row in read("loss.csv") if row["variant"] == "diverged"] == ["3.75", "", ""]
@@ -230,8 +230,9 @@ def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):
 
 def test_names_are_drawn_as_they_are_written():
     """matplotlib takes what stands between two $ for a formula, and lists in no legend what begins with _."""
-    rows = plots.DrawnRows(np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]]))
-    figure = plots.data(rows, ["$\\price$", "_y"], ["_k"], ["$a$", "b"], "$title$")
+    features, classes = np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]])
+    table = Table(features, classes, ["$\\price$", "_y"], ["_k"], ["$a$", "b"])
+    figure = plots.classes_in_the_plane(table, "$title$")
     write(figure, Path("names.png"))
     (legend,) = figure.legends
     shown = [text._preprocess_math(text.get_text()) for text in legend.get_texts()]
@@ -241,11 +242,11 @@ def test_names_are_drawn_as_they_are_written():
 
 
 def test_a_long_title_stays_on_its_sheet_and_above_its_panel() -> None:
-    said = "orchard: mean squared error on the training rows (nothing is held out), 10 training seeds on one data set"
-    figure, (panel,) = sheet(1, f"{said}\n{said}", height=0.5)
+    line = "orchard: mean squared error on the training rows (nothing is held out), 10 training seeds on one data set"
+    figure, (panel,) = sheet(1, f"{line}\n{line}", height=0.5)
     figure.draw_without_rendering()
     title = figure._suptitle
-    assert title.get_text().split() == 2 * said.split()
+    assert title.get_text().split() == 2 * line.split()
     place = title.get_window_extent()
     assert place.x0 > 0 and place.x1 < figure.bbox.width and place.y1 < figure.bbox.height
     assert place.y0 > panel.get_window_extent().y1
@@ -255,7 +256,7 @@ def test_a_constant_feature_has_no_share_of_the_variance():
     rows = np.full((7, 3), 0.1)  # whose standard deviation is 1e-17 in binary numbers, not 0
     rows[:4, 0], rows[::2, 1] = 5, 3
     expected = np.linalg.svd(scipy.stats.zscore(rows[:, :2]), compute_uv=False) ** 2
-    assert plots._principal(rows)[1] == pytest.approx(list(expected / expected.sum()))
+    assert plots.principal_components(rows)[1] == pytest.approx(list(expected / expected.sum()))
 
 
 def test_a_leftover_model_is_refused_by_name(moons):
@@ -339,7 +340,7 @@ def test_weight_errors_are_in_the_units_of_the_unscaled_features(undrawn):
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
-def test_one_feature_and_one_target_also_get_a_picture_of_the_fit(num_seeds):
+def test_one_feature_and_one_target_also_get_a_plot_of_the_fit(num_seeds):
     params = given(TABLE, [1], {"train": 4, "test": 2}, "mae", num_seeds=num_seeds)
     rows = Table(np.array([[1.0], [2], [3], [4]]), np.array([[1.0], [2], [3], [5]]), ["rooms"], ["price"], [])
     write_split(rows, test=rows.take(np.array([0, 3])))

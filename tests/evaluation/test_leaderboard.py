@@ -27,7 +27,7 @@ def printed(rows, title="study"):
     return format_leaderboard([{key: cell(row[key]) for key in COLUMNS} for row in rows.values()], title)
 
 
-def test_the_figures_are_scipys_and_the_words_follow_from_them():
+def test_the_statistics_are_scipys_and_the_verdicts_follow_from_them():
     good, bad = BASE - np.linspace(0.5, 1.4, 10), BASE + np.linspace(1, 1.9, 10)
     noise = np.array([0.3, -0.2, 0.5, -0.6, 0.1, 0.4, -0.7, 0.8, -0.15, -0.05])
     rows = board(entry("base", BASE), entry("good", good), entry("noisy", BASE + noise), entry("bad", bad))
@@ -67,7 +67,7 @@ def test_a_difference_within_min_difference_is_none_however_small_its_p():
     assert board(entry("base", BASE), entry("close", close), min_difference=0.01)["close"]["verdict"] == "worse"
 
 
-def test_two_deterministic_variants_are_not_tested_but_told_apart():
+def test_two_deterministic_variants_are_compared_without_a_test():
     rows = board(entry("base", [2.0] * 10, True), entry("lower", [1.5] * 10, True), entry("same", [2.0] * 10, True))
     assert rows["lower"]["verdict"] == "better (deterministic)"
     assert rows["lower"]["difference"] == -0.5
@@ -83,7 +83,7 @@ def test_a_deterministic_baseline_can_be_tested_against():
     assert rows["other"]["verdict"] == "worse"
 
 
-def test_the_same_figure_for_every_seed_is_not_called_deterministic():
+def test_the_same_value_for_every_seed_is_not_called_deterministic():
     rows = board(entry("base", [0.0] * 10), entry("other", BASE))
     assert rows["base"]["deterministic"] is False
     assert rows["base"]["note"] == "the same for every seed: no interval"
@@ -105,7 +105,7 @@ def test_diverged_seeds_rank_last_and_are_worse():
 
 
 @pytest.mark.parametrize(("seeds", "variants", "enough"), [(8, 11, False), (10, 11, True), (5, 1, False), (6, 1, True)])
-def test_too_few_seeds_are_said_to_be_too_few(seeds, variants, enough):
+def test_too_few_seeds_are_reported(seeds, variants, enough):
     others = [entry(f"v{i}", BASE[:seeds] + 5 + i) for i in range(variants)]
     rows = board(entry("base", BASE[:seeds]), *others)
     assert smallest_p(seeds, variants) == pytest.approx(variants * 2 / 2**seeds)
@@ -133,7 +133,7 @@ def test_without_a_baseline_nothing_is_compared():
     assert [row["p_holm"] for row in rows.values()] == [None, None]
 
 
-def test_mean_and_ranks_that_point_apart_show_no_difference():
+def test_a_mean_and_ranks_with_different_signs_show_no_difference():
     apart = BASE + np.array([-0.9, -0.8, -0.7, -0.6, -0.5, -0.4, -0.3, -0.2, -0.15, 90])
     rows = board(entry("base", BASE), entry("apart", apart), min_difference=0.0)
     assert rows["apart"]["difference"] > 0
@@ -150,13 +150,13 @@ def test_the_table_fits_a_terminal_and_says_which_rows_it_is_about():
     assert "there are no test rows" in printed(board(*entries, split="validation"))
 
 
-def test_tiny_figures_are_shown_in_a_common_unit():
+def test_tiny_values_are_shown_in_a_common_unit():
     text = printed(board(entry("base", BASE * 1e-4), metric="weight_error_max", split="validation"), "line")
     assert "weight_error_max, in units of 1e-4 (lower is better) of the learned weights" in text
     assert "3.65" in text
 
 
-def test_of_one_seed_nobody_can_tell_whether_a_variant_is_deterministic():
+def test_one_seed_cannot_show_whether_a_variant_is_deterministic():
     rows = board(entry("base", [3.0], deterministic=True), entry("other", [9.0], deterministic=True))
     assert rows["other"]["deterministic"] is None
     assert rows["other"]["verdict"] == "no difference shown"

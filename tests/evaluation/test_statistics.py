@@ -58,7 +58,7 @@ def test_a_constant_loss_has_converged_after_the_first_epoch():
     assert statistics.epochs_to_converge(np.full(50, 0.7)) == 1
 
 
-def test_a_straight_line_converges_at_99_percent_of_its_way():
+def test_a_linear_decrease_converges_at_99_percent_of_it():
     assert statistics.epochs_to_converge(np.linspace(100, 0, 1001)) == 991  # 990 of 1000 steps, and the first epoch
 
 
@@ -187,7 +187,7 @@ def test_a_seed_that_diverged_is_the_largest_difference_and_leaves_no_mean(highe
     assert found.median == -3.5 * worse
 
 
-def test_seeds_that_diverge_on_both_sides_say_nothing():
+def test_seeds_that_diverge_in_both_variants_do_not_count():
     found = statistics.compare(np.array([np.nan, 1.0]), np.array([np.nan, 1.0]))
     assert (found.p, found.ranks, found.median) == (1.0, 0, 0.0)
     assert math.isnan(found.difference)

@@ -24,7 +24,7 @@ from bancada.training.train import input_scaling
         ([2, "tanh"], "cross_entropy", 2, [[1, 0, 0], [0, 1, 1]], [[0.9, 0.1], [0, 0.1], [0.3, 0.2]], [0, 1, 0]),
     ],
 )
-def test_the_encoding_is_one_the_output_can_reach_and_the_decision_undoes_it(
+def test_the_encoding_lies_in_the_range_of_the_output_and_is_decoded_again(
     stack: list[object],
     loss: str,
     classes: int,
@@ -40,7 +40,7 @@ def test_the_encoding_is_one_the_output_can_reach_and_the_decision_undoes_it(
     assert out_of_reach(TypeAdapter(Layers).validate_python(stack), rule.encode(labels)) is None
 
 
-def test_numbers_beyond_the_last_layer_are_named() -> None:
+def test_targets_out_of_the_range_of_the_last_layer_are_named() -> None:
     specs = TypeAdapter(Layers).validate_python([1, "tanh"])
     assert out_of_reach(specs, np.array([[-1.0, 1.0]], dtype=np.float32)) is None
     assert (

@@ -65,7 +65,7 @@ def test_the_stacks_have_every_kind_of_layer() -> None:
     assert kinds == set(get_args(LayerSpec.model_fields["kind"].annotation))
 
 
-def test_a_seed_gets_the_same_bits_alone_and_in_company() -> None:
+def test_a_seed_gets_the_same_bits_for_any_number_of_seeds() -> None:
     rng = np.random.default_rng(3)
     weights = {"0.weight": rng.normal(size=(SEEDS, 5, FEATURES)), "0.bias": rng.normal(size=(SEEDS, 5))}
     weights = {name: value.astype(np.float32) for name, value in weights.items()}
@@ -79,7 +79,7 @@ def test_a_seed_gets_the_same_bits_alone_and_in_company() -> None:
         assert inference.loss("l1", alone, observed)[0] == losses[seed]
 
 
-def test_a_diverged_seed_has_no_outputs_and_no_loss_and_leaves_the_others_theirs() -> None:
+def test_a_diverged_seed_has_no_outputs_and_no_loss_and_does_not_change_the_others() -> None:
     weights = {"0.weight": np.full((2, 1, 1), 3, dtype=np.float32), "0.bias": np.ones((2, 1), dtype=np.float32)}
     weights["0.weight"][1] = np.nan
     output = inference.outputs(specs([1]), weights, np.array([[2.0, 5.0]], dtype=np.float32))
@@ -109,7 +109,7 @@ REFERENCE: dict[Loss, nn.Module] = {
 
 
 @pytest.mark.parametrize("kind", LOSSES)
-def test_a_loss_is_torch_s(kind: Loss) -> None:
+def test_a_loss_has_the_value_of_torch_nn(kind: Loss) -> None:
     generator = torch.Generator().manual_seed(4)
     width = {"bce": 1, "cross_entropy": 3}.get(kind, 2)
     output = torch.randn(SEEDS, 19, width, generator=generator, dtype=torch.float64) * 4

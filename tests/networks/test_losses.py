@@ -23,7 +23,7 @@ REFERENCE = {
 
 @pytest.mark.parametrize("name", REFERENCE)
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_a_loss_and_its_gradient_are_torch_s_and_filled_places_do_not_count(name: str, outputs: int) -> None:
+def test_a_loss_and_its_gradient_agree_with_torch_and_rows_that_fill_up_do_not_count(name: str, outputs: int) -> None:
     generator = torch.Generator().manual_seed(1)
     output = torch.rand(2, outputs, PLACES, generator=generator) if name == "bce" else torch.randn(2, outputs, PLACES)
     observed = torch.randint(0, 2, output.shape, generator=generator).float()
@@ -40,7 +40,7 @@ def test_a_loss_and_its_gradient_are_torch_s_and_filled_places_do_not_count(name
         assert not gradient[seed, :, ROWS:].any()
 
 
-def test_cross_entropy_and_its_gradient_are_torch_s() -> None:
+def test_cross_entropy_and_its_gradient_agree_with_torch() -> None:
     output, classes = torch.randn(2, 4, PLACES), torch.randint(0, 4, (2, PLACES))
     observed = functional.one_hot(classes, 4).transpose(1, 2).float()
     given = (output, observed, torch.full((PLACES,), 1 / PLACES))

@@ -64,7 +64,7 @@ def test_outputs_gradients_and_statistics_are_those_of_nn_sequential_and_autogra
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS.keys())
-def test_in_evaluation_the_outputs_are_those_of_nn_sequential_in_evaluation(stack: list[object]) -> None:
+def test_outputs_in_evaluation_mode_are_those_of_nn_sequential(stack: list[object]) -> None:
     specs = layers([*stack[:-1], {"dropout": 0.5}, stack[-1]])
     states = starts(specs)
     for state in states:
@@ -91,7 +91,7 @@ def test_dropout_zeroes_its_share_scales_the_rest_and_passes_gradients_through_t
     assert not torch.equal(out[0], out[1])
 
 
-def test_torch_s_default_start_is_the_one_nn_linear_draws() -> None:
+def test_the_default_start_is_that_of_nn_linear() -> None:
     specs = layers([3, "tanh", 5, "tanh", 1])
     drawn = start(specs, FEATURES, TorchInit(name="torch"), torch.Generator().manual_seed(7))
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""The engine against a plain PyTorch loop with the same start and batches, and a seed against itself in company."""
+"""The engine against a plain PyTorch loop with the same start and batches, and each seed for any number of seeds."""
 
 import math
 import os
@@ -45,7 +45,7 @@ def starts(layers: list[LayerSpec], seeds: range) -> list[State]:
 
 
 def shuffles(seeds: range, rows: int = ROWS) -> Callable[[int], torch.Tensor]:
-    """Any order of any seed and epoch, whoever else is there."""
+    """Return orders that depend on the seed and the epoch alone."""
 
     def order(epoch: int) -> torch.Tensor:
         return torch.stack(
@@ -139,7 +139,7 @@ CASES: dict[str, tuple[list[object], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("stack", "changed"), CASES.values(), ids=CASES.keys())
-def test_each_seed_ends_where_a_plain_loop_ends_and_has_its_history(
+def test_each_seed_has_the_weights_and_the_history_of_a_plain_loop(
     stack: list[object], changed: dict[str, Any]
 ) -> None:
     asked, data, validation = settings(**changed), table(), table(rows=21, seed=2)
@@ -153,7 +153,7 @@ def test_each_seed_ends_where_a_plain_loop_ends_and_has_its_history(
             np.testing.assert_allclose(training.history[name][seed], values, rtol=2e-4, atol=1e-6, err_msg=name)
 
 
-COMPANY: dict[str, tuple[list[object], dict[str, Any]]] = {
+EVERY_KIND: dict[str, tuple[list[object], dict[str, Any]]] = {
     **CASES,
     "softmax": ([5, "softmax", 1], {}),
     "dropout": ([7, "tanh", {"dropout": 0.3}, 5, "relu", {"dropout": 0.5}, 1], {}),
@@ -164,8 +164,8 @@ COMPANY: dict[str, tuple[list[object], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("stack", "changed"), COMPANY.values(), ids=COMPANY.keys())
-def test_a_seed_gets_the_same_bits_alone_and_in_company(stack: list[object], changed: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("stack", "changed"), EVERY_KIND.values(), ids=EVERY_KIND.keys())
+def test_a_seed_gets_the_same_bits_for_any_number_of_seeds(stack: list[object], changed: dict[str, Any]) -> None:
     asked = settings(**changed)
     data = table()
     if asked.loss == "bce":
@@ -174,15 +174,15 @@ def test_a_seed_gets_the_same_bits_alone_and_in_company(stack: list[object], cha
         data = EncodedRows(
             data.features, nn.functional.one_hot((data.features[0] > 0) + 1 * (data.features[1] > 0), 3).T.float()
         )
-    company = {n: run(stack, asked, range(n), data, validation=data) for n in (1, 2, 8, 32)}
+    of_seeds = {n: run(stack, asked, range(n), data, validation=data) for n in (1, 2, 8, 32)}
     other_place = run(stack, asked, range(5, 8), data, validation=data)
     for n in (1, 2, 8):
-        for name, value in company[n].weights.items():
-            assert np.array_equal(value, company[32].weights[name][:n]), (n, name)
-        for name, column in company[n].history.items():
-            np.testing.assert_array_equal(column, company[32].history[name][:n], err_msg=f"{n} {name}")
+        for name, value in of_seeds[n].weights.items():
+            assert np.array_equal(value, of_seeds[32].weights[name][:n]), (n, name)
+        for name, column in of_seeds[n].history.items():
+            np.testing.assert_array_equal(column, of_seeds[32].history[name][:n], err_msg=f"{n} {name}")
     for name, value in other_place.weights.items():
-        assert np.array_equal(value, company[32].weights[name][5:8]), name
+        assert np.array_equal(value, of_seeds[32].weights[name][5:8]), name
 
 
 def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
@@ -196,7 +196,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
     assert all(np.array_equal(value, two.weights[name]) for name, value in one.weights.items())
 
 
-def test_a_seed_that_diverges_is_marked_with_its_epoch_and_the_others_go_on_with_the_same_bits() -> None:
+def test_a_seed_that_diverges_is_recorded_with_its_epoch_and_the_others_keep_their_bits() -> None:
     layers, asked, data = specs([1]), settings(epochs=4), table()
     sound, seeds = starts(layers, range(3)), range(3)
     broken = [sound[0], {"0.weight": torch.full((1, 3), 1e30), "0.bias": torch.zeros(1)}, sound[2]]
@@ -252,7 +252,7 @@ def test_memory_does_not_grow_with_epochs_beyond_the_history() -> None:
     """3000 epochs of ten seeds are 1 MB of history, held at most three times over."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", MEMORY], cwd=root, env=environment, capture_output=True, text=True, check=True
     )
-    assert int(said.stdout) < 6_000  # KiB
+    assert int(done.stdout) < 6_000  # KiB

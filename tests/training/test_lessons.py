@@ -29,11 +29,11 @@ NEW_ORCHARD = np.array([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: t
 @cache
 def trained(variant: str, num_seeds: int = 10) -> TrainingResult:
     keys = with_seeds(num_seeds).training(variant)
-    asked = keys.recipe()
-    rows, validation = data(asked.study)
+    recipe = keys.recipe()
+    rows, validation = data(recipe.study)
     refuse_misfit_of_rows(keys, rows)
-    scaling = input_scaling(rows) if asked.train.standardize else {}
-    return train(asked, encoded(asked, rows, scaling), encoded(asked, validation, scaling), lambda history: None)
+    scaling = input_scaling(rows) if recipe.train.standardize else {}
+    return train(recipe, encoded(recipe, rows, scaling), encoded(recipe, validation, scaling), lambda history: None)
 
 
 def with_seeds(num_seeds: int) -> Params:
@@ -86,7 +86,7 @@ LINE_PUBLISHED = [2.6760, 0.0052, 0.0001, 0.0001]
 
 
 @pytest.mark.parametrize("variant", ["line_scratch", "line_sgd"])
-def test_lesson_5_both_ways_reach_the_published_losses_and_weights(variant: str) -> None:
+def test_lesson_5_from_scratch_and_with_the_library_reaches_the_published_losses_and_weights(variant: str) -> None:
     """Losses by epoch 2.6760, 0.0052, 0.0001, 0.0001, validation 0.0307, 0.0001, ...; errors up to 3.2e-4."""
     training = trained(variant)
     assert training.history["train_loss"].mean(0) == pytest.approx(LINE_PUBLISHED, rel=0.02, abs=6e-5)
@@ -104,23 +104,23 @@ def test_lesson_5_the_learning_rate_decays_as_published() -> None:
         assert trained(variant).history["lr"][0, :2] == pytest.approx([0.009523, 0.008229], abs=5e-7)
 
 
-def from_both(asked: Recipe) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    rows, validation = data(asked.study)
-    shared = [encoded(asked, part, {}) for part in (rows, validation)]
-    begin = [start(asked.layers, rows.features.shape[1], asked.train.init, stream(seed, 0)) for seed in asked.seeds]
-    orders = [[stream(seed, 1) for seed in asked.seeds] for _ in range(2)]
-    generators = [stream(seed, 2) for seed in asked.seeds]
-    by_hand = scratch.train_lines(asked.train, *shared, begin, shuffles(asked, len(rows), orders[0]))
+def from_both(recipe: Recipe) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    rows, validation = data(recipe.study)
+    shared = [encoded(recipe, part, {}) for part in (rows, validation)]
+    begin = [start(recipe.layers, rows.features.shape[1], recipe.train.init, stream(seed, 0)) for seed in recipe.seeds]
+    orders = [[stream(seed, 1) for seed in recipe.seeds] for _ in range(2)]
+    generators = [stream(seed, 2) for seed in recipe.seeds]
+    by_hand = scratch.train_lines(recipe.train, *shared, begin, shuffles(recipe, len(rows), orders[0]))
     by_library = engine.train_stack(
-        asked.layers, asked.train, *shared, begin, shuffles(asked, len(rows), orders[1]), generators
+        recipe.layers, recipe.train, *shared, begin, shuffles(recipe, len(rows), orders[1]), generators
     )
     return by_hand.weights, by_library.weights
 
 
 @pytest.mark.parametrize("variant", ["orchard5_scratch", "line_scratch"])
-def test_a_training_written_out_by_hand_and_its_library_twin_end_in_the_same_weights(variant: str) -> None:
-    asked = with_seeds(2).recipe(variant)
-    by_hand, by_library = from_both(asked)
+def test_training_from_scratch_and_with_the_library_ends_with_the_same_weights(variant: str) -> None:
+    recipe = with_seeds(2).recipe(variant)
+    by_hand, by_library = from_both(recipe)
     for name, value in by_hand.items():
         np.testing.assert_allclose(value, by_library[name], rtol=1e-6, atol=1e-6)
 
@@ -176,11 +176,11 @@ def plain_loop(rows: EncodedRows, plain: nn.Sequential, orders: list[torch.Tenso
 
 def by_engine(rows: EncodedRows, begin: State, orders: list[torch.Tensor]) -> TrainingResult:
     """The engine's training from this start in these orders."""
-    asked = PARAMS.recipe("moons_tanh")
-    settings = asked.train.model_copy(update={"epochs": len(orders)})
+    recipe = PARAMS.recipe("moons_tanh")
+    settings = recipe.train.model_copy(update={"epochs": len(orders)})
     nothing = EncodedRows(rows.features[:, :0], rows.targets[:, :0])
     order = [order[None] for order in orders]
-    return engine.train_stack(asked.layers, settings, rows, nothing, [begin], order.__getitem__, [torch.Generator()])
+    return engine.train_stack(recipe.layers, settings, rows, nothing, [begin], order.__getitem__, [torch.Generator()])
 
 
 def test_lesson_3_the_published_start_and_batches_give_the_published_first_loss() -> None:

@@ -47,7 +47,7 @@ def write(table: Table, path: Path) -> None:
 
 
 def read(path: Path) -> Table:
-    """Return the table that `write` stored. Raise BadInput if the file is missing, or is none that `write` stored."""
+    """Return the table that `write` stored. Raise BadInput if there is none in the file."""
     stage = f"generate@{path.stem}" if path.parent == files.DATA / "raw" else f"split@{path.parent.name}"
     if not path.exists():
         raise BadInput(f"{path}: missing; `dvc repro {stage}` makes it")
@@ -62,7 +62,7 @@ def read(path: Path) -> Table:
             targets = np.stack([stored[name] for name in target_names], axis=1)
         return Table(np.stack([stored[name] for name in names], axis=1), targets, names, target_names, classes)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-        raise BadInput(f"{path}: no table that bancada wrote; `dvc repro -f {stage}` makes it anew") from None
+        raise BadInput(f"{path}: not a table that bancada wrote; `dvc repro -f {stage}` makes it again") from None
 
 
 # pyarrow's own conversions between parquet and numpy import pandas, which takes half a second in each stage. These

@@ -49,11 +49,11 @@ class Source(Settings, ABC):
 
     @abstractmethod
     def shape(self) -> DataShape | None:
-        """Return the shape of the table, or None if nobody knows it before the table is made."""
+        """Return the shape of the table, or None if it is known only when the table is made."""
 
     @abstractmethod
     def feature_names(self) -> list[str] | None:
-        """Return the names of the features, or None if nobody knows them before the table is made."""
+        """Return the names of the features, or None if they are known only when the table is made."""
 
     @abstractmethod
     def make(self, key: str) -> Table:

@@ -1,1 +1,1 @@
-"""Evaluation: tables of scores, comparison, leaderboard, plots, and the stage evaluate."""
+"""The evaluation of a study: scores, statistics over seeds, the leaderboard, plots, and the stage evaluate."""

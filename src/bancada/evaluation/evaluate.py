@@ -1,6 +1,6 @@
 """Stage evaluate@STUDY: scores, leaderboard, predictions, loss curves and plots of all variants of a study.
 
-What a figure means stands in scores.py, what a verdict means in leaderboard.py.
+statistics.py says what the numbers mean, leaderboard.py what the verdicts mean.
 """
 
 import csv
@@ -16,37 +16,37 @@ from bancada.base import files, stage, tables
 from bancada.base.notify import recorded
 from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import BadInput
-from bancada.evaluation.candidates import Candidate, Line, entry_of, mean_curves, predictions, scores_of
-from bancada.evaluation.drawing import drawn
-from bancada.evaluation.leaderboard import COLUMNS, Cell, Entry, leaderboard
+from bancada.evaluation.candidates import Candidate
+from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
+from bancada.evaluation.plots import PLOTS, Results
 from bancada.evaluation.settings import Comparison, check_predict, comparison, true_line
 from bancada.evaluation.sheets import write
-from bancada.evaluation.statistics import as_written, summary
+from bancada.evaluation.statistics import Summary, as_written, summary
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.networks.saved import load, read_history
 
-FIGURES = ("mean", "std", "median", "ci95_low", "ci95_high", "num_seeds")
-
 
 def main(params: ParamsFile, name: str) -> None:
-    """Compare the trained variants of a study and write its evaluation folder."""
+    """Compare the trained variants of a study and write its evaluation folder. Raise BadInput if a file is missing."""
     study = comparison(params, name)
     parts = {part: tables.read(files.split(name) / f"{part}.parquet") for part in files.PARTS}
     parts = {part: rows for part, rows in parts.items() if len(rows)}
-    check_predict(name, study.predict, parts["train"].feature_names)
+    features = parts["train"].feature_names
+    check_predict(name, study.predict, features)
+    folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
+    truth = true_line(params, name)
     candidates = [
-        Candidate(variant, load(files.model(name, variant)), read_history(files.model(name, variant)), parts)
-        for variant in trained_variants(name)
+        Candidate(variant, load(folder), read_history(folder), parts, truth) for variant, folder in folders.items()
     ]
-    inputs = inputs_to_predict(study, parts["train"].feature_names)
+    inputs = [given if isinstance(given, list) else [given[feature] for feature in features] for given in study.predict]
     with recorded(f"evaluate@{name}", files.evaluation(name)):
-        evaluate(study, name, candidates, inputs, true_line(params, name))
+        evaluate(study, name, candidates, np.array(inputs, dtype=np.float64).reshape(len(inputs), len(features)))
 
 
 def trained_variants(study: str) -> list[str]:
-    """Return the study's variants, sorted: their order in params.yaml is no part of any result.
+    """Return the study's variants, sorted: their order in params.yaml does not change the results.
 
-    Raise BadInput for one that is not trained, and for a folder that belongs to none of them.
+    Raise BadInput for a variant that is not trained, and for a folder that belongs to no variant.
     """
     path = files.code("evaluate", study)
     if not path.exists():
@@ -54,80 +54,66 @@ def trained_variants(study: str) -> list[str]:
     wanted: list[str] = sorted(json.loads(path.read_text("utf-8"))["variants"])
     for name in wanted:
         if not files.model(study, name).is_dir():
-            raise BadInput(f"{files.model(study, name)}: missing; dvc repro train@{name} makes it")
+            raise BadInput(f"{files.model(study, name)}: missing; `dvc repro train@{name}` makes it")
     files.refuse_leftovers(study, wanted)
     return wanted
 
 
-def inputs_to_predict(study: Comparison, features: list[str]) -> Float64[np.ndarray, "input feature"]:
-    """`predict` in the order of the features."""
-    rows = [given if isinstance(given, list) else [given[feature] for feature in features] for given in study.predict]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(features))
-
-
 def evaluate(
-    study: Comparison,
-    name: str,
-    candidates: Sequence[Candidate],
-    inputs: Float64[np.ndarray, "input feature"],
-    truth: Line | None,
+    study: Comparison, name: str, candidates: Sequence[Candidate], inputs: Float64[np.ndarray, "input feature"]
 ) -> None:
-    """Write all outs of the study."""
-    parts = candidates[0].parts
-    main_split = next(part for part in ("test", "validation", "train") if part in parts)
-    seeds = same_seeds(candidates)
-    found = [score for candidate in candidates for score in scores_of(candidate, truth, main_split)]
-    entries = [entry_of(candidate, found, study.metric, main_split) for candidate in candidates]
-    board = leaderboard(entries, main_split, study.metric, seeds, study.baseline, study.min_difference)
-    folder = files.evaluation(name)
-    labels = [(score.variant, score.split, score.metric) for score in found]
-    of_seeds = [summary(score.values, score.metric in HIGHER_IS_BETTER) for score in found]
+    """Write all files of the evaluation. `inputs`: rows without targets, to predict."""
+    seeds, folder = same_seeds(candidates), files.evaluation(name)
+    entries = [candidate.entry(study.metric) for candidate in candidates]
+    split = candidates[0].main_split
+    board = leaderboard(entries, split, study.metric, seeds, study.baseline, study.min_difference)
+    scores = [(c.name, *key, values) for c in candidates for key, values in c.scores.items()]
     write_csv(
         folder / "scores.csv",
-        ("variant", "split", "metric", *FIGURES),
-        [
-            (*label, *(getattr(figures, key) for key in FIGURES))
-            for label, figures in zip(labels, of_seeds, strict=True)
-        ],
+        ("variant", "split", "metric", *Summary._fields),
+        [(*label, *summary(values, label[-1] in HIGHER_IS_BETTER)) for *label, values in scores],
     )
     write_csv(
         folder / "per_seed.csv",
         ("variant", "split", "metric", "seed", "value"),
-        [(*label, *row) for label, s in zip(labels, found, strict=True) for row in zip(seeds, s.values, strict=True)],
+        [(*label, *row) for *label, values in scores for row in zip(seeds, values, strict=True)],
     )
-    write_csv(folder / "leaderboard.csv", COLUMNS, [[row[column] for column in COLUMNS] for row in board])
+    write_csv(folder / "leaderboard.csv", COLUMNS, [tuple(row.values()) for row in board])
     write_csv(
         folder / "predictions.csv",
-        ("input", "features", "variant", "target", *FIGURES),
-        [row for candidate in candidates for row in predictions(candidate, inputs)],
+        ("input", "features", "variant", "target", *Summary._fields),
+        [row for candidate in candidates for row in candidate.predictions(inputs)],
     )
     write_csv(
         folder / "loss.csv",
         ("variant", "epoch", "loss", "validation_loss"),
-        [row for candidate in candidates for row in mean_curves(candidate)],
+        [row for candidate in candidates for row in candidate.mean_curves()],
     )
-    write_metrics(folder / "metrics", study.metric, entries)
-    place = {row["variant"]: i for i, row in enumerate(board)}
-    candidates = sorted(candidates, key=lambda candidate: place[candidate.name])
-    entries = sorted(entries, key=lambda entry: place[entry.variant])
+    write_metrics(folder / "metrics", board)
+    by_name = {candidate.name: candidate for candidate in candidates}
+    results = Results(name, board, [by_name[row["variant"]] for row in board], study.decision_region)
     with files.whole(folder / "plots") as unfinished:
         unfinished.mkdir()
-        for plot, figure in drawn(study, name, main_split, candidates, entries):
-            write(figure, unfinished / f"{plot}.png")
+        for plot, draw in PLOTS.items():
+            figure = draw(results)
+            if figure:
+                write(figure, unfinished / f"{plot}.png")
 
 
 def same_seeds(candidates: Sequence[Candidate]) -> list[int]:
-    """The seeds that all variants share: they are compared seed by seed."""
+    """Return the seeds of all variants. Raise BadInput if they differ: variants are compared seed by seed."""
     first = candidates[0]
     for other in candidates:
         if other.trained.seeds != first.trained.seeds:
             folder = files.model(other.trained.study, other.name)
-            raise BadInput(f"{folder}: trained from other seeds than {first.name}; dvc repro trains them alike")
+            raise BadInput(
+                f"{folder}: trained with other seeds than {first.name}; `dvc repro` trains both from the same"
+            )
     return first.trained.seeds
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Numbers in 9 significant digits, an empty cell where there is none."""
+    """Write numbers with 9 significant digits, and an empty cell for None and NaN."""
     with files.whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -135,28 +121,22 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]
 
 
 def _cell(value: Cell) -> str:
-    if value is None:
-        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value + 0.0:.9g}" if math.isfinite(value) else ""  # + 0.0: no -0
-    return str(value)
+        return f"{value + 0.0:.9g}" if math.isfinite(value) else ""  # -0.0 + 0.0 is 0.0
+    return "" if value is None else str(value)
 
 
-def write_metrics(folder: Path, metric: str, entries: Sequence[Entry]) -> None:
-    """One small file for each variant, which `dvc metrics show` makes one row of."""
+def write_metrics(folder: Path, board: Sequence[Row]) -> None:
+    """Write one small file for each variant, a row of `dvc metrics show`."""
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
-        for entry in entries:
-            figures = summary(entry.values, metric in HIGHER_IS_BETTER)
-            shown = {
-                key: as_written(value) if math.isfinite(value) else None
-                for key in ("mean", "ci95_low", "ci95_high")
-                for value in [getattr(figures, key)]
-            }
-            said = {metric: shown, "diverged_seeds": entry.diverged_seeds}
-            (unfinished / f"{entry.variant}.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        for row in board:
+            over_seeds = {key: row[key] for key in ("mean", "ci95_low", "ci95_high")}
+            shown = {key: as_written(value) if math.isfinite(value) else None for key, value in over_seeds.items()}
+            content = {row["metric"]: shown, "diverged_seeds": row["diverged_seeds"]}
+            (unfinished / f"{row['variant']}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
-"""A study's leaderboard: its variants in order, and what a paired test says about their difference from the baseline.
+"""A study's leaderboard: its variants in order, and the verdict of a paired test between each of them and the baseline.
 
-Verdicts, in these words:
-`baseline`                         what the others are compared with
-`better`, `worse`                  Holm-corrected p below 0.05, and the mean difference is larger than `min_difference`
-`no difference shown`              anything else, also a difference whose whole interval lies within +-min_difference
+The verdicts are:
+`baseline`                         the variant that the others are compared with
+`better`, `worse`                  the Holm-corrected p is below 0.05, and the mean difference is larger than
+                                   `min_difference`
+`no difference shown`              anything else, also if the interval of the difference lies within +-min_difference
 `better (deterministic)`, `worse (deterministic)`
-                                   neither of the two depends on the seed: there is nothing to test, and the difference
-                                   is what every seed gives
-Intervals and tests speak of training seeds on one data set, not of other data.
+                                   neither variant depends on the seed: there is nothing to test, and the difference is
+                                   the same for every seed
+Intervals and tests are about other training seeds on the same data set, not about other data.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from bancada.networks.metrics import HIGHER_IS_BETTER, OF_WEIGHTS, Values
 SIGNIFICANCE = 0.05
 
 Cell = str | int | float | bool | None
+Row = dict[str, Any]  # a Cell for each of COLUMNS
 
 COLUMNS = (
     *("rank", "variant", "split", "metric", "mean", "std", "median", "ci95_low", "ci95_high"),
@@ -32,70 +35,48 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A variant as the leaderboard sees it: its values of the study's metric on the main split, one for each seed."""
+    """A variant in the leaderboard, with the values of the study's metric on the main split, one for each seed."""
 
     variant: str
     values: Values
-    epochs_to_converge: float  # median over seeds; NaN where there is none
+    epochs_to_converge: float  # median over seeds; NaN if it is unknown
     diverged_seeds: int
-    deterministic: bool  # every seed ended in the same weights
+    deterministic: bool  # whether all seeds ended with the same weights
 
 
 def leaderboard(
     entries: Sequence[Entry], split: str, metric: str, seeds: list[int], baseline: str | None, min_difference: float
-) -> list[dict[str, Cell]]:
-    """One row for each variant, best first; variants of which a seed diverged come after all that have a mean."""
+) -> list[Row]:
+    """Return one row for each variant, best first. Variants with diverged seeds follow those that have a mean."""
     higher = metric in HIGHER_IS_BETTER
     keys = {entry.variant: _order(entry.values, higher) for entry in entries}
-    ordered = sorted(entries, key=lambda entry: keys[entry.variant])
     judged = _judged(entries, baseline, min_difference, higher)
-    rows: list[dict[str, Cell]] = []
-    for entry in ordered:
+    rows = []
+    for entry in sorted(entries, key=lambda entry: keys[entry.variant]):
         over_seeds = summary(entry.values, higher)
-        by_merit = np.argsort(_costs(entry.values, higher), kind="stable")
-        best, last = int(by_merit[0]), int(by_merit[-1])
-        row: dict[str, Cell] = {
-            "rank": 1 + sum(key < keys[entry.variant] for key in keys.values()),  # equals share a rank
-            "variant": entry.variant,
-            "split": split,
-            "metric": metric,
-            "mean": over_seeds.mean,
-            "std": over_seeds.std,
-            "median": over_seeds.median,
-            "ci95_low": over_seeds.ci95_low,
-            "ci95_high": over_seeds.ci95_high,
-            "best_seed": seeds[best],
-            "best": float(entry.values[best]),
-            "worst_seed": seeds[last],
-            "worst": float(entry.values[last]),
-            "epochs_to_converge": entry.epochs_to_converge,
-            "diverged_seeds": entry.diverged_seeds,
-            "num_seeds": len(seeds),
-            "deterministic": entry.deterministic if len(seeds) > 1 else None,
-            **judged[entry.variant],
-        }
-        notes = [*_notes_on_spread(entry, over_seeds.std), str(row["note"] or "")]
-        rows.append(row | {"note": "; ".join(note for note in notes if note)})
+        costs = np.where(np.isfinite(entry.values), -entry.values if higher else entry.values, math.inf)
+        best_first = np.argsort(costs, kind="stable")
+        best, last = int(best_first[0]), int(best_first[-1])
+        *verdict, note = judged[entry.variant]
+        cells = (
+            1 + sum(key < keys[entry.variant] for key in keys.values()),  # equal variants share a rank
+            *(entry.variant, split, metric, *over_seeds[:5]),
+            *(seeds[best], float(entry.values[best]), seeds[last], float(entry.values[last])),
+            *(entry.epochs_to_converge, entry.diverged_seeds, len(seeds)),
+            *(entry.deterministic if len(seeds) > 1 else None, *verdict),
+            "; ".join(filter(None, [*_notes_on_spread(entry, over_seeds.std), note])),
+        )
+        rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return rows
 
 
-def smallest_p(num_seeds: int, comparisons: int) -> float:
-    """The smallest Holm-corrected p that the signed-rank test can give: all seeds on one side, in every comparison."""
-    return min(1.0, math.ldexp(2 * comparisons, -num_seeds))
-
-
-def _costs(values: Values, higher_is_better: bool) -> Values:
-    """The lower the better, a missing value the worst."""
-    costs: Values = np.where(np.isfinite(values), -values if higher_is_better else values, math.inf)
-    return costs
-
-
 def _order(values: Values, higher_is_better: bool) -> tuple[int, float]:
+    """Return a key to sort variants by: the number of missing values, then the mean (or median); lower is better."""
     missing = int(np.count_nonzero(~np.isfinite(values)))
     over_seeds = summary(values, higher_is_better)
-    figure = over_seeds.median if missing else over_seeds.mean
-    figure = figure if math.isfinite(figure) else worst(higher_is_better)
-    return missing, as_written(-figure if higher_is_better else figure)
+    value = over_seeds.median if missing else over_seeds.mean
+    value = value if math.isfinite(value) else worst(higher_is_better)
+    return missing, as_written(-value if higher_is_better else value)
 
 
 def _notes_on_spread(entry: Entry, std: float) -> list[str]:
@@ -111,26 +92,23 @@ def _notes_on_spread(entry: Entry, std: float) -> list[str]:
     return notes
 
 
+def smallest_p(num_seeds: int, comparisons: int) -> float:
+    """Return the smallest Holm-corrected p of the signed-rank test: in every comparison all signs are the same."""
+    return min(1.0, math.ldexp(2 * comparisons, -num_seeds))
+
+
 def _judged(
     entries: Sequence[Entry], baseline: str | None, min_difference: float, higher: bool
-) -> dict[str, dict[str, Cell]]:
-    """For each variant its difference, p_holm, verdict and note."""
-    nothing: dict[str, Cell] = {
-        "difference": None,
-        "difference_low": None,
-        "difference_high": None,
-        "p_holm": None,
-        "verdict": "",
-        "note": None,
-    }
-    judged = {entry.variant: dict(nothing) for entry in entries}
+) -> dict[str, tuple[Any, ...]]:
+    """Return for each variant: difference, difference_low, difference_high, p_holm, verdict, note."""
+    judged: dict[str, tuple[Any, ...]] = {entry.variant: (None, None, None, None, "", "") for entry in entries}
     base = next((entry for entry in entries if entry.variant == baseline), None)
     if base is None:
         return judged
-    judged[base.variant]["verdict"] = "baseline"
+    judged[base.variant] = (None, None, None, None, "baseline", "")
     compared = {e.variant: compare(e.values, base.values, higher) for e in entries if e is not base}
-    alike = len(base.values) > 1 and base.deterministic  # of one seed nobody can tell
-    tested = [e.variant for e in entries if e is not base and not (e.deterministic and alike)]
+    deterministic = len(base.values) > 1 and base.deterministic  # one seed cannot show it
+    tested = [e.variant for e in entries if e is not base and not (e.deterministic and deterministic)]
     p_holm = dict(zip(tested, holm([compared[variant].p for variant in tested]), strict=True))
     least = smallest_p(len(base.values), len(tested))
     for variant, found in compared.items():
@@ -138,39 +116,27 @@ def _judged(
         verdict, note = _verdict(found, p, min_difference, higher)
         if p is not None and least > SIGNIFICANCE:
             note = f"too few seeds to show a difference: p cannot be below {least:.2g}"
-        judged[variant] = {
-            "difference": found.difference,
-            "difference_low": found.low,
-            "difference_high": found.high,
-            "p_holm": p,
-            "verdict": verdict,
-            "note": note,
-        }
+        judged[variant] = (found.difference, found.low, found.high, p, verdict, note)
     return judged
 
 
 def _verdict(found: PairedDifference, p_holm: float | None, min_difference: float, higher: bool) -> tuple[str, str]:
-    """The verdict and, where it is needed, why. `p_holm` None: neither variant depends on the seed."""
-    known = math.isfinite(found.difference)
-    size = found.difference if known else found.median
-    sign = (size > 0) - (size < 0)
-    words = "better" if (size > 0) == higher else "worse"
+    """Return the verdict and, if it needs one, a note. `p_holm` is None if neither variant depends on the seed."""
+    size = found.difference if math.isfinite(found.difference) else found.median
+    word = "better" if (size > 0) == higher else "worse"
     if p_holm is None:
         matters = abs(size) > min_difference
-        return f"{words} (deterministic)" if matters else "no difference shown", "neither depends on the seed: no test"
+        return f"{word} (deterministic)" if matters else "no difference shown", "neither depends on the seed: no test"
     low, high = (found.low, found.high) if math.isfinite(found.low) else (size, size)
     if max(abs(low), abs(high)) <= min_difference and p_holm < SIGNIFICANCE:
         return "no difference shown", f"too small to matter: within {min_difference:g}"
-    if p_holm < SIGNIFICANCE and abs(size) > min_difference and sign == found.ranks:
-        return words, ""
+    if p_holm < SIGNIFICANCE and abs(size) > min_difference and np.sign(size) == found.ranks:
+        return word, ""
     return "no difference shown", ""
 
 
-# --- for the terminal -----------------------------------------------------------------------------------------------
-
-
 def format_leaderboard(rows: Sequence[dict[str, str]], title: str = "", width: int = 120) -> str:
-    """leaderboard.csv, as csv.DictReader gives it, as a table for a terminal of 120 columns; EXPLANATION tells it."""
+    """Return leaderboard.csv, as csv.DictReader reads it, as a table for a terminal. EXPLANATION says what it shows."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -195,12 +161,12 @@ def format_leaderboard(rows: Sequence[dict[str, str]], title: str = "", width: i
 
 EXPLANATION = """\
 ±95 %: half the 95 % interval, over training seeds on one data set. epochs: to converge, median over seeds. div.: seeds
-that diverged. *: the median, where a diverged seed leaves no mean. diff.: from the baseline, paired by seed. p: exact
+that diverged. *: the median, because a diverged seed has no value. diff.: to the baseline, paired by seed. p: exact
 signed-rank test, Holm-corrected over the study."""
 
 
 def rows_of(split: str) -> str:
-    """What a main split is called; it says so where nothing better was held out."""
+    """Return the name of a main split in titles, with the reason if it is not the test rows."""
     return {
         "test": "test rows",
         "validation": "validation rows (there are no test rows)",
@@ -213,12 +179,12 @@ def _heading(row: dict[str, str], title: str, exponent: int) -> str:
     seeds = "1 seed" if row["num_seeds"] == "1" else f"{row['num_seeds']} seeds"
     better = "higher" if row["metric"] in HIGHER_IS_BETTER else "lower"
     where = "of the learned weights" if row["metric"] in OF_WEIGHTS else f"on the {rows_of(row['split'])}"
-    said = f"{row['metric']}{unit} ({better} is better) {where}, {seeds}"
-    return f"{title}: {said}" if title else said
+    heading = f"{row['metric']}{unit} ({better} is better) {where}, {seeds}"
+    return f"{title}: {heading}" if title else heading
 
 
 def _grouped_notes(rows: Sequence[dict[str, str]]) -> list[str]:
-    """Each note once, behind the variants that it is about; what holds for the whole study goes without names."""
+    """Return each note once, after the variants that it is about; notes about the whole study have no names."""
     notes: dict[str, list[str]] = {}
     for row in rows:
         for note in filter(None, row["note"].split("; ")):
@@ -228,15 +194,14 @@ def _grouped_notes(rows: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _common_exponent(rows: Sequence[dict[str, str]]) -> int:
-    """The power of ten that brings figures which are all tiny or all huge to a readable size, else 0."""
-    figures = [abs(float(row["mean"] or row["median"] or 0)) for row in rows]
-    largest = max(figures)
+    """Return a power of ten to divide by if all values are tiny or huge, otherwise 0."""
+    largest = max(abs(float(row["mean"] or row["median"] or 0)) for row in rows)
     exponent = math.floor(math.log10(largest)) if largest > 0 else 0
     return exponent if exponent < -2 or exponent > 4 else 0
 
 
 def _shown(row: dict[str, str], unit: float) -> list[str]:
-    """A row's cells for the terminal. Where a diverged seed leaves no mean, the median stands in its place."""
+    """Return the cells of a row for the terminal, with the median in place of a mean that a diverged seed lacks."""
 
     def short(key: str, sign: bool = False) -> str:
         return _short(float(row[key]) / unit, sign) if row[key] else ""

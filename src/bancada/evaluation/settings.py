@@ -1,4 +1,4 @@
-"""What params.yaml says of a study's comparison: the metric, the baseline, new inputs, and the region to draw."""
+"""The keys of params.yaml about a study's comparison: the metric, the baseline, new inputs, and the region to draw."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,27 +21,27 @@ class Comparison(Settings):
 
     metric: MetricName  # the leaderboard is ordered by it
     baseline: str | None = None  # the variant that the others are compared with
-    min_difference: NotNegative = 0.0  # a smaller difference of the metric does not matter to anyone
+    min_difference: NotNegative = 0.0  # a smaller difference does not matter
     predict: list[dict[str, Finite] | list[Finite]] = []  # new inputs, by feature name or in the order of the features
     # [[x low, x high], [y low, y high]]
     decision_region: Annotated[list[Interval], Field(min_length=2, max_length=2)] | None = None
 
 
 def comparison(params: ParamsFile, study: str) -> Comparison:
-    """Take the keys of `studies.STUDY` that this package knows. Raise BadInput where one is wrong."""
+    """Return the keys of `studies.STUDY` that this package uses. Raise BadInput if one is wrong."""
     key = f"studies.{study}"
     raw = params.value(key)
     return checked(Comparison, {name: raw[name] for name in Comparison.model_fields if name in raw}, key)
 
 
 def true_line(params: ParamsFile, study: str) -> tuple[list[float], float] | None:
-    """Return the weights and the bias that the study's rows were made with; None where nobody knows them."""
+    """Return the weights and the bias of a study whose source is linear, otherwise None."""
     source: Mapping[str, Any] = params.value(f"studies.{study}")["source"]
     return ([float(w) for w in source["weights"]], float(source["bias"])) if source["kind"] == "linear" else None
 
 
 def check_predict(study: str, predict: Sequence[Mapping[str, float] | Sequence[float]], features: list[str]) -> None:
-    """Raise BadInput where a new input does not give each feature one number."""
+    """Raise BadInput if a new input does not have one number for each feature."""
     for i, given in enumerate(predict):
         key = f"studies.{study}.predict[{i}]"
         if not isinstance(given, Mapping):

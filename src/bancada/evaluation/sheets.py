@@ -1,7 +1,7 @@
-"""Sheets of panels with fixed margins, and PNG files that have the same bytes each time.
+"""What all plots share: sheets of panels with fixed margins, styles, and PNG files with the same bytes every time.
 
-The margins are set in inches instead of by matplotlib's layout engines, which draw a figure twice to find them: drawing
-is where the time of an evaluation goes.
+The margins are set in inches instead of by matplotlib's layout engines, which draw a figure twice to find them: an
+evaluation spends most of its time on drawing.
 """
 
 import math
@@ -12,19 +12,21 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-matplotlib.rcdefaults()  # whatever matplotlibrc the user has: these files are compared byte by byte
+from bancada.evaluation.statistics import percentiles
+
+matplotlib.rcdefaults()  # whatever the user's matplotlibrc says: these files are compared byte by byte
 matplotlib.rcParams.update(
     {
         "font.size": 9,
         "axes.titlesize": 10,
-        "axes.titley": 1.0,  # or matplotlib measures every tick to find a free place
+        "axes.titley": 1.0,  # otherwise matplotlib measures every tick to place the title
         "figure.titlesize": 11,
         "figure.dpi": 110,
         "axes.grid": True,
@@ -35,16 +37,22 @@ matplotlib.rcParams.update(
     }
 )
 
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
+STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+GRAYS = ("0.6", "0.35", "0.1")
+
 WIDTH = 8.0  # inches
 LINE = 0.19  # height of a line of text in inches
 COLUMNS = 3  # panels side by side
 LEGEND_COLUMNS = 4
-MOST_TITLE = 88  # characters in a line
-LEGEND_MARKER = 5.0  # at least, for those of many rows are too small to tell their colours
-PALETTE = 256  # colours of a file, which is then a third of its size
+MOST_TITLE = 88  # characters in a line of a title
+LEGEND_MARKER = 5.0  # the least size of a marker: smaller ones do not show their colour
+PALETTE = 256  # colours of a PNG file, which makes it three times smaller
 
 
 def write(figure: Figure, path: Path) -> None:
+    """Draw the figure and write it as a PNG file."""
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -61,13 +69,15 @@ def sheet(
     headings: int = 0,
     entries: int = LEGEND_COLUMNS,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` panels, each `height` inches tall, with room for `headings` lines of title above each and
-    for a legend of so many entries below all. Shared axes carry their numbers on the outer panels alone.
+    """Return a figure with `count` panels, each `height` inches tall, and the panels.
+
+    There is room for `headings` lines above each panel and for a legend of `entries` below all. Shared axes have their
+    numbers on the outer panels only.
     """
     title = "\n".join(fill(line, MOST_TITLE, break_on_hyphens=False) for line in title.splitlines())
     columns = min(count, columns)
     rows = math.ceil(count / columns)
-    between = headings * LINE + (0.1 if shared else 2 * LINE)  # below a panel that shares nothing stand its numbers
+    between = headings * LINE + (0.1 if shared else 2 * LINE)  # the numbers of axes that are not shared
     top, bottom = LINE * (1.8 + headings + title.count("\n")), LINE * (2.8 + math.ceil(entries / LEGEND_COLUMNS))
     total = top + rows * height + (rows - 1) * between + bottom
     figure = Figure(figsize=(WIDTH, total))
@@ -92,18 +102,20 @@ def sheet(
         empty.set_axis_off()
     if shared:
         for place in range(count - columns, count):
-            axes.flat[place].tick_params(labelbottom=True)  # the lowest of its column, where the last row is not full
+            axes.flat[place].tick_params(labelbottom=True)  # the lowest panel of its column, if the last row is short
     return figure, list(axes.flat[:count])
 
 
 def literal(text: str) -> str:
-    """For matplotlib to show as it is: it takes what stands between two $ for a formula, and does not list in a legend
-    what begins with _."""
+    """Return the text changed so that matplotlib shows it as it is.
+
+    matplotlib takes text between two $ for a formula, and leaves out of a legend what begins with _.
+    """
     return f"{' ' * text.startswith('_')}{text}".replace("$", r"\$")
 
 
 def name_axes(panels: Sequence[Axes], across: str, up: str) -> None:
-    """Axis names on the outer panels: all others show the same."""
+    """Name the axes of the outer panels; all panels show the same quantities."""
     place = panels[0].get_subplotspec()
     assert place is not None  # sheet() made them
     columns = place.get_gridspec().ncols
@@ -115,7 +127,7 @@ def name_axes(panels: Sequence[Axes], across: str, up: str) -> None:
 
 
 def legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend below all panels, with what any of them shows."""
+    """Draw one legend for all panels below them."""
     shown: dict[str, Any] = {}
     for ax in panels:
         handles, labels = ax.get_legend_handles_labels()
@@ -129,23 +141,20 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
                 handle.set_markersize(max(handle.get_markersize(), LEGEND_MARKER))
 
 
-def thinned(count: int, points: int) -> Int64[np.ndarray, " kept"]:
-    """At most `points` of the places 0 to count - 1, the first and the last among them; denser at the beginning."""
-    if count <= points:
-        return np.arange(count)
-    half = points // 2
-    early = np.rint(np.exp(np.linspace(0, math.log(count), half))).astype(np.int64) - 1
-    even = np.rint(np.linspace(0, count - 1, points - half)).astype(np.int64)
-    return np.unique(np.concatenate([early, even]))
+def marker(i: int, count: int) -> dict[str, Any]:
+    """Return the style of the markers of the i-th class or target, smaller if there are many of them."""
+    return {
+        "marker": MARKERS[i % len(MARKERS)],
+        "color": COLORS[i % len(COLORS)],
+        "markersize": 5.0 if count <= 500 else 3.0 if count <= 3000 else 1.5,
+        "alpha": 0.7,
+        "markeredgewidth": 0,
+    }
 
 
-def percentiles(values: Float[np.ndarray, "seed point"]) -> Float[np.ndarray, "3 point"]:
-    """10th, 50th and 90th percentile over seeds; the outer two by the nearest rank.
-
-    A missing value counts as the largest there is, and a percentile that falls on one is missing.
-    """
-    ordered = np.sort(np.where(np.isfinite(values), values, np.inf), axis=0)
-    last = len(values) - 1
-    middle = (ordered[last // 2] + ordered[(last + 1) // 2]) / 2
-    picked = np.stack([ordered[math.floor(0.1 * last + 0.5)], middle, ordered[math.ceil(0.9 * last - 0.5)]])
-    return np.where(np.isfinite(picked), picked, np.nan)
+def band(ax: Axes, x: np.ndarray, values: Float[np.ndarray, "seed point"], i: int, label: str, width: float) -> None:
+    """Draw the median over seeds as a line, and a band from the 10th to the 90th percentile, in the i-th style."""
+    low, middle, high = percentiles(values)
+    color, style = COLORS[i % len(COLORS)], STYLES[i % len(STYLES)]
+    ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+    ax.plot(x, middle, color=color, linestyle=style, linewidth=width, label=literal(label))

@@ -1,31 +1,21 @@
 """Statistics over seeds: spread and interval of a variant's values, and paired tests between variants.
 
-A value that is missing (a diverged seed has none) is NaN here and an empty cell in the files. It is never dropped: it
-counts as the worst there is, so that a mean is not given but a median may be.
+A missing value, such as that of a diverged seed, is NaN here and an empty cell in the files. It is never dropped: it
+counts as the worst possible value, so that there is no mean, but there may be a median.
 """
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from bancada.networks.metrics import Values
 
 
-@dataclass(frozen=True)
-class Score:
-    """One metric of one variant on one split, a value for each seed."""
-
-    variant: str
-    split: str
-    metric: str
-    values: Values
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Figures over seeds; NaN where there is none."""
+class Summary(NamedTuple):
+    """Statistics over seeds; NaN if there is none."""
 
     mean: float
     std: float
@@ -37,23 +27,23 @@ class Summary:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A variant minus the baseline, seed by seed. `ranks` is the sign of the signed-rank sum, `p` its exact p-value."""
+    """A variant minus the baseline, paired by seed: mean, 95 % interval, median, and Wilcoxon's signed-rank test."""
 
     difference: float
     low: float
     high: float
-    median: float  # a diverged seed counts as an infinite difference
-    ranks: int
-    p: float
+    median: float  # the difference of a diverged seed is infinite
+    ranks: int  # the sign of the sum of signed ranks
+    p: float  # exact
 
 
 def epochs_to_converge(losses: Float64[np.ndarray, " epoch"]) -> int:
-    """After how many epochs the loss had made 99 % of the fall it made in all.
+    """Return after how many epochs the loss had made 99 % of its whole decrease.
 
-    The fall goes from the first epoch's loss to the lowest of any epoch, and what falls is the running minimum: the
-    loss of the weights that one would have kept by then (E_opt(t) in Prechelt 1998, "Early Stopping - But When?",
-    section 2). That 1 % of the way is near enough is the settling time of control theory, with its 1 % band.
-    A loss that never falls has converged after the first epoch.
+    The decrease goes from the loss of the first epoch to the lowest of all epochs, and is measured on the running
+    minimum: the lowest loss so far (E_opt(t) in Prechelt 1998, "Early Stopping - But When?", section 2). The last 1 %
+    does not count, as in the settling time of control theory with its 1 % band. A loss that never decreases has
+    converged after the first epoch.
     """
     lowest = np.fmin.accumulate(np.where(np.isfinite(losses), losses, np.inf))
     first, last = lowest[np.isfinite(lowest)][[0, -1]]
@@ -63,7 +53,7 @@ def epochs_to_converge(losses: Float64[np.ndarray, " epoch"]) -> int:
 def by_seed(
     seed: Int64[np.ndarray, " entry"], values: Float64[np.ndarray, " entry"], seeds: list[int]
 ) -> Float64[np.ndarray, "seed epoch"]:
-    """A column of a history, whose rows go by seed and then by epoch; NaN after a seed's last row."""
+    """Return a column of a history, whose rows are sorted by seed and epoch; NaN after the last row of a seed."""
     lengths = [int(np.count_nonzero(seed == s)) for s in seeds]
     curves = np.full((len(seeds), max(lengths)), np.nan)
     for row, s, length in zip(curves, seeds, lengths, strict=True):
@@ -72,25 +62,23 @@ def by_seed(
 
 
 def as_written(value: float) -> float:
-    """Rounded to the 9 significant digits that the files hold, so that whoever reads a file computes the same."""
+    """Return the value with 9 significant digits, as the files have it, so that readers compute the same results."""
     return float(f"{value:.9g}")
 
 
-# --- figures over seeds ---------------------------------------------------------------------------------------------
-
-
 def worst(higher_is_better: bool) -> float:
+    """Return the worst possible value of a metric."""
     return -math.inf if higher_is_better else math.inf
 
 
 def summary(values: Values, higher_is_better: bool = False) -> Summary:
-    """Mean, standard deviation (n - 1), median and 95 % Student-t interval over seeds.
+    """Return mean, standard deviation (n - 1), median and the 95 % interval of Student's t over seeds.
 
-    With a value missing there is no mean, and the median counts it as the worst. One seed has no standard deviation and
-    no interval; values without spread have a standard deviation of 0 and no interval, for they hold no evidence of how
-    far another seed would be off.
+    If a value is missing, there is no mean, and the median counts it as the worst. One seed has no standard deviation
+    and no interval. Equal values have a standard deviation of 0 but no interval, for they do not show how different
+    another seed could be.
     """
-    from scipy.special import stdtrit  # scipy and its start-up time only where an interval is wanted
+    from scipy.special import stdtrit  # takes time to load: only if an interval is needed
 
     missing, count = ~np.isfinite(values), len(values)
     median = float(np.median(np.where(missing, worst(higher_is_better), values)))
@@ -107,19 +95,19 @@ def summary(values: Values, higher_is_better: bool = False) -> Summary:
 
 
 def signed_rank_p(differences: Values) -> float:
-    """Wilcoxon's exact two-sided signed-rank p-value. Zeros are left out, as Wilcoxon did; all zero: 1.
+    """Return Wilcoxon's exact two-sided signed-rank p-value. Zeros are left out, as Wilcoxon did; if all are 0: 1.
 
-    Ties get their mean rank and the exact distribution that goes with it: every sign is as likely as its opposite,
-    whatever the ranks. (scipy's exact distribution knows no ties, and its permutations are 2 ** n. The tests hold this
-    against both.)
+    Ties get their mean rank, and the distribution is exact for them too: under the null hypothesis, each rank has
+    either sign with probability 1/2. (scipy's exact distribution does not allow ties, and its permutation test takes
+    2 ** n steps. The tests compare this with both.)
     """
     moved = differences[differences != 0]
     if len(moved) == 0:
         return 1.0
     ranks = mean_ranks(np.abs(moved))
     whole = np.array_equal(ranks, np.rint(ranks))
-    steps = np.rint(ranks if whole else 2 * ranks).astype(np.int64)  # mean ranks are halves: twice them is whole
-    chances = np.ones(1)  # of each sum of the positive ranks
+    steps = np.rint(ranks if whole else 2 * ranks).astype(np.int64)  # twice a mean rank is a whole number
+    chances = np.ones(1)  # the probability of each sum of the positive ranks
     for step in steps:
         gap = np.zeros(step)
         chances = (np.concatenate([chances, gap]) + np.concatenate([gap, chances])) / 2
@@ -128,14 +116,14 @@ def signed_rank_p(differences: Values) -> float:
 
 
 def mean_ranks(values: Values) -> Values:
-    """From 1, equals share the mean of theirs: scipy.stats.rankdata, whose import takes longer than the whole test."""
+    """Return the ranks from 1; ties get their mean rank. This is scipy.stats.rankdata, which takes long to import."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     ranks: Values = (np.cumsum(count) - (count - 1) / 2)[place]
     return ranks
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Holm's step-down correction. Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure"."""
+    """Return the corrected p-values. Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure"."""
     corrected, largest = [0.0] * len(p_values), 0.0
     for done, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - done) * p_values[i]))
@@ -144,7 +132,7 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def compare(values: Values, baseline: Values, higher_is_better: bool = False) -> PairedDifference:
-    """The paired difference over seeds. A seed that has diverged on one side alone is the largest difference of all."""
+    """Return the paired difference over seeds. If a seed diverged in one of the two, its difference is the largest."""
     missing, baseline_missing = ~np.isfinite(values), ~np.isfinite(baseline)
     differences = _decimal_difference(np.where(missing, 0.0, values), np.where(baseline_missing, 0.0, baseline))
     bad = worst(higher_is_better)
@@ -154,12 +142,11 @@ def compare(values: Values, baseline: Values, higher_is_better: bool = False) ->
     finite = np.isfinite(differences)
     largest = float(np.max(np.abs(differences), where=finite, initial=0.0))
     ranked = np.where(finite, differences, np.sign(differences) * (2 * largest + 1))
-    over_seeds = summary(differences)
-    incomplete = bool((missing | baseline_missing).any())  # a mean over the other seeds would drop these
+    over_seeds = summary(np.where(missing | baseline_missing, np.nan, differences))
     return PairedDifference(
-        difference=math.nan if incomplete else over_seeds.mean,
-        low=math.nan if incomplete else over_seeds.ci95_low,
-        high=math.nan if incomplete else over_seeds.ci95_high,
+        difference=over_seeds.mean,
+        low=over_seeds.ci95_low,
+        high=over_seeds.ci95_high,
         median=_median(differences),
         ranks=_rank_sum_sign(ranked),
         p=signed_rank_p(ranked),
@@ -167,7 +154,7 @@ def compare(values: Values, baseline: Values, higher_is_better: bool = False) ->
 
 
 def _decimal_difference(values: Values, baseline: Values) -> Values:
-    """values - baseline without the last binary digits: 4.6 - 3.8 and 1.3 - 0.5 are a tie, not two ranks."""
+    """Return values - baseline without the last binary digits, so that 4.6 - 3.8 and 1.3 - 0.5 are a tie."""
     largest = float(np.max(np.abs([values, baseline])))
     decimals = 11 - math.floor(math.log10(largest)) if largest > 0 else 0
     difference: Values = np.round(values - baseline, decimals)
@@ -175,7 +162,7 @@ def _decimal_difference(values: Values, baseline: Values) -> Values:
 
 
 def _median(differences: Values) -> float:
-    """The median where some may be infinite; halfway between the two infinities is 0."""
+    """Return the median, where differences may be infinite; the mean of both infinities is 0."""
     low, high = np.sort(differences)[[(len(differences) - 1) // 2, len(differences) // 2]]
     return 0.0 if low == -high else float((low + high) / 2)
 
@@ -183,3 +170,25 @@ def _median(differences: Values) -> float:
 def _rank_sum_sign(differences: Values) -> int:
     moved = differences[differences != 0]
     return int(np.sign(np.sum(np.sign(moved) * mean_ranks(np.abs(moved)))))
+
+
+def thinned(count: int, points: int) -> Int64[np.ndarray, " kept"]:
+    """Return at most `points` of the positions 0 to count - 1, with the first and the last; denser at the beginning."""
+    if count <= points:
+        return np.arange(count)
+    half = points // 2
+    early = np.rint(np.exp(np.linspace(0, math.log(count), half))).astype(np.int64) - 1
+    even = np.rint(np.linspace(0, count - 1, points - half)).astype(np.int64)
+    return np.unique(np.concatenate([early, even]))
+
+
+def percentiles(values: Float[np.ndarray, "seed point"]) -> Float[np.ndarray, "3 point"]:
+    """Return the 10th, 50th and 90th percentile over seeds; the 10th and 90th by the nearest rank.
+
+    A missing value counts as the largest, and a percentile that falls on a missing value is missing.
+    """
+    ordered = np.sort(np.where(np.isfinite(values), values, np.inf), axis=0)
+    last = len(values) - 1
+    middle = (ordered[last // 2] + ordered[(last + 1) // 2]) / 2
+    picked = np.stack([ordered[math.floor(0.1 * last + 0.5)], middle, ordered[math.ceil(0.9 * last - 0.5)]])
+    return np.where(np.isfinite(picked), picked, np.nan)

@@ -1,7 +1,7 @@
-"""The training loop: all seeds of a variant at once, each with the bits it would have alone.
+"""The training loop: all seeds of a variant at once, each with the bits that it would have alone.
 
-One update is a forward pass, a loss, a backward pass and a step of torch.optim on the flat tensor of all parameters.
-Nothing in it mixes two seeds: not a sum, not a norm, not the code path of a kernel (see network.py).
+One update is a forward pass, a loss, a backward pass, and a step of torch.optim on the flat tensor of all parameters.
+No sum, no norm and no kernel's choice of a formula depends on more than one seed (see networks/stacked.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,18 +24,16 @@ from bancada.networks.stacked import Parameters, StackedNetwork, filled
 from bancada.networks.start import State
 from bancada.training import settings as options
 
-CHUNK_ROWS = 4096  # rows that are evaluated at once
-GATHERED = 2**24  # numbers of gathered batches that are held at once
+CHUNK_ROWS = 4096  # rows that are evaluated at once, to limit the memory
+GATHERED = 2**24  # numbers in the batches that are gathered at once, to limit the memory
 
-Order = Callable[
-    [int], Int64[Tensor, "seed row"]
-]  # epoch -> for every seed, the training rows in the order it takes them
+Order = Callable[[int], Int64[Tensor, "seed row"]]  # takes the epoch, returns the order of the rows for each seed
 Progress = Callable[["History"], None]  # called after every epoch
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Rows as the engine takes them: features first, targets encoded; float32, or float64 to study rounding."""
+    """Rows as inputs and encoded targets of a network: float32, or float64 to study rounding errors."""
 
     features: Float[Tensor, "feature row"]
     targets: Float[Tensor, "output row"]
@@ -44,6 +42,7 @@ class EncodedRows:
         return self.features.shape[1]
 
 
+@torch.inference_mode()
 def train_stack(
     layers: Sequence[LayerSpec],
     settings: options.Train,
@@ -55,83 +54,59 @@ def train_stack(
     device: str = "cpu",
     progress: Progress = lambda history: None,
 ) -> TrainingResult:
-    """Train one network per start. A seed whose loss is no longer finite is marked as diverged; the others go on."""
-    alone = len(starts) == 1  # matrix kernels for a stack of one are others: a lone seed gets itself as a companion
-    if alone:
+    """Train one network per start. If the loss of a seed is not finite, the seed has diverged; the others go on."""
+    seeds = len(starts)
+    if seeds == 1:  # torch has other matrix kernels for one seed: train a copy of it as a second one
         starts, dropout = [*starts] * 2, [dropout[0], torch.Generator()]
-    parameters = Parameters(starts, device)
-    with torch.inference_mode():
-        loop = _Loop(layers, settings, rows, validation, parameters, order, dropout, device)
-        history = History(len(starts), settings.epochs, validated=len(validation) > 0)
-        for epoch in range(settings.epochs):
-            history.add(*loop.epoch(epoch))
-            progress(history)
-            if not history.there():
-                break
-    return history.result(parameters.state(), 1 if alone else len(starts))
-
-
-class _Loop:
-    def __init__(
-        self,
-        layers: Sequence[LayerSpec],
-        settings: options.Train,
-        rows: EncodedRows,
-        validation: EncodedRows,
-        parameters: Parameters,
-        order: Order,
-        dropout: Sequence[torch.Generator],
-        device: str,
-    ) -> None:
-        self.settings, self.parameters, self.loss = settings, parameters, LOSSES[settings.loss]
-        self.batches = Batches(rows, settings.batch_size, parameters.seeds, order, device)
-        self.network = StackedNetwork(layers, parameters, self.batches.width, dropout)
-        self.validation = Evaluation(layers, parameters, validation)
-        self.optimizer = _optimizer(settings, parameters.flat)
-        self.schedule = _schedule(settings, self.optimizer)
-        each_update = settings.schedule.name != "none" and settings.schedule.every == "update"
-        self.each_update = self.schedule if each_update else None
-        self.each_epoch = None if each_update else self.schedule
-
-    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """-> (training loss, last batch's loss, validation loss), each [seed], and the last update's learning rate."""
-        network, loss = self.network, self.loss
-        losses = []
-        for chunk in self.batches.epoch(epoch):
-            put_out = torch.empty_like(chunk.targets, memory_format=torch.contiguous_format)
-            for features, targets, weight, rows, kept in zip(*chunk, put_out, strict=True):
-                network.batch(weight, rows)
+    parameters, loss = Parameters(starts, device), LOSSES[settings.loss]
+    batches = Batches(rows, settings.batch_size, parameters.seeds, order, device)
+    network = StackedNetwork(layers, parameters, batches.width, dropout)
+    evaluation = Evaluation(layers, parameters, validation)
+    optimizer = _optimizer(settings, parameters.flat)
+    schedule = _schedule(settings, optimizer)
+    each_update = settings.schedule.name != "none" and settings.schedule.every == "update"
+    history = History(len(starts), settings.epochs, validated=len(validation) > 0)
+    for epoch in range(settings.epochs):
+        chunk_losses = []
+        for chunk in batches.epoch(epoch):
+            outputs = torch.empty_like(chunk.targets, memory_format=torch.contiguous_format)
+            for features, targets, weight, row_count, kept in zip(*chunk, outputs, strict=True):
+                network.batch(weight, row_count)
                 output = network.forward(features)
                 kept.copy_(output)
                 network.backward(loss.gradient(output, targets, weight))
-                if self.settings.clip_norm:
-                    clip(self.parameters, self.settings.clip_norm)
-                lr = float(self.optimizer.param_groups[0]["lr"])
-                self.optimizer.step()
-                if self.each_update:
-                    self.each_update.step()
-            share = loss.share(put_out, chunk.targets, chunk.weights[:, None, None])
-            losses.append(share.contiguous().sum((2, 3)).cpu().numpy().astype(np.float64))
-        if self.each_epoch:
-            self.each_epoch.step()
-        of_batches, rows_of = np.concatenate(losses), np.array(self.batches.rows)
-        train_loss = (of_batches * rows_of[:, None]).sum(axis=0) / rows_of.sum()
-        return train_loss, of_batches[-1], self.validation.loss(self.loss), lr
+                if settings.clip_norm:
+                    clip(parameters, settings.clip_norm)
+                lr = float(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                if schedule and each_update:
+                    schedule.step()
+            share = loss.share(outputs, chunk.targets, chunk.weights[:, None, None])
+            chunk_losses.append(share.contiguous().sum((2, 3)).cpu().numpy().astype(np.float64))
+        if schedule and not each_update:
+            schedule.step()
+        losses, row_counts = np.concatenate(chunk_losses), np.array(batches.rows)  # [batch, seed], [batch]
+        train_loss = (losses * row_counts[:, None]).sum(axis=0) / row_counts.sum()
+        history.add(train_loss, losses[-1], evaluation.loss(loss), lr)
+        progress(history)
+        if not history.active():
+            break
+    return history.result(parameters.state(), seeds)
 
 
 class Chunk(NamedTuple):
-    """Batches that were gathered together, one after another."""
+    """Consecutive batches, gathered from the table of rows."""
 
     features: Float[Tensor, "batch seed feature place"]
     targets: Float[Tensor, "batch seed output place"]
-    weights: Float[Tensor, "batch place"]  # 1 / rows of the batch, 0 for the places beyond
+    weights: Float[Tensor, "batch place"]  # 1 / rows of the batch, or 0 for a place that fills the batch up
     rows: list[int]
 
 
 class Batches:
-    """The training rows, gathered batch by batch in each seed's own order.
+    """The batches of training rows, in each seed's own order.
 
-    Every batch has `width` places, a multiple of 16; the places beyond its `rows` point at an extra column of zeros.
+    Every batch has `width` places, a multiple of 16. Places that it does not need are filled with zeros.
     """
 
     def __init__(self, rows: EncodedRows, batch_size: int | str, seeds: int, order: Order, device: str) -> None:
@@ -151,7 +126,7 @@ class Batches:
         self.weights = torch.stack([pad(self.table.new_full((n,), 1 / n), (0, self.width - n)) for n in self.rows])
 
     def epoch(self, epoch: int) -> Iterator[Chunk]:
-        """All batches in turn, as many at a time as GATHERED allows."""
+        """Yield all batches in turn, as many at a time as GATHERED allows."""
         order = self.order(epoch)
         if order is not self.last:
             self.last = order
@@ -168,7 +143,7 @@ class Batches:
 
 
 class Evaluation:
-    """The network in evaluation mode over fixed rows, the same for every seed, in chunks of at most CHUNK_ROWS."""
+    """The networks in evaluation mode on fixed rows, the same for every seed, in chunks of at most CHUNK_ROWS."""
 
     def __init__(self, layers: Sequence[LayerSpec], parameters: Parameters, rows: EncodedRows) -> None:
         self.count, self.seeds = len(rows), parameters.seeds
@@ -186,7 +161,7 @@ class Evaluation:
             self.chunks.append(_Chunk(network, spread.to(device), observed.to(device), weight.to(device)))
 
     def loss(self, loss: LossFunction) -> Float64[np.ndarray, " seed"]:
-        """The mean loss of each seed, NaN where there are no rows."""
+        """Return the mean loss of each seed; NaN if there are no rows."""
         total = np.full(self.seeds, 0.0 if self.count else np.nan)
         for chunk in self.chunks:
             share = loss.share(chunk.network.forward(chunk.features), chunk.targets, chunk.weight)
@@ -203,7 +178,7 @@ class _Chunk:
 
 
 class History:
-    """Losses and rates as they come, and the epoch at which a seed's loss was no longer finite."""
+    """The losses and learning rates so far, and the epochs in which seeds diverged."""
 
     def __init__(self, seeds: int, epochs: int, validated: bool) -> None:
         self.columns = {name: np.full((seeds, epochs), np.nan) for name in HISTORY_COLUMNS}
@@ -211,25 +186,27 @@ class History:
         self.seeds, self.epochs, self.validated = seeds, 0, validated
 
     def add(self, train_loss: np.ndarray, last_batch_loss: np.ndarray, validation_loss: np.ndarray, lr: float) -> None:
-        there = self.there()
+        """Add an epoch: losses [seed], and the learning rate. A seed whose loss is not finite has diverged."""
+        active = self.active()
         for name, values in zip(HISTORY_COLUMNS, (train_loss, last_batch_loss, validation_loss), strict=False):
-            self.columns[name][there, self.epochs] = values[there]
-        self.columns["lr"][there, self.epochs] = lr
+            self.columns[name][active, self.epochs] = values[active]
+        self.columns["lr"][active, self.epochs] = lr
         finite = np.isfinite(train_loss) & (np.isfinite(validation_loss) | (not self.validated))
-        self.diverged |= {seed: self.epochs for seed in there if not finite[seed]}
+        self.diverged |= {seed: self.epochs for seed in active if not finite[seed]}
         self.epochs += 1
 
-    def there(self) -> list[int]:
-        """The places of the seeds that have not diverged."""
+    def active(self) -> list[int]:
+        """Return the positions of the seeds that have not diverged."""
         return [seed for seed in range(self.seeds) if seed not in self.diverged]
 
     def mean_loss(self) -> float:
-        there = self.there()
-        return float(self.columns["train_loss"][there, self.epochs - 1].mean()) if there else float("nan")
+        """Return the mean training loss in the last epoch over the seeds that have not diverged."""
+        active = self.active()
+        return float(self.columns["train_loss"][active, self.epochs - 1].mean()) if active else float("nan")
 
     def result(self, weights: State, seeds: int) -> TrainingResult:
-        """The first `seeds` seeds; a diverged seed's weights become NaN."""
-        for seed in self.there():
+        """Return the result of the first `seeds` seeds. The weights of diverged seeds are NaN."""
+        for seed in self.active():
             if not all(value[seed].isfinite().all() for value in weights.values()):
                 self.diverged[seed] = self.epochs - 1
         for value in weights.values():
@@ -242,7 +219,7 @@ class History:
 
 
 def clip(parameters: Parameters, norm: float) -> None:
-    """Scale each seed's gradient down to `norm`, where its norm over all parameters is larger. Pascanu et al. 2013."""
+    """Scale the gradient of each seed down to `norm` if its norm over all parameters is larger. Pascanu et al. 2013."""
     gradients = parameters.gradients.values()
     squared = torch.stack([(g * g).flatten(1).sum(1) for g in gradients]).sum(0)
     factor = (norm * torch.rsqrt(squared)).clamp_(max=1)
@@ -251,9 +228,10 @@ def clip(parameters: Parameters, norm: float) -> None:
 
 
 def _optimizer(settings: options.Train, flat: Tensor) -> Optimizer:
-    """torch.optim's, without the profiler's and compiler's hooks around a step, which cost more than its arithmetic.
+    """Return torch.optim's optimizer without the hooks around a step, which cost more time than its arithmetic.
 
-    Adam fused: the plain one takes a square root that each CPU rounds its own way. For SGD plain is faster.
+    Adam is fused, because the square root of the other one is rounded differently by different CPUs. SGD is not fused,
+    because that is faster.
     """
     _leave_compiler_out()
     chosen = settings.optimizer
@@ -263,12 +241,12 @@ def _optimizer(settings: options.Train, flat: Tensor) -> Optimizer:
         optimizer = Adam([flat], settings.lr, betas, chosen.eps, chosen.weight_decay, fused=True)
     else:
         optimizer = SGD([flat], settings.lr, chosen.momentum, weight_decay=chosen.weight_decay, foreach=False)
-    optimizer.step = MethodType(unwrap(type(optimizer).step), optimizer)  # type: ignore[method-assign]  # this one's alone
+    optimizer.step = MethodType(unwrap(type(optimizer).step), optimizer)  # type: ignore[method-assign]  # of this object only
     return optimizer
 
 
 def _leave_compiler_out() -> None:
-    """torch.optim imports torch's compiler, for seconds, to keep it off this method; nothing is compiled here."""
+    """Keep torch.optim from importing torch's compiler, which takes seconds; nothing is compiled here."""
     method = unwrap(Optimizer.add_param_group)
     setattr(method, "__dynamo_disable", method)
 
@@ -280,6 +258,6 @@ def _schedule(settings: options.Train, optimizer: Optimizer) -> LRScheduler | No
     if not isinstance(schedule, options.InverseTime):
         return None
     decay = schedule.decay
-    for group in optimizer.param_groups:  # lesson 5 multiplies before the first update too
+    for group in optimizer.param_groups:  # lesson 5 also multiplies before the first update
         group["lr"] /= 1 + decay
     return MultiplicativeLR(optimizer, lambda k: 1 / (1 + decay * (k + 1)))

@@ -1,4 +1,4 @@
-"""Do a network, its loss and its batches fit the data? Asked of declared shapes before a run, and of the real rows."""
+"""Checks that a network, its loss and its batches fit the data: a declared shape, or the training rows themselves."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float32
 
-from bancada.base.refusals import PARAMS_FILE, BadInput, bad
+from bancada.base.refusals import bad
 from bancada.base.tables import Table
 from bancada.data.settings import DataShape
 from bancada.networks.encoding import encoding
@@ -15,53 +15,52 @@ from bancada.training.settings import SGD, Recipe, Train, TrainingKeys
 
 
 def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
-    """Raise BadInput where the network cannot learn from data of this shape; its `rows` are the training rows."""
+    """Raise BadInput if the network cannot learn from data of this shape. `shape.rows` counts the training rows."""
     recipe = keys.recipe()
-    problem = misfit(recipe.layers, recipe.train.loss, shape.classes, shape.targets)
-    if problem and problem.startswith("train.loss"):
-        problem = problem.replace("train.loss", keys.written_at("loss"), 1)
-        raise BadInput(f"{PARAMS_FILE}: {problem} (variant {recipe.variant})")
-    if problem:
-        raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.{problem}")
+    key, problem = misfit(recipe.layers, recipe.train.loss, shape) or ("", "")
+    if key == "loss":
+        raise bad(keys.written_at("loss"), recipe.train.loss, f"{problem} (variant {recipe.variant})")
+    if key == "layers":
+        raise bad(f"variants.{recipe.variant}.layers", None, problem)
     _check_given_start(keys, recipe, shape.features)
     if shape.rows:
         _check_batch_size(keys, recipe, shape.rows)
 
 
 def refuse_misfit_of_rows(keys: TrainingKeys, rows: Table) -> None:
-    """Raise BadInput where the network cannot learn from these training rows, or cannot reach their targets."""
+    """Raise BadInput if the network cannot learn from these training rows, or cannot reach their targets."""
     classes, targets = len(rows.classes), len(rows.target_names)
     refuse_misfit(keys, DataShape(len(rows.feature_names), targets, classes, len(rows)))
     recipe = keys.recipe()
     encoded = encoding(recipe.layers, recipe.train.loss, classes).encode(rows.targets)
     problem = out_of_reach(recipe.layers, encoded)
     if problem:
-        raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.layers: {problem}")
+        raise bad(f"variants.{recipe.variant}.layers", None, problem)
 
 
-def misfit(layers: Sequence[LayerSpec], loss: Loss, classes: int, targets: int) -> str | None:
-    """Return why this network and loss cannot learn these labels, or None. `classes` is 0 for numbers to predict."""
+def misfit(layers: Sequence[LayerSpec], loss: Loss, shape: DataShape) -> tuple[str, str] | None:
+    """Return why this network and loss cannot learn such targets, as the wrong key and the problem, or None."""
     widths = [layer.width for layer in layers if layer.width]
     if not widths:
-        return "layers: at least one linear layer is needed"
-    width, last = widths[-1], layers[-1].kind
+        return "layers", "at least one linear layer is needed"
+    width, last, classes, targets = widths[-1], layers[-1].kind, shape.classes, shape.targets
     if last == "dropout":
-        return "layers: a dropout as the last layer would give zeros instead of predictions"
+        return "layers", "dropout as the last layer would give zeros instead of predictions"
     if last == "softmax" and width == 1:
-        return "layers: a softmax over one output is always 1"
-    if classes == 0:
-        if loss in ("bce", "cross_entropy"):
-            return f"train.loss = {loss}: needs classes, but the study predicts numbers (mse, half_mse or l1)"
-        return None if width == targets else f"layers: the output has {width} units, but there are {targets} targets"
-    if loss == "cross_entropy":
-        return None if width == classes else f"layers: cross_entropy needs one output per class: {classes}, not {width}"
-    if loss == "bce":
-        if classes != 2 or width != 1:
-            return f"train.loss = bce: needs two classes and one output, not {classes} and {width}"
-        return None if last == "sigmoid" else f"layers: bce needs a sigmoid as the last layer, not {last}"
-    if width == classes or (width == 1 and classes == 2):
-        return None
-    return f"layers: the output has {width} units, but there are {classes} classes"
+        return "layers", "a softmax over one output is always 1"
+    if classes == 0 and loss in ("bce", "cross_entropy"):
+        return "loss", "needs classes, but the study predicts numbers (mse, half_mse or l1)"
+    if classes == 0 and width != targets:
+        return "layers", f"the output has {width} units, but there are {targets} targets"
+    if loss == "cross_entropy" and width != classes:
+        return "layers", f"cross_entropy needs one output per class: {classes}, not {width}"
+    if loss == "bce" and (classes != 2 or width != 1):
+        return "loss", f"needs two classes and one output, not {classes} and {width}"
+    if loss == "bce" and last != "sigmoid":
+        return "layers", f"bce needs a sigmoid as the last layer, not {last}"
+    if classes and width != classes and (width, classes) != (1, 2):
+        return "layers", f"the output has {width} units, but there are {classes} classes"
+    return None
 
 
 def _check_given_start(keys: TrainingKeys, recipe: Recipe, features: int) -> None:
@@ -92,7 +91,7 @@ def _check_batch_size(keys: TrainingKeys, recipe: Recipe, train_rows: int) -> No
 
 
 def out_of_reach(layers: Sequence[LayerSpec], encoded: Float32[np.ndarray, "output row"]) -> str | None:
-    """Return why the last layer cannot give these numbers, or None."""
+    """Return why the outputs of the last layer cannot be these numbers, or None."""
     last = layers[-1].kind
     ranges = {"tanh": (-1, 1), "sigmoid": (0, 1), "softmax": (0, 1), "relu": (0, np.inf)}
     low, high = ranges.get(last, (-np.inf, np.inf))
@@ -102,7 +101,7 @@ def out_of_reach(layers: Sequence[LayerSpec], encoded: Float32[np.ndarray, "outp
 
 
 def refuse_unfit_for_scratch(name: str, layers: Sequence[LayerSpec], train: Train) -> None:
-    """Raise BadInput where scratch.py cannot train this network."""
+    """Raise BadInput if scratch.py cannot train this network."""
     plain = (
         [layer.kind for layer in layers] == ["linear"]
         and layers[0].bias is not False
@@ -113,4 +112,4 @@ def refuse_unfit_for_scratch(name: str, layers: Sequence[LayerSpec], train: Trai
     )
     if not plain:
         need = "a single linear layer, mse or half_mse, plain sgd, no step schedule and no standardize"
-        raise bad(f"variants.{name}.scratch", True, f"training from scratch knows {need}")
+        raise bad(f"variants.{name}.scratch", True, f"training from scratch needs {need}")

@@ -1,6 +1,6 @@
-"""A training's losses while it runs: a file that grows, for tracking.py to show. It is no part of the results.
+"""The losses of a training while it runs, in a file that grows; MLflow shows it. The file is not a result.
 
-The training holds a lock on its file, so that anyone can tell a training that runs from one that was killed.
+The training holds a lock on the file, so that other processes can see whether it is running or was killed.
 """
 
 import json
@@ -16,21 +16,22 @@ from bancada.base.locks import try_to_lock
 from bancada.base.notify import tracking
 from bancada.base.stage import DVC_FOLDER, FOLDER
 
-if TYPE_CHECKING:  # who reads these files does without torch
+if TYPE_CHECKING:  # readers of these files do without torch
     from bancada.training.engine import History
 
 COLUMNS = ("train_loss", "validation_loss", "lr")
-MOST_POINTS = 320  # of a curve: no chart of MLflow draws more. The whole history is an artifact of the run
+MOST_POINTS = 320  # of a curve, as many as MLflow draws; the whole history is an artifact of the run
 
 
 def path_of(variant: str) -> Path:
+    """Return the path of the file while the variant is trained."""
     return FOLDER / f"{variant}.jsonl"
 
 
 def kept_epochs(planned: int, last: int) -> Int64[np.ndarray, " kept"]:
-    """At most MOST_POINTS of the epochs, evenly spread, with the first and the `last` that was trained among them.
+    """Return at most MOST_POINTS + 1 epochs from 0 to `last`, evenly spaced, including both.
 
-    Chosen from the planned number, so that a training can be shown while it runs by the same epochs.
+    They are chosen from the planned epochs, so that a running training and a finished one show the same.
     """
     chosen = np.unique(np.linspace(0, planned - 1, min(planned, MOST_POINTS)).round().astype(np.int64))
     return np.union1d(chosen[chosen <= last], np.array([last], dtype=np.int64))
@@ -38,67 +39,60 @@ def kept_epochs(planned: int, last: int) -> Int64[np.ndarray, " kept"]:
 
 @contextmanager
 def shown(run: Mapping[str, Any]) -> Iterator[Callable[["History"], None]]:
-    """What is to be called after every epoch. `run` says what is trained, as run.json will.
+    """Yield a function to call after every epoch, which writes the losses. `run`: the content of run.json.
 
-    The first line of the file is `run`, each later one is {"epoch": e, "train_loss": [a number per seed], ...}. There
-    is no file where nobody tracks, or where DVC has no folder.
+    The first line of the file is `run`. Each later line is {"epoch": e, "train_loss": [a number per seed], ...}. There
+    is no file if tracking is off or there is no folder .dvc. If the file cannot be written, the training goes on.
     """
-    if tracking() == "off" or not DVC_FOLDER.is_dir():
+    file = _opened(path_of(run["variant"])) if tracking() != "off" and DVC_FOLDER.is_dir() else None
+    if file is None:
         yield lambda history: None
         return
-    lines = Lines(path_of(run["variant"]), run)
-    try:
-        yield lines.add
-    finally:
-        lines.close()
+    planned, seeds = run["recipe"]["train"]["epochs"], len(run["recipe"]["seeds"])
+    kept = set(kept_epochs(planned, planned - 1).tolist())
 
-
-class Lines:
-    """Where the file cannot be written, nothing is shown, but the training goes on: its results are recorded all the
-    same when it has ended."""
-
-    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
-        planned = run["recipe"]["train"]["epochs"]
-        self.kept, self.seeds = set(kept_epochs(planned, planned - 1).tolist()), len(run["recipe"]["seeds"])
-        self.path, self.file = path, self.opened(path)
-        self.write(run)
-
-    def opened(self, path: Path) -> IO[str] | None:
-        with ExitStack() as failed, suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = failed.enter_context(path.open("a", buffering=1))
-            if try_to_lock(file):
-                file.truncate(0)  # a killed training left this content
-                failed.pop_all()
-                return file
-        return None
-
-    def add(self, history: "History") -> None:
+    def add(history: "History") -> None:
         epoch = history.epochs - 1
-        if epoch in self.kept:
-            losses = {name: history.columns[name][: self.seeds, epoch].tolist() for name in COLUMNS}
-            self.write({"epoch": epoch, **losses})
+        if epoch in kept:
+            losses = {name: history.columns[name][:seeds, epoch].tolist() for name in COLUMNS}
+            _write(file, {"epoch": epoch, **losses})
 
-    def write(self, line: Mapping[str, Any]) -> None:
-        if not self.file:
-            return
+    try:
+        _write(file, run)
+        yield add
+    finally:
+        _delete(file)
+
+
+def _opened(path: Path) -> IO[str] | None:
+    """Return the file, empty and locked; None if that is impossible."""
+    with ExitStack() as failed, suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = failed.enter_context(path.open("a", buffering=1))
+        if try_to_lock(file):
+            file.truncate(0)  # the content is from a training that was killed
+            failed.pop_all()
+            return file
+    return None
+
+
+def _write(file: IO[str], line: Mapping[str, Any]) -> None:
+    if not file.closed:
         try:
-            self.file.write(json.dumps(line) + "\n")
-        except OSError:  # the disk is full: what comes after a gap would mislead
-            self.close()
+            file.write(json.dumps(line) + "\n")
+        except OSError:  # a full disk: a curve with a gap would mislead
+            _delete(file)
 
-    def close(self) -> None:
-        """Also where the training failed; a file that stays is one of a training that was killed."""
-        if not self.file:
-            return
-        file, self.file = self.file, None
+
+def _delete(file: IO[str]) -> None:
+    if not file.closed:  # once it is closed, the name may belong to another training
         with suppress(OSError):  # a full disk: the rest of a line cannot be written
-            self.path.unlink(missing_ok=True)
+            Path(file.name).unlink(missing_ok=True)
             file.close()
 
 
 def running(path: Path) -> bool:
-    """Whether the training that writes this file is alive."""
+    """Return whether the training that writes this file is running."""
     try:
         with path.open() as file:
             return not try_to_lock(file)

@@ -1,12 +1,13 @@
-"""Linear regression written out in plain tensor operations, one seed after another: no nn, no torch.optim.
+"""Linear regression written out in plain tensor operations, one seed after another: no torch.nn, no torch.optim.
 
-Lesson 1 (orchard5_scratch) and lesson 5 (line_scratch). The engine trains the same model with the library's parts;
-tests/test_lessons.py shows that both end in the same weights.
+Lesson 1 (orchard5_scratch) and lesson 5 (line_scratch). The engine trains the same model with the library's parts; a
+test shows that both end with the same weights.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -25,7 +26,7 @@ def train_lines(
     order: Order,
     progress: Progress = lambda history: None,
 ) -> TrainingResult:
-    """The same as engine.train_stack for a single linear layer; `starts` hold its "0.weight" and "0.bias"."""
+    """Train one line per start, which holds "0.weight" and "0.bias", as engine.train_stack trains a linear layer."""
     lines = [Line(settings, start) for start in starts]
     x, y = rows.features.T.contiguous(), rows.targets.T.contiguous()
     x_validation, y_validation = validation.features.T, validation.targets.T
@@ -33,11 +34,11 @@ def train_lines(
     for epoch in range(settings.epochs):
         orders = order(epoch)
         losses = [line.epoch(x, y, orders[i]) for i, line in enumerate(lines)]
-        train_loss, last_batch_loss = torch.tensor(losses, dtype=torch.float64).T.numpy()
-        held_out = torch.tensor([line.loss(x_validation, y_validation).item() for line in lines], dtype=torch.float64)
-        history.add(train_loss, last_batch_loss, held_out.numpy(), lines[0].lr)
+        train_loss, last_batch_loss = np.array(losses).T
+        validation_loss = np.array([line.loss(x_validation, y_validation).item() for line in lines])
+        history.add(train_loss, last_batch_loss, validation_loss, lines[0].lr)
         progress(history)
-        if not history.there():
+        if not history.active():
             break
     weights = {
         "0.weight": torch.stack([line.w.detach() for line in lines]),
@@ -55,6 +56,7 @@ class Line:
         self.b = start["0.bias"].clone().requires_grad_()
 
     def loss(self, x: Float[Tensor, "row feature"], y: Float[Tensor, "row target"]) -> Float[Tensor, ""]:
+        """Return the loss over these rows."""
         error = x @ self.w.T + self.b - y
         half = 0.5 if self.settings.loss == "half_mse" else 1.0
         return half * (error * error).mean()
@@ -62,10 +64,11 @@ class Line:
     def epoch(
         self, x: Float[Tensor, "row feature"], y: Float[Tensor, "row target"], order: Int64[Tensor, " row"]
     ) -> tuple[float, float]:
-        """One pass over the rows in this order -> (mean loss over the rows, loss of the last batch)."""
+        """Train on all rows in this order. Return the mean loss over the rows, and the loss of the last batch."""
+        size = len(order) if self.settings.batch_size == "full" else self.settings.batch_size
         total = last = 0.0
         self.decay("epoch")
-        for batch in self.batches(order):
+        for batch in torch.split(order, size):
             loss = self.loss(x[batch], y[batch])
             torch.autograd.backward(loss)
             self.update()
@@ -73,13 +76,8 @@ class Line:
             total += last * len(batch)
         return total / len(order), last
 
-    def batches(self, order: Int64[Tensor, " row"]) -> Iterator[Int64[Tensor, " place"]]:
-        size = len(order) if self.settings.batch_size == "full" else self.settings.batch_size
-        for at in range(0, len(order), size):
-            yield order[at : at + size]
-
     def update(self) -> None:
-        """One step against the gradient, which is cut to clip_norm where that is set."""
+        """Take one step against the gradient; scale the gradient down to the norm clip_norm, if that is set."""
         self.decay("update")
         assert self.w.grad is not None
         assert self.b.grad is not None
@@ -93,7 +91,7 @@ class Line:
             self.b.grad.zero_()
 
     def decay(self, every: str) -> None:
-        """Before update (or epoch) k = 1, 2, ... the rate is multiplied by 1 / (1 + decay k)."""
+        """Multiply the learning rate by 1 / (1 + decay * k) before update (or epoch) k = 1, 2, ..."""
         schedule = self.settings.schedule
         if isinstance(schedule, InverseTime) and schedule.every == every:
             self.decays += 1

@@ -1,4 +1,4 @@
-"""What params.yaml says of training, and which key replaces which."""
+"""The keys of params.yaml about training, and which key replaces which."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -11,12 +11,16 @@ from bancada.networks.settings import Init, Layers, Loss, TorchInit, by_name
 
 
 class SGD(Settings):
+    """torch.optim.SGD."""
+
     name: Literal["sgd"]
     momentum: Fraction = 0.0
     weight_decay: NotNegative = 0.0
 
 
 class Adam(Settings):
+    """torch.optim.Adam. Kingma & Ba 2015."""
+
     name: Literal["adam"]
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     eps: Positive = 1e-8
@@ -24,11 +28,13 @@ class Adam(Settings):
 
 
 class NoSchedule(Settings):
+    """The learning rate stays as it is."""
+
     name: Literal["none"]
 
 
 class StepSchedule(Settings):
-    """lr * gamma ** (k // step_size), k counting epochs or updates. torch.optim.lr_scheduler.StepLR."""
+    """lr * gamma ** (k // step_size) in epoch (or update) k = 0, 1, ... torch.optim.lr_scheduler.StepLR."""
 
     name: Literal["step"]
     step_size: Count
@@ -37,7 +43,7 @@ class StepSchedule(Settings):
 
 
 class InverseTime(Settings):
-    """Before update (or epoch) k = 1, 2, ... the rate is multiplied by 1 / (1 + decay * k). Lesson 5."""
+    """The learning rate is multiplied by 1 / (1 + decay * k) before update (or epoch) k = 1, 2, ... Lesson 5."""
 
     name: Literal["inverse_time"]
     decay: NotNegative
@@ -55,20 +61,20 @@ class Train(Settings):
     lr: Positive
     epochs: Count
     batch_size: Count | Literal["full"]
-    batch_order: Literal["shuffled", "fixed"] = "shuffled"  # fixed: drawn once, the same in every epoch
+    batch_order: Literal["shuffled", "fixed"] = "shuffled"  # fixed: shuffled once, the same order in every epoch
     optimizer: Optimizer = SGD(name="sgd")
     schedule: Schedule = NoSchedule(name="none")
     init: Init = TorchInit(name="torch")
-    clip_norm: NotNegative = 0.0  # the largest norm of a seed's whole gradient; 0: off
+    clip_norm: NotNegative = 0.0  # the largest norm of the gradient of all parameters; 0: no clipping
     standardize: bool = False  # inputs to mean 0 and sd 1 over the training rows
 
 
 class Variant(Settings):
-    """A network and the training keys in which it differs from its study."""
+    """A network, and the training keys that differ from those of its study."""
 
     study: str
     layers: Layers
-    scratch: bool = False  # trained by scratch.py, which is written in plain tensor operations
+    scratch: bool = False  # train it with scratch.py, in plain tensor operations
     train: dict[str, Any] = {}
 
 
@@ -76,13 +82,13 @@ class Common(Settings):
     """The keys at the top of params.yaml, which hold for every training."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    num_seeds: Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be a float, for the exact test
+    num_seeds: Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be finite, for the exact test
     lr: Positive | None
     device: Literal["cpu", "cuda"]
 
 
 class Recipe(Settings):
-    """All that one training depends on, apart from its data and its code."""
+    """Everything that one training depends on, apart from its data and its code."""
 
     study: str
     variant: str
@@ -94,21 +100,18 @@ class Recipe(Settings):
 
 
 class TrainingKeys:
-    """The keys of params.yaml that one variant's training depends on; `recipe` is what they say together.
+    """The keys of params.yaml that the training of one variant depends on.
 
-    The variant's own `train` keys replace its study's, key by key, and the top-level `lr`, when set, replaces both.
+    A `train` key of the variant replaces the same key of its study, and the `lr` at the top, if set, replaces both.
     """
 
     def __init__(self, name: str, variant: Variant, shared: Mapping[str, Any], common: Common) -> None:
         self.name, self.variant, self.shared, self.common = name, variant, shared, common
 
     def recipe(self) -> Recipe:
-        """Put the keys together. Raise BadInput where one is missing or wrong."""
-        for key, part in (
-            (f"studies.{self.variant.study}.train", self.shared),
-            (f"variants.{self.name}.train", self.variant.train),
-        ):
-            checked(Train, part, key, partial=True)
+        """Return the keys put together. Raise BadInput if one is missing or wrong."""
+        checked(Train, self.shared, f"studies.{self.variant.study}.train", partial=True)
+        checked(Train, self.variant.train, f"variants.{self.name}.train", partial=True)
         lr = {"lr": self.common.lr} if self.common.lr else {}
         keys = {**self.shared, **self.variant.train, **lr}
         return Recipe(
@@ -122,7 +125,7 @@ class TrainingKeys:
         )
 
     def written_at(self, key: str) -> str:
-        """Return the place in params.yaml of a training key, such as `studies.moons.train.epochs`."""
+        """Return where in params.yaml a training key stands, for example `studies.moons.train.epochs`."""
         return "lr" if key == "lr" and self.common.lr else self._written_below(key)
 
     def overrides(self) -> list[str]:
@@ -144,7 +147,7 @@ class TrainingKeys:
 
 
 def training_keys(params: ParamsFile, name: str) -> TrainingKeys:
-    """Take the keys of one variant's training from params.yaml. Raise BadInput where one is missing or wrong."""
+    """Return the keys of params.yaml for the training of one variant. Raise BadInput if one is missing or wrong."""
     variant = checked(Variant, params.value(f"variants.{name}"), f"variants.{name}")
     common = checked(Common, {key: params.value(key) for key in Common.model_fields}, "")
     return TrainingKeys(name, variant, params.value(f"studies.{variant.study}.train"), common)

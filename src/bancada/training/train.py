@@ -1,6 +1,8 @@
-"""Stage train@VARIANT: one network per seed, from the split's training rows to data/models/STUDY/VARIANT."""
+"""Stage train@VARIANT: data/split/STUDY -> data/models/STUDY/VARIANT, one trained network for each seed."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,11 +22,11 @@ from bancada.training import engine, live, scratch
 from bancada.training.fit import refuse_misfit_of_rows
 from bancada.training.settings import Recipe, training_keys
 
-PLAIN_LINES = 5  # of progress where there is no terminal
+PLAIN_LINES = 5  # lines of progress if there is no terminal
 
 
 def main(params: ParamsFile, variant: str) -> None:
-    """Train the variant from every seed and write its folder."""
+    """Train the variant with every seed and write its folder. Raise BadInput if it does not fit the data."""
     keys = training_keys(params, variant)
     recipe = keys.recipe()
     rows, validation = (tables.read(files.split(recipe.study) / f"{part}.parquet") for part in files.PARTS[:2])
@@ -37,32 +39,33 @@ def main(params: ParamsFile, variant: str) -> None:
     described = description(recipe.model_dump(mode="json", exclude_none=True), rows)
     folder = files.model(recipe.study, variant)
     with recorded(f"train@{variant}", folder):
-        with Bar(variant, recipe.train.epochs) as bar, live.shown(described) as show:
+        with progress_shown(variant, recipe.train.epochs) as print_progress, live.shown(described) as write_progress:
 
             def progress(history: engine.History) -> None:
-                bar(history)
-                show(history)
+                print_progress(history)
+                write_progress(history)
 
             result = train(recipe, learned, held_out, progress)
         save(folder, described, result, scaling)
-    for place, epoch in result.diverged.items():
-        print(f"{variant}: seed {recipe.seeds[place]} diverged in epoch {epoch + 1}")
+    for i, epoch in result.diverged.items():
+        print(f"{variant}: seed {recipe.seeds[i]} diverged in epoch {epoch + 1}")
 
 
 def check_device(device: str) -> None:
-    """BadInput where torch does not find the device."""
+    """Raise BadInput if torch cannot use the device."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise BadInput("params.yaml: device = cuda: there is no GPU that this torch can use; cpu works everywhere")
+        raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
 
 
 def input_scaling(rows: Table) -> dict[str, np.ndarray]:
-    """Mean and standard deviation of each feature over the training rows; 1 for a feature that does not vary."""
-    varies = np.ptp(rows.features, axis=0) > 0  # rounded, the sd of a constant 0.1 is 4e-17
+    """Return the mean and standard deviation of each feature over the training rows; sd 1 for a constant feature."""
+    varies = np.ptp(rows.features, axis=0) > 0  # by rounding errors, the sd of a constant 0.1 is 4e-17
     values = (rows.features.mean(axis=0), np.where(varies, rows.features.std(axis=0), 1.0))
     return dict(zip(SCALING, values, strict=True))
 
 
 def encoded(recipe: Recipe, rows: Table, scaling: dict[str, np.ndarray]) -> engine.EncodedRows:
+    """Return the rows as inputs and encoded targets of the variant's network."""
     targets = encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
     return engine.EncodedRows(torch.from_numpy(scaled(rows.features, scaling)), torch.from_numpy(targets))
 
@@ -70,7 +73,7 @@ def encoded(recipe: Recipe, rows: Table, scaling: dict[str, np.ndarray]) -> engi
 def train(
     recipe: Recipe, rows: engine.EncodedRows, validation: engine.EncodedRows, progress: engine.Progress
 ) -> TrainingResult:
-    """From each seed's own streams: one for its start, one for its order of batches, one for its dropout."""
+    """Train the variant. Each seed has three generators of its own: for its start, its batches and its dropout."""
     starts, orders, dropouts = ([stream(seed, purpose) for seed in recipe.seeds] for purpose in range(3))
     order = shuffles(recipe, len(rows), orders)
     begin = [start(recipe.layers, len(rows.features), recipe.train.init, generator) for generator in starts]
@@ -82,14 +85,16 @@ def train(
 
 
 def stream(seed: int, purpose: int) -> torch.Generator:
-    """A generator of its own for each seed and purpose, so that variants which start or drop out differently still see
-    the same batches."""
+    """Return a generator for a seed and a purpose: 0 the start, 1 the order of the rows, 2 dropout.
+
+    Two variants therefore see the same batches, however many numbers their starts or dropouts draw.
+    """
     drawn = np.random.SeedSequence([seed, purpose]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(drawn >> np.uint64(1)))
 
 
 def shuffles(recipe: Recipe, rows: int, generators: list[torch.Generator]) -> engine.Order:
-    """Every epoch anew, or (batch_order: fixed) once; full batches keep the order of the rows."""
+    """Return the order of the rows: shuffled in every epoch or, batch_order: fixed, once; not for full batches."""
 
     def drawn() -> Int64[Tensor, "seed row"]:
         return torch.stack([torch.randperm(rows, generator=generator) for generator in generators])
@@ -103,26 +108,20 @@ def shuffles(recipe: Recipe, rows: int, generators: list[torch.Generator]) -> en
     return lambda epoch: once
 
 
-class Bar:
-    """Progress: a bar on a terminal (epoch, loss, time left), a few plain lines elsewhere."""
+@contextmanager
+def progress_shown(variant: str, epochs: int) -> Iterator[engine.Progress]:
+    """Yield a function to call after every epoch: it moves a bar on a terminal, elsewhere it prints a few lines."""
+    with tqdm(total=epochs, desc=variant, unit="epoch", disable=not sys.stderr.isatty(), mininterval=0.2) as bar:
 
-    def __init__(self, variant: str, epochs: int) -> None:
-        self.variant, self.epochs = variant, epochs
-        self.bar = tqdm(total=epochs, desc=variant, unit="epoch", disable=not sys.stderr.isatty(), mininterval=0.2)
+        def show(history: engine.History) -> None:
+            done, loss = history.epochs, history.mean_loss()
+            if not bar.disable:
+                bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+                bar.update(done - bar.n)
+            elif done * PLAIN_LINES // epochs > (done - 1) * PLAIN_LINES // epochs:
+                print(f"{variant}: epoch {done} of {epochs}, loss {loss:.6g}", flush=True)
 
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __call__(self, history: engine.History) -> None:
-        epochs, loss = history.epochs, history.mean_loss()
-        if not self.bar.disable:
-            self.bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
-            self.bar.update(epochs - self.bar.n)
-        elif epochs * PLAIN_LINES // self.epochs > (epochs - 1) * PLAIN_LINES // self.epochs:
-            print(f"{self.variant}: epoch {epochs} of {self.epochs}, loss {loss:.6g}", flush=True)
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.close()
+        yield show
 
 
 if __name__ == "__main__":

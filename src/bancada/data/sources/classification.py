@@ -46,18 +46,16 @@ class Classification(Source):
 
         With `path`, return the columns of these names from the file instead; its labels must be among `class_counts`.
         """
-        labels = sorted(self.class_counts)
+        labels, targets = sorted(self.class_counts), [self.target]
         if self.path is not None:
-            csv = CsvFile(
-                kind="csv", task="classification", path=self.path, features=self.features, targets=[self.target]
-            )
-            return read_csv(csv, key, labels)
+            file = CsvFile(kind="csv", task="classification", path=self.path, features=self.features, targets=targets)
+            return read_csv(file, key, labels)
         rng = np.random.default_rng(self.seed)
         index = rng.permutation(np.repeat(np.arange(len(labels)), [self.class_counts[label] for label in labels]))
         size = len(self.features)
         means = rng.normal(0, CLASS_DISTANCE / math.sqrt(2 * size), (len(labels), size))
         features = means[index] + rng.standard_normal((len(index), size))
-        return Table(features, index[:, None], self.features, [self.target], labels)
+        return Table(features, index[:, None], self.features, targets, labels)
 
 
 SOURCE = Classification

@@ -65,7 +65,9 @@ def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table
     """
     path, with_classes = Path(source.path), source.task == "classification"
     records = _records(path)
-    _, header = next(records)
+    _, header = next(records, (1, []))
+    if not header:
+        raise BadInput(f"{path}: is empty")
     features = source.features or [name for name in header if name not in (*source.targets, *source.ignore)]
     _check_header(path, header, [*features, *source.targets, *source.ignore])
     if not features:
@@ -105,7 +107,7 @@ def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number, from 1, and the cells of the header and of each row that is not empty.
 
-    pandas would fill short rows and skip empty lines, so that nobody could say in which line a cell is.
+    pandas is not used, because it fills short rows and skips empty lines: the line of a cell would be unknown.
     """
     try:
         raw = path.read_bytes()
@@ -116,17 +118,14 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     except OSError as error:
         hint = "; `dvc pull` fetches it" if path.with_name(f"{path.name}.dvc").exists() else ""
         raise BadInput(f"{path}: {error.strerror}{hint}") from None
-    reader, line, empty = csv.reader(io.StringIO(text, newline=""), strict=True), 1, True
+    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells) or len(cells) > 1:
                 yield line, [cell.strip() for cell in cells]
-                empty = False
             line = reader.line_num + 1  # where the next row begins; a quoted cell may have several lines
     except csv.Error as error:
         raise BadInput(f"{path}: line {line}: {error}") from None
-    if empty:
-        raise BadInput(f"{path}: is empty")
 
 
 def _check_header(path: Path, header: list[str], needed: list[str]) -> None:

@@ -34,7 +34,7 @@ test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs: an hour; Debia
 lint: $(READY)  ## ruff, and which package may import which
 	@ruff check -q .
 	@ruff format -q --check .
-	@lint-imports --no-timing >/dev/null || lint-imports
+	@found=$$(PYTHONPATH=src lint-imports --no-cache 2>&1) || { echo "$$found"; exit 1; }
 
 types: $(READY)  ## mypy
 	@mypy --no-error-summary

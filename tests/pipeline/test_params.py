@@ -131,9 +131,9 @@ REFUSED = {
         "variants.moon.layers: bce needs a sigmoid as the last layer, not batch_norm"
     ),
     ("[5, tanh, 1, tanh]", "[5, tanh, 1, sigmoid, {dropout: 0.1}], train: {loss: bce}"): (
-        "variants.moon.layers: a dropout as the last layer would give zeros"
+        "variants.moon.layers: dropout as the last layer would give zeros"
     ),
-    ("[5, tanh, 1, tanh]", "[5, tanh, 1, tanh, {dropout: 0.1}]"): "variants.moon.layers: a dropout as the last layer",
+    ("[5, tanh, 1, tanh]", "[5, tanh, 1, tanh, {dropout: 0.1}]"): "variants.moon.layers: dropout as the last layer",
     ("{lr: 0.5,", "{init: {name: given, weights: [], biases: []},"): (
         "variants.own.train.init: 2 linear layers need as many weights and biases"
     ),
@@ -146,8 +146,8 @@ REFUSED = {
     ("  filed: {study: file, layers: [1]}\n", ""): "studies.file: no variant belongs to it",
     ("{lr: 0.5,", "{loss: bce,"): "variants.own.train.loss = bce: needs classes, but the study predicts numbers",
     ("{loss: mse, lr: 0.01", "{loss: bce, lr: 0.01"): "studies.line.train.loss = bce: needs classes,",
-    ("metric: error_rate_percent", "metric: mae"): "studies.moons.metric = mae: the study has classes",
-    ("task: regression", "task: classification"): "studies.file.metric = mse: the study has classes",
+    ("metric: error_rate_percent", "metric: mae"): "studies.moons.metric = mae: the study predicts classes",
+    ("task: regression", "task: classification"): "studies.file.metric = mse: the study predicts classes",
     ("metric: mse\n    baseline", "metric: error_rate_percent\n    baseline"): (
         "studies.line.metric = error_rate_percent: the study predicts numbers"
     ),

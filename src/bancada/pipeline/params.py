@@ -12,11 +12,11 @@ from bancada.base.settings import Name, checked
 from bancada.data import sources
 from bancada.data.settings import Source, Split
 from bancada.evaluation.settings import Comparison, check_predict
+from bancada.networks.metrics import METRICS, OF_WEIGHTS
 from bancada.training.fit import refuse_misfit, refuse_unfit_for_scratch
 from bancada.training.settings import Common, Recipe, TrainingKeys, Variant
 
 LONGEST_HISTORY = 2**27  # epochs times seeds; each takes some 50 bytes of memory
-OF_A_LINE = ("weight_error_max", "bias_error")  # metrics that need the true weights
 
 
 class Study(Comparison):
@@ -74,11 +74,11 @@ def _check_study(name: str, params: Params) -> None:
         raise bad(key, None, "no variant belongs to it")
     if study.baseline is not None and study.baseline not in members:
         raise bad(f"{key}.baseline", study.baseline, "no variant of this study" + did_you_mean(study.baseline, members))
-    if source.has_classes and study.metric not in ("error_rate_percent", "loss"):
-        raise bad(f"{key}.metric", study.metric, "the study has classes: error_rate_percent or loss")
-    if not source.has_classes and study.metric == "error_rate_percent":
-        raise bad(f"{key}.metric", study.metric, "the study predicts numbers: mse, mae, r2 or loss")
-    if study.metric in OF_A_LINE and source.kind != "linear":
+    target = "classes" if source.has_classes else "numbers"
+    if METRICS[study.metric].of in {"classes", "numbers"} - {target}:
+        fitting = ", ".join(name for name, metric in METRICS.items() if metric.of in (target, "loss"))
+        raise bad(f"{key}.metric", study.metric, f"the study predicts {target}: one of {fitting}")
+    if study.metric in OF_WEIGHTS and source.kind != "linear":
         raise bad(f"{key}.metric", study.metric, "the true weights are known for source.kind = linear alone")
     if not source.has_classes and study.split.stratify:
         raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
@@ -106,7 +106,7 @@ def _check_variant(name: str, params: Params) -> None:
         return
     rows = study.split.counts(shape.rows)[0] if shape.rows else 0
     refuse_misfit(keys, shape._replace(rows=rows))
-    if study.metric in OF_A_LINE and [layer.kind for layer in recipe.layers] != ["linear"]:
+    if study.metric in OF_WEIGHTS and [layer.kind for layer in recipe.layers] != ["linear"]:
         raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
 
 

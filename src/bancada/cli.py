@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")]
 REMOVED = "the temporary clone is removed, and nothing here was changed"
 GOES_ON = "what was finished is kept, and the next run goes on from there"
 
@@ -27,9 +28,7 @@ def repro(
     targets: Annotated[
         list[str] | None, typer.Argument(help="Stages, as for dvc repro; all where none is named.")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
-    ] = None,
+    jobs: Jobs = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, up to date or not.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", envvar="BANCADA_QUIET", help="No leaderboards at the end.")
@@ -86,9 +85,7 @@ def check(
     with at_the_root():
         from bancada.pipeline.check import add_code, check
 
-        if hook:
-            add_code()
-        found = check(prune)
+        found = (add_code() if hook else []) + check(prune)
         print("\n".join(map(str, found)) or "all that is here is as dvc.lock says")
     raise typer.Exit(1 if found else 0)
 
@@ -98,9 +95,7 @@ def verify(
     stages: Annotated[
         list[str] | None, typer.Option("--stages", help="Only these and what they depend on: train@line_sgd,...")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
-    ] = None,
+    jobs: Jobs = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write a summary there.")] = None,
 ) -> None:
@@ -120,9 +115,7 @@ def verify(
 @app.command()
 def reproduce(
     run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")],
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")
-    ] = None,
+    jobs: Jobs = None,
 ) -> None:
     """Train again what an MLflow run holds, at its commit and with its parameters, in a temporary clone.
 

@@ -183,7 +183,7 @@ def test_a_verdict_that_could_not_be_written_is_refused_before_anything_runs(rep
     (tmp_path / "mine/kept.txt").write_text("precious")
     refused = run(repository, *BANCADA, "verify", "--json", str(tmp_path / "mine"))
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"{tmp_path / 'mine'}: is a folder\n"
+    assert refused.stderr == f"{tmp_path / 'mine'}: Is a directory\n"
     assert (tmp_path / "mine/kept.txt").read_text() == "precious"
 
 
@@ -229,7 +229,7 @@ def test_what_cannot_be_verified_is_told_in_one_line_with_status_2(repository: P
         return done.stderr
 
     assert "train@moons_tan" in refusal(repository, "--stages", "train@moons_tan")
-    assert "no/verdict.json: there is no folder" in refusal(repository, "--json", "no/verdict.json")
+    assert "no/verdict.json: No such file or directory" in refusal(repository, "--json", "no/verdict.json")
     succeeds(repository, "git", "rm", "-q", "--cached", "dvc.lock")
     succeeds(repository, "git", "commit", "-q", "-m", "none")
     assert refusal(repository).startswith("dvc.lock: commit ")

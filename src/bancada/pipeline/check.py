@@ -4,6 +4,7 @@ Nothing runs, so this takes about two seconds. Whether the results reproduce, ve
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -18,7 +19,7 @@ from bancada.base.lockfile import LOCK_FILE
 from bancada.base.refusals import BadInput
 from bancada.pipeline import code, params, requirements
 from bancada.pipeline import dvc_internals as dvc
-from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
+from bancada.pipeline.dvc_internals import opened, path_of, planned, runs
 from bancada.pipeline.params import Params
 from bancada.pipeline.steps import forget
 
@@ -30,6 +31,7 @@ MOST_NAMED = 3  # stages in one line
 CODE_STAGE = "code"
 RERUN = "`bancada repro{stages}`"
 CHANGED = "changed since dvc.lock was made"
+CMD_CHANGED = f"its cmd {CHANGED}"
 UNKNOWN = "dvc.yaml names it, dvc.lock does not"
 MISSING = object()
 
@@ -82,17 +84,24 @@ def check(prune: bool) -> list[Finding]:
     return [finding for finding in found if replace(finding, stages=()) != GONE_ENTRY]
 
 
-def add_code() -> None:
+def add_code() -> list[Finding]:
     """Run the stage code and add its result to git, so that a commit which changes a comment holds all that follows.
 
-    In a commit's hook, the files are those of the commit. Raise BadInput where the stage cannot run.
+    In a commit's hook, the files are those of the commit, and git's variables name its index. Return what has to be
+    added by hand: git takes no other files into a commit of named files. Raise BadInput where the stage cannot run.
     """
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", CODE_STAGE], capture_output=True, text=True
     )
     if done.returncode:
         raise BadInput(next(iter(done.stderr.splitlines()), f"dvc repro {CODE_STAGE}: failed"))
-    subprocess.run(["git", "add", "--", LOCK_FILE, files.CODE], check=True)  # the index that the hook's variables name
+    made = [str(LOCK_FILE), str(files.CODE)]
+    named_files = Path(os.environ.get("GIT_INDEX_FILE", "")).name.startswith("next-index")
+    if named_files and subprocess.run(["git", "diff", "--quiet", "--", *made]).returncode:
+        raise BadInput(
+            f"{made[0]} follows from this commit: `git add {' '.join(made)}`, and commit without naming files"
+        )
+    subprocess.run(["git", "add", "--", *made], check=True)
 
 
 def warn_of_other_packages() -> None:
@@ -164,65 +173,56 @@ def _of_stage(stage: Any, locks: Mapping[str, Any], root: Path, made: Mapping[st
         if not stage.frozen:
             yield from _definition(stage, entry)
             if stage.name != CODE_STAGE:
-                yield from _parameters(stage)
-                yield from _dependencies(stage, root, made)
-    yield from _outs(stage, root)
+                for dep in stage.deps:
+                    yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
+    for out in stage.outs:
+        yield from _out(out, path_of(out, root))
 
 
 def _definition(stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:
     if stage.cmd_changed:
-        yield Finding("stale", "dvc.yaml", "its cmd changed since dvc.lock was made")
+        yield Finding("stale", "dvc.yaml", CMD_CHANGED)
     for kind, items in (("deps", stage.deps), ("outs", stage.outs)):
-        known = {item.def_path for item in items}
-        for path in (item["path"] for item in entry.get(kind, ()) if item["path"] not in known):
+        for path in {item["path"] for item in entry.get(kind, ())} - {item.def_path for item in items}:
             yield Finding("stale", path, f"dvc.lock names it as one of its {kind}, dvc.yaml does not")
 
 
-def _parameters(stage: Any) -> Iterator[Finding]:
-    for dep in filter(dvc.is_params, stage.deps):
-        before, now = dep.hash_info.value or {}, dep.read_params()
-        for key in dep.params or {**before, **now}:
-            for leaf in changed(key, before.get(key, MISSING), now.get(key, MISSING)):
-                yield Finding("stale", f"{dep.def_path}: {leaf}", CHANGED)
+def _parameters(dep: Any) -> Iterator[Finding]:
+    before, now = dep.hash_info.value or {}, dep.read_params()
+    for key in dep.params or {**before, **now}:
+        for leaf in changed(key, before.get(key, MISSING), now.get(key, MISSING)):
+            yield Finding("stale", f"{dep.def_path}: {leaf}", CHANGED)
 
 
-def _dependencies(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+def _dependency(dep: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
     """Compare what the stage read with what is here, or, for another stage's out, with what that stage made."""
-    for dep in stage.deps:
-        path, known = path_of(dep, root), dep.hash_info.value
-        inside = [out for name, out in made.items() if name.startswith(f"{path}/")]
-        if dvc.is_params(dep):
-            continue
-        if known is None:
+    path, state = path_of(dep, root), dvc.state(dep)
+    inside = [out for name, out in made.items() if name.startswith(f"{path}/")]
+    if path in made and runs(made[path].stage) and dep.hash_info:
+        if made[path].hash_info != dep.hash_info:
+            maker = made[path].stage.addressing
+            yield Finding("lock", path, f"dvc.lock says that another one was read than {maker} made")
+    elif state == "deleted":
+        if path not in made and not inside:  # else it may be left in a remote
+            yield Finding("stale", path, "is missing", f"`git checkout -- {path}`, or {RERUN} without it")
+    elif state and not any(map(dvc.state, inside)):
+        yield Finding("stale", path, UNKNOWN if state == "new" else CHANGED)
+
+
+def _out(out: Any, path: str) -> Iterator[Finding]:
+    """Compare an out that is here with dvc.lock; one that git keeps must be here."""
+    state, of_stage = dvc.state(out), runs(out.stage)
+    back = f"`git checkout -- {path}`" if not out.use_cache else f"`dvc checkout {path}`"
+    if not out.hash_info:
+        if of_stage:
             yield Finding("stale", path, UNKNOWN)
-        elif dep.hash_info.name != "md5":
-            continue  # of a DVC before version 3, or of a file elsewhere
-        elif path in made and runs(made[path].stage):
-            if made[path].hash_info.value != known:
-                maker = made[path].stage.addressing
-                yield Finding("lock", path, f"dvc.lock says that another one was read than {maker} made")
-        elif not inside and not hash_here(dep):
-            if path not in made:  # what `dvc add` keeps may be left in a remote
-                yield Finding("stale", path, "is missing", f"`git checkout -- {path}`, or {RERUN} without it")
-        elif all(hash_here(out) == out.hash_info.value for out in inside) and hash_here(dep) != known:
-            yield Finding("stale", path, CHANGED)
-
-
-def _outs(stage: Any, root: Path) -> Iterator[Finding]:
-    """Compare the outs that are here with dvc.lock; those that git keeps must be here."""
-    for out in stage.outs:
-        path, known, here = path_of(out, root), out.hash_info.value, hash_here(out)
-        back = f"`git checkout -- {path}`" if not out.use_cache else f"`dvc checkout {path}`"
-        if known is None:
-            if runs(stage):
-                yield Finding("stale", path, UNKNOWN)
-        elif not here:
-            if not out.use_cache:
-                yield Finding("file", path, "is missing", f"{back} or {RERUN}")
-        elif here != known and out.hash_info.name == "md5":
-            keeper = "dvc.lock" if runs(stage) else stage.path_in_repo
-            again = f"{RERUN} makes it again" if runs(stage) else f"`dvc add {path}` keeps the new one"
-            yield Finding("file", path, f"is not the one that {keeper} names", f"{back} restores that one, {again}")
+    elif state == "deleted":
+        if not out.use_cache:
+            yield Finding("file", path, "is missing", f"{back} or {RERUN}")
+    elif state:
+        keeper = "dvc.lock" if of_stage else out.stage.path_in_repo
+        again = f"{RERUN} makes it again" if of_stage else f"`dvc add {path}` keeps the new one"
+        yield Finding("file", path, f"is not the one that {keeper} names", f"{back} restores that one, {again}")
 
 
 def _left_models(root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:

@@ -89,6 +89,15 @@ def hash_here(item: Any) -> str:
     return str(item.get_hash().value or "") if item.exists else ""
 
 
+def state(item: Any) -> str:
+    """Return `deleted`, `modified`, or `new` (dvc.lock does not know it); nothing where it is as dvc.lock says."""
+    if not item.hash_info:
+        return "new"
+    if item.hash_info.name != "md5":
+        return ""  # of a DVC before version 3, or of a file elsewhere
+    return next(iter(item.workspace_status().values()), "")
+
+
 def is_params(dep: Any) -> bool:
     """Return whether a dependency is keys of a parameter file, and no file as a whole."""
     return isinstance(dep, ParamsDependency)

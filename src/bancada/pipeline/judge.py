@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from bancada.base import files, lockfile
 from bancada.base.git import git
 from bancada.base.lockfile import LOCK_FILE
 from bancada.base.refusals import BadInput
-from bancada.pipeline.check import CHANGED, CODE_STAGE, Finding, changed
+from bancada.pipeline.check import CHANGED, CMD_CHANGED, CODE_STAGE, Finding, changed
 from bancada.pipeline.clone import Clone
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
 from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
@@ -114,7 +114,7 @@ def clear(root: Path, said: Committed, everything: bool) -> None:
 def judge(said: Committed, root: Path, fetch: Fetch) -> list[Stage]:
     """Compare every stage that ran in the clone at `root`."""
     stages, after, changed_outs = [], _entries(root), set[str]()
-    for name, upstream in said.upstream.items():
+    for name, upstream in said.upstream.items():  # in the pipeline's order
         before, now = said.entries.get(name, {}), after.get(name, {})
         locked = {item["path"]: item.get("md5", "") for item in before.get("outs", ())}
         outs = []
@@ -124,15 +124,9 @@ def judge(said: Committed, root: Path, fetch: Fetch) -> list[Stage]:
             outs.append(Out(path, *hashes, _difference(path, *hashes, said.kept, root, fetch)))
         changed_outs |= {out.path for out in outs if out.verdict}
         findings = [*_other_inputs(name, before, now, changed_outs)]
-        stages.append(Stage(name, set(upstream), outs, findings))
-    if not any(stage.verdict for stage in stages):
-        problem = "its entry is not what a run of the stage writes there"
-        for stage in stages:
-            before, now = ({**said.entries.get(stage.name, {})}, {**after.get(stage.name, {})})
-            if stage.name == CODE_STAGE:  # the md5 of `src` changes with each comment
-                before["deps"] = now["deps"] = None
-            if before != now:
-                stage.findings.append(Finding("lock", str(LOCK_FILE), problem, stages=(stage.name,)))
+        if before != now and name != CODE_STAGE and not findings and not changed_outs:
+            findings = [Finding("lock", str(LOCK_FILE), "its entry is not what a run of the stage writes there")]
+        stages.append(Stage(name, set(upstream), outs, [replace(one, stages=(name,)) for one in findings]))
     return stages
 
 
@@ -153,22 +147,24 @@ def _difference(path: str, lock: str, git: str, made: str, kept: Path, root: Pat
 def _other_inputs(name: str, before: Any, now: Any, changed_outs: set[str]) -> Iterator[Finding]:
     """Yield what the stage was run with and dvc.lock does not say; outs that changed explain themselves."""
     if not before:
-        yield Finding("stale", str(LOCK_FILE), "no entry of this stage", stages=(name,))
+        yield Finding("stale", str(LOCK_FILE), "no entry of this stage")
         return
     if before.get("cmd") != now.get("cmd"):
-        yield Finding("stale", "dvc.yaml", "its cmd changed since dvc.lock was made", stages=(name,))
-    if name == CODE_STAGE:  # its only result is data/code
+        yield Finding("stale", "dvc.yaml", CMD_CHANGED)
+    if name == CODE_STAGE:  # a comment changes what it read, and its result says more
         return
     for leaf in changed("", before.get("params", {}), now.get("params", {})):
-        yield Finding("stale", leaf.removeprefix(".").replace("yaml.", "yaml: ", 1), CHANGED, stages=(name,))
+        yield Finding("stale", leaf.removeprefix(".").replace("yaml.", "yaml: ", 1), CHANGED)
     old, new = ({item["path"]: item.get("md5", "") for item in entry.get("deps", ())} for entry in (before, now))
     for path in sorted(old.keys() & new.keys()):
-        explained = any(
-            out == path or f"{out}/".startswith(f"{path}/") or path.startswith(f"{out}/") for out in changed_outs
-        )
-        if old[path] != new[path] and not explained:
+        if old[path] != new[path] and not any(_overlap(path, out) for out in changed_outs):
             problem = f"dvc.lock says that one with md5 {old[path]} was read, but this run read {new[path]}"
-            yield Finding("lock", path, problem, stages=(name,))
+            yield Finding("lock", path, problem)
+
+
+def _overlap(path: str, other: str) -> bool:
+    """Return whether the two are the same path, or one is a folder around the other."""
+    return f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/")
 
 
 def made_by_none(clone: Clone, stages: Sequence[Stage]) -> list[Finding]:
@@ -178,7 +174,7 @@ def made_by_none(clone: Clone, stages: Sequence[Stage]) -> list[Finding]:
     listed = git(clone.root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *MADE)
     for line in filter(None, listed.stdout.split("\0")):
         path = line[3:].removeprefix(prefix)
-        if not any(path == out or path.startswith(f"{out}/") for out in other):
+        if not any(_overlap(path, out) for out in other):
             problem = (
                 "git has it, and no stage makes it" if "D" in line[:2] else "this run made another one than git has"
             )

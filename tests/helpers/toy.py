@@ -1,5 +1,6 @@
 """A toy study's files as the stages leave them, and questions to a SQLite store: what the tests of tracking share."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -32,11 +33,13 @@ studies:
     source: {kind: half_moons, rows: 16, radius: 10, distance: -4, width: 6, seed: 1}
     split: {train: 8, test: 8}
     metric: error_rate_percent
-    train: {loss: mse, lr: 0.5, batch_size: 4, epochs: 5}
+    baseline: toy_tanh
+    train: {loss: mse, optimizer: {name: sgd}, lr: 0.5, batch_size: 4, epochs: 5}
 variants:
   toy_tanh: {study: toy, layers: [3, tanh, 1, tanh]}
-  toy_adam: {study: toy, layers: [3, tanh, 1, tanh], train: {optimizer: adam, lr: 1e-05}}
+  toy_adam: {study: toy, layers: [3, tanh, 1, tanh], train: {optimizer: {name: adam}, lr: 1e-05}}
 """
+PACKAGES = {"numpy": "2.4.0", "torch": "2.13.0"}
 SCORES = "variant,split,metric,mean,std,median,ci95_low,ci95_high,num_seeds\n"
 
 
@@ -85,10 +88,18 @@ def history(lengths: dict[int, int], epochs: int) -> dict[str, np.ndarray]:
     return {name: np.array(values, dtype=kinds.get(name, np.float64)) for name, values in columns.items()}
 
 
+def write_code(variant: str, module: str = "f0", packages: dict[str, str] = PACKAGES) -> None:
+    """The variant's file in data/code, as the stage `code` leaves it; `module`: the hash of its one module."""
+    path = files.code("train", variant)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"modules": {"bancada.training.train": module}, "packages": packages}, indent=1) + "\n")
+
+
 def train_variant(
-    variant: str, fingerprint: str = "f0", weights: bytes = b"w", lengths: dict[int, int] | None = None, **keys: Any
+    variant: str, code: str = "f0", weights: bytes = b"w", lengths: dict[int, int] | None = None, **keys: Any
 ) -> mirror.Result:
-    """A model folder as train@VARIANT leaves it."""
+    """A model folder as train@VARIANT leaves it. `code`: the hash of a module that the training ran."""
+    write_code(variant, code)
     train = {"loss": "mse", "lr": 0.5, "batch_size": 4, "epochs": EPOCHS, **keys}
     recipe = Recipe.model_validate(
         {
@@ -108,8 +119,6 @@ def train_variant(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "train_rows": 8,
         "diverged": {str(seed): length - 1 for seed, length in lengths.items() if length < train["epochs"]},
-        "fingerprint": f"{variant}-{fingerprint}",
-        "versions": {"torch": "2.13.0", "numpy": "2.4.0"},
     }
     folder = files.model("toy", variant)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,6 +126,32 @@ def train_variant(
     (folder / "run.json").write_text(json.dumps(run))
     pq.write_table(pa.table(history(lengths, train["epochs"])), folder / "history.parquet")
     return mirror.result(folder)
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def folder_hash(folder: Path) -> str:
+    """As DVC hashes a folder: the hash of the list of its files with their hashes."""
+    listed = [{"md5": md5(path.read_bytes()), "relpath": path.name} for path in sorted(folder.iterdir())]
+    return md5(json.dumps(listed, sort_keys=True).encode()) + ".dir"
+
+
+def split_hash() -> str:
+    return folder_hash(files.split("toy"))
+
+
+def code_hash(variant: str) -> str:
+    return md5(files.code("train", variant).read_bytes())
+
+
+def fingerprint(variant: str, split: str = "", code: str = "") -> str:
+    """SHA-256 of run.json without `diverged`, and of the hashes of the split and the variant's file in data/code."""
+    run = json.loads((files.model("toy", variant) / "run.json").read_text())
+    del run["diverged"]
+    inputs = [run, split or split_hash(), code or code_hash(variant)]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.png")) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy import NOBODY, SOURCE, count, rows
+from toy import NOBODY, SOURCE, count, rows, write_code
 
 from bancada.base import files, notify
 from bancada.tracking import mirror, record, runs
-from bancada.tracking.live_runs import Shown, close_killed, forget_killed
+from bancada.tracking.live_runs import Shown, close_killed, remove_stale_curves
 from bancada.tracking.store import open_store
 from bancada.training import live
 from bancada.training.engine import History
@@ -40,6 +40,7 @@ studies:
 variants:
   slow: {{study: toy, layers: [3, tanh, 1, tanh]}}
 """
+MODEL = files.model("toy", "toy_tanh")
 POINTS = 5 * 320 + 1  # losses, their spreads and the rate; diverged_seeds
 Train = Callable[[], subprocess.Popen[str]]
 
@@ -49,9 +50,10 @@ def train(bench: Path) -> Iterator[Train]:
     """What starts the training of `slow`, in a folder where its data are ready."""
     shutil.rmtree("data")
     (bench / "params.yaml").write_text(PARAMS)
+    write_code("slow")
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     for stage in ("generate", "split"):
-        subprocess.run([sys.executable, "-m", f"bancada.{stage}", "toy"], env=environment, check=True, timeout=60)
+        subprocess.run([sys.executable, "-m", f"bancada.data.{stage}", "toy"], env=environment, check=True, timeout=60)
 
     started: list[subprocess.Popen[str]] = []
 
@@ -144,9 +146,8 @@ def test_where_the_recorder_was_killed_too_the_next_command_marks_the_run(bench:
     assert status(bench) == ["KILLED"]
 
 
-def test_a_training_that_fails_is_marked(bench: Path) -> None:
-    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text()) | {"fingerprint": "new"}
-    with pytest.raises(ZeroDivisionError), notify.recorded("train", "toy_tanh"), live.shown(described) as show:
+def test_a_training_that_fails_is_marked(bench: Path, described: dict[str, Any]) -> None:
+    with pytest.raises(ZeroDivisionError), notify.recorded("train@toy_tanh", MODEL), live.shown(described) as show:
         show(history(1))
         wait_until(lambda: count(bench, "metrics"))
         raise ZeroDivisionError
@@ -168,9 +169,8 @@ def history(epochs: int) -> History:
     return made
 
 
-def test_the_file_is_there_and_locked_as_long_as_the_training(bench: Path) -> None:
+def test_the_file_is_there_and_locked_as_long_as_the_training(bench: Path, described: dict[str, Any]) -> None:
     path = live.path_of("toy_tanh")
-    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
     with live.shown(described) as show:
         show(history(1))
         assert live.running(path)
@@ -181,15 +181,13 @@ def test_the_file_is_there_and_locked_as_long_as_the_training(bench: Path) -> No
     assert not live.running(path)
 
 
-def test_a_file_that_cannot_be_written_stops_no_training(bench: Path) -> None:
-    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+def test_a_file_that_cannot_be_written_stops_no_training(bench: Path, described: dict[str, Any]) -> None:
     Path(".dvc/tmp").touch()  # where a folder is wanted
     with live.shown(described) as show:
         show(history(1))
 
 
-def test_a_full_disk_stops_no_training(bench: Path) -> None:
-    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+def test_a_full_disk_stops_no_training(bench: Path, described: dict[str, Any]) -> None:
     with live.shown(described) as show:
         written = live.path_of("toy_tanh").stat().st_size
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -208,7 +206,8 @@ def test_a_full_disk_stops_no_training(bench: Path) -> None:
 @pytest.fixture
 def described(bench: Path) -> dict[str, Any]:
     """A training that has begun and that MLflow does not know yet."""
-    found: dict[str, Any] = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    found: dict[str, Any] = json.loads((MODEL / "run.json").read_text())
+    del found["diverged"]
     return found
 
 
@@ -270,7 +269,7 @@ def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pyt
         raise ConnectionError("gone")
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
-        patched.setattr(tracking, "add_points", dies)
+        patched.setattr(record, "add_points", dies)
         record.record_training(opened, result, NOBODY)
     assert status(bench) == ["RUNNING"]
     close_killed(opened)
@@ -281,10 +280,10 @@ def test_what_a_killed_training_left_is_not_taken_for_the_next_one(bench: Path, 
     path = live.path_of("toy_tanh")
     with live.shown(described) as show:
         show(history(1))
-        forget_killed("toy_tanh")
+        remove_stale_curves("toy_tanh")
         assert path.exists()  # it runs
         written = path.read_text()
     path.write_text(written)
-    forget_killed("toy_tanh")
+    remove_stale_curves("toy_tanh")
     assert not path.exists()
-    forget_killed("toy_tanh")
+    remove_stale_curves("toy_tanh")

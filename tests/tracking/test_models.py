@@ -22,7 +22,7 @@ import torch
 from mlflow import MlflowClient
 from safetensors.numpy import save_file
 from torch import nn
-from toy import NOBODY, SOURCE, count, rows, train_variant, write_leaderboard
+from toy import NOBODY, SOURCE, count, fingerprint, rows, train_variant, write_leaderboard
 
 from bancada.base import files, tables
 from bancada.tracking import champions, mirror, packing, record
@@ -142,11 +142,11 @@ def recorded(bench: Path) -> Store:
 
 
 def model_of(opened: Store, variant: str = "toy_tanh") -> str:
-    run = find_run(opened, "toy", f"{variant}-f0")
+    run = find_run(opened, "toy", fingerprint(variant))
     assert run is not None
     assert run.outputs is not None
-    assert [output.model_id for output in run.outputs.model_outputs][-1] == run.data.tags["bancada.base.settings"]
-    return str(run.data.tags["bancada.base.settings"])
+    assert [output.model_id for output in run.outputs.model_outputs][-1] == run.data.tags["bancada.model"]
+    return str(run.data.tags["bancada.model"])
 
 
 def folder_of(bench: Path, model_id: str) -> Path:
@@ -366,6 +366,6 @@ def test_a_model_that_was_cut_off_is_completed_and_is_no_second_one(
 
 
 def test_packing_does_not_wait_for_torch() -> None:
-    code = "import sys, bancada.packing; sys.exit('torch' in sys.modules)"
+    code = "import sys, bancada.tracking.packing; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
     assert packing.EXAMPLE_ROWS == 3

@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import platform
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ import pytest
 from toy import (
     EPOCHS,
     NOBODY,
+    PACKAGES,
     PARAMS,
+    SOURCE,
     artifacts,
     count,
     evaluate,
+    fingerprint,
     rows,
     train_variant,
+    write_code,
     write_pipeline_files,
 )
 
@@ -27,6 +33,50 @@ from bancada.base.lockfile import md5
 from bancada.tracking import mirror, record, surroundings
 from bancada.tracking.store import find_run, open_store
 from bancada.tracking.surroundings import Circumstances
+from bancada.training.live import kept_epochs
+
+# --- what a run is found by -----------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_is_of_run_json_the_split_and_the_code(bench: Path) -> None:
+    assert train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}).fingerprint == fingerprint("toy_tanh")
+
+
+@pytest.mark.parametrize("changed", ["the split", "the recipe", "a module", "a package's version"])
+def test_the_fingerprint_changes_with_each_input(bench: Path, changed: str) -> None:
+    before = train_variant("toy_tanh")
+    if changed == "the split":
+        shutil.copy(files.split("toy") / "train.parquet", files.split("toy") / "test.parquet")
+        (files.split("toy") / "validation.parquet").unlink()
+    elif changed == "the recipe":
+        train_variant("toy_tanh", lr=0.25)
+    elif changed == "a module":
+        train_variant("toy_tanh", "f1")
+    else:
+        write_code("toy_tanh", packages=PACKAGES | {"torch": "2.14.0"})
+    after = mirror.result(before.folder)
+    assert after.fingerprint != before.fingerprint
+    assert after.fingerprint == fingerprint("toy_tanh")
+
+
+def test_the_fingerprint_does_not_change_with_the_seeds_that_diverged(bench: Path) -> None:
+    one, other = (train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: last}) for last in (5, 3))
+    assert (one.diverged, other.diverged) == ({}, {"113": 2})
+    assert one.fingerprint == other.fingerprint
+
+
+def test_of_the_locked_versions_only_those_that_training_imports_change_the_fingerprint(bench: Path) -> None:
+    """By the stage `code` itself, which reads requirements.lock."""
+    (bench / "src").symlink_to(SOURCE)
+    lock = (SOURCE.parent / "requirements.lock").read_text()
+    found = []
+    for edit in ("", "matplotlib", "scikit-learn", "torch"):
+        (bench / "requirements.lock").write_text(re.sub(rf"^{edit}==\S+", f"{edit}==0.0.1", lock, flags=re.MULTILINE))
+        subprocess.run([sys.executable, "-m", "bancada.pipeline.code"], check=True, timeout=60)
+        found.append(mirror.result(files.model("toy", "toy_tanh")).fingerprint)
+    assert found[0] == found[1] == found[2] != found[3]
+    assert json.loads(files.code("train", "toy_tanh").read_text())["packages"]["torch"] == "0.0.1"
+
 
 # --- a training -----------------------------------------------------------------------------------------------------
 
@@ -68,7 +118,7 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
     assert run.data.metrics["diverged_seeds"] == 1
     tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.run")}
     assert tags == {
-        "bancada.fingerprint": "toy_tanh-f0",
+        "bancada.fingerprint": fingerprint("toy_tanh"),
         "bancada.study": "toy",
         "bancada.variant": "toy_tanh",
         "bancada.weights_md5": "f1290186a5d0b1ceab27f4e77c0c5d68",  # md5sum of a w
@@ -151,7 +201,7 @@ def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monke
     ("planned", "last"), [(1, 0), (4, 3), (320, 319), (321, 320), (10000, 9999), (10000, 123), (10000, 0)]
 )
 def test_a_curve_has_at_most_320_points_with_the_first_and_the_last(planned: int, last: int) -> None:
-    kept = mirror.kept_epochs(planned, last)
+    kept = kept_epochs(planned, last)
     assert len(kept) <= 320
     assert (kept[0], kept[-1]) == (0, last)
     assert len(set(kept)) == len(kept)
@@ -255,13 +305,14 @@ def test_a_temporary_experiment_folder_records_into_the_main_repository(
     temporary = tmp_path / "exp"
     temporary.mkdir()
     monkeypatch.chdir(temporary)
-    with notify.recorded("train", "toy_tanh"):
+    with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         write_pipeline_files()
     assert list(temporary.glob("ml*")) == []
+    known = fingerprint("toy_tanh")
     monkeypatch.chdir(bench)
     shutil.rmtree(temporary)
     store = open_store(bench)
-    run = find_run(store, "toy", "toy_tanh-f0")
+    run = find_run(store, "toy", known)
     assert run is not None
     assert json.loads(run.data.tags["dvc.experiments"]) == ["brave-cat"]
     assert "weights.safetensors" in artifacts(store, run.info.run_id)
@@ -271,10 +322,10 @@ def test_a_temporary_experiment_folder_records_into_the_main_repository(
 def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and_one_run(bench: Path) -> None:
     (bench / "mlflow.db").unlink()
 
-    def record() -> None:
+    def record_toy() -> None:
         record.record_evaluation(open_store(bench), "toy", NOBODY)
 
-    both = [multiprocessing.get_context("fork").Process(target=record) for _ in range(2)]
+    both = [multiprocessing.get_context("fork").Process(target=record_toy) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:

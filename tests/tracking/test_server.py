@@ -139,14 +139,15 @@ def test_a_whole_pipeline_arrives_and_what_arrives_again_confirms_it(team: Team,
 def test_track_writes_all_that_is_missing_and_a_second_time_nothing(
     team: Team, member: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for variant in ("toy_tanh", "toy_adam"):
-        train_variant(variant, "track")
+    wanted = {train_variant(variant, "track").fingerprint for variant in ("toy_tanh", "toy_adam")}
     before = team.rows("select count(*) from metrics")[0][0]
     assert catch_up.track(all_experiments=False) == 0
     first = capfd.readouterr()
     assert first.out.splitlines()[-1].startswith("2 runs new, 0 completed, 0 were complete, 0 marked")
     assert team.rows("select count(*) from metrics") == [(before + 2 * CURVES + 8 + 1,)]  # 8 figures, and 1
-    for [run_id] in team.rows("select run_uuid from tags where value in ('toy_tanh-track', 'toy_adam-track')"):
+    ids = [run_id for run_id, fingerprint in team.tag("bancada.fingerprint").items() if fingerprint in wanted]
+    assert len(ids) == 2
+    for run_id in ids:
         assert team.files(run_id).keys() >= ARTIFACTS | {"plots/loss.png", "evaluation/scores.csv"}
     held = team.everything()
     assert catch_up.track(all_experiments=False) == 0
@@ -165,13 +166,13 @@ def test_a_temporary_experiment_folder_records_its_files_and_its_name(
     temporary = tmp_path / "exp"
     temporary.mkdir()
     monkeypatch.chdir(temporary)
-    with notify.recorded("train", "toy_tanh"):
+    with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         write_pipeline_files()
-        train_variant("toy_tanh", "temporary", weights=b"of the experiment")
+        result = train_variant("toy_tanh", "temporary", weights=b"of the experiment")
     assert capfd.readouterr() == ("", "")
     assert list(temporary.glob("ml*")) == []
     shutil.rmtree(temporary)
-    [(run_id,)] = team.rows("select run_uuid from tags where value = 'toy_tanh-temporary'")
+    [(run_id,)] = team.rows(f"select run_uuid from tags where value = '{result.fingerprint}'")
     assert json.loads(team.tag("dvc.experiments")[run_id]) == ["brave-cat"]
     assert team.files(run_id)["weights.safetensors"].read_bytes() == b"of the experiment"
     team.keeps_no_password()
@@ -241,7 +242,7 @@ def test_a_database_that_cannot_be_used_costs_one_line_without_its_password(
     team: Team, member: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wrong: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", BROKEN[wrong](team.database))
-    with notify.recorded("train", "toy_tanh"):
+    with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         pass
     out, err = capfd.readouterr()
     assert out == ""

@@ -15,7 +15,20 @@ from typing import Any
 
 import clones
 import pytest
-from toy import NOBODY, artifacts, count, evaluate, rows, train_variant, write_pipeline_files
+from toy import (
+    NOBODY,
+    PACKAGES,
+    artifacts,
+    count,
+    evaluate,
+    fingerprint,
+    folder_hash,
+    rows,
+    split_hash,
+    train_variant,
+    write_code,
+    write_pipeline_files,
+)
 
 from bancada.base import files, notify
 from bancada.base.refusals import BadInput
@@ -65,7 +78,7 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
 ) -> None:
     with monkeypatch.context() as outage:
         outage.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        with notify.recorded("train", "toy_tanh"):
+        with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
             pass
     assert "not recorded in MLflow: train@toy_tanh: " in capfd.readouterr().err
     lines = tracks(capfd)
@@ -181,7 +194,7 @@ def test_of_runs_that_machines_made_at_once_all_but_the_oldest_are_marked(
     [(made, started, experiment)] = rows(
         bench, "select run_uuid, start_time, experiment_id from runs where name = 'toy_tanh'"
     )
-    tags = {"bancada.fingerprint": "toy_tanh-f0"}
+    tags = {"bancada.fingerprint": fingerprint("toy_tanh")}
     younger, older = (client.create_run(str(experiment), started + by, tags).info.run_id for by in (1, -1))
     lines = tracks(capfd)
     assert lines[-1] == "0 runs new, 1 completed, 1 were complete, 2 marked as duplicates"
@@ -234,6 +247,54 @@ def test_a_folder_without_results_says_where_they_come_from(bench: Path, capfd: 
     assert out == "0 runs new, 0 completed, 0 were complete, 0 marked as duplicates\n"
     assert "dvc pull" in err
     assert count(bench, "runs") == 0
+
+
+# --- which inputs a model was made from -----------------------------------------------------------------------------
+
+
+def write_lock(variant: str, split: str, code: str, model: str) -> None:
+    """A dvc.lock of one training, with these hashes."""
+    paths = {files.split("toy"): split, files.code("train", variant): code, files.model("toy", variant): model}
+    entries = [f"    - path: {path}\n      md5: '{digest}'\n" for path, digest in paths.items()]
+    text = f"schema: '2.0'\nstages:\n  train@{variant}:\n    deps:\n{''.join(entries[:2])}    outs:\n{entries[2]}"
+    Path("dvc.lock").write_text(text)
+
+
+def recorded_fingerprint(bench: Path, variant: str) -> str:
+    [(found,)] = rows(
+        bench,
+        "select tags.value from tags join runs using (run_uuid)"
+        f" where key = 'bancada.fingerprint' and name = '{variant}'",
+    )
+    return str(found)
+
+
+def test_a_model_that_dvc_lock_names_has_the_inputs_that_it_names(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Though other files are beside it: it was trained on what dvc.lock says."""
+    write_lock("toy_tanh", "0123.dir", "4567", folder_hash(files.model("toy", "toy_tanh")))
+    tracks(capfd)
+    assert recorded_fingerprint(bench, "toy_tanh") == fingerprint("toy_tanh", "0123.dir", "4567")
+    assert recorded_fingerprint(bench, "toy_adam") == fingerprint("toy_adam")
+
+
+def test_a_model_that_dvc_lock_does_not_name_has_the_inputs_beside_it(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_lock("toy_tanh", "0123.dir", "4567", "the hash of an older model.dir")
+    tracks(capfd)
+    assert recorded_fingerprint(bench, "toy_tanh") == fingerprint("toy_tanh")
+
+
+def test_the_versions_of_packages_are_those_of_the_code_that_it_was_trained_with(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_lock("toy_tanh", split_hash(), "4567", folder_hash(files.model("toy", "toy_tanh")))  # other code
+    write_code("toy_adam", packages=PACKAGES | {"torch": "2.14.0"})
+    tracks(capfd)
+    versions = "select name, tags.value from tags join runs using (run_uuid) where key = 'bancada.torch'"
+    assert rows(bench, versions) == [("toy_adam", "2.14.0")]  # those of toy_tanh are not known
 
 
 # --- a store that cannot be used ------------------------------------------------------------------------------------
@@ -294,7 +355,7 @@ stages:
     foreach: {toy_tanh: {}, toy_adam: {}}
     do:
       cmd: python make.py ${key}
-      deps: [data/split/toy]
+      deps: [data/split/toy, "data/code/train/${key}.json"]
       params: ["rates.${key}"]
       outs: ["data/models/toy/${key}"]
   evaluate:
@@ -319,7 +380,6 @@ rate = re.search(name + ": ([0-9.]+)", Path("params.yaml").read_text())[1]
 folder = Path(shutil.copytree(f"made/models/{name}", f"data/models/toy/{name}"))
 run = json.loads((folder / "run.json").read_text())
 run["recipe"]["train"]["lr"] = float(rate)
-run["fingerprint"] += rate
 (folder / "run.json").write_text(json.dumps(run))
 """
 
@@ -344,8 +404,8 @@ def toy_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def command(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return clones.run(folder, sys.executable, "-m", "bancada", "track", *options)
+def command(folder: Path, *options: str, **told: str) -> subprocess.CompletedProcess[str]:
+    return clones.run(folder, sys.executable, "-m", "bancada", "track", *options, **told)
 
 
 def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp_path: Path) -> None:
@@ -360,6 +420,20 @@ def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp
     assert rows(clone, "select value from latest_metrics where key = 'test_error_rate_percent'") == [(2.5,)]
     assert count(clone, "inputs") == 2 * 2  # the validation part has no rows
     assert clones.succeeds(clone, "git", "status", "--porcelain") == ""
+
+
+def test_a_clone_without_the_split_files_finds_the_same_runs_again(toy_repository: Path, tmp_path: Path) -> None:
+    first = command(toy_repository)
+    assert first.stdout.splitlines()[-1] == "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
+    clone = tmp_path / "a fresh clone"
+    clones.succeeds(tmp_path, "git", "clone", "-q", str(toy_repository), str(clone))
+    clones.succeeds(clone, "dvc", "remote", "add", "--local", "-d", "up", str(toy_repository / ".dvc/cache"))
+    clones.succeeds(clone, "dvc", "pull", "-q", "data/models/toy/toy_tanh", "data/models/toy/toy_adam")
+    assert not (clone / files.split("toy")).exists()
+    before = everything(toy_repository)
+    again = command(clone, MLFLOW_TRACKING_URI=f"sqlite:///{toy_repository}/mlflow.db")
+    assert (again.stdout, again.stderr) == (NOTHING_NEW + "\n", "")
+    assert everything(toy_repository) == before
 
 
 def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(toy_repository: Path) -> None:

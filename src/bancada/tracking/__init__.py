@@ -3,7 +3,6 @@
 mlflow reads its settings from the environment while it loads, so they are set here, before any module of this package.
 """
 
-import logging
 import os
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -14,6 +13,3 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
 os.environ.setdefault("PGCONNECT_TIMEOUT", "2")  # for each of the tries below
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)  # errors are raised, and told in one line

@@ -12,7 +12,7 @@ from bancada.tracking.packing import packed
 from bancada.tracking.store import Store
 from bancada.tracking.surroundings import locked
 
-MODEL, SEED, WEIGHTS = "bancada.base.settings", "bancada.best_seed", "bancada.weights_md5"  # tags
+MODEL, SEED, WEIGHTS = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CHAMPION = "champion"  # the alias
 
 

@@ -1,5 +1,6 @@
 """The MLflow store: opened, made where there is none, and mended where its folder was moved. Imports mlflow."""
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import chdir, closing
@@ -15,6 +16,9 @@ from mlflow.exceptions import MlflowException
 
 from bancada.base.files import whole
 from bancada.tracking.surroundings import locked, sqlite_uri, store_uri
+
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)  # errors are raised and reported in one line
 
 LOCK_PATIENCE_S = 4.0  # for a SQLite file that another program is writing to
 ARTIFACTS = "mlartifacts"

@@ -17,12 +17,12 @@ from bancada.base import files, tables
 from bancada.evaluation.leaderboard import COLUMNS
 from bancada.tracking import mirror
 from bancada.tracking.store import Store, open_store
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.surroundings import Origin
 from bancada.training.settings import Recipe
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 SEEDS, EPOCHS = [111, 112, 113], 5
-NOBODY = Circumstances()
+NOBODY = Origin()
 PARAMS = """
 seed: 111
 num_seeds: 3

@@ -19,8 +19,9 @@ import pytest
 from toy import NOBODY, SOURCE, count, rows, write_code
 
 from bancada.base import files, notify
-from bancada.tracking import mirror, record, runs
-from bancada.tracking.live_runs import Shown, close_killed, remove_stale_curves
+from bancada.tracking import mirror, runs
+from bancada.tracking.live_runs import LiveRun, close_killed, remove_stale_curves
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 from bancada.training import live
 from bancada.training.engine import History
@@ -216,7 +217,7 @@ def test_of_two_that_train_the_same_at_once_one_is_shown_and_no_point_is_there_t
 ) -> None:
     """As two temporary folders of DVC experiments, which share a store."""
     opened, other = open_store(bench), shutil.copytree(bench, bench.with_name("other"))
-    first, second = (Shown("toy_tanh", NOBODY, 0) for _ in range(2))
+    first, second = (LiveRun("toy_tanh", NOBODY, 0) for _ in range(2))
     with live.shown(described) as show:
         show(history(1))
         first.send(opened)
@@ -229,7 +230,7 @@ def test_of_two_that_train_the_same_at_once_one_is_shown_and_no_point_is_there_t
                 assert count(bench, "metrics") == 5
             second.end(opened, "FAILED")
             assert status(bench) == ["RUNNING"]
-            record.record_training(opened, mirror.result(files.model("toy", "toy_tanh")), NOBODY)
+            Recorder(opened, NOBODY).training(mirror.result(files.model("toy", "toy_tanh")))
         show(history(2))
         first.send(opened)
     first.end(opened, "KILLED")
@@ -251,7 +252,7 @@ def test_the_next_command_closes_what_was_killed_here_and_nothing_of_other_machi
     opened, path = open_store(bench), live.path_of("toy_tanh")
     with live.shown(described) as show:
         show(history(1))
-        Shown("toy_tanh", NOBODY, 0).send(opened)
+        LiveRun("toy_tanh", NOBODY, 0).send(opened)
         written = path.read_text()
     if left:
         path.write_text(written)
@@ -269,8 +270,8 @@ def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pyt
         raise ConnectionError("gone")
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
-        patched.setattr(record, "add_points", dies)
-        record.record_training(opened, result, NOBODY)
+        patched.setattr(runs, "add_points", dies)
+        Recorder(opened, NOBODY).training(result)
     assert status(bench) == ["RUNNING"]
     close_killed(opened)
     assert status(bench) == ["KILLED"]

@@ -25,10 +25,11 @@ from torch import nn
 from toy import NOBODY, SOURCE, count, fingerprint, rows, train_variant, write_leaderboard
 
 from bancada.base import files, tables
-from bancada.tracking import champions, mirror, packing, record
+from bancada.tracking import evaluations, mirror, models
 from bancada.tracking.mirror import Result
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, find_run, open_store
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.surroundings import Origin
 
 SEEDS, ROWS = [111, 112, 113], 1000
 FEATURES = ["acidity", "sugar", "pH"]
@@ -137,7 +138,7 @@ def scored(values: dict[str, Values], metric: str = "error_rate_percent", split:
 
 def recorded(bench: Path) -> Store:
     opened = open_store(bench)
-    record.record_evaluation(opened, "toy", NOBODY)
+    Recorder(opened, NOBODY).study("toy")
     return opened
 
 
@@ -267,7 +268,7 @@ def _post(url: str, sent: dict[str, Any], log: Path) -> Any:
 )
 def test_the_best_seed(bench: Path, values: Values, metric: str, split: str, seed: int | None) -> None:
     scored({"toy_tanh": values}, metric, split)
-    assert champions.best_seeds("toy").get("toy_tanh") == seed
+    assert evaluations.read("toy").best_seeds.get("toy_tanh") == seed
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_the_best_seed(bench: Path, values: Values, metric: str, split: str, see
 )
 def test_the_champion(bench: Path, tanh: Values, adam: Values, metric: str, split: str, best: str | None) -> None:
     scored({"toy_tanh": tanh, "toy_adam": adam}, metric, split)
-    assert champions.champion("toy") == best
+    assert evaluations.read("toy").champion == best
 
 
 def test_a_new_version_only_with_new_weights_and_the_alias_follows_the_best(bench: Path) -> None:
@@ -299,14 +300,14 @@ def test_a_new_version_only_with_new_weights_and_the_alias_follows_the_best(benc
     scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
     opened = recorded(bench)
     assert champion_of(opened) == ("1", "toy_tanh", "111")
-    models = count(bench, "logged_models")
-    assert models == 2
+    logged = count(bench, "logged_models")
+    assert logged == 2
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("1", "toy_tanh", "111"), 1)
     scored({"toy_tanh": [7.0, 8.0, 9.0], "toy_adam": [4.0, 5.0, 6.0]})
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("2", "toy_adam", "111"), 2)
-    assert count(bench, "logged_models") == models  # the best seeds are the same
+    assert count(bench, "logged_models") == logged  # the best seeds are the same
     scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("1", "toy_tanh", "111"), 2)
@@ -335,7 +336,7 @@ def test_weights_that_are_not_the_runs_make_no_model_of_it(alone: Path) -> None:
     first = model_of(opened)
     trained("signs", draw=70)  # the same inputs, other weights
     scored({"toy_tanh": [1.0, 2.0, 3.0]})
-    record.record_evaluation(opened, "toy", Circumstances())
+    Recorder(opened, Origin()).study("toy")
     assert model_of(opened) == first
     assert count(alone, "logged_models") == 1
 
@@ -358,14 +359,14 @@ def test_a_model_that_was_cut_off_is_completed_and_is_no_second_one(
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(MlflowClient, call, dies_after_it)
-        record.record_evaluation(opened, "toy", NOBODY)
+        Recorder(opened, NOBODY).study("toy")
     recorded(alone)
     assert count(alone, "logged_models") == 1
     assert rows(alone, "select count(*) from inputs where destination_type = 'MODEL_OUTPUT'") == [(1,)]
     mlflow.pyfunc.load_model(str(folder_of(alone, model_of(opened)))).predict(raw_rows())
 
 
-def test_packing_does_not_wait_for_torch() -> None:
-    code = "import sys, bancada.tracking.packing; sys.exit('torch' in sys.modules)"
+def test_writing_models_does_not_wait_for_torch() -> None:
+    code = "import sys, bancada.tracking.models; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
-    assert packing.EXAMPLE_ROWS == 3
+    assert models.EXAMPLE_ROWS == 3

@@ -20,7 +20,8 @@ from mounts import FILL, Mounted, mounting
 from servers import PASSWORD, Fault, Proxy, mlflow_server
 from toy import NOBODY, artifacts, evaluate, train_variant
 
-from bancada.tracking import catch_up, mirror, record
+from bancada.tracking import catch_up, evaluations
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
 MORE_S = 10.0  # than with BANCADA_TRACKING=off
@@ -194,13 +195,13 @@ def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written
         result = train_variant("toy_tanh", f"at {recorded}")
         server.proxy.breaks("loses the answer", at="^(POST|PUT|PATCH|DELETE) (?!.*search)", after=recorded)
         try:
-            record.record(open_store(bench), result, NOBODY, mirror.evaluation("toy"))
+            Recorder(open_store(bench), NOBODY).result(result, evaluations.read("toy"))
             cut_off = False
         except (MlflowException, OSError):
             recorded += 1
         server.proxy.mend()
         opened = open_store(bench)
-        run_id = record.record(opened, result, NOBODY, mirror.evaluation("toy"), artifacts_too=True).run_id
+        run_id = Recorder(opened, NOBODY, restore=True).result(result, evaluations.read("toy")).run_id
         runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
         assert runs == [("FINISHED", recorded + (not cut_off))]
         points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")

@@ -30,9 +30,10 @@ from toy import (
 
 from bancada.base import files, notify
 from bancada.base.lockfile import md5
-from bancada.tracking import mirror, record, surroundings
+from bancada.tracking import mirror, surroundings
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import find_run, open_store
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.surroundings import Origin
 from bancada.training.live import kept_epochs
 
 # --- what a run is found by -----------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ def test_of_the_locked_versions_only_those_that_training_imports_change_the_fing
 
 def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) -> None:
     result, store = train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}), open_store(bench)
-    run_id = record.record_training(store, result, Circumstances("brave-cat", "abc", "def", "- a\n+ b\n"))
+    run_id = Recorder(store, Origin("brave-cat", "abc", "def", "- a\n+ b\n")).training(result)
     run = store.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "toy_tanh"
@@ -151,10 +152,10 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
 
 def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> None:
     result, store = mirror.result(files.model("toy", "toy_tanh")), open_store(bench)
-    first = record.record_training(store, result, Circumstances("brave-cat"))
+    first = Recorder(store, Origin("brave-cat")).training(result)
     points = count(bench, "metrics")
-    second = record.record_training(open_store(bench), result, Circumstances("calm-dog"))
-    record.record_training(store, result, Circumstances("brave-cat"))
+    second = Recorder(open_store(bench), Origin("calm-dog")).training(result)
+    Recorder(store, Origin("brave-cat")).training(result)
     assert first == second
     assert (count(bench, "runs"), count(bench, "metrics"), points) == (1, points, 5 * EPOCHS + 1)
     tags = store.client.get_run(first).data.tags
@@ -165,15 +166,15 @@ def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> No
 
 def test_other_weights_from_the_same_inputs_leave_a_warning(bench: Path) -> None:
     store = open_store(bench)
-    run_id = record.record_training(store, train_variant("toy_tanh"), NOBODY)
-    record.record_training(store, train_variant("toy_tanh", weights=b"v"), NOBODY)
+    run_id = Recorder(store, NOBODY).training(train_variant("toy_tanh"))
+    Recorder(store, NOBODY).training(train_variant("toy_tanh", weights=b"v"))
     assert "other weights" in store.client.get_run(run_id).data.tags["bancada.warning"]
 
 
 def test_other_inputs_make_a_second_run(bench: Path) -> None:
     store = open_store(bench)
-    record.record_training(store, train_variant("toy_tanh"), NOBODY)
-    record.record_training(store, train_variant("toy_tanh", "f1", lr=1e-05), NOBODY)
+    Recorder(store, NOBODY).training(train_variant("toy_tanh"))
+    Recorder(store, NOBODY).training(train_variant("toy_tanh", "f1", lr=1e-05))
     assert rows(bench, "select value from params where key = 'lr' order by value") == [("0.5",), ("1e-05",)]
     assert count(bench, "experiments") == 2  # with mlflow's own Default
 
@@ -189,10 +190,10 @@ def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monke
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(type(store.client), "log_batch", dies_after_the_first_points)
-        record.record_training(store, result, NOBODY)
+        Recorder(store, NOBODY).training(result)
     assert rows(bench, "select status from runs") == [("RUNNING",)]
     assert 0 < count(bench, "metrics") < 1601
-    record.record_training(store, result, NOBODY)
+    Recorder(store, NOBODY).training(result)
     assert rows(bench, "select status from runs") == [("FINISHED",)]
     assert count(bench, "metrics") == 5 * 320 + 1
 
@@ -209,8 +210,14 @@ def test_a_curve_has_at_most_320_points_with_the_first_and_the_last(planned: int
 
 
 def test_a_loss_that_overflows_leaves_its_point_out_without_a_warning() -> None:
-    mean, std = mirror.mean_and_std(np.array([1e308, 1e308, np.inf, 3.0]), np.array([0, 0, 1, 2]), 3)
-    assert [np.isfinite(mean[2]), np.isfinite(mean[0]), np.isfinite(mean[1]), np.isfinite(std[2])] == [1, 0, 0, 0]
+    losses = np.array([1.5e308, 1e308, np.inf, 3.0])
+    columns = {"epoch": np.array([0, 0, 1, 2]), "train_loss": losses, "validation_loss": losses, "lr": np.full(4, 0.5)}
+    assert [(point.name, point.epoch, point.value) for point in mirror.points(columns)] == [
+        ("train_loss", 2, 3.0),
+        ("validation_loss", 2, 3.0),
+        ("lr", 0, 0.5),
+        ("lr", 2, 0.5),
+    ]
 
 
 # --- an evaluation --------------------------------------------------------------------------------------------------
@@ -218,8 +225,8 @@ def test_a_loss_that_overflows_leaves_its_point_out_without_a_warning() -> None:
 
 def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_files(bench: Path) -> None:
     store = open_store(bench)
-    trained = record.record_training(store, mirror.result(files.model("toy", "toy_tanh")), NOBODY)
-    ids = record.record_evaluation(store, "toy", NOBODY)
+    trained = Recorder(store, NOBODY).training(mirror.result(files.model("toy", "toy_tanh")))
+    ids = Recorder(store, NOBODY).study("toy")
     assert ids[0] == trained
     assert count(bench, "runs") == 2
     held, points = [store.client.get_run(run_id).data.metrics for run_id in ids], count(bench, "metrics")
@@ -237,16 +244,16 @@ def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_file
     assert {key for key in held[1] if key not in curves} == {"test_error_rate_percent_median"}
     added = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"}
     assert all(added <= artifacts(store, run_id) for run_id in ids)
-    record.record_evaluation(store, "toy", NOBODY)
+    Recorder(store, NOBODY).study("toy")
     assert (count(bench, "runs"), count(bench, "metrics")) == (2, points)
 
 
 def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
     store = open_store(bench)
-    run_id = record.record_evaluation(store, "toy", NOBODY)[0]
+    run_id = Recorder(store, NOBODY).study("toy")[0]
     points = count(bench, "metrics")
     evaluate(error="1.25", plots=("loss.png", "confusion.png"))
-    record.record_evaluation(store, "toy", NOBODY)
+    Recorder(store, NOBODY).study("toy")
     run = store.client.get_run(run_id)
     assert run.data.metrics["test_error_rate_percent"] == 1.25
     assert run.data.tags["bancada.evaluations"] == "2"
@@ -255,7 +262,7 @@ def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
     scores = store.client.download_artifacts(run_id, "evaluation/scores.csv", str(bench))
     assert "1.25" in Path(scores).read_text()
     evaluate(error="")  # a figure that is gone
-    record.record_evaluation(store, "toy", NOBODY)
+    Recorder(store, NOBODY).study("toy")
     assert np.isnan(store.client.get_run(run_id).data.metrics["test_error_rate_percent"])
 
 
@@ -283,11 +290,11 @@ def test_a_clean_tree_is_clean_also_while_the_pipeline_writes_and_a_changed_one_
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *command], check=True)
     Path("dvc.lock").write_text("schema: '2.0'\n")
-    clean = surroundings.circumstances()
+    clean = surroundings.origin()
     assert (clean.tags()["git.clean"], clean.diff) == ("true", "")
     Path("params.yaml").write_text(PARAMS + "# https://me:secret@host/x\n")
     Path("new.txt").touch()
-    changed = surroundings.circumstances()
+    changed = surroundings.origin()
     assert changed.commit == clean.commit
     assert changed.tags()["git.clean"] == "false"
     assert "# untracked: new.txt" in changed.diff
@@ -323,7 +330,7 @@ def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and
     (bench / "mlflow.db").unlink()
 
     def record_toy() -> None:
-        record.record_evaluation(open_store(bench), "toy", NOBODY)
+        Recorder(open_store(bench), NOBODY).study("toy")
 
     both = [multiprocessing.get_context("fork").Process(target=record_toy) for _ in range(2)]
     for process in both:

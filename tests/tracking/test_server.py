@@ -20,7 +20,8 @@ from servers import PASSWORD, Proxy, dump, mlflow_server, postgres, postgres_pro
 from toy import EPOCHS, NOBODY, SOURCE, train_variant, write_pipeline_files
 
 from bancada.base import files, notify
-from bancada.tracking import catch_up, mirror, record
+from bancada.tracking import catch_up, mirror
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
 pytestmark = pytest.mark.skipif(
@@ -226,7 +227,7 @@ def record_at(root: Path) -> None:
     """In a process of its own."""
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "60"
     os.chdir(root)
-    record.record_training(open_store(root), mirror.result(files.model("toy", "toy_tanh")), NOBODY)
+    Recorder(open_store(root), NOBODY).training(mirror.result(files.model("toy", "toy_tanh")))
 
 
 BROKEN: dict[str, Callable[[str], str]] = {

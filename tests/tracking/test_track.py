@@ -32,9 +32,10 @@ from toy import (
 
 from bancada.base import files, notify
 from bancada.base.refusals import BadInput
-from bancada.tracking import catch_up, mirror, record, store
+from bancada.tracking import catch_up, mirror, store
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.surroundings import Origin
 
 WHOLE = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
 EVALUATED = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"} | {
@@ -83,9 +84,9 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
     assert "not recorded in MLflow: train@toy_tanh: " in capfd.readouterr().err
     lines = tracks(capfd)
     assert [line.split(" -> ")[0] for line in lines] == [
-        "toy/toy_adam: a new run, its evaluation, its description",
-        "toy/toy_tanh: a new run, its evaluation, its description",
-        "toy: its description and saved view",
+        "toy/toy_adam: new run, evaluation, description",
+        "toy/toy_tanh: new run, evaluation, description",
+        "toy: description and saved view",
         "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates",
     ]
     assert rows(bench, "select name, status from runs order by name") == [
@@ -103,8 +104,8 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
 def test_what_was_recorded_beside_its_stage_is_left_as_it_is(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     opened = open_store(bench)
     for variant in ("toy_tanh", "toy_adam", "toy_tanh"):
-        record.record_training(opened, mirror.result(files.model("toy", variant)), Circumstances("brave-cat"))
-    record.record_evaluation(opened, "toy", NOBODY)
+        Recorder(opened, Origin("brave-cat")).training(mirror.result(files.model("toy", variant)))
+    Recorder(opened, NOBODY).study("toy")
     before = everything(bench)
     assert tracks(capfd) == [NOTHING_NEW]
     assert everything(bench) == before
@@ -124,12 +125,12 @@ def test_a_killed_recording_gets_only_the_steps_that_are_missing(
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(type(opened.client), "log_batch", dies_after_the_first_points)
-        record.record_training(opened, result, NOBODY)
+        Recorder(opened, NOBODY).training(result)
     first = set(rows(bench, "select key, step, timestamp, value from metrics"))
     assert 0 < len(first) < 1601
     shutil.rmtree(files.evaluation("toy"))
     shutil.rmtree(files.model("toy", "toy_adam"))
-    assert tracks(capfd)[0].startswith("toy/toy_tanh: what was missing -> ")
+    assert tracks(capfd)[0].startswith("toy/toy_tanh: missing parts -> ")
     assert rows(bench, "select status from runs") == [("FINISHED",)]
     assert count(bench, "metrics") == 5 * 320 + 1
     assert first <= set(rows(bench, "select key, step, timestamp, value from metrics"))
@@ -163,7 +164,7 @@ def test_a_copy_has_a_store_of_its_own_and_what_is_missing_there_is_uploaded_aga
     copy = bench.with_name("copy")
     shutil.copytree(bench, copy, ignore=shutil.ignore_patterns("mlartifacts"))
     go_to(copy, monkeypatch)
-    assert "toy/toy_tanh: 9 artifacts that were gone -> " in "\n".join(tracks(capfd))
+    assert "toy/toy_tanh: 9 missing artifacts -> " in "\n".join(tracks(capfd))
     assert artifacts_of_all(copy) == [WHOLE | EVALUATED] * 2
     assert tracks(capfd) == [NOTHING_NEW]
     assert everything(bench) == before
@@ -225,7 +226,7 @@ def test_a_damaged_model_is_named_and_does_not_keep_the_others_back(
     (files.model("toy", "toy_adam") / "run.json").write_text("{")
     assert catch_up.track(all_experiments=False) == 2
     out, err = capfd.readouterr()
-    assert err.startswith("data/models/toy/toy_adam: not the folder of a whole model: ")
+    assert err.startswith("data/models/toy/toy_adam: not a complete model folder: ")
     assert err.count("\n") == 1
     assert out.splitlines()[-1].startswith("1 runs new, ")
 
@@ -236,7 +237,7 @@ def test_a_new_evaluation_is_written_and_other_weights_leave_one_warning(
     tracks(capfd)
     train_variant("toy_tanh", weights=b"v")
     evaluate(error="1.25")
-    assert "toy/toy_tanh: its tag bancada.warning, its evaluation, its description -> " in tracks(capfd)[1]
+    assert "toy/toy_tanh: tag bancada.warning, evaluation, description -> " in tracks(capfd)[1]
     assert tracks(capfd) == [NOTHING_NEW]
 
 

@@ -15,7 +15,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from servers import mlflow_server
 from toy import NOBODY, evaluate
 
-from bancada.tracking import catch_up, record
+from bancada.tracking import catch_up
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, open_store
 from bancada.tracking.views import NOTE, VIEW, run_color
 
@@ -31,7 +32,7 @@ def experiment_tags(opened: Store) -> dict[str, str]:
 @pytest.fixture
 def recorded(bench: Path) -> Store:
     opened = open_store(bench)
-    record.record_evaluation(opened, "toy", NOBODY)
+    Recorder(opened, NOBODY).study("toy")
     return opened
 
 
@@ -57,7 +58,7 @@ def test_what_someone_wrote_or_deleted_in_the_ui_stays_so(recorded: Store) -> No
     [run] = recorded.client.search_runs([found.experiment_id], "attributes.run_name = 'toy_tanh'")
     recorded.client.set_tag(run.info.run_id, NOTE, "my best")
     evaluate(error="1.25")
-    record.record_evaluation(recorded, "toy", NOBODY)
+    Recorder(recorded, NOBODY).study("toy")
     tags = experiment_tags(recorded)
     assert tags[NOTE] == "mine"
     assert VIEW not in tags
@@ -74,7 +75,7 @@ def test_a_temporary_experiment_does_not_describe_the_study(
     monkeypatch.setenv("DVC_ROOT", str(recorded.root))
     monkeypatch.chdir(tmp_path / "exp")
     evaluate(error="1.25")
-    record.record_evaluation(recorded, "toy", NOBODY)
+    Recorder(recorded, NOBODY).study("toy")
     assert experiment_tags(recorded) == before
 
 

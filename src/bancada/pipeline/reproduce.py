@@ -31,7 +31,7 @@ from bancada.pipeline.plan import opened, planned
 from bancada.pipeline.verdict import STATUS
 from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
-from bancada.tracking.record import WEIGHTS
+from bancada.tracking.models import WEIGHTS
 from bancada.tracking.store import STORE_ERRORS, Store, artifact_paths, open_store
 from bancada.tracking.surroundings import CUT, UNTRACKED, repository_root, store_uri
 
@@ -60,7 +60,8 @@ class RecordedRun:
 
 def reproduce(run_id: str, jobs: int) -> int:
     """Train again in a temporary clone. The exit status: 0 the same weights, 3 within tolerance, 1 different. BadInput
-    where that could not be tried."""
+    where that could not be tried.
+    """
     began, root = time.monotonic(), Path.cwd()
     with tempfile.TemporaryDirectory(prefix="bancada-run-") as name:
         run = _recorded(run_id, Path(name))

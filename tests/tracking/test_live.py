@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 from toy import NOBODY, SOURCE, count, rows, write_code
 
-from bancada.base import files, notify
-from bancada.tracking import mirror, runs
+from bancada.base import files, notify, tables
+from bancada.tracking import catch_up, mirror, runs
 from bancada.tracking.live_runs import LiveRun, close_killed, remove_stale_curves
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 from bancada.training import live
 from bancada.training.engine import History
 
-EPOCHS = 20_000  # some seconds
+EPOCHS = 8_000  # a second or two
 PARAMS = f"""
 seed: 111
 num_seeds: 2
@@ -52,10 +52,11 @@ def train(bench: Path) -> Iterator[Train]:
     shutil.rmtree("data")
     (bench / "params.yaml").write_text(PARAMS)
     write_code("slow")
+    draw = np.random.default_rng(1)
+    for part in files.PARTS:
+        table = tables.Table(draw.normal(size=(20, 2)), np.arange(20)[:, None] % 2, ["x", "y"], ["moon"], [-1, 1])
+        tables.write(table, files.split("toy") / f"{part}.parquet")
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    for stage in ("generate", "split"):
-        subprocess.run([sys.executable, "-m", f"bancada.data.{stage}", "toy"], env=environment, check=True, timeout=60)
-
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
@@ -135,15 +136,13 @@ def test_a_killed_training_is_marked_and_run_again_sends_only_what_is_missing(be
 def test_where_the_recorder_was_killed_too_the_next_command_marks_the_run(bench: Path, train: Train) -> None:
     process = train()
     hold(process, lambda: count(bench, "metrics"))
-    track = [sys.executable, "-m", "bancada", "track"]
-    (bench / "dvc.yaml").touch()
-    subprocess.run(track, check=True, capture_output=True, timeout=60)
-    assert status(bench) == ["RUNNING"]  # for so it is
+    assert catch_up.track(all_experiments=False) == 0
+    assert status(bench) == ["RUNNING"]  # because the training does run
     for pid in (*children(process), process.pid):
         os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=10)
     assert status(bench) == ["RUNNING"]
-    subprocess.run(track, check=True, capture_output=True, timeout=60)
+    assert catch_up.track(all_experiments=False) == 0
     assert status(bench) == ["KILLED"]
 
 
@@ -230,7 +229,7 @@ def test_of_two_that_train_the_same_at_once_one_is_shown_and_no_point_is_there_t
                 assert count(bench, "metrics") == 5
             second.end(opened, "FAILED")
             assert status(bench) == ["RUNNING"]
-            Recorder(opened, NOBODY).training(mirror.result(files.model("toy", "toy_tanh")))
+            Recorder(opened, NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1)
         show(history(2))
         first.send(opened)
     first.end(opened, "KILLED")
@@ -271,7 +270,7 @@ def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(runs, "add_points", dies)
-        Recorder(opened, NOBODY).training(result)
+        Recorder(opened, NOBODY).write(result, began_ms=1)
     assert status(bench) == ["RUNNING"]
     close_killed(opened)
     assert status(bench) == ["KILLED"]

@@ -138,7 +138,7 @@ def scored(values: dict[str, Values], metric: str = "error_rate_percent", split:
 
 def recorded(bench: Path) -> Store:
     opened = open_store(bench)
-    Recorder(opened, NOBODY).study("toy")
+    Recorder(opened, NOBODY).write_study("toy")
     return opened
 
 
@@ -336,7 +336,7 @@ def test_weights_that_are_not_the_runs_make_no_model_of_it(alone: Path) -> None:
     first = model_of(opened)
     trained("signs", draw=70)  # the same inputs, other weights
     scored({"toy_tanh": [1.0, 2.0, 3.0]})
-    Recorder(opened, Origin()).study("toy")
+    Recorder(opened, Origin()).write_study("toy")
     assert model_of(opened) == first
     assert count(alone, "logged_models") == 1
 
@@ -359,7 +359,7 @@ def test_a_model_that_was_cut_off_is_completed_and_is_no_second_one(
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(MlflowClient, call, dies_after_it)
-        Recorder(opened, NOBODY).study("toy")
+        Recorder(opened, NOBODY).write_study("toy")
     recorded(alone)
     assert count(alone, "logged_models") == 1
     assert rows(alone, "select count(*) from inputs where destination_type = 'MODEL_OUTPUT'") == [(1,)]

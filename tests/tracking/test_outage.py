@@ -68,10 +68,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    root = clones.clone_to(tmp_path_factory.mktemp("outage") / "a clone")
-    clones.succeeds(root, "dvc", "repro", "-q", BANCADA_TRACKING="off")
-    return Bench(root)
+def repository(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(shutil.copytree(made, tmp_path_factory.mktemp("outage") / "a copy", symlinks=True))
 
 
 @dataclass(frozen=True)
@@ -157,10 +155,10 @@ def server(started: Server) -> Server:
     ("fault", "at"),
     [
         ("refuses", ""),
-        ("hangs", ""),
-        ("answers 500", ""),
-        ("dies", "runs/log-batch"),
         ("hangs", "runs/log-batch"),
+        pytest.param("hangs", "", marks=pytest.mark.long),
+        pytest.param("answers 500", "", marks=pytest.mark.long),
+        pytest.param("dies", "runs/log-batch", marks=pytest.mark.long),
     ],
 )
 def test_a_server_that_fails_beside_a_training(
@@ -173,6 +171,7 @@ def test_a_server_that_fails_beside_a_training(
     catches_up(server.held, repository.root, server.proxy.uri, monkeypatch)
 
 
+@pytest.mark.long
 def test_a_server_that_hangs_beside_bancada_repro(
     repository: Bench, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,13 +194,13 @@ def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written
         result = train_variant("toy_tanh", f"at {recorded}")
         server.proxy.breaks("loses the answer", at="^(POST|PUT|PATCH|DELETE) (?!.*search)", after=recorded)
         try:
-            Recorder(open_store(bench), NOBODY).result(result, evaluations.read("toy"))
+            Recorder(open_store(bench), NOBODY).write(result, evaluations.read("toy"))
             cut_off = False
         except (MlflowException, OSError):
             recorded += 1
         server.proxy.mend()
         opened = open_store(bench)
-        run_id = Recorder(opened, NOBODY, restore=True).result(result, evaluations.read("toy")).run_id
+        run_id = Recorder(opened, NOBODY, restore=True).write(result, evaluations.read("toy")).run_id
         runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
         assert runs == [("FINISHED", recorded + (not cut_off))]
         points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")
@@ -254,7 +253,12 @@ def test_a_database_on_a_disk_that_is_read_only(
 
 @mounting
 @pytest.mark.parametrize(
-    ("full", "left"), [("database", 0), ("database that is not made yet", 600_000), ("artifacts", 0)]
+    ("full", "left"),
+    [
+        ("database", 0),
+        pytest.param("database that is not made yet", 600_000, marks=pytest.mark.long),
+        pytest.param("artifacts", 0, marks=pytest.mark.long),
+    ],
 )
 def test_a_disk_that_is_full(
     repository: Bench, disk: Path, tmp_path: Path, mounted: Callable[..., Mounted], full: str, left: int

@@ -84,7 +84,7 @@ def test_of_the_locked_versions_only_those_that_training_imports_change_the_fing
 
 def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) -> None:
     result, store = train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}), open_store(bench)
-    run_id = Recorder(store, Origin("brave-cat", "abc", "def", "- a\n+ b\n")).training(result)
+    run_id = Recorder(store, Origin("brave-cat", "abc", "def", "- a\n+ b\n")).write(result, began_ms=1).run_id
     run = store.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "toy_tanh"
@@ -152,10 +152,10 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
 
 def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> None:
     result, store = mirror.result(files.model("toy", "toy_tanh")), open_store(bench)
-    first = Recorder(store, Origin("brave-cat")).training(result)
+    first = Recorder(store, Origin("brave-cat")).write(result, began_ms=1).run_id
     points = count(bench, "metrics")
-    second = Recorder(open_store(bench), Origin("calm-dog")).training(result)
-    Recorder(store, Origin("brave-cat")).training(result)
+    second = Recorder(open_store(bench), Origin("calm-dog")).write(result, began_ms=1).run_id
+    Recorder(store, Origin("brave-cat")).write(result, began_ms=1)
     assert first == second
     assert (count(bench, "runs"), count(bench, "metrics"), points) == (1, points, 5 * EPOCHS + 1)
     tags = store.client.get_run(first).data.tags
@@ -166,15 +166,15 @@ def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> No
 
 def test_other_weights_from_the_same_inputs_leave_a_warning(bench: Path) -> None:
     store = open_store(bench)
-    run_id = Recorder(store, NOBODY).training(train_variant("toy_tanh"))
-    Recorder(store, NOBODY).training(train_variant("toy_tanh", weights=b"v"))
+    run_id = Recorder(store, NOBODY).write(train_variant("toy_tanh"), began_ms=1).run_id
+    Recorder(store, NOBODY).write(train_variant("toy_tanh", weights=b"v"), began_ms=1)
     assert "other weights" in store.client.get_run(run_id).data.tags["bancada.warning"]
 
 
 def test_other_inputs_make_a_second_run(bench: Path) -> None:
     store = open_store(bench)
-    Recorder(store, NOBODY).training(train_variant("toy_tanh"))
-    Recorder(store, NOBODY).training(train_variant("toy_tanh", "f1", lr=1e-05))
+    Recorder(store, NOBODY).write(train_variant("toy_tanh"), began_ms=1)
+    Recorder(store, NOBODY).write(train_variant("toy_tanh", "f1", lr=1e-05), began_ms=1)
     assert rows(bench, "select value from params where key = 'lr' order by value") == [("0.5",), ("1e-05",)]
     assert count(bench, "experiments") == 2  # with mlflow's own Default
 
@@ -190,10 +190,10 @@ def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monke
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(type(store.client), "log_batch", dies_after_the_first_points)
-        Recorder(store, NOBODY).training(result)
+        Recorder(store, NOBODY).write(result, began_ms=1)
     assert rows(bench, "select status from runs") == [("RUNNING",)]
     assert 0 < count(bench, "metrics") < 1601
-    Recorder(store, NOBODY).training(result)
+    Recorder(store, NOBODY).write(result, began_ms=1)
     assert rows(bench, "select status from runs") == [("FINISHED",)]
     assert count(bench, "metrics") == 5 * 320 + 1
 
@@ -225,8 +225,8 @@ def test_a_loss_that_overflows_leaves_its_point_out_without_a_warning() -> None:
 
 def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_files(bench: Path) -> None:
     store = open_store(bench)
-    trained = Recorder(store, NOBODY).training(mirror.result(files.model("toy", "toy_tanh")))
-    ids = Recorder(store, NOBODY).study("toy")
+    trained = Recorder(store, NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1).run_id
+    ids = Recorder(store, NOBODY).write_study("toy")
     assert ids[0] == trained
     assert count(bench, "runs") == 2
     held, points = [store.client.get_run(run_id).data.metrics for run_id in ids], count(bench, "metrics")
@@ -244,16 +244,16 @@ def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_file
     assert {key for key in held[1] if key not in curves} == {"test_error_rate_percent_median"}
     added = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"}
     assert all(added <= artifacts(store, run_id) for run_id in ids)
-    Recorder(store, NOBODY).study("toy")
+    Recorder(store, NOBODY).write_study("toy")
     assert (count(bench, "runs"), count(bench, "metrics")) == (2, points)
 
 
 def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
     store = open_store(bench)
-    run_id = Recorder(store, NOBODY).study("toy")[0]
+    run_id = Recorder(store, NOBODY).write_study("toy")[0]
     points = count(bench, "metrics")
     evaluate(error="1.25", plots=("loss.png", "confusion.png"))
-    Recorder(store, NOBODY).study("toy")
+    Recorder(store, NOBODY).write_study("toy")
     run = store.client.get_run(run_id)
     assert run.data.metrics["test_error_rate_percent"] == 1.25
     assert run.data.tags["bancada.evaluations"] == "2"
@@ -262,7 +262,7 @@ def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
     scores = store.client.download_artifacts(run_id, "evaluation/scores.csv", str(bench))
     assert "1.25" in Path(scores).read_text()
     evaluate(error="")  # a figure that is gone
-    Recorder(store, NOBODY).study("toy")
+    Recorder(store, NOBODY).write_study("toy")
     assert np.isnan(store.client.get_run(run_id).data.metrics["test_error_rate_percent"])
 
 
@@ -330,7 +330,7 @@ def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and
     (bench / "mlflow.db").unlink()
 
     def record_toy() -> None:
-        Recorder(open_store(bench), NOBODY).study("toy")
+        Recorder(open_store(bench), NOBODY).write_study("toy")
 
     both = [multiprocessing.get_context("fork").Process(target=record_toy) for _ in range(2)]
     for process in both:

@@ -116,11 +116,11 @@ def test_one_recorder_takes_all_stages(bench: Path, capfd: pytest.CaptureFixture
 def test_files_that_are_there_without_a_run_are_recorded_and_confirm_nothing(
     bench: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    together = notify.Notifier()
     for _ in range(2):
-        together = notify.Notifier()
         together.found("train@toy_tanh", MODEL)
         together.found("evaluate@toy", files.evaluation("toy"))
-        together.close()
+    together.close()
     run = find_run(open_store(bench), "toy", fingerprint("toy_tanh"))
     assert run is not None
     assert run.data.metrics["test_error_rate_percent"] == 2.5

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from contextlib import closing
+from contextlib import chdir, closing
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,10 @@ def go_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict())
 
 
-def tracks(capfd: pytest.CaptureFixture[str], status: int = 0) -> list[str]:
+def tracks(capfd: pytest.CaptureFixture[str], status: int = 0, all_experiments: bool = False) -> list[str]:
     """The lines on stdout of a `bancada track`, which ends with this status and says nothing else."""
     capfd.readouterr()
-    assert catch_up.track(all_experiments=False) == status
+    assert catch_up.track(all_experiments) == status
     out, err = capfd.readouterr()
     assert err == ""
     return out.splitlines()
@@ -104,8 +104,8 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
 def test_what_was_recorded_beside_its_stage_is_left_as_it_is(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     opened = open_store(bench)
     for variant in ("toy_tanh", "toy_adam", "toy_tanh"):
-        Recorder(opened, Origin("brave-cat")).training(mirror.result(files.model("toy", variant)))
-    Recorder(opened, NOBODY).study("toy")
+        Recorder(opened, Origin("brave-cat")).write(mirror.result(files.model("toy", variant)), began_ms=1)
+    Recorder(opened, NOBODY).write_study("toy")
     before = everything(bench)
     assert tracks(capfd) == [NOTHING_NEW]
     assert everything(bench) == before
@@ -125,7 +125,7 @@ def test_a_killed_recording_gets_only_the_steps_that_are_missing(
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(type(opened.client), "log_batch", dies_after_the_first_points)
-        Recorder(opened, NOBODY).training(result)
+        Recorder(opened, NOBODY).write(result, began_ms=1)
     first = set(rows(bench, "select key, step, timestamp, value from metrics"))
     assert 0 < len(first) < 1601
     shutil.rmtree(files.evaluation("toy"))
@@ -385,24 +385,35 @@ run["recipe"]["train"]["lr"] = float(rate)
 """
 
 
-@pytest.fixture
-def toy_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def toy_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small pipeline that ran without tracking, and whose results are committed."""
-    root = tmp_path / "first"
+    root = tmp_path_factory.mktemp("toy") / "first"
     (root / "made").mkdir(parents=True)
-    monkeypatch.chdir(root)
-    write_pipeline_files()
-    for made, path in {"split": files.split("toy"), "models": files.models("toy")}.items():
-        shutil.move(path, Path("made") / made)
-    shutil.move(files.evaluation("toy"), "made/evaluation")
-    (root / "made/evaluation/loss.csv").unlink()
-    (root / "dvc.yaml").write_text(STAGES)
-    (root / "make.py").write_text(MAKE)
-    (root / "params.yaml").write_text("rates: {toy_tanh: 0.5, toy_adam: 0.25}\n")
-    (root / ".gitignore").write_text("/data/split/\n/data/models/\n/mlflow.db\n/mlartifacts/\n")
+    with chdir(root):
+        write_pipeline_files()
+        move_to_made()
     for line in ("git init -q", "dvc init -q", "dvc repro -q", "git add -A", "git commit -q -m results"):
         clones.succeeds(root, *line.split())
     return root
+
+
+@pytest.fixture
+def toy_repository(toy_pipeline: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(toy_pipeline, tmp_path / "first", symlinks=True)
+
+
+def move_to_made() -> None:
+    """Move the results to where the stages copy them from, and write the pipeline's own files."""
+    for made, path in {"split": files.split("toy"), "models": files.models("toy")}.items():
+        shutil.move(path, Path("made") / made)
+    shutil.move(files.evaluation("toy"), "made/evaluation")
+    Path("made/evaluation/loss.csv").unlink()
+    Path("dvc.yaml").write_text(STAGES)
+    Path("make.py").write_text(MAKE)
+    Path("params.yaml").write_text("rates: {toy_tanh: 0.5, toy_adam: 0.25}\n")
+    Path(".gitignore").write_text("/data/split/\n/data/models/\n/mlflow.db\n/mlartifacts/\n")
 
 
 def command(folder: Path, *options: str, **told: str) -> subprocess.CompletedProcess[str]:
@@ -437,7 +448,9 @@ def test_a_clone_without_the_split_files_finds_the_same_runs_again(toy_repositor
     assert everything(toy_repository) == before
 
 
-def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(toy_repository: Path) -> None:
+def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(
+    toy_repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     root, run = toy_repository, ("dvc", "exp", "run", "--temp", "-q")
     clones.succeeds(root, *run, "-n", "warm-cat", "-S", "rates.toy_tanh=0.125")
     clones.succeeds(root, *run, "-n", "cool-dog", "-S", "rates.toy_tanh=0.125", "-S", "rates.toy_adam=0.75")
@@ -463,9 +476,6 @@ def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(toy_reposi
     assert sorted("+rates" in diff and "toy_adam: 0.75" in diff for diff in diffs) == [True, True]
     assert clones.succeeds(root, "git", "status", "--porcelain") == ""
     before = everything(root)
-    again = command(root, "--all-exps")
-    assert (again.stdout, again.stderr) == (
-        "0 runs new, 0 completed, 4 were complete, 0 marked as duplicates\n",
-        "",
-    )
+    monkeypatch.chdir(root)
+    assert tracks(capfd, all_experiments=True) == ["0 runs new, 0 completed, 4 were complete, 0 marked as duplicates"]
     assert everything(root) == before

@@ -121,12 +121,12 @@ def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) ->
     for result in results:
         split_is_its = lock.agrees(f"train@{result.variant}", result.folder, files.split(result.study))
         named = recorder if changed is None or result.study in changed else without_name
-        outcome = named.result(result, evaluated[result.study], split_is_its=split_is_its)
+        outcome = named.write(result, evaluated[result.study], split_is_its=split_is_its)
         tally.add(result, outcome, recorder.origin.experiment)
         run_ids[result.variant] = outcome.run_id
     if changed is None:  # results of an experiment do not describe the study
         for study, evaluation in evaluated.items():
-            for written in recorder.overview(study, evaluation, run_ids) if evaluation else ():
+            for written in recorder.write_overview(study, evaluation, run_ids) if evaluation else ():
                 print(f"{study}: {written}", flush=True)
 
 

@@ -116,11 +116,11 @@ class Listener:
         recorder = Recorder(store, self.origin)
         try:
             if kind == "evaluate":
-                recorder.study(name, after_each=self._show)  # there may be many runs, and trainings go on meanwhile
-            elif stage in self.began_ms:
-                recorder.training(mirror.result(folder), self.began_ms[stage])
+                recorder.write_study(
+                    name, after_each=self._show
+                )  # there may be many runs, and trainings go on meanwhile
             else:
-                recorder.result(mirror.result(folder))
+                recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage))
             sign_of_life(f"{RECORDED} {stage}")
         except (BadInput, ValueError, KeyError) as error:  # its files are damaged; the other stages are recorded
             self._failed(error)

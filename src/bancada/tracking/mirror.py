@@ -94,12 +94,6 @@ def _versions(variant: str, inputs: Inputs) -> dict[str, str]:
     return packages
 
 
-def split_parts(study: str) -> dict[str, Path]:
-    """Return the split files that hold rows: an empty part was not used."""
-    paths = {part: files.split(study) / f"{part}.parquet" for part in files.PARTS}
-    return {part: path for part, path in paths.items() if path.exists() and pq.read_metadata(path).num_rows}
-
-
 # --- parameters -----------------------------------------------------------------------------------------------------
 
 

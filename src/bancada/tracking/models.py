@@ -46,20 +46,13 @@ def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *,
     if seed is None or tags.get(WEIGHTS) != result.weights_md5 or (MODEL in tags and tags.get(SEED) == str(seed)):
         return []
     client, experiment = store.client, run.info.experiment_id
-    # One that was interrupted before the run got its tag is completed.
+    model_tags = {WEIGHTS: result.weights_md5, SEED: str(seed), "bancada.variant": result.variant}
+    params = mirror.parameters(result)
+    # A model whose upload was interrupted is completed.
     unfinished = f"source_run_id = '{run_id}' and tags.`{SEED}` = '{seed}'"
     found = client.search_logged_models([experiment], unfinished, max_results=1)
-    model_tags = {WEIGHTS: result.weights_md5, SEED: str(seed), "bancada.variant": result.variant}
-    model = (
-        found[0]
-        if found
-        else client.create_logged_model(
-            experiment, result.variant, run_id, model_tags, mirror.parameters(result), "network"
-        )
-    )
-    with packed(
-        result, seed, Model(run_id=run_id, model_uuid=model.model_id, model_id=model.model_id), with_example
-    ) as folder:
+    [model] = found or [client.create_logged_model(experiment, result.variant, run_id, model_tags, params, "network")]
+    with packed(result, seed, run_id, model.model_id, with_example) as folder:
         client.log_model_artifacts(model.model_id, str(folder))
     store.on_progress()
     client.finalize_logged_model(model.model_id, "READY")
@@ -102,14 +95,15 @@ def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapp
 
 
 @contextmanager
-def packed(result: Result, seed: int, model: Model, with_example: bool) -> Iterator[Path]:
+def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: bool) -> Iterator[Path]:
     """Yield a temporary folder with the files of the model."""
     trained = saved.load(result.folder)
+    described = {key: getattr(trained, key) for key in ("feature_names", "target_names", "classes")}
+    described |= {"threshold": THRESHOLDS.get(trained.encoding.kind), "layers": result.recipe["layers"]}
     with tempfile.TemporaryDirectory(prefix="bancada-") as name:
         folder = Path(name)
         data, code = folder / "network", _code(folder)
         data.mkdir()
-        described = _network(trained) | {"layers": result.recipe["layers"]}
         (data / "network.json").write_text(json.dumps(described, indent=1) + "\n")
         save_file(_weights(trained, seed), data / "weights.safetensors")
         mlflow.pyfunc.save_model(
@@ -117,7 +111,7 @@ def packed(result: Result, seed: int, model: Model, with_example: bool) -> Itera
             loader_module=code.stem,
             data_path=str(data),
             code_paths=[str(code)],
-            mlflow_model=model,
+            mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
             signature=_signature(trained),
             input_example=_example(result.study) if with_example else None,
             pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in PACKAGES],
@@ -131,11 +125,6 @@ def _code(folder: Path) -> Path:
     source = Path(__file__).with_name("serving.py")
     digest = hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()[:8]
     return Path(shutil.copy(source, folder / f"bancada_serving_{digest}.py"))
-
-
-def _network(trained: SavedVariant) -> dict[str, object]:
-    kept = {key: getattr(trained, key) for key in ("feature_names", "target_names", "classes")}
-    return kept | {"threshold": THRESHOLDS.get(trained.encoding.kind)}
 
 
 def _weights(trained: SavedVariant, seed: int) -> dict[str, np.ndarray]:

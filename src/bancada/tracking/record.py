@@ -7,11 +7,12 @@ training; an unfinished one that is found gets what it lacks.
 import json
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -52,41 +53,31 @@ class Recorder:
     newest: bool = True
     restore: bool = False
 
-    def training(self, result: Result, began_ms: int | None = None) -> str:
-        """Write a training that has just ended, or confirm the run that has it already. Return the run's id."""
-        with locked(self.store.root):
-            run = find_run(self.store, result.study, result.fingerprint)
-            if not runs.is_finished(run):
-                return str(self._complete(run, result, began_ms=began_ms).info.run_id)
-            count = {"bancada.reproduced": str(int(run.data.tags.get("bancada.reproduced", "0")) + 1)}
-            tags = _warning(run, result) or count
-            runs.set_tags(self.store, run, runs.with_experiment(run, self.origin) | tags)
-            return str(run.info.run_id)
+    def write(
+        self,
+        result: Result,
+        evaluation: Evaluation | None = None,
+        *,
+        split_is_its: bool = True,
+        began_ms: int | None = None,
+    ) -> Outcome:
+        """Write what the result's run lacks.
 
-    def study(self, study: str, after_each: Callable[[], None] = lambda: None) -> list[str]:
-        """Write a study's evaluation to the runs of its variants, and its training where a run lacks it.
-
-        Return the runs' ids.
+        `split_is_its`: the split files are those that it was trained on. `began_ms`: the time at which its training
+        began, if it has just ended; then it confirms a run that has the training already.
         """
-        evaluation, run_ids = evaluations.read(study), dict[str, str]()
-        for variant in evaluation.scores:
-            run_ids[variant] = self.result(mirror.result(files.model(study, variant)), evaluation).run_id
-            after_each()
-        if Path.cwd().resolve() == self.store.root:  # results of a temporary experiment do not describe the study
-            self.overview(study, evaluation, run_ids)
-        return list(run_ids.values())
-
-    def result(self, result: Result, evaluation: Evaluation | None = None, *, split_is_its: bool = True) -> Outcome:
-        """Write what the result's run lacks. `split_is_its`: the split files are those that it was trained on."""
         with locked(self.store.root):
             run = find_run(self.store, result.study, result.fingerprint)
             if finished := runs.is_finished(run):
-                warning = _warning(run, result) if self.newest or WARNING not in run.data.tags else {}
-                tags = runs.with_experiment(run, self.origin, self.newest) | warning
+                tags = runs.with_experiment(run, self.origin, self.newest)
+                if self.newest or WARNING not in run.data.tags:
+                    tags |= _warning(run, result)
+                if began_ms is not None and WARNING not in tags:
+                    tags["bancada.reproduced"] = str(int(run.data.tags.get("bancada.reproduced", "0")) + 1)
                 written = runs.set_tags(self.store, run, tags)
             else:
                 written = ["missing parts" if run else "new run"]
-                run = self._complete(run, result, split_is_its=split_is_its)
+                run = self._complete(run, result, began_ms, split_is_its)
             scored = evaluation and result.variant in evaluation.scores
             if evaluation and scored and (self.newest or EVALUATION not in run.data.tags):
                 written += _add_scores(self.store, run, result.variant, evaluation)
@@ -96,14 +87,25 @@ class Recorder:
                 written += _restore_artifacts(self.store, run, result, evaluation)
             return Outcome(str(run.info.run_id), written)
 
-    def overview(self, study: str, evaluation: Evaluation, run_ids: dict[str, str]) -> list[str]:
+    def write_study(self, study: str, after_each: Callable[[], None] = lambda: None) -> list[str]:
+        """Write a study's evaluation to the runs of its variants, and its training where a run lacks it.
+
+        Return the runs' ids.
+        """
+        evaluation, run_ids = evaluations.read(study), dict[str, str]()
+        for variant in evaluation.scores:
+            run_ids[variant] = self.write(mirror.result(files.model(study, variant)), evaluation).run_id
+            after_each()
+        if Path.cwd().resolve() == self.store.root:  # results of a temporary experiment do not describe the study
+            self.write_overview(study, evaluation, run_ids)
+        return list(run_ids.values())
+
+    def write_overview(self, study: str, evaluation: Evaluation, run_ids: dict[str, str]) -> list[str]:
         """Write the study's page and its champion. Return what was written, in words. `run_ids` are by variant."""
         written = show_study(self.store, study, evaluation)
         return written + set_champion(self.store, study, evaluation, run_ids)
 
-    def _complete(
-        self, run: Run | None, result: Result, *, began_ms: int | None = None, split_is_its: bool = True
-    ) -> Run:
+    def _complete(self, run: Run | None, result: Result, began_ms: int | None, split_is_its: bool) -> Run:
         """Return a FINISHED run that holds the training. What an unfinished one holds is not written again."""
         store, client = self.store, self.store.client
         points = [*mirror.curves(result), Point("diverged_seeds", 0, len(result.diverged))]
@@ -135,7 +137,7 @@ def _warning(run: Run, result: Result) -> dict[str, str]:
 
 
 def _add_datasets(store: Store, run_id: str, study: str) -> None:
-    """Log the split files as data sets, in the form of mlflow's MetaDataset, whose import takes long.
+    """Log the split files that hold rows as data sets, in the form of mlflow's MetaDataset, whose import takes long.
 
     A server keeps one row of each data set for all runs. If two machines bring the same new one at once, it refuses
     one of them, and takes it the next time, because then the row exists.
@@ -145,7 +147,8 @@ def _add_datasets(store: Store, run_id: str, study: str) -> None:
             Dataset(f"{study}/{part}", md5(path), "local", json.dumps({"uri": path.as_posix()})),
             [InputTag("mlflow.data.context", part)],
         )
-        for part, path in mirror.split_parts(study).items()
+        for part in files.PARTS
+        if (path := files.split(study) / f"{part}.parquet").exists() and pq.read_metadata(path).num_rows
     ]
     try:
         store.client.log_inputs(run_id, datasets)
@@ -202,15 +205,9 @@ def _restore_artifacts(store: Store, run: Run, result: Result, evaluation: Evalu
 
 
 def _upload(store: Store, run: Run, paths: dict[str, Path]) -> None:
+    def upload(name: str, path: Path) -> None:
+        store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0] or None)
+
     with ThreadPoolExecutor(1 if store.artifacts else UPLOADS) as pool:
-        uploads = [
-            pool.submit(store.client.log_artifact, run.info.run_id, str(path), name.rpartition("/")[0] or None)
-            for name, path in paths.items()
-        ]
-        try:
-            for upload in as_completed(uploads):
-                upload.result()
-                store.on_progress()
-        except BaseException:  # Ctrl-C, too, does not wait for uploads that have not begun
-            pool.shutdown(cancel_futures=True)
-            raise
+        for _ in pool.map(upload, paths, paths.values()):  # after a failure, or Ctrl-C, it cancels the rest
+            store.on_progress()

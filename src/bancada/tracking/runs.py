@@ -15,7 +15,7 @@ from bancada.tracking.store import Store, experiment_id
 from bancada.tracking.surroundings import Origin
 from bancada.training import live
 
-POINTS_A_CALL, PARAMS_A_CALL = 1000, 100
+POINTS_A_CALL = 1000
 LIVE_FILE = "bancada.live_file"  # tag: HOST:PATH of the file that the training writes while it runs
 LIBRARIES = ("numpy", "torch")  # whose versions are tags
 MOST_PARAM, MOST_TAG = 6000, 8000  # characters that MLflow takes
@@ -35,8 +35,7 @@ def begin(store: Store, run: Run | None, training: Description, origin: Origin, 
         tags = {key: value[:MOST_TAG] for key, value in _tags(training, origin).items()}
         run = client.create_run(experiment_id(store, training.study), began_ms, tags, run_name=training.variant)
     params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(training).items()]
-    for start in range(0, len(params), PARAMS_A_CALL):
-        client.log_batch(run.info.run_id, params=params[start : start + PARAMS_A_CALL])
+    client.log_batch(run.info.run_id, params=params)  # MLflow takes up to 100 a call
     return run
 
 

@@ -102,16 +102,15 @@ A run is a variant with its settings; scores and curves are means over its seeds
 
 def run_note(row: Row, variants: int) -> str:
     """Return one line with the variant's place, score, interval and verdict."""
-    number = {key: f"{float(row[key]):.4g}" if row[key] else "none" for key in ("mean", "median", *INTERVAL)}
+    number = {
+        key: f"{float(row[key]):.4g}" if row[key] else "none" for key in ("mean", "median", "ci95_low", "ci95_high")
+    }
     interval = f" (95 % interval {number['ci95_low']} to {number['ci95_high']})" if row["ci95_low"] else ""
     score = f"mean {number['mean']}{interval}" if row["mean"] else f"median {number['median']}"
     diverged = f", {row['diverged_seeds']} diverged" if row["diverged_seeds"] != "0" else ""
     verdict = f"; {row['verdict']}" if row["verdict"] else ""
     name = score_name(row["split"], row["metric"])
     return f"{row['rank']} of {variants} by {name}: {score}, {row['num_seeds']} seeds{diverged}{verdict}"
-
-
-INTERVAL = ("ci95_low", "ci95_high")
 
 
 def run_color(place: int, fingerprint: str) -> str:
@@ -168,8 +167,16 @@ def _chart(section: str, kind: str, name: str, **more: Any) -> dict[str, Any]:
 
 def _curve(name: str) -> dict[str, Any]:
     """Return the chart of a loss, with a logarithmic axis: a loss may fall by many powers of ten."""
-    axes = {"xAxisKey": "step", "xAxisScaleType": "linear", "yAxisKey": "metric", "scaleType": "log", "range": {}}
-    return _chart("curves", "LINE", name, metricKey=name, selectedMetricKeys=[name], yAxisExpressions=[], **axes)
+    x_axis = {"xAxisKey": "step", "xAxisScaleType": "linear", "selectedXAxisMetricKey": "", "useGlobalXaxisKey": False}
+    y_axis = {
+        "yAxisKey": "metric",
+        "selectedMetricKeys": [name],
+        "yAxisExpressions": [],
+        "scaleType": "log",
+        "range": {},
+    }
+    line = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "ignoreOutliers": False, "displayPoints": False}
+    return _chart("curves", "LINE", name, metricKey=name, **x_axis, **y_axis, **line)
 
 
 def _axis(kind: str, name: str) -> dict[str, str]:

@@ -434,9 +434,11 @@ def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp
     assert clones.succeeds(clone, "git", "status", "--porcelain") == ""
 
 
-def test_a_clone_without_the_split_files_finds_the_same_runs_again(toy_repository: Path, tmp_path: Path) -> None:
-    first = command(toy_repository)
-    assert first.stdout.splitlines()[-1] == "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
+def test_a_clone_without_the_split_files_finds_the_same_runs_again(
+    toy_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(toy_repository)
+    assert tracks(capfd)[-1] == "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
     clone = tmp_path / "a fresh clone"
     clones.succeeds(tmp_path, "git", "clone", "-q", str(toy_repository), str(clone))
     clones.succeeds(clone, "dvc", "remote", "add", "--local", "-d", "up", str(toy_repository / ".dvc/cache"))

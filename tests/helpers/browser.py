@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-SETTLED_S = 10.0  # so long a page draws
+SETTLED_S = 10.0  # how long a page draws
 
 
 @contextmanager

@@ -83,9 +83,9 @@ MEAN, STD = np.array([7.0, 150.0, 3.0]), np.array([2.0, 40.0, 0.5])
 
 def trained(kind: str, variant: str = "toy_tanh", draw: int = 0) -> tuple[Result, list[nn.Sequential]]:
     """A model folder of three seeds, and the same three networks."""
-    asked, draw = KINDS[kind], draw or DRAWS[kind]
-    made = [network(asked["layers"], torch.Generator().manual_seed(draw + seed)) for seed in SEEDS]
-    train_variant(variant, loss=asked["loss"])
+    settings, draw = KINDS[kind], draw or DRAWS[kind]
+    made = [network(settings["layers"], torch.Generator().manual_seed(draw + seed)) for seed in SEEDS]
+    train_variant(variant, loss=settings["loss"])
     folder = files.model("toy", variant)
     run = json.loads((folder / "run.json").read_text())
     run["recipe"]["layers"] = [
@@ -96,28 +96,30 @@ def trained(kind: str, variant: str = "toy_tanh", draw: int = 0) -> tuple[Result
         else {"kind": "linear", "width": 4, "bias": False}
         if isinstance(layer, dict)
         else {"kind": layer}
-        for layer in asked["layers"]
+        for layer in settings["layers"]
     ]
-    run |= {"feature_names": FEATURES, "target_names": asked["targets"], "classes": asked["classes"]}
+    run |= {"feature_names": FEATURES, "target_names": settings["targets"], "classes": settings["classes"]}
     (folder / "run.json").write_text(json.dumps(run))
     states = [{name: value for name, value in one.state_dict().items() if "num_batches" not in name} for one in made]
     weights = {name: np.stack([state[name].numpy() for state in states]) for name in states[0]}
     save_file(weights | {"input_mean": MEAN, "input_std": STD}, folder / "weights.safetensors")
-    table = tables.Table(raw_rows().to_numpy(), np.zeros((ROWS, len(asked["targets"]))), FEATURES, asked["targets"], [])
+    table = tables.Table(
+        raw_rows().to_numpy(), np.zeros((ROWS, len(settings["targets"]))), FEATURES, settings["targets"], []
+    )
     tables.write(table, files.split("toy") / "train.parquet")
     return mirror.result(folder), made
 
 
 def expected(kind: str, one: nn.Sequential) -> pd.DataFrame:
-    asked = KINDS[kind]
+    settings = KINDS[kind]
     x = torch.from_numpy(((raw_rows().to_numpy() - MEAN) / STD).astype(np.float32))
     with torch.no_grad():
         out = one.double()(x.double()).numpy()
     if kind == "numbers":
-        return pd.DataFrame(out, columns=asked["targets"])
+        return pd.DataFrame(out, columns=settings["targets"])
     chosen = out.argmax(1) if out.shape[1] > 1 else (out[:, 0] > {"signs": 0, "bits": 0.5}[kind]).astype(int)
     assert len(set(chosen)) > 1  # else it would show nothing
-    return pd.DataFrame({asked["targets"][0]: np.array(asked["classes"])[chosen]})
+    return pd.DataFrame({settings["targets"][0]: np.array(settings["classes"])[chosen]})
 
 
 Values = list[float | None]
@@ -175,7 +177,7 @@ def test_predictions_are_those_of_the_best_seeds_network_on_raw_features(alone: 
     assert loaded.metadata.get_output_schema().input_names() == KINDS[kind]["targets"]
 
 
-def test_a_model_holds_pins_and_an_example_and_no_pickle_and_no_place(alone: Path) -> None:
+def test_a_model_holds_versions_and_an_example_but_no_pickle_and_no_path(alone: Path) -> None:
     trained("names")
     scored({"toy_tanh": [5.0, 1.0, 3.0]})
     opened = recorded(alone)
@@ -294,7 +296,7 @@ def test_the_champion(bench: Path, tanh: Values, adam: Values, metric: str, spli
     assert evaluations.read("toy").champion == best
 
 
-def test_a_new_version_only_with_new_weights_and_the_alias_follows_the_best(bench: Path) -> None:
+def test_new_weights_make_a_new_version_and_the_alias_follows_the_best(bench: Path) -> None:
     trained("signs")
     trained("signs", "toy_adam", draw=50)
     scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
@@ -329,7 +331,7 @@ def test_without_rows_for_validation_there_is_a_model_and_no_champion(alone: Pat
     assert count(alone, "registered_models") == 0
 
 
-def test_weights_that_are_not_the_runs_make_no_model_of_it(alone: Path) -> None:
+def test_weights_that_differ_from_the_runs_are_not_logged_as_its_model(alone: Path) -> None:
     trained("signs")
     scored({"toy_tanh": [3.0, 1.0, 2.0]})
     opened = recorded(alone)
@@ -344,7 +346,7 @@ def test_weights_that_are_not_the_runs_make_no_model_of_it(alone: Path) -> None:
 @pytest.mark.parametrize(
     "call", ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs", "log_batch"]
 )
-def test_a_model_that_was_cut_off_is_completed_and_is_no_second_one(
+def test_an_interrupted_model_is_completed_and_not_logged_twice(
     alone: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     trained("signs")

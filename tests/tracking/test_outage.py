@@ -1,5 +1,5 @@
-"""A store that fails, before a stage or in the middle of its recording: the stage succeeds, in at most 10 s more, one
-line says what is not recorded, and once the fault is mended `bancada track` writes it: nothing lost, nothing twice."""
+"""A store that fails before a stage or while the stage is recorded. The stage succeeds, at most 10 s later, and one
+line says what is not recorded. When the store works again, `bancada track` writes it: nothing is lost or doubled."""
 
 import csv
 import shutil
@@ -45,18 +45,18 @@ class Bench:
             assert (done.returncode, done.stderr) == (0, "")
         return self.off_s[command]
 
-    def run(self, command: tuple[str, ...], **told: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    def run(self, command: tuple[str, ...], **environment: str) -> tuple[subprocess.CompletedProcess[str], float]:
         """Run the stage as if its model were not there."""
         for folder in ("data/models/moons/moons_tanh", ".dvc/cache"):  # from the cache, DVC would restore the model
             shutil.rmtree(self.root / folder, ignore_errors=True)
         began = time.monotonic()
-        done = clones.run(self.root, *command, **told)
+        done = clones.run(self.root, *command, **environment)
         return done, time.monotonic() - began
 
-    def fails_to_record(self, command: tuple[str, ...], *before: str, **told: str) -> None:
+    def fails_to_record(self, command: tuple[str, ...], *before: str, **environment: str) -> None:
         """The stage succeeds, in time, and says in one line what is not recorded and how it is done later."""
         off_s = self.seconds(command)
-        done, took = self.run((*before, *command), **told)
+        done, took = self.run((*before, *command), **environment)
         print(f"{took - off_s:.1f} s more than without tracking; {done.stderr}")
         assert done.returncode == 0, done.stderr
         assert (self.root / "data/models/moons/moons_tanh/weights.safetensors").exists()
@@ -87,7 +87,7 @@ class Held:
         runs = self.rows(f"select name, status from runs where {OF_THE_STUDY} order by name")
         assert runs == [("moons_adam", "FINISHED"), ("moons_tanh", "FINISHED")]
         points = self.rows(f"select key, step, run_uuid from metrics where run_uuid in ({RUNS})")
-        assert len(points) == len(set(points)) == 2 * POINTS + figures(root)
+        assert len(points) == len(set(points)) == 2 * POINTS + count_scores(root)
         inputs = self.rows(f"select source_id, destination_id from inputs where destination_id in ({RUNS})")
         assert len(inputs) == len(set(inputs)) == 2 * 3  # training, validation and test rows
 
@@ -100,7 +100,7 @@ OF_THE_STUDY = "experiment_id = (select experiment_id from experiments where nam
 RUNS = f"select run_uuid from runs where {OF_THE_STUDY}"
 
 
-def figures(root: Path) -> int:
+def count_scores(root: Path) -> int:
     """The cells of the evaluation that have a value."""
     with (root / "data/evaluation/moons/scores.csv").open(newline="") as file:
         kept = [row[key] for row in csv.DictReader(file) for key in ("mean", "std", "median", "ci95_low", "ci95_high")]
@@ -278,8 +278,8 @@ def test_a_disk_that_is_full(
     filled = mounted(FILL, place, kept, left)
     repository.fails_to_record(TRAIN, *filled.command, MLFLOW_TRACKING_URI=at(disk))
     filled.path(place / "filler").unlink()
-    said = clones.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
-    assert (said.returncode, said.stderr) == (0, "")
+    tracked = clones.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
+    assert (tracked.returncode, tracked.stderr) == (0, "")
     # A copy, because SQLite would look for the file outside of the mount.
     Held(Path(shutil.copy(filled.path(disk / "mlflow.db"), tmp_path / "seen.db"))).is_everything(repository.root)
     files = {path.name for path in filled.path(repository.root / "mlartifacts").rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""What MLflow holds after a recording, asked of real SQLite stores: everything, once, and where it belongs."""
+"""What real SQLite stores hold after a recording: everything, once, and in the right place."""
 
 import json
 import multiprocessing
@@ -67,7 +67,7 @@ def test_the_fingerprint_does_not_change_with_the_seeds_that_diverged(bench: Pat
 
 
 def test_of_the_locked_versions_only_those_that_training_imports_change_the_fingerprint(bench: Path) -> None:
-    """By the stage `code` itself, which reads requirements.lock."""
+    """The stage `code` itself writes the file, from requirements.lock."""
     (bench / "src").symlink_to(SOURCE)
     lock = (SOURCE.parent / "requirements.lock").read_text()
     found = []
@@ -179,7 +179,7 @@ def test_other_inputs_make_a_second_run(bench: Path) -> None:
     assert count(bench, "experiments") == 2  # with mlflow's own Default
 
 
-def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_recording_gets_only_what_it_lacks(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result, store = train_variant("toy_tanh", epochs=1500), open_store(bench)
     log_batch = type(store.client).log_batch
 
@@ -223,7 +223,7 @@ def test_a_loss_that_overflows_leaves_its_point_out_without_a_warning() -> None:
 # --- an evaluation --------------------------------------------------------------------------------------------------
 
 
-def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_files(bench: Path) -> None:
+def test_an_evaluation_adds_its_scores_and_plots_to_the_runs_made_from_the_files(bench: Path) -> None:
     store = open_store(bench)
     trained = Recorder(store, NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1).run_id
     ids = Recorder(store, NOBODY).write_study("toy")
@@ -248,7 +248,7 @@ def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_file
     assert (count(bench, "runs"), count(bench, "metrics")) == (2, points)
 
 
-def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
+def test_the_newest_evaluation_replaces_the_older_one_and_is_counted(bench: Path) -> None:
     store = open_store(bench)
     run_id = Recorder(store, NOBODY).write_study("toy")[0]
     points = count(bench, "metrics")
@@ -257,11 +257,11 @@ def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
     run = store.client.get_run(run_id)
     assert run.data.metrics["test_error_rate_percent"] == 1.25
     assert run.data.tags["bancada.evaluations"] == "2"
-    assert count(bench, "metrics") == points + 1  # the one figure that changed
+    assert count(bench, "metrics") == points + 1  # the one score that changed
     assert {"plots/confusion.png", "plots/loss.png"} == {p for p in artifacts(store, run_id) if p.startswith("plots")}
     scores = store.client.download_artifacts(run_id, "evaluation/scores.csv", str(bench))
     assert "1.25" in Path(scores).read_text()
-    evaluate(error="")  # a figure that is gone
+    evaluate(error="")  # a score that has gone
     Recorder(store, NOBODY).write_study("toy")
     assert np.isnan(store.client.get_run(run_id).data.metrics["test_error_rate_percent"])
 
@@ -282,14 +282,16 @@ def test_the_store_is_at_the_main_repositorys_root(bench: Path, monkeypatch: pyt
     assert surroundings.store_uri(bench) == "https://me:secret@host"
 
 
-def test_a_clean_tree_is_clean_also_while_the_pipeline_writes_and_a_changed_one_shows_its_difference(
+def test_files_that_the_pipeline_writes_leave_the_tree_clean_and_other_changes_are_in_the_diff(
     bench: Path,
 ) -> None:
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    Path(".gitignore").write_text("/data/\n/mlflow.db\n")
+    Path(".gitignore").write_text("/data/models/\n/data/split/\n/mlflow.db\n")
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *command], check=True)
     Path("dvc.lock").write_text("schema: '2.0'\n")
+    write_code("toy_tanh", "f1")
+    evaluate(error="1.25")
     clean = surroundings.origin()
     assert (clean.tags()["git.clean"], clean.diff) == ("true", "")
     Path("params.yaml").write_text(PARAMS + "# https://me:secret@host/x\n")

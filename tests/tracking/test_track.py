@@ -74,7 +74,7 @@ def tracks(capfd: pytest.CaptureFixture[str], status: int = 0, all_experiments: 
 NOTHING_NEW = "0 runs new, 0 completed, 2 were complete, 0 marked as duplicates"
 
 
-def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothing(
+def test_results_of_an_outage_are_written_once_and_a_second_time_changes_nothing(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as outage:
@@ -101,7 +101,7 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
     assert everything(bench) == before
 
 
-def test_what_was_recorded_beside_its_stage_is_left_as_it_is(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_results_recorded_beside_their_stage_are_not_changed(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     opened = open_store(bench)
     for variant in ("toy_tanh", "toy_adam", "toy_tanh"):
         Recorder(opened, Origin("brave-cat")).write(mirror.result(files.model("toy", variant)), began_ms=1)
@@ -156,7 +156,7 @@ def test_the_store_follows_a_folder_that_was_moved(
     assert len(list((moved / "mlartifacts/toy").iterdir())) == 3
 
 
-def test_a_copy_has_a_store_of_its_own_and_what_is_missing_there_is_uploaded_again(
+def test_a_copy_has_a_store_of_its_own_and_missing_artifacts_are_uploaded_again(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tracks(capfd)
@@ -170,7 +170,7 @@ def test_a_copy_has_a_store_of_its_own_and_what_is_missing_there_is_uploaded_aga
     assert everything(bench) == before
 
 
-def test_a_store_that_two_folders_share_is_not_taken_from_the_one_that_is_still_there(
+def test_a_shared_store_does_not_follow_a_second_folder_while_the_first_exists(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     shutil.move(bench / "mlflow.db", tmp_path / "mlflow.db")
@@ -209,7 +209,7 @@ def test_of_runs_that_machines_made_at_once_all_but_the_oldest_are_marked(
     assert dict(rows(bench, "select run_uuid, value from tags where key = 'bancada.duplicate_of'")) == {younger: made}
 
 
-def test_figures_of_other_models_are_not_written(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_scores_of_other_models_are_not_written(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """As after a training whose evaluation was cut off: dvc.lock knows of which models the evaluation is."""
     (bench / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  evaluate@toy:\n    deps:\n    - path: data/models/toy\n      md5: 0123.dir\n"
@@ -220,9 +220,7 @@ def test_figures_of_other_models_are_not_written(bench: Path, capfd: pytest.Capt
     assert rows(bench, "select * from metrics where key like '%error_rate%'") == []
 
 
-def test_a_damaged_model_is_named_and_does_not_keep_the_others_back(
-    bench: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_model_is_named_and_the_others_are_recorded(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (files.model("toy", "toy_adam") / "run.json").write_text("{")
     assert catch_up.track(all_experiments=False) == 2
     out, err = capfd.readouterr()
@@ -241,7 +239,7 @@ def test_a_new_evaluation_is_written_and_other_weights_leave_one_warning(
     assert tracks(capfd) == [NOTHING_NEW]
 
 
-def test_a_folder_without_results_says_where_they_come_from(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_results_prints_how_to_get_them(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(files.DATA / "models")  # as a fresh clone before `dvc pull`: the evaluations are kept in git
     assert catch_up.track(all_experiments=False) == 0
     out, err = capfd.readouterr()
@@ -332,7 +330,7 @@ def test_a_store_of_no_known_kind_is_bad_input(bench: Path, monkeypatch: pytest.
     assert "s3cret" not in str(refused.value)
 
 
-def test_a_file_that_another_program_is_writing_to_is_given_up(
+def test_a_file_that_another_program_writes_to_is_reported_soon(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert store.LOCK_PATIENCE_S < 10
@@ -340,8 +338,8 @@ def test_a_file_that_another_program_is_writing_to_is_given_up(
     with closing(sqlite3.connect(bench / "mlflow.db", isolation_level=None)) as other:
         other.execute("begin immediate")
         assert catch_up.track(all_experiments=False) == 1
-    said = "cannot be written to: OperationalError: database is locked"
-    assert capfd.readouterr().err == f"MLflow's store sqlite:///{bench}/mlflow.db {said}\n"
+    reason = "cannot be written to: OperationalError: database is locked"
+    assert capfd.readouterr().err == f"MLflow's store sqlite:///{bench}/mlflow.db {reason}\n"
 
 
 # --- clones and experiments -----------------------------------------------------------------------------------------
@@ -416,8 +414,8 @@ def move_to_made() -> None:
     Path(".gitignore").write_text("/data/split/\n/data/models/\n/mlflow.db\n/mlartifacts/\n")
 
 
-def command(folder: Path, *options: str, **told: str) -> subprocess.CompletedProcess[str]:
-    return clones.run(folder, sys.executable, "-m", "bancada", "track", *options, **told)
+def command(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return clones.run(folder, sys.executable, "-m", "bancada", "track", *options, **environment)
 
 
 def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp_path: Path) -> None:
@@ -459,13 +457,13 @@ def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(
     done = command(root, "--all-exps")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "4 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
-    asked = rows(
+    named = rows(
         root,
         "select runs.name, lr.value, tags.value from runs"
         " join params lr on lr.run_uuid = runs.run_uuid and lr.key = 'lr'"
         " join tags on tags.run_uuid = runs.run_uuid and tags.key = 'dvc.experiments'",
     )
-    assert sorted((name, lr, sorted(json.loads(names))) for name, lr, names in asked) == [
+    assert sorted((name, lr, sorted(json.loads(names))) for name, lr, names in named) == [
         ("toy_adam", "0.25", ["warm-cat"]),  # warm-cat evaluated it anew, beside its own toy_tanh
         ("toy_adam", "0.75", ["cool-dog"]),
         ("toy_tanh", "0.125", ["cool-dog", "warm-cat"]),

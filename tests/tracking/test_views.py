@@ -53,7 +53,7 @@ def test_a_study_is_described_by_its_leaderboard_and_a_run_by_its_place(recorded
     }
 
 
-def test_what_someone_wrote_or_deleted_in_the_ui_stays_so(recorded: Store) -> None:
+def test_changes_and_deletions_made_in_the_ui_stay(recorded: Store) -> None:
     found = recorded.client.get_experiment_by_name("toy")
     assert found is not None
     recorded.client.set_experiment_tag(found.experiment_id, NOTE, "mine")
@@ -82,7 +82,7 @@ def test_a_temporary_experiment_does_not_describe_the_study(
     assert experiment_tags(recorded) == before
 
 
-def test_runs_of_two_dozen_variants_have_colours_that_can_be_told_apart() -> None:
+def test_runs_of_two_dozen_variants_have_distinct_colours() -> None:
     colors = [run_color(place, f"fingerprint {place}") for place in range(24)]
     parts = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in colors]
     apart = [

@@ -155,7 +155,8 @@ def _evaluation(study: str, lock: Lock) -> Evaluation | None:
     if not scores.exists():
         return None
     if not lock.agrees(f"evaluate@{study}", files.models(study), scores):
-        print(f"{scores.parent}: not of these models, so left out: run evaluate@{study}", file=sys.stderr)
+        why = f"left out, because it is not of the models in {files.models(study)}; run `dvc repro evaluate@{study}`"
+        print(f"{scores.parent}: {why}", file=sys.stderr)
         return None
     return evaluations.read(study)
 

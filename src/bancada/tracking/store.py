@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import chdir, closing
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -97,16 +98,17 @@ def _follow_root(client: MlflowClient, old_roots: set[Path | None], path: Path, 
     A store outside the root may belong to another folder too: there, only locations that no longer exist change.
     """
     ours = path.absolute().is_relative_to(root)
-    for old in filter(None, old_roots):
-        if ours or ((root / ARTIFACTS).exists() and not (old / ARTIFACTS).exists()):
-            # MLflow writes locations as URIs, except for its experiment `Default`, which has a plain path.
-            for before, after in ((f"{old.as_uri()}/", f"{root.as_uri()}/"), (f"{old}/", f"{root}/")):
-                with client._tracking_client.store.ManagedSessionMaker(read_only=False) as session:
-                    for column in LOCATIONS:
-                        new = sqlalchemy.literal(after) + sqlalchemy.func.substr(column, len(before) + 1)
-                        starts = sqlalchemy.func.substr(column, 1, len(before)) == before
-                        update = sqlalchemy.update(column.class_).where(starts).values({column.key: new})
-                        session.execute(update, execution_options={"synchronize_session": False})
+    moved = [
+        old for old in old_roots if old and (ours or ((root / ARTIFACTS).exists() and not (old / ARTIFACTS).exists()))
+    ]
+    # MLflow writes locations as URIs, except for its experiment `Default`, which has a plain path.
+    prefixes = [(f"{old.as_uri()}/", f"{root.as_uri()}/") for old in moved] + [(f"{old}/", f"{root}/") for old in moved]
+    with client._tracking_client.store.ManagedSessionMaker(read_only=False) as session:  # all in one transaction
+        for (before, after), column in product(prefixes, LOCATIONS):
+            location = sqlalchemy.literal(after) + sqlalchemy.func.substr(column, len(before) + 1)
+            matches = sqlalchemy.func.substr(column, 1, len(before)) == before
+            update = sqlalchemy.update(column.class_).where(matches).values({column.key: location})
+            session.execute(update, execution_options={"synchronize_session": False})
 
 
 def _root_of(experiment: Experiment) -> Path | None:

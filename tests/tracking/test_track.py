@@ -215,7 +215,9 @@ def test_scores_of_other_models_are_not_written(bench: Path, capfd: pytest.Captu
         "schema: '2.0'\nstages:\n  evaluate@toy:\n    deps:\n    - path: data/models/toy\n      md5: 0123.dir\n"
     )
     assert catch_up.track(all_experiments=False) == 0
-    assert "data/evaluation/toy: left out, because it is not of the models in data/models/toy; " in capfd.readouterr().err
+    assert (
+        "data/evaluation/toy: left out, because it is not of the models in data/models/toy; " in capfd.readouterr().err
+    )
     assert artifacts_of_all(bench) == [WHOLE] * 2
     assert rows(bench, "select * from metrics where key like '%error_rate%'") == []
 

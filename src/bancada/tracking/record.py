@@ -69,7 +69,7 @@ class Recorder:
         with locked(self.store.root):
             run = find_run(self.store, result.study, result.fingerprint)
             if finished := runs.is_finished(run):
-                tags = runs.with_experiment(run, self.origin, self.newest)
+                tags = runs.with_experiment(run, self.origin)
                 if self.newest or WARNING not in run.data.tags:
                     tags |= _warning(run, result)
                 if began_ms is not None and WARNING not in tags:

@@ -76,20 +76,16 @@ def logged_points(store: Store, run_id: str) -> set[tuple[str, int]]:
     return {(name, point.step) for name in names for point in client.get_metric_history(run_id, name)}
 
 
-def with_experiment(run: Run, origin: Origin, newest: bool = True) -> dict[str, str]:
-    """Return the tag that lists the run's DVC experiments, with this one added; nothing if it is there.
+def with_experiment(run: Run, origin: Origin) -> dict[str, str]:
+    """Return the tag that lists the run's DVC experiments, with this one added.
 
-    From a list that is too long for a tag the oldest are removed; an experiment that is not the newest is left out.
+    Return nothing if the experiment is in the list, or if the list is as long as a tag can be.
     """
     names = json.loads(run.data.tags.get("dvc.experiments", "[]"))
-    if not origin.experiment or origin.experiment in names:
+    longer = json.dumps([*names, origin.experiment])
+    if not origin.experiment or origin.experiment in names or len(longer) > MOST_TAG:
         return {}
-    names.append(origin.experiment)
-    while len(json.dumps(names)) > MOST_TAG:
-        if not newest:
-            return {}
-        names.pop(0)
-    return {"dvc.experiments": json.dumps(names)}
+    return {"dvc.experiments": longer}
 
 
 def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> list[str]:

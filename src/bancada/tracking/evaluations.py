@@ -40,13 +40,13 @@ def read(study: str) -> Evaluation:
     hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in artifacts.values())
 
     scores, leaderboard, per_seed = (_rows(folder / f"{name}.csv") for name in ("scores", "leaderboard", "per_seed"))
-    held_out = _by_seed(per_seed, "validation", leaderboard[0]["metric"])
-    shown = _by_seed(per_seed, leaderboard[0]["split"], leaderboard[0]["metric"])
+    held_out, diverged = _by_seed(per_seed, "validation", leaderboard[0]["metric"])
+    shown, _ = _by_seed(per_seed, leaderboard[0]["split"], leaderboard[0]["metric"])
     return Evaluation(
         scores=_scores(scores),
         leaderboard=leaderboard,
         best_seeds=_best_seeds(held_out, shown),
-        champion=_champion(held_out),
+        champion=_champion(held_out, diverged),
         artifacts=artifacts,
         md5=hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest(),
     )
@@ -77,17 +77,21 @@ def _scores(rows: list[Row]) -> dict[str, dict[str, float]]:
     return scores
 
 
-Values = dict[str, dict[int, float | None]]  # variant -> seed -> value, lower is better; None for a diverged seed
+Values = dict[str, dict[int, float]]  # variant -> seed -> value, lower is better, of the seeds that did not diverge
 
 
-def _by_seed(rows: list[Row], split: str, metric: str) -> Values:
+def _by_seed(rows: list[Row], split: str, metric: str) -> tuple[Values, set[str]]:
+    """Return the values, and the variants of which a seed diverged."""
     sign = -1 if metric in HIGHER_IS_BETTER else 1
-    values: Values = {}
+    values, diverged = Values(), set[str]()
     for row in rows:
         if (row["split"], row["metric"]) == (split, metric):
-            value = sign * float(row["value"]) if row["value"] else None
-            values.setdefault(row["variant"], {})[int(row["seed"])] = value
-    return values
+            seeds = values.setdefault(row["variant"], {})
+            if row["value"]:
+                seeds[int(row["seed"])] = sign * float(row["value"])
+            else:
+                diverged.add(row["variant"])
+    return values, diverged
 
 
 def _best_seeds(held_out: Values, shown: Values) -> dict[str, int]:
@@ -95,27 +99,19 @@ def _best_seeds(held_out: Values, shown: Values) -> dict[str, int]:
 
     Where no rows are held out for validation, it is the first seed. A diverged seed is never the best.
     """
-    return {
-        variant: min(seeds, key=seeds.__getitem__) if held_out else next(iter(seeds))
-        for variant, seeds in _finished(held_out or shown).items()
-        if seeds
-    }
+    if held_out:
+        return {variant: min(seeds, key=seeds.__getitem__) for variant, seeds in held_out.items() if seeds}
+    return {variant: next(iter(seeds)) for variant, seeds in shown.items() if seeds}
 
 
-def _finished(values: Values) -> dict[str, dict[int, float]]:
-    return {
-        variant: {seed: value for seed, value in seeds.items() if value is not None}
-        for variant, seeds in values.items()
-    }
-
-
-def _champion(values: Values) -> str | None:
+def _champion(held_out: Values, diverged: set[str]) -> str | None:
     """Return the variant with the best mean over seeds, none of which may have diverged.
 
     Of equal means, it is the one whose seeds differ less, then the first by name.
     """
-    finished = {variant: [*seeds.values()] for variant, seeds in _finished(values).items()}
-    complete = {variant: seeds for variant, seeds in finished.items() if len(seeds) == len(values[variant])}
-    return min(
-        complete, key=lambda variant: (mean(complete[variant]), pstdev(complete[variant]), variant), default=None
-    )
+    ranks = [
+        (mean(seeds.values()), pstdev(seeds.values()), variant)
+        for variant, seeds in held_out.items()
+        if variant not in diverged
+    ]
+    return min(ranks)[-1] if ranks else None

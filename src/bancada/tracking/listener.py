@@ -116,9 +116,7 @@ class Listener:
         recorder = Recorder(store, self.origin)
         try:
             if kind == "evaluate":
-                recorder.write_study(
-                    name, after_each=self._show
-                )  # there may be many runs, and trainings go on meanwhile
+                recorder.write_study(name, after_each=self._show)  # trainings go on meanwhile
             else:
                 recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage))
             sign_of_life(f"{RECORDED} {stage}")

@@ -168,15 +168,9 @@ def _chart(section: str, kind: str, name: str, **more: Any) -> dict[str, Any]:
 def _curve(name: str) -> dict[str, Any]:
     """Return the chart of a loss, with a logarithmic axis: a loss may fall by many powers of ten."""
     x_axis = {"xAxisKey": "step", "xAxisScaleType": "linear", "selectedXAxisMetricKey": "", "useGlobalXaxisKey": False}
-    y_axis = {
-        "yAxisKey": "metric",
-        "selectedMetricKeys": [name],
-        "yAxisExpressions": [],
-        "scaleType": "log",
-        "range": {},
-    }
+    y_axis = {"yAxisKey": "metric", "selectedMetricKeys": [name], "yAxisExpressions": [], "scaleType": "log"}
     line = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "ignoreOutliers": False, "displayPoints": False}
-    return _chart("curves", "LINE", name, metricKey=name, **x_axis, **y_axis, **line)
+    return _chart("curves", "LINE", name, metricKey=name, range={}, **x_axis, **y_axis, **line)
 
 
 def _axis(kind: str, name: str) -> dict[str, str]:

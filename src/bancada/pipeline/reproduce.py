@@ -60,8 +60,7 @@ class RecordedRun:
 
 def reproduce(run_id: str, jobs: int) -> int:
     """Train again in a temporary clone. The exit status: 0 the same weights, 3 within tolerance, 1 different. BadInput
-    where that could not be tried.
-    """
+    where that could not be tried."""
     began, root = time.monotonic(), Path.cwd()
     with tempfile.TemporaryDirectory(prefix="bancada-run-") as name:
         run = _recorded(run_id, Path(name))

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, for tests: mounts that only the processes see for whom they are meant."""
+"""Disks that are full or read-only: mounts that only some processes of a test see."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ mounting = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Mounted:
-    """Mounts that only the processes started with `command` see; they go with the process that holds them."""
+    """Mounts that only the processes started with `command` see. They end with the process that holds them."""
 
     holder: subprocess.Popen[str]
 
@@ -33,7 +33,7 @@ class Mounted:
         return ("nsenter", "--preserve-credentials", "-U", "-m", "--wd=.", "-t", str(self.holder.pid))
 
     def path(self, path: Path) -> Path:
-        """The same place, as it is seen from outside."""
+        """Return the path at which this process sees the same file."""
         return Path(f"/proc/{self.holder.pid}/root{path}")
 
 
@@ -54,7 +54,7 @@ def mounted() -> Iterator[Callable[..., Mounted]]:
         holder.communicate()
 
 
-# At "$1", with the files of "$2", and so many bytes left that are named in "$3".
+# A full disk at "$1", with the files of "$2" and "$3" bytes left.
 FILL = """\
 mount -t tmpfs -o size=8m none "$1"; cp -a "$2/." "$1"
 cat /dev/zero > "$1/filler" 2> /dev/null || truncate -s "-$3" "$1/filler"

@@ -1,4 +1,4 @@
-"""Servers for the tests of tracking: a real PostgreSQL, a real `mlflow server`, and a way to it that fails as told."""
+"""Servers for the tests of tracking: a real PostgreSQL, a real `mlflow server`, and a proxy that fails on request."""
 
 import os
 import pwd
@@ -28,17 +28,17 @@ UNPRIVILEGED = ("postgres", "nobody")  # PostgreSQL refuses to run as root
 
 
 def postgres_program(name: str) -> str | None:
-    """Where it is: Debian puts the servers of several versions beside each other, and none of them on PATH."""
+    """Return its path: Debian has a folder for each version, and none of them is on PATH."""
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4]))
     return str(installed[-1]) if installed else shutil.which(name)
 
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """The URI, with its password, of an empty database in a cluster of its own, which is reached by a Unix socket."""
+    """Yield the URI, with its password, of an empty database in a cluster of its own, behind a Unix socket."""
     initdb, server, ready = (postgres_program(name) for name in ("initdb", "postgres", "pg_isready"))
     assert initdb and server and ready
-    # Not in pytest's folder: that is closed to the user as whom the server runs.
+    # Not in pytest's folder: the user who runs the server may not read that.
     with tempfile.TemporaryDirectory(prefix="bancada-pg-") as name:
         user = next((user for user in UNPRIVILEGED if _exists(user)), "nobody") if os.geteuid() == 0 else None
         folder = Path(name)
@@ -48,10 +48,10 @@ def postgres() -> Iterator[str]:
                 shutil.chown(path, user)
         identity = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
         log = folder / "log"
-        asked = ["-D", name + "/data", "-U", "bancada", "-A", "scram-sha-256", "--pwfile", name + "/password"]
+        options = ["-D", name + "/data", "-U", "bancada", "-A", "scram-sha-256", "--pwfile", name + "/password"]
         with log.open("wb") as output:
-            subprocess.run([initdb, *asked, "-E", "UTF8", "--locale=C", "-N"], check=True, stdout=output, **identity)
-            # No TCP port, which another process may take; no fsync, for the data need not outlive the test.
+            subprocess.run([initdb, *options, "-E", "UTF8", "--locale=C", "-N"], check=True, stdout=output, **identity)
+            # No TCP port, which another process may take; no fsync, because the data need not outlive the test.
             command = [server, "-D", f"{name}/data", "-k", name, "-c", "listen_addresses=", "-c", "fsync=off"]
             process = subprocess.Popen(
                 command, stdout=output, stderr=output, start_new_session=True, cwd=name, **identity
@@ -68,7 +68,7 @@ def _exists(user: str) -> bool:
 
 
 def dump(database: str) -> list[str]:
-    """Every row of every table, as pg_dump writes them; without the random keys that it fences them with."""
+    """Return every row of every table as pg_dump writes them, without its random keys."""
     program = postgres_program("pg_dump")
     assert program
     done = subprocess.run([program, "--data-only", "--inserts", database], check=True, capture_output=True, text=True)
@@ -80,7 +80,7 @@ def dump(database: str) -> list[str]:
 
 @contextmanager
 def mlflow_server(database: str, artifacts: Path, log: Path) -> Iterator[int]:
-    """A real one, with the artifacts behind its proxy. Its port on 127.0.0.1."""
+    """Start a real server that serves the artifacts, too. Yield its port on 127.0.0.1."""
     artifacts.mkdir(exist_ok=True)
     port = free_port()
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -90,8 +90,9 @@ def mlflow_server(database: str, artifacts: Path, log: Path) -> Iterator[int]:
             stdout=output,
             stderr=output,
             cwd=artifacts,
-            # Not on the command line, which everybody can read. And none of the eight processes for jobs of mlflow's.
-            env=told() | {"MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            # Not on the command line, which everybody can read; and without mlflow's eight processes for jobs.
+            env=clean_environment()
+            | {"MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             start_new_session=True,
         )
     try:
@@ -101,8 +102,8 @@ def mlflow_server(database: str, artifacts: Path, log: Path) -> Iterator[int]:
         end(process, signal.SIGTERM)
 
 
-def told() -> dict[str, str]:
-    """This environment without what speaks to mlflow, DVC or bancada."""
+def clean_environment() -> dict[str, str]:
+    """Return this environment without the variables of mlflow, DVC and bancada."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
     return kept | {"MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -118,10 +119,10 @@ Fault = Literal["refuses", "hangs", "answers 500", "dies", "loses the answer"]
 
 
 class Proxy:
-    """On the way to an mlflow server. Whole, it forwards every request; broken, it does so until its fault shows.
+    """A proxy of an mlflow server. It forwards every request, until a request meets the fault that it is given.
 
-    `refuses`: nobody listens. `hangs`: it takes the request and never answers. `dies`: it closes the connection, and
-    from then on nobody listens. `loses the answer`: the server carries the request out, then it dies.
+    `refuses`: it does not listen. `hangs`: it takes the request and never answers. `dies`: it closes the connection and
+    stops listening. `loses the answer`: the server carries the request out, then the proxy dies.
     """
 
     def __init__(self, server: int) -> None:
@@ -137,7 +138,7 @@ class Proxy:
         return f"http://me:{PASSWORD}@127.0.0.1:{self.port}"
 
     def breaks(self, fault: Fault, at: str = "", after: int = 0) -> None:
-        """From the first request on in whose method and path the pattern `at` is found; `after` so many of them."""
+        """Fail at the first request whose method and path match the pattern `at`, after `after` such requests."""
         self.mend()
         self.fault, self.at, self.left = fault, at, after
         self.mended.clear()
@@ -160,7 +161,7 @@ class Proxy:
         self.mended.set()
 
     def shows(self, request: str) -> Fault | None:
-        """The fault, if this request meets it."""
+        """Return the fault if this request meets it."""
         with self.counting:
             if self.fault and not self.showed and re.search(self.at, request):
                 self.showed, self.left = self.left == 0, self.left - 1
@@ -169,14 +170,14 @@ class Proxy:
 
 class _Listening(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that has gone before it was answered is no error here."""
+        """Ignore clients that left before they had an answer."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # it would hold each answer back for 40 ms
+    disable_nagle_algorithm = True  # it would delay each answer by 40 ms
     proxy: Proxy
 
     def forward(self) -> None:
@@ -215,17 +216,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *said: object) -> None:
-        """Nothing on the test's stderr."""
+    def log_message(self, *arguments: object) -> None:
+        """Print nothing on the test's stderr."""
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
 
 
-def end(process: subprocess.Popen[bytes], asked: signal.Signals) -> None:
-    """The process is asked to leave; then what is left of its group is killed, for workers may have stayed."""
+def end(process: subprocess.Popen[bytes], request: signal.Signals) -> None:
+    """Ask the process to end, then kill the rest of its group, because workers may have stayed."""
     if process.poll() is None:
-        process.send_signal(asked)
+        process.send_signal(request)
     with suppress(subprocess.TimeoutExpired):
         process.wait(10)
     with suppress(ProcessLookupError):

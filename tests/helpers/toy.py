@@ -1,5 +1,6 @@
-"""A toy study's files as the stages leave them, and questions to a SQLite store: what the tests of tracking share."""
+"""A toy study: its files as the stages leave them, and queries of a SQLite store. The tests of tracking share it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,12 +17,12 @@ from bancada.base import files, tables
 from bancada.evaluation.leaderboard import COLUMNS
 from bancada.tracking import mirror
 from bancada.tracking.store import Store, open_store
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.surroundings import Origin
 from bancada.training.settings import Recipe
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 SEEDS, EPOCHS = [111, 112, 113], 5
-NOBODY = Circumstances()
+NOBODY = Origin()
 PARAMS = """
 seed: 111
 num_seeds: 3
@@ -32,17 +33,19 @@ studies:
     source: {kind: half_moons, rows: 16, radius: 10, distance: -4, width: 6, seed: 1}
     split: {train: 8, test: 8}
     metric: error_rate_percent
-    train: {loss: mse, lr: 0.5, batch_size: 4, epochs: 5}
+    baseline: toy_tanh
+    train: {loss: mse, optimizer: {name: sgd}, lr: 0.5, batch_size: 4, epochs: 5}
 variants:
   toy_tanh: {study: toy, layers: [3, tanh, 1, tanh]}
-  toy_adam: {study: toy, layers: [3, tanh, 1, tanh], train: {optimizer: adam, lr: 1e-05}}
+  toy_adam: {study: toy, layers: [3, tanh, 1, tanh], train: {optimizer: {name: adam}, lr: 1e-05}}
 """
+PACKAGES = {"numpy": "2.4.0", "torch": "2.13.0"}
 SCORES = "variant,split,metric,mean,std,median,ci95_low,ci95_high,num_seeds\n"
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """mlflow takes seconds to create a database; most tests start from a copy of this one."""
+    """Create a database once: mlflow takes seconds for it, so most tests start from a copy of this one."""
     folder = tmp_path_factory.mktemp("store")
     open_store(folder)
     return folder / "mlflow.db"
@@ -50,7 +53,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bench(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository's root with the pipeline's files in it, as current folder; a space and an umlaut in its path."""
+    """Make a repository with the pipeline's files the current folder; its path has a space and an umlaut."""
     root = tmp_path / "a bench für alle"
     (root / ".dvc").mkdir(parents=True)
     shutil.copy(empty_store, root / "mlflow.db")
@@ -74,7 +77,7 @@ def write_pipeline_files() -> None:
 
 
 def history(lengths: dict[int, int], epochs: int) -> dict[str, np.ndarray]:
-    """Loss seed + epoch / 4, validation loss twice that; a seed shorter than `epochs` ends in an infinite loss."""
+    """Return the loss seed + epoch / 4, and twice that for validation; a seed with fewer epochs ends in infinity."""
     columns: dict[str, list[float]] = {name: [] for name in ("seed", "epoch", "train_loss", "validation_loss", "lr")}
     for seed, length in lengths.items():
         for epoch in range(length):
@@ -85,10 +88,18 @@ def history(lengths: dict[int, int], epochs: int) -> dict[str, np.ndarray]:
     return {name: np.array(values, dtype=kinds.get(name, np.float64)) for name, values in columns.items()}
 
 
+def write_code(variant: str, module: str = "f0", packages: dict[str, str] = PACKAGES) -> None:
+    """Write the variant's file in data/code as the stage `code` leaves it. `module`: the hash of its one module."""
+    path = files.code("train", variant)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"modules": {"bancada.training.train": module}, "packages": packages}, indent=1) + "\n")
+
+
 def train_variant(
-    variant: str, fingerprint: str = "f0", weights: bytes = b"w", lengths: dict[int, int] | None = None, **keys: Any
+    variant: str, code: str = "f0", weights: bytes = b"w", lengths: dict[int, int] | None = None, **keys: Any
 ) -> mirror.Result:
-    """A model folder as train@VARIANT leaves it."""
+    """Write a model folder as train@VARIANT leaves it. `code`: the hash of a module that the training ran."""
+    write_code(variant, code)
     train = {"loss": "mse", "lr": 0.5, "batch_size": 4, "epochs": EPOCHS, **keys}
     recipe = Recipe.model_validate(
         {
@@ -108,8 +119,6 @@ def train_variant(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "train_rows": 8,
         "diverged": {str(seed): length - 1 for seed, length in lengths.items() if length < train["epochs"]},
-        "fingerprint": f"{variant}-{fingerprint}",
-        "versions": {"torch": "2.13.0", "numpy": "2.4.0"},
     }
     folder = files.model("toy", variant)
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,8 +128,34 @@ def train_variant(
     return mirror.result(folder)
 
 
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def folder_hash(folder: Path) -> str:
+    """Return DVC's hash of a folder: the hash of the list of its files with their hashes."""
+    listed = [{"md5": md5(path.read_bytes()), "relpath": path.name} for path in sorted(folder.iterdir())]
+    return md5(json.dumps(listed, sort_keys=True).encode()) + ".dir"
+
+
+def split_hash() -> str:
+    return folder_hash(files.split("toy"))
+
+
+def code_hash(variant: str) -> str:
+    return md5(files.code("train", variant).read_bytes())
+
+
+def fingerprint(variant: str, split: str = "", code: str = "") -> str:
+    """Return SHA-256 of run.json without `diverged` and of the hashes of the split and of the file in data/code."""
+    run = json.loads((files.model("toy", variant) / "run.json").read_text())
+    del run["diverged"]
+    inputs = [run, split or split_hash(), code or code_hash(variant)]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
 def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.png")) -> None:
-    """An evaluation folder as evaluate@STUDY leaves it; `toy_adam` has a diverged seed, so no mean."""
+    """Write an evaluation folder as evaluate@STUDY leaves it; `toy_adam` has a diverged seed, so no mean."""
     folder = files.evaluation("toy")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "plots").mkdir(parents=True)
@@ -138,7 +173,7 @@ def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.
 
 
 def write_leaderboard(means: dict[str, str], metric: str = "error_rate_percent") -> None:
-    """In the order of `means`; one that is empty is of a variant with a diverged seed."""
+    """Write it in the order of `means`; a variant with an empty mean has a diverged seed."""
     lines = [
         f"{place},{variant},test,{metric},{mean},0.5,2.25,,,111,2,112,3,4,{int(not mean)},3,false,,,,,{verdict},"
         for place, ((variant, mean), verdict) in enumerate(zip(means.items(), ("baseline", "worse"), strict=False), 1)
@@ -158,7 +193,7 @@ def count(root: Path, table: str) -> int:
 
 
 def artifacts(store: Store, run_id: str, folder: str | None = None) -> set[str]:
-    """Names of all files of a run."""
+    """Return the paths of all files of a run."""
     found = set()
     for entry in store.client.list_artifacts(run_id, folder):
         found |= artifacts(store, run_id, entry.path) if entry.is_dir else {entry.path}

@@ -1,5 +1,5 @@
-"""A training while it runs: its file grows, its run in MLflow too; killed, it does not stay RUNNING; run again, it is
-completed and nothing is there twice. Real processes, a real store."""
+"""A training while it runs: its live file grows, and its run in MLflow too. If it is killed, the run does not stay
+RUNNING; if it runs again, the run is completed and nothing is logged twice. Real processes, a real store."""
 
 import json
 import os
@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy import NOBODY, SOURCE, count, rows
+from toy import NOBODY, SOURCE, count, rows, write_code
 
-from bancada.base import files, notify
-from bancada.tracking import mirror, record, runs
-from bancada.tracking.live_runs import Shown, close_killed, forget_killed
+from bancada.base import files, notify, tables
+from bancada.tracking import catch_up, mirror, runs
+from bancada.tracking.live_runs import LiveRun, close_killed, remove_stale_curves
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 from bancada.training import live
 from bancada.training.engine import History
 
-EPOCHS = 20_000  # some seconds
+EPOCHS = 8_000  # a second or two
 PARAMS = f"""
 seed: 111
 num_seeds: 2
@@ -40,19 +41,22 @@ studies:
 variants:
   slow: {{study: toy, layers: [3, tanh, 1, tanh]}}
 """
+MODEL = files.model("toy", "toy_tanh")
 POINTS = 5 * 320 + 1  # losses, their spreads and the rate; diverged_seeds
 Train = Callable[[], subprocess.Popen[str]]
 
 
 @pytest.fixture
 def train(bench: Path) -> Iterator[Train]:
-    """What starts the training of `slow`, in a folder where its data are ready."""
+    """Return a function that starts the training of `slow`, whose split is written already."""
     shutil.rmtree("data")
     (bench / "params.yaml").write_text(PARAMS)
+    write_code("slow")
+    draw = np.random.default_rng(1)
+    for part in files.PARTS:
+        table = tables.Table(draw.normal(size=(20, 2)), np.arange(20)[:, None] % 2, ["x", "y"], ["moon"], [-1, 1])
+        tables.write(table, files.split("toy") / f"{part}.parquet")
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    for stage in ("generate", "split"):
-        subprocess.run([sys.executable, "-m", f"bancada.{stage}", "toy"], env=environment, check=True, timeout=60)
-
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
@@ -70,12 +74,12 @@ def train(bench: Path) -> Iterator[Train]:
 def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline, "it never came to that"
+        assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
 
 
 def hold(process: subprocess.Popen[str], then: Callable[[], object]) -> None:
-    """Let the training come a step further, and stand still: it would be over before a slow machine has looked."""
+    """Let the training log a few more epochs, then stop it: it would end before a slow machine has looked."""
     seen = epochs_written()
     process.send_signal(signal.SIGCONT)
     wait_until(lambda: epochs_written() > seen)
@@ -84,7 +88,7 @@ def hold(process: subprocess.Popen[str], then: Callable[[], object]) -> None:
 
 
 def epochs_written() -> int:
-    """To the training's live file, whose first line says what is trained."""
+    """Count the epochs in the live file, whose first line describes the training."""
     path = live.path_of("slow")
     return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0
 
@@ -119,7 +123,7 @@ def test_a_killed_training_is_marked_and_run_again_sends_only_what_is_missing(be
     hold(process, lambda: count(bench, "metrics"))
     process.kill()
     process.communicate(timeout=10)
-    wait_until(lambda: status(bench) == ["KILLED"], 20)  # its recorder outlives it by a moment
+    wait_until(lambda: status(bench) == ["KILLED"], 20)  # its listener outlives it by a moment
     before = set(rows(bench, "select key, step, timestamp, value from metrics"))
     assert 0 < len(before) < POINTS
     assert train().communicate(timeout=90)[1] == ""
@@ -129,24 +133,21 @@ def test_a_killed_training_is_marked_and_run_again_sends_only_what_is_missing(be
     assert len({(key, step) for key, step, *_ in after}) == len(after) == POINTS
 
 
-def test_where_the_recorder_was_killed_too_the_next_command_marks_the_run(bench: Path, train: Train) -> None:
+def test_if_the_listener_was_killed_too_the_next_command_marks_the_run(bench: Path, train: Train) -> None:
     process = train()
     hold(process, lambda: count(bench, "metrics"))
-    track = [sys.executable, "-m", "bancada", "track"]
-    (bench / "dvc.yaml").touch()
-    subprocess.run(track, check=True, capture_output=True, timeout=60)
-    assert status(bench) == ["RUNNING"]  # for so it is
+    assert catch_up.track(all_experiments=False) == 0
+    assert status(bench) == ["RUNNING"]  # because the training does run
     for pid in (*children(process), process.pid):
         os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=10)
     assert status(bench) == ["RUNNING"]
-    subprocess.run(track, check=True, capture_output=True, timeout=60)
+    assert catch_up.track(all_experiments=False) == 0
     assert status(bench) == ["KILLED"]
 
 
-def test_a_training_that_fails_is_marked(bench: Path) -> None:
-    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text()) | {"fingerprint": "new"}
-    with pytest.raises(ZeroDivisionError), notify.recorded("train", "toy_tanh"), live.shown(described) as show:
+def test_a_training_that_fails_is_marked(bench: Path, described: dict[str, Any]) -> None:
+    with pytest.raises(ZeroDivisionError), notify.recorded("train@toy_tanh", MODEL), live.shown(described) as show:
         show(history(1))
         wait_until(lambda: count(bench, "metrics"))
         raise ZeroDivisionError
@@ -168,9 +169,8 @@ def history(epochs: int) -> History:
     return made
 
 
-def test_the_file_is_there_and_locked_as_long_as_the_training(bench: Path) -> None:
+def test_the_live_file_exists_and_is_locked_while_the_training_runs(bench: Path, described: dict[str, Any]) -> None:
     path = live.path_of("toy_tanh")
-    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
     with live.shown(described) as show:
         show(history(1))
         assert live.running(path)
@@ -181,15 +181,13 @@ def test_the_file_is_there_and_locked_as_long_as_the_training(bench: Path) -> No
     assert not live.running(path)
 
 
-def test_a_file_that_cannot_be_written_stops_no_training(bench: Path) -> None:
-    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+def test_a_live_file_that_cannot_be_written_stops_no_training(bench: Path, described: dict[str, Any]) -> None:
     Path(".dvc/tmp").touch()  # where a folder is wanted
     with live.shown(described) as show:
         show(history(1))
 
 
-def test_a_full_disk_stops_no_training(bench: Path) -> None:
-    described = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+def test_a_full_disk_stops_no_training(bench: Path, described: dict[str, Any]) -> None:
     with live.shown(described) as show:
         written = live.path_of("toy_tanh").stat().st_size
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -207,17 +205,18 @@ def test_a_full_disk_stops_no_training(bench: Path) -> None:
 
 @pytest.fixture
 def described(bench: Path) -> dict[str, Any]:
-    """A training that has begun and that MLflow does not know yet."""
-    found: dict[str, Any] = json.loads(Path("data/models/toy/toy_tanh/run.json").read_text())
+    """Describe a training that has begun and that MLflow does not know yet."""
+    found: dict[str, Any] = json.loads((MODEL / "run.json").read_text())
+    del found["diverged"]
     return found
 
 
-def test_of_two_that_train_the_same_at_once_one_is_shown_and_no_point_is_there_twice(
+def test_of_two_equal_trainings_at_once_one_is_shown_and_no_point_is_logged_twice(
     bench: Path, described: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As two temporary folders of DVC experiments, which share a store."""
+    """Two temporary folders of DVC experiments share a store in this way."""
     opened, other = open_store(bench), shutil.copytree(bench, bench.with_name("other"))
-    first, second = (Shown("toy_tanh", NOBODY, 0) for _ in range(2))
+    first, second = (LiveRun("toy_tanh", NOBODY, 0) for _ in range(2))
     with live.shown(described) as show:
         show(history(1))
         first.send(opened)
@@ -230,7 +229,7 @@ def test_of_two_that_train_the_same_at_once_one_is_shown_and_no_point_is_there_t
                 assert count(bench, "metrics") == 5
             second.end(opened, "FAILED")
             assert status(bench) == ["RUNNING"]
-            record.record_training(opened, mirror.result(files.model("toy", "toy_tanh")), NOBODY)
+            Recorder(opened, NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1)
         show(history(2))
         first.send(opened)
     first.end(opened, "KILLED")
@@ -242,17 +241,17 @@ def test_of_two_that_train_the_same_at_once_one_is_shown_and_no_point_is_there_t
     ("host", "left", "status_then"),
     [
         ("{host}", False, "KILLED"),
-        ("a-name-before", True, "KILLED"),  # a container that was made anew: the training's file is here
+        ("a-name-before", True, "KILLED"),  # a container that was created again: the live file is on this machine
         ("another-machine", False, "RUNNING"),
     ],
 )
-def test_the_next_command_closes_what_was_killed_here_and_nothing_of_other_machines(
+def test_the_next_command_closes_killed_trainings_of_this_machine_only(
     bench: Path, described: dict[str, Any], host: str, left: bool, status_then: str
 ) -> None:
     opened, path = open_store(bench), live.path_of("toy_tanh")
     with live.shown(described) as show:
         show(history(1))
-        Shown("toy_tanh", NOBODY, 0).send(opened)
+        LiveRun("toy_tanh", NOBODY, 0).send(opened)
         written = path.read_text()
     if left:
         path.write_text(written)
@@ -270,21 +269,23 @@ def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pyt
         raise ConnectionError("gone")
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
-        patched.setattr(tracking, "add_points", dies)
-        record.record_training(opened, result, NOBODY)
+        patched.setattr(runs, "add_points", dies)
+        Recorder(opened, NOBODY).write(result, began_ms=1)
     assert status(bench) == ["RUNNING"]
     close_killed(opened)
     assert status(bench) == ["KILLED"]
 
 
-def test_what_a_killed_training_left_is_not_taken_for_the_next_one(bench: Path, described: dict[str, Any]) -> None:
+def test_the_live_file_of_a_killed_training_is_removed_before_the_next_one(
+    bench: Path, described: dict[str, Any]
+) -> None:
     path = live.path_of("toy_tanh")
     with live.shown(described) as show:
         show(history(1))
-        forget_killed("toy_tanh")
+        remove_stale_curves("toy_tanh")
         assert path.exists()  # it runs
         written = path.read_text()
     path.write_text(written)
-    forget_killed("toy_tanh")
+    remove_stale_curves("toy_tanh")
     assert not path.exists()
-    forget_killed("toy_tanh")
+    remove_stale_curves("toy_tanh")

@@ -22,13 +22,14 @@ import torch
 from mlflow import MlflowClient
 from safetensors.numpy import save_file
 from torch import nn
-from toy import NOBODY, SOURCE, count, rows, train_variant, write_leaderboard
+from toy import NOBODY, SOURCE, count, fingerprint, rows, train_variant, write_leaderboard
 
 from bancada.base import files, tables
-from bancada.tracking import champions, mirror, packing, record
+from bancada.tracking import evaluations, mirror, models
 from bancada.tracking.mirror import Result
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, find_run, open_store
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.surroundings import Origin
 
 SEEDS, ROWS = [111, 112, 113], 1000
 FEATURES = ["acidity", "sugar", "pH"]
@@ -82,9 +83,9 @@ MEAN, STD = np.array([7.0, 150.0, 3.0]), np.array([2.0, 40.0, 0.5])
 
 def trained(kind: str, variant: str = "toy_tanh", draw: int = 0) -> tuple[Result, list[nn.Sequential]]:
     """A model folder of three seeds, and the same three networks."""
-    asked, draw = KINDS[kind], draw or DRAWS[kind]
-    made = [network(asked["layers"], torch.Generator().manual_seed(draw + seed)) for seed in SEEDS]
-    train_variant(variant, loss=asked["loss"])
+    settings, draw = KINDS[kind], draw or DRAWS[kind]
+    made = [network(settings["layers"], torch.Generator().manual_seed(draw + seed)) for seed in SEEDS]
+    train_variant(variant, loss=settings["loss"])
     folder = files.model("toy", variant)
     run = json.loads((folder / "run.json").read_text())
     run["recipe"]["layers"] = [
@@ -95,28 +96,30 @@ def trained(kind: str, variant: str = "toy_tanh", draw: int = 0) -> tuple[Result
         else {"kind": "linear", "width": 4, "bias": False}
         if isinstance(layer, dict)
         else {"kind": layer}
-        for layer in asked["layers"]
+        for layer in settings["layers"]
     ]
-    run |= {"feature_names": FEATURES, "target_names": asked["targets"], "classes": asked["classes"]}
+    run |= {"feature_names": FEATURES, "target_names": settings["targets"], "classes": settings["classes"]}
     (folder / "run.json").write_text(json.dumps(run))
     states = [{name: value for name, value in one.state_dict().items() if "num_batches" not in name} for one in made]
     weights = {name: np.stack([state[name].numpy() for state in states]) for name in states[0]}
     save_file(weights | {"input_mean": MEAN, "input_std": STD}, folder / "weights.safetensors")
-    table = tables.Table(raw_rows().to_numpy(), np.zeros((ROWS, len(asked["targets"]))), FEATURES, asked["targets"], [])
+    table = tables.Table(
+        raw_rows().to_numpy(), np.zeros((ROWS, len(settings["targets"]))), FEATURES, settings["targets"], []
+    )
     tables.write(table, files.split("toy") / "train.parquet")
     return mirror.result(folder), made
 
 
 def expected(kind: str, one: nn.Sequential) -> pd.DataFrame:
-    asked = KINDS[kind]
+    settings = KINDS[kind]
     x = torch.from_numpy(((raw_rows().to_numpy() - MEAN) / STD).astype(np.float32))
     with torch.no_grad():
         out = one.double()(x.double()).numpy()
     if kind == "numbers":
-        return pd.DataFrame(out, columns=asked["targets"])
+        return pd.DataFrame(out, columns=settings["targets"])
     chosen = out.argmax(1) if out.shape[1] > 1 else (out[:, 0] > {"signs": 0, "bits": 0.5}[kind]).astype(int)
     assert len(set(chosen)) > 1  # else it would show nothing
-    return pd.DataFrame({asked["targets"][0]: np.array(asked["classes"])[chosen]})
+    return pd.DataFrame({settings["targets"][0]: np.array(settings["classes"])[chosen]})
 
 
 Values = list[float | None]
@@ -137,16 +140,16 @@ def scored(values: dict[str, Values], metric: str = "error_rate_percent", split:
 
 def recorded(bench: Path) -> Store:
     opened = open_store(bench)
-    record.record_evaluation(opened, "toy", NOBODY)
+    Recorder(opened, NOBODY).write_study("toy")
     return opened
 
 
 def model_of(opened: Store, variant: str = "toy_tanh") -> str:
-    run = find_run(opened, "toy", f"{variant}-f0")
+    run = find_run(opened, "toy", fingerprint(variant))
     assert run is not None
     assert run.outputs is not None
-    assert [output.model_id for output in run.outputs.model_outputs][-1] == run.data.tags["bancada.base.settings"]
-    return str(run.data.tags["bancada.base.settings"])
+    assert [output.model_id for output in run.outputs.model_outputs][-1] == run.data.tags["bancada.model"]
+    return str(run.data.tags["bancada.model"])
 
 
 def folder_of(bench: Path, model_id: str) -> Path:
@@ -174,7 +177,7 @@ def test_predictions_are_those_of_the_best_seeds_network_on_raw_features(alone: 
     assert loaded.metadata.get_output_schema().input_names() == KINDS[kind]["targets"]
 
 
-def test_a_model_holds_pins_and_an_example_and_no_pickle_and_no_place(alone: Path) -> None:
+def test_a_model_holds_versions_and_an_example_but_no_pickle_and_no_path(alone: Path) -> None:
     trained("names")
     scored({"toy_tanh": [5.0, 1.0, 3.0]})
     opened = recorded(alone)
@@ -196,10 +199,10 @@ def test_a_model_holds_pins_and_an_example_and_no_pickle_and_no_place(alone: Pat
     assert (logged.name, str(logged.status), logged.params["lr"]) == ("toy_tanh", "READY", "0.5")
 
 
-def test_a_model_loads_where_there_is_no_bancada(alone: Path, tmp_path: Path) -> None:
+def test_a_champion_loads_where_bancada_is_not_installed(alone: Path, tmp_path: Path) -> None:
     made = trained("names")[1]
     scored({"toy_tanh": [1.0, 2.0, 3.0]})
-    model = folder_of(alone, model_of(recorded(alone)))
+    recorded(alone)
     raw_rows().to_csv(tmp_path / "rows.csv", index=False)
     code = (
         "import importlib.abc, sys\n"
@@ -209,16 +212,16 @@ def test_a_model_loads_where_there_is_no_bancada(alone: Path, tmp_path: Path) ->
         "sys.meta_path.insert(0, Nowhere())\n"
         "import mlflow, pandas\n"
         "rows = pandas.read_csv('rows.csv')\n"
-        "print(*mlflow.pyfunc.load_model(sys.argv[1]).predict(rows)['species'])\n"
+        "print(*mlflow.pyfunc.load_model('models:/toy@champion').predict(rows)['species'])\n"
     )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(model)], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{alone}/mlflow.db"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == list(expected("names", made[0])["species"])
 
 
+@pytest.mark.long
 def test_a_champion_is_served_for_one_row_and_for_a_thousand(alone: Path, tmp_path: Path) -> None:
     made = trained("names")[1]
     scored({"toy_tanh": [1.0, 2.0, 3.0]})
@@ -267,7 +270,7 @@ def _post(url: str, sent: dict[str, Any], log: Path) -> Any:
 )
 def test_the_best_seed(bench: Path, values: Values, metric: str, split: str, seed: int | None) -> None:
     scored({"toy_tanh": values}, metric, split)
-    assert champions.best_seeds("toy").get("toy_tanh") == seed
+    assert evaluations.read("toy").best_seeds.get("toy_tanh") == seed
 
 
 @pytest.mark.parametrize(
@@ -290,23 +293,23 @@ def test_the_best_seed(bench: Path, values: Values, metric: str, split: str, see
 )
 def test_the_champion(bench: Path, tanh: Values, adam: Values, metric: str, split: str, best: str | None) -> None:
     scored({"toy_tanh": tanh, "toy_adam": adam}, metric, split)
-    assert champions.champion("toy") == best
+    assert evaluations.read("toy").champion == best
 
 
-def test_a_new_version_only_with_new_weights_and_the_alias_follows_the_best(bench: Path) -> None:
+def test_new_weights_make_a_new_version_and_the_alias_follows_the_best(bench: Path) -> None:
     trained("signs")
     trained("signs", "toy_adam", draw=50)
     scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
     opened = recorded(bench)
     assert champion_of(opened) == ("1", "toy_tanh", "111")
-    models = count(bench, "logged_models")
-    assert models == 2
+    logged = count(bench, "logged_models")
+    assert logged == 2
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("1", "toy_tanh", "111"), 1)
     scored({"toy_tanh": [7.0, 8.0, 9.0], "toy_adam": [4.0, 5.0, 6.0]})
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("2", "toy_adam", "111"), 2)
-    assert count(bench, "logged_models") == models  # the best seeds are the same
+    assert count(bench, "logged_models") == logged  # the best seeds are the same
     scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("1", "toy_tanh", "111"), 2)
@@ -328,14 +331,14 @@ def test_without_rows_for_validation_there_is_a_model_and_no_champion(alone: Pat
     assert count(alone, "registered_models") == 0
 
 
-def test_weights_that_are_not_the_runs_make_no_model_of_it(alone: Path) -> None:
+def test_weights_that_differ_from_the_runs_are_not_logged_as_its_model(alone: Path) -> None:
     trained("signs")
     scored({"toy_tanh": [3.0, 1.0, 2.0]})
     opened = recorded(alone)
     first = model_of(opened)
     trained("signs", draw=70)  # the same inputs, other weights
     scored({"toy_tanh": [1.0, 2.0, 3.0]})
-    record.record_evaluation(opened, "toy", Circumstances())
+    Recorder(opened, Origin()).write_study("toy")
     assert model_of(opened) == first
     assert count(alone, "logged_models") == 1
 
@@ -343,7 +346,7 @@ def test_weights_that_are_not_the_runs_make_no_model_of_it(alone: Path) -> None:
 @pytest.mark.parametrize(
     "call", ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs", "log_batch"]
 )
-def test_a_model_that_was_cut_off_is_completed_and_is_no_second_one(
+def test_an_interrupted_model_is_completed_and_not_logged_twice(
     alone: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     trained("signs")
@@ -358,14 +361,14 @@ def test_a_model_that_was_cut_off_is_completed_and_is_no_second_one(
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(MlflowClient, call, dies_after_it)
-        record.record_evaluation(opened, "toy", NOBODY)
+        Recorder(opened, NOBODY).write_study("toy")
     recorded(alone)
     assert count(alone, "logged_models") == 1
     assert rows(alone, "select count(*) from inputs where destination_type = 'MODEL_OUTPUT'") == [(1,)]
     mlflow.pyfunc.load_model(str(folder_of(alone, model_of(opened)))).predict(raw_rows())
 
 
-def test_packing_does_not_wait_for_torch() -> None:
-    code = "import sys, bancada.packing; sys.exit('torch' in sys.modules)"
+def test_writing_models_does_not_wait_for_torch() -> None:
+    code = "import sys, bancada.tracking.models; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
-    assert packing.EXAMPLE_ROWS == 3
+    assert models.EXAMPLE_ROWS == 3

@@ -1,5 +1,5 @@
-"""A store that fails, before a stage or in the middle of its recording: the stage succeeds, in at most 10 s more, one
-line says what is not recorded, and once the fault is mended `bancada track` writes it: nothing lost, nothing twice."""
+"""A store that fails before a stage or while the stage is recorded. The stage succeeds, at most 10 s later, and one
+line says what is not recorded. When the store works again, `bancada track` writes it: nothing is lost or doubled."""
 
 import csv
 import shutil
@@ -20,7 +20,8 @@ from mounts import FILL, Mounted, mounting
 from servers import PASSWORD, Fault, Proxy, mlflow_server
 from toy import NOBODY, artifacts, evaluate, train_variant
 
-from bancada.tracking import catch_up, mirror, record
+from bancada.tracking import catch_up, evaluations
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
 MORE_S = 10.0  # than with BANCADA_TRACKING=off
@@ -44,18 +45,18 @@ class Bench:
             assert (done.returncode, done.stderr) == (0, "")
         return self.off_s[command]
 
-    def run(self, command: tuple[str, ...], **told: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    def run(self, command: tuple[str, ...], **environment: str) -> tuple[subprocess.CompletedProcess[str], float]:
         """Run the stage as if its model were not there."""
         for folder in ("data/models/moons/moons_tanh", ".dvc/cache"):  # from the cache, DVC would restore the model
             shutil.rmtree(self.root / folder, ignore_errors=True)
         began = time.monotonic()
-        done = clones.run(self.root, *command, **told)
+        done = clones.run(self.root, *command, **environment)
         return done, time.monotonic() - began
 
-    def fails_to_record(self, command: tuple[str, ...], *before: str, **told: str) -> None:
+    def fails_to_record(self, command: tuple[str, ...], *before: str, **environment: str) -> None:
         """The stage succeeds, in time, and says in one line what is not recorded and how it is done later."""
         off_s = self.seconds(command)
-        done, took = self.run((*before, *command), **told)
+        done, took = self.run((*before, *command), **environment)
         print(f"{took - off_s:.1f} s more than without tracking; {done.stderr}")
         assert done.returncode == 0, done.stderr
         assert (self.root / "data/models/moons/moons_tanh/weights.safetensors").exists()
@@ -67,10 +68,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    root = clones.clone_to(tmp_path_factory.mktemp("outage") / "a clone")
-    clones.succeeds(root, "dvc", "repro", "-q", BANCADA_TRACKING="off")
-    return Bench(root)
+def repository(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(shutil.copytree(made, tmp_path_factory.mktemp("outage") / "a copy", symlinks=True))
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Held:
         runs = self.rows(f"select name, status from runs where {OF_THE_STUDY} order by name")
         assert runs == [("moons_adam", "FINISHED"), ("moons_tanh", "FINISHED")]
         points = self.rows(f"select key, step, run_uuid from metrics where run_uuid in ({RUNS})")
-        assert len(points) == len(set(points)) == 2 * POINTS + figures(root)
+        assert len(points) == len(set(points)) == 2 * POINTS + count_scores(root)
         inputs = self.rows(f"select source_id, destination_id from inputs where destination_id in ({RUNS})")
         assert len(inputs) == len(set(inputs)) == 2 * 3  # training, validation and test rows
 
@@ -101,7 +100,7 @@ OF_THE_STUDY = "experiment_id = (select experiment_id from experiments where nam
 RUNS = f"select run_uuid from runs where {OF_THE_STUDY}"
 
 
-def figures(root: Path) -> int:
+def count_scores(root: Path) -> int:
     """The cells of the evaluation that have a value."""
     with (root / "data/evaluation/moons/scores.csv").open(newline="") as file:
         kept = [row[key] for row in csv.DictReader(file) for key in ("mean", "std", "median", "ci95_low", "ci95_high")]
@@ -155,11 +154,11 @@ def server(started: Server) -> Server:
 @pytest.mark.parametrize(
     ("fault", "at"),
     [
-        ("refuses", ""),
-        ("hangs", ""),
-        ("answers 500", ""),
-        ("dies", "runs/log-batch"),
+        pytest.param("refuses", "", marks=pytest.mark.long),
         ("hangs", "runs/log-batch"),
+        pytest.param("hangs", "", marks=pytest.mark.long),
+        pytest.param("answers 500", "", marks=pytest.mark.long),
+        pytest.param("dies", "runs/log-batch", marks=pytest.mark.long),
     ],
 )
 def test_a_server_that_fails_beside_a_training(
@@ -172,6 +171,7 @@ def test_a_server_that_fails_beside_a_training(
     catches_up(server.held, repository.root, server.proxy.uri, monkeypatch)
 
 
+@pytest.mark.long
 def test_a_server_that_hangs_beside_bancada_repro(
     repository: Bench, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,33 +182,37 @@ def test_a_server_that_hangs_beside_bancada_repro(
     catches_up(server.held, repository.root, server.proxy.uri, monkeypatch)
 
 
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.long)])
 def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written_twice(
-    server: Server, bench: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, bench: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Trainings recorded one after another. Each is cut off at one request that writes later than the one before: the
-    server has carried it out, and nobody was told."""
+    """Record trainings one after another, each interrupted at a later writing request than the one before.
+
+    The server carries the request out, but its answer does not arrive.
+    """
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.proxy.uri)
     evaluate(plots=("regions.png",))
-    recorded, cut_off = 0, True
-    while cut_off:
-        result = train_variant("toy_tanh", f"at {recorded}")
-        server.proxy.breaks("loses the answer", at="^(POST|PUT|PATCH|DELETE) (?!.*search)", after=recorded)
+    request, recorded, interrupted = 0, 0, True
+    while interrupted:
+        result = train_variant("toy_tanh", f"at {request}")
+        server.proxy.breaks("loses the answer", at="^(POST|PUT|PATCH|DELETE) (?!.*search)", after=request)
         try:
-            record.record(open_store(bench), result, NOBODY, mirror.evaluation("toy"))
-            cut_off = False
+            Recorder(open_store(bench), NOBODY).write(result, evaluations.read("toy"))
+            interrupted = False
         except (MlflowException, OSError):
-            recorded += 1
+            request += step
+        recorded += 1
         server.proxy.mend()
         opened = open_store(bench)
-        run_id = record.record(opened, result, NOBODY, mirror.evaluation("toy"), artifacts_too=True).run_id
+        run_id = Recorder(opened, NOBODY, restore=True).write(result, evaluations.read("toy")).run_id
         runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
-        assert runs == [("FINISHED", recorded + (not cut_off))]
+        assert runs == [("FINISHED", recorded)]
         points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")
         assert len(points) == len(set(points)) == 5 * 5 + 1 + 8
         assert server.held.rows(f"select count(*) from inputs where destination_id = '{run_id}'") == [(2,)]
         names = {"run.json", "weights.safetensors", "plots/regions.png", "evaluation/scores.csv"}
         assert artifacts(opened, run_id) >= names
-    assert recorded > 10
+    assert request > 10
 
 
 OF_THE_TOY = OF_THE_STUDY.replace("moons", "toy")
@@ -253,7 +257,12 @@ def test_a_database_on_a_disk_that_is_read_only(
 
 @mounting
 @pytest.mark.parametrize(
-    ("full", "left"), [("database", 0), ("database that is not made yet", 600_000), ("artifacts", 0)]
+    ("full", "left"),
+    [
+        ("database", 0),
+        pytest.param("database that is not made yet", 600_000, marks=pytest.mark.long),
+        pytest.param("artifacts", 0, marks=pytest.mark.long),
+    ],
 )
 def test_a_disk_that_is_full(
     repository: Bench, disk: Path, tmp_path: Path, mounted: Callable[..., Mounted], full: str, left: int
@@ -269,8 +278,8 @@ def test_a_disk_that_is_full(
     filled = mounted(FILL, place, kept, left)
     repository.fails_to_record(TRAIN, *filled.command, MLFLOW_TRACKING_URI=at(disk))
     filled.path(place / "filler").unlink()
-    said = clones.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
-    assert (said.returncode, said.stderr) == (0, "")
+    tracked = clones.run(repository.root, *filled.command, *PYTHON, "bancada", "track", MLFLOW_TRACKING_URI=at(disk))
+    assert (tracked.returncode, tracked.stderr) == (0, "")
     # A copy, because SQLite would look for the file outside of the mount.
     Held(Path(shutil.copy(filled.path(disk / "mlflow.db"), tmp_path / "seen.db"))).is_everything(repository.root)
     files = {path.name for path in filled.path(repository.root / "mlartifacts").rglob("*") if path.is_file()}

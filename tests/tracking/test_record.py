@@ -1,10 +1,12 @@
-"""What MLflow holds after a recording, asked of real SQLite stores: everything, once, and where it belongs."""
+"""What real SQLite stores hold after a recording: everything, once, and in the right place."""
 
 import json
 import multiprocessing
 import platform
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +15,76 @@ import pytest
 from toy import (
     EPOCHS,
     NOBODY,
+    PACKAGES,
     PARAMS,
+    SOURCE,
     artifacts,
     count,
     evaluate,
+    fingerprint,
     rows,
     train_variant,
+    write_code,
     write_pipeline_files,
 )
 
 from bancada.base import files, notify
 from bancada.base.lockfile import md5
-from bancada.tracking import mirror, record, surroundings
+from bancada.tracking import mirror, surroundings
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import find_run, open_store
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.surroundings import Origin
+from bancada.training.live import kept_epochs
+
+# --- what a run is found by -----------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_is_of_run_json_the_split_and_the_code(bench: Path) -> None:
+    assert train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}).fingerprint == fingerprint("toy_tanh")
+
+
+@pytest.mark.parametrize("changed", ["the split", "the recipe", "a module", "a package's version"])
+def test_the_fingerprint_changes_with_each_input(bench: Path, changed: str) -> None:
+    before = train_variant("toy_tanh")
+    if changed == "the split":
+        shutil.copy(files.split("toy") / "train.parquet", files.split("toy") / "test.parquet")
+        (files.split("toy") / "validation.parquet").unlink()
+    elif changed == "the recipe":
+        train_variant("toy_tanh", lr=0.25)
+    elif changed == "a module":
+        train_variant("toy_tanh", "f1")
+    else:
+        write_code("toy_tanh", packages=PACKAGES | {"torch": "2.14.0"})
+    after = mirror.result(before.folder)
+    assert after.fingerprint != before.fingerprint
+    assert after.fingerprint == fingerprint("toy_tanh")
+
+
+def test_the_fingerprint_does_not_change_with_the_seeds_that_diverged(bench: Path) -> None:
+    one, other = (train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: last}) for last in (5, 3))
+    assert (one.diverged, other.diverged) == ({}, {"113": 2})
+    assert one.fingerprint == other.fingerprint
+
+
+def test_of_the_locked_versions_only_those_that_training_imports_change_the_fingerprint(bench: Path) -> None:
+    """The stage `code` itself writes the file, from requirements.lock."""
+    (bench / "src").symlink_to(SOURCE)
+    lock = (SOURCE.parent / "requirements.lock").read_text()
+    found = []
+    for edit in ("", "matplotlib", "scikit-learn", "torch"):
+        (bench / "requirements.lock").write_text(re.sub(rf"^{edit}==\S+", f"{edit}==0.0.1", lock, flags=re.MULTILINE))
+        subprocess.run([sys.executable, "-m", "bancada.pipeline.code"], check=True, timeout=60)
+        found.append(mirror.result(files.model("toy", "toy_tanh")).fingerprint)
+    assert found[0] == found[1] == found[2] != found[3]
+    assert json.loads(files.code("train", "toy_tanh").read_text())["packages"]["torch"] == "0.0.1"
+
 
 # --- a training -----------------------------------------------------------------------------------------------------
 
 
 def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) -> None:
     result, store = train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}), open_store(bench)
-    run_id = record.record_training(store, result, Circumstances("brave-cat", "abc", "def", "- a\n+ b\n"))
+    run_id = Recorder(store, Origin("brave-cat", "abc", "def", "- a\n+ b\n")).write(result, began_ms=1).run_id
     run = store.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "toy_tanh"
@@ -68,7 +119,7 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
     assert run.data.metrics["diverged_seeds"] == 1
     tags = {key: value for key, value in run.data.tags.items() if not key.startswith("mlflow.run")}
     assert tags == {
-        "bancada.fingerprint": "toy_tanh-f0",
+        "bancada.fingerprint": fingerprint("toy_tanh"),
         "bancada.study": "toy",
         "bancada.variant": "toy_tanh",
         "bancada.weights_md5": "f1290186a5d0b1ceab27f4e77c0c5d68",  # md5sum of a w
@@ -101,10 +152,10 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
 
 def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> None:
     result, store = mirror.result(files.model("toy", "toy_tanh")), open_store(bench)
-    first = record.record_training(store, result, Circumstances("brave-cat"))
+    first = Recorder(store, Origin("brave-cat")).write(result, began_ms=1).run_id
     points = count(bench, "metrics")
-    second = record.record_training(open_store(bench), result, Circumstances("calm-dog"))
-    record.record_training(store, result, Circumstances("brave-cat"))
+    second = Recorder(open_store(bench), Origin("calm-dog")).write(result, began_ms=1).run_id
+    Recorder(store, Origin("brave-cat")).write(result, began_ms=1)
     assert first == second
     assert (count(bench, "runs"), count(bench, "metrics"), points) == (1, points, 5 * EPOCHS + 1)
     tags = store.client.get_run(first).data.tags
@@ -115,20 +166,20 @@ def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> No
 
 def test_other_weights_from_the_same_inputs_leave_a_warning(bench: Path) -> None:
     store = open_store(bench)
-    run_id = record.record_training(store, train_variant("toy_tanh"), NOBODY)
-    record.record_training(store, train_variant("toy_tanh", weights=b"v"), NOBODY)
+    run_id = Recorder(store, NOBODY).write(train_variant("toy_tanh"), began_ms=1).run_id
+    Recorder(store, NOBODY).write(train_variant("toy_tanh", weights=b"v"), began_ms=1)
     assert "other weights" in store.client.get_run(run_id).data.tags["bancada.warning"]
 
 
 def test_other_inputs_make_a_second_run(bench: Path) -> None:
     store = open_store(bench)
-    record.record_training(store, train_variant("toy_tanh"), NOBODY)
-    record.record_training(store, train_variant("toy_tanh", "f1", lr=1e-05), NOBODY)
+    Recorder(store, NOBODY).write(train_variant("toy_tanh"), began_ms=1)
+    Recorder(store, NOBODY).write(train_variant("toy_tanh", "f1", lr=1e-05), began_ms=1)
     assert rows(bench, "select value from params where key = 'lr' order by value") == [("0.5",), ("1e-05",)]
     assert count(bench, "experiments") == 2  # with mlflow's own Default
 
 
-def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_recording_gets_only_what_it_lacks(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result, store = train_variant("toy_tanh", epochs=1500), open_store(bench)
     log_batch = type(store.client).log_batch
 
@@ -139,10 +190,10 @@ def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monke
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(type(store.client), "log_batch", dies_after_the_first_points)
-        record.record_training(store, result, NOBODY)
+        Recorder(store, NOBODY).write(result, began_ms=1)
     assert rows(bench, "select status from runs") == [("RUNNING",)]
     assert 0 < count(bench, "metrics") < 1601
-    record.record_training(store, result, NOBODY)
+    Recorder(store, NOBODY).write(result, began_ms=1)
     assert rows(bench, "select status from runs") == [("FINISHED",)]
     assert count(bench, "metrics") == 5 * 320 + 1
 
@@ -151,7 +202,7 @@ def test_a_recording_that_was_cut_off_gets_only_what_it_lacks(bench: Path, monke
     ("planned", "last"), [(1, 0), (4, 3), (320, 319), (321, 320), (10000, 9999), (10000, 123), (10000, 0)]
 )
 def test_a_curve_has_at_most_320_points_with_the_first_and_the_last(planned: int, last: int) -> None:
-    kept = mirror.kept_epochs(planned, last)
+    kept = kept_epochs(planned, last)
     assert len(kept) <= 320
     assert (kept[0], kept[-1]) == (0, last)
     assert len(set(kept)) == len(kept)
@@ -159,17 +210,23 @@ def test_a_curve_has_at_most_320_points_with_the_first_and_the_last(planned: int
 
 
 def test_a_loss_that_overflows_leaves_its_point_out_without_a_warning() -> None:
-    mean, std = mirror.mean_and_std(np.array([1e308, 1e308, np.inf, 3.0]), np.array([0, 0, 1, 2]), 3)
-    assert [np.isfinite(mean[2]), np.isfinite(mean[0]), np.isfinite(mean[1]), np.isfinite(std[2])] == [1, 0, 0, 0]
+    losses = np.array([1.5e308, 1e308, np.inf, 3.0])
+    columns = {"epoch": np.array([0, 0, 1, 2]), "train_loss": losses, "validation_loss": losses, "lr": np.full(4, 0.5)}
+    assert [(point.name, point.epoch, point.value) for point in mirror.points(columns)] == [
+        ("train_loss", 2, 3.0),
+        ("validation_loss", 2, 3.0),
+        ("lr", 0, 0.5),
+        ("lr", 2, 0.5),
+    ]
 
 
 # --- an evaluation --------------------------------------------------------------------------------------------------
 
 
-def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_files(bench: Path) -> None:
+def test_an_evaluation_adds_its_scores_and_plots_to_the_runs_made_from_the_files(bench: Path) -> None:
     store = open_store(bench)
-    trained = record.record_training(store, mirror.result(files.model("toy", "toy_tanh")), NOBODY)
-    ids = record.record_evaluation(store, "toy", NOBODY)
+    trained = Recorder(store, NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1).run_id
+    ids = Recorder(store, NOBODY).write_study("toy")
     assert ids[0] == trained
     assert count(bench, "runs") == 2
     held, points = [store.client.get_run(run_id).data.metrics for run_id in ids], count(bench, "metrics")
@@ -187,25 +244,25 @@ def test_an_evaluation_adds_its_figures_and_plots_to_the_runs_made_from_the_file
     assert {key for key in held[1] if key not in curves} == {"test_error_rate_percent_median"}
     added = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"}
     assert all(added <= artifacts(store, run_id) for run_id in ids)
-    record.record_evaluation(store, "toy", NOBODY)
+    Recorder(store, NOBODY).write_study("toy")
     assert (count(bench, "runs"), count(bench, "metrics")) == (2, points)
 
 
-def test_the_newest_evaluation_wins_and_says_so(bench: Path) -> None:
+def test_the_newest_evaluation_replaces_the_older_one_and_is_counted(bench: Path) -> None:
     store = open_store(bench)
-    run_id = record.record_evaluation(store, "toy", NOBODY)[0]
+    run_id = Recorder(store, NOBODY).write_study("toy")[0]
     points = count(bench, "metrics")
     evaluate(error="1.25", plots=("loss.png", "confusion.png"))
-    record.record_evaluation(store, "toy", NOBODY)
+    Recorder(store, NOBODY).write_study("toy")
     run = store.client.get_run(run_id)
     assert run.data.metrics["test_error_rate_percent"] == 1.25
     assert run.data.tags["bancada.evaluations"] == "2"
-    assert count(bench, "metrics") == points + 1  # the one figure that changed
+    assert count(bench, "metrics") == points + 1  # the one score that changed
     assert {"plots/confusion.png", "plots/loss.png"} == {p for p in artifacts(store, run_id) if p.startswith("plots")}
     scores = store.client.download_artifacts(run_id, "evaluation/scores.csv", str(bench))
     assert "1.25" in Path(scores).read_text()
-    evaluate(error="")  # a figure that is gone
-    record.record_evaluation(store, "toy", NOBODY)
+    evaluate(error="")  # a score that has gone
+    Recorder(store, NOBODY).write_study("toy")
     assert np.isnan(store.client.get_run(run_id).data.metrics["test_error_rate_percent"])
 
 
@@ -225,19 +282,21 @@ def test_the_store_is_at_the_main_repositorys_root(bench: Path, monkeypatch: pyt
     assert surroundings.store_uri(bench) == "https://me:secret@host"
 
 
-def test_a_clean_tree_is_clean_also_while_the_pipeline_writes_and_a_changed_one_shows_its_difference(
+def test_files_that_the_pipeline_writes_leave_the_tree_clean_and_other_changes_are_in_the_diff(
     bench: Path,
 ) -> None:
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    Path(".gitignore").write_text("/data/\n/mlflow.db\n")
+    Path(".gitignore").write_text("/data/models/\n/data/split/\n/mlflow.db\n")
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *command], check=True)
     Path("dvc.lock").write_text("schema: '2.0'\n")
-    clean = surroundings.circumstances()
+    write_code("toy_tanh", "f1")
+    evaluate(error="1.25")
+    clean = surroundings.origin()
     assert (clean.tags()["git.clean"], clean.diff) == ("true", "")
     Path("params.yaml").write_text(PARAMS + "# https://me:secret@host/x\n")
     Path("new.txt").touch()
-    changed = surroundings.circumstances()
+    changed = surroundings.origin()
     assert changed.commit == clean.commit
     assert changed.tags()["git.clean"] == "false"
     assert "# untracked: new.txt" in changed.diff
@@ -255,13 +314,14 @@ def test_a_temporary_experiment_folder_records_into_the_main_repository(
     temporary = tmp_path / "exp"
     temporary.mkdir()
     monkeypatch.chdir(temporary)
-    with notify.recorded("train", "toy_tanh"):
+    with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         write_pipeline_files()
     assert list(temporary.glob("ml*")) == []
+    known = fingerprint("toy_tanh")
     monkeypatch.chdir(bench)
     shutil.rmtree(temporary)
     store = open_store(bench)
-    run = find_run(store, "toy", "toy_tanh-f0")
+    run = find_run(store, "toy", known)
     assert run is not None
     assert json.loads(run.data.tags["dvc.experiments"]) == ["brave-cat"]
     assert "weights.safetensors" in artifacts(store, run.info.run_id)
@@ -271,10 +331,10 @@ def test_a_temporary_experiment_folder_records_into_the_main_repository(
 def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and_one_run(bench: Path) -> None:
     (bench / "mlflow.db").unlink()
 
-    def record() -> None:
-        record.record_evaluation(open_store(bench), "toy", NOBODY)
+    def record_toy() -> None:
+        Recorder(open_store(bench), NOBODY).write_study("toy")
 
-    both = [multiprocessing.get_context("fork").Process(target=record) for _ in range(2)]
+    both = [multiprocessing.get_context("fork").Process(target=record_toy) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:

@@ -1,4 +1,4 @@
-"""A stage's, and a whole run's, way to MLflow: nothing that goes wrong there is a reason for them to fail."""
+"""The process beside a stage or a run of the pipeline: whatever goes wrong in it, they do not fail."""
 
 import os
 import subprocess
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy.exc
-from toy import SOURCE, count
+from toy import SOURCE, count, fingerprint
 
-from bancada.base import notify
+from bancada.base import files, notify
 from bancada.tracking.store import find_run, open_store
+
+MODEL = files.model("toy", "toy_tanh")
 
 
 def test_a_store_that_cannot_be_reached_costs_one_line(
@@ -19,7 +21,7 @@ def test_a_store_that_cannot_be_reached_costs_one_line(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with notify.recorded("train", "toy_tanh"):
+    with notify.recorded("train@toy_tanh", MODEL):
         pass
     out, err = capfd.readouterr()
     assert out == ""
@@ -29,7 +31,7 @@ def test_a_store_that_cannot_be_reached_costs_one_line(
     assert "secret" not in err
 
 
-def test_a_database_that_cannot_be_opened_is_given_up_soon(bench: Path) -> None:
+def test_a_database_that_cannot_be_opened_raises_soon(bench: Path) -> None:
     (bench / "mlflow.db").unlink()
     (bench / "mlflow.db").mkdir()
     began = time.monotonic()
@@ -40,7 +42,7 @@ def test_a_database_that_cannot_be_opened_is_given_up_soon(bench: Path) -> None:
 
 def test_a_stage_that_fails_is_not_recorded_and_does_not_wait(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), notify.recorded("train", "toy_tanh"):
+    with pytest.raises(KeyboardInterrupt), notify.recorded("train@toy_tanh", MODEL):
         raise KeyboardInterrupt
     assert time.monotonic() - began < 2
     assert count(bench, "runs") == 0
@@ -50,55 +52,60 @@ def test_a_stage_that_fails_is_not_recorded_and_does_not_wait(bench: Path, capfd
 real_popen = subprocess.Popen
 
 
-def test_a_recorder_that_hangs_is_given_up(
+def test_a_stage_does_not_wait_for_a_listener_that_hangs(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(recording, "SILENCE_S", 0.1)
+    monkeypatch.setattr(notify, "SILENCE_S", 0.1)
     monkeypatch.setattr(notify.subprocess, "Popen", lambda command, **k: real_popen(["sleep", "60"], **k))
-    with notify.recorded("evaluate", "toy"):
+    with notify.recorded("evaluate@toy", files.evaluation("toy")):
         pass
-    said = "evaluate@toy: the store did not answer in time; `bancada track` does it later"
-    assert capfd.readouterr().err == f"bancada: not recorded in MLflow: {said}\n"
+    reason = "evaluate@toy: the store did not answer in time; `bancada track` does it later"
+    assert capfd.readouterr().err == f"bancada: not recorded in MLflow: {reason}\n"
 
 
 def test_tracking_off_starts_nothing(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANCADA_TRACKING", "off")
     monkeypatch.setattr(notify.subprocess, "Popen", None)
-    with notify.recorded("train", "toy_tanh"):
+    with notify.recorded("train@toy_tanh", MODEL):
         pass
     assert count(bench, "runs") == 0
 
 
 def test_what_the_stages_import_loads_nothing_heavy() -> None:
-    code = "import sys, bancada.recording; sys.exit(bool({'mlflow', 'numpy', 'pydantic'} & sys.modules.keys()))"
+    code = "import sys, bancada.base.notify; sys.exit(bool({'mlflow', 'numpy', 'pydantic'} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SOURCE)}, check=True)
 
 
-def test_credentials_of_the_environment_are_taken_out_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_of_the_environment_are_removed_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:s3/cr@et@host/db")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2")
-    said = notify.without_credentials("postgresql://me:s3/cr@et@host/db: no; http://a:b@c/d; token hunter2")
-    assert said == "postgresql://host/db: no; http://c/d; token ***"
+    reason = notify.without_credentials("postgresql://me:s3/cr@et@host/db: no; http://a:b@c/d; token hunter2")
+    assert reason == "postgresql://host/db: no; http://c/d; token ***"
 
 
 # --- beside a whole `bancada repro` ---------------------------------------------------------------------------------
 
 
+def folder_of(stage: str) -> Path:
+    kind, _, name = stage.partition("@")
+    return files.model("toy", name) if kind == "train" else files.evaluation(name)
+
+
 def recorded_together(*stages: str) -> None:
-    together = notify.Recorder()
+    together = notify.Notifier()
     for stage in stages:
         together.began(stage)
     for stage in stages:
-        together.ended(stage)
+        together.ended(stage, folder_of(stage))
     together.close()
 
 
-def test_one_recorder_takes_all_stages(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_one_listener_records_all_stages(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     began_ms = time.time_ns() // 1_000_000
     recorded_together("train@toy_tanh", "train@toy_adam", "evaluate@toy", "train@toy_tanh")
     ended_ms = time.time_ns() // 1_000_000
     assert count(bench, "runs") == 2
-    run = find_run(open_store(bench), "toy", "toy_tanh-f0")
+    run = find_run(open_store(bench), "toy", fingerprint("toy_tanh"))
     assert run is not None
     assert began_ms <= run.info.start_time <= ended_ms
     assert run.data.metrics["test_error_rate_percent"] == 2.5
@@ -106,15 +113,15 @@ def test_one_recorder_takes_all_stages(bench: Path, capfd: pytest.CaptureFixture
     assert capfd.readouterr() == ("", "")
 
 
-def test_files_that_are_there_without_a_run_are_recorded_and_confirm_nothing(
+def test_files_of_stages_that_did_not_run_are_recorded_and_confirm_nothing(
     bench: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    together = notify.Notifier()
     for _ in range(2):
-        together = notify.Recorder()
-        together.found("train@toy_tanh")
-        together.found("evaluate@toy")
-        together.close()
-    run = find_run(open_store(bench), "toy", "toy_tanh-f0")
+        together.found("train@toy_tanh", MODEL)
+        together.found("evaluate@toy", files.evaluation("toy"))
+    together.close()
+    run = find_run(open_store(bench), "toy", fingerprint("toy_tanh"))
     assert run is not None
     assert run.data.metrics["test_error_rate_percent"] == 2.5
     assert "bancada.reproduced" not in run.data.tags
@@ -122,22 +129,22 @@ def test_files_that_are_there_without_a_run_are_recorded_and_confirm_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_recorder_that_dies_is_no_reason_for_a_run_to_fail(
+def test_a_listener_that_dies_does_not_let_a_run_fail(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dying = ["sh", "-c", "exec <&-; echo out of memory >&2; exit 7"]
     monkeypatch.setattr(notify.subprocess, "Popen", lambda command, **k: real_popen(dying, **k))
-    together = notify.Recorder()
+    together = notify.Notifier()
     together.began("train@toy_tanh")
     assert together.process is not None
     together.process.wait(20)
-    together.ended("train@toy_tanh")
+    together.ended("train@toy_tanh", MODEL)
     together.close()
-    said = "train@toy_tanh: out of memory; `bancada track` does it later"
-    assert capfd.readouterr() == ("", f"bancada: not recorded in MLflow: {said}\n")
+    reason = "train@toy_tanh: out of memory; `bancada track` does it later"
+    assert capfd.readouterr() == ("", f"bancada: not recorded in MLflow: {reason}\n")
 
 
-def test_stages_that_the_one_recorder_cannot_record_are_named_in_one_line(
+def test_all_stages_that_are_not_recorded_are_named_in_one_line(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")

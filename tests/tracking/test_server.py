@@ -20,7 +20,8 @@ from servers import PASSWORD, Proxy, dump, mlflow_server, postgres, postgres_pro
 from toy import EPOCHS, NOBODY, SOURCE, train_variant, write_pipeline_files
 
 from bancada.base import files, notify
-from bancada.tracking import catch_up, mirror, record
+from bancada.tracking import catch_up, mirror
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
 pytestmark = pytest.mark.skipif(
@@ -61,11 +62,11 @@ class Team:
         held = [path for path in self.artifacts.rglob("*") if path.is_file()]
         return dump(self.database), {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in held}
 
-    def keeps_no_password(self, *said: str) -> None:
+    def keeps_no_password(self, *outputs: str) -> None:
         assert not [line for line in dump(self.database) if PASSWORD in line]
         held = [path for path in self.artifacts.rglob("*") if path.is_file()]
         assert not [path for path in held if PASSWORD.encode() in path.read_bytes()]
-        assert not [text for text in said if PASSWORD in text]
+        assert not [text for text in outputs if PASSWORD in text]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def member(team: Team, bench: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return bench
 
 
-def test_a_whole_pipeline_arrives_and_what_arrives_again_confirms_it(team: Team, tmp_path: Path) -> None:
+def test_a_whole_pipeline_is_recorded_and_a_second_run_confirms_it(team: Team, tmp_path: Path) -> None:
     clone, uri = clones.clone_to(tmp_path / "a clone"), team.proxy.uri
     clones.succeeds(clone, "dvc", "repro", "-q", "split@moons")
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(SOURCE), "DVC_ROOT": str(clone)}
@@ -102,9 +103,9 @@ def test_a_whole_pipeline_arrives_and_what_arrives_again_confirms_it(team: Team,
         )
         for variant in ("moons_tanh", "moons_adam")
     ]
-    said = [text for process in both for text in process.communicate(timeout=120)]
+    outputs = [text for process in both for text in process.communicate(timeout=120)]
     assert [process.returncode for process in both] == [0, 0]
-    assert (said[1], said[3]) == ("", "")
+    assert (outputs[1], outputs[3]) == ("", "")
     runs = team.runs("moons")
     assert {name: len(ids) for name, ids in runs.items()} == {"moons_tanh": 1, "moons_adam": 1}
     ids = {name: run_id for name, [run_id] in runs.items()}
@@ -133,20 +134,21 @@ def test_a_whole_pipeline_arrives_and_what_arrives_again_confirms_it(team: Team,
     assert tracked.stdout.startswith("0 runs new, 0 completed, 2 were complete, 0 marked")
     assert team.everything() == before
     assert not [path for name in ("mlflow.db", "mlartifacts") for path in clone.rglob(name)]
-    team.keeps_no_password(*said, again.stdout, again.stderr, tracked.stdout, tracked.stderr)
+    team.keeps_no_password(*outputs, again.stdout, again.stderr, tracked.stdout, tracked.stderr)
 
 
 def test_track_writes_all_that_is_missing_and_a_second_time_nothing(
     team: Team, member: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for variant in ("toy_tanh", "toy_adam"):
-        train_variant(variant, "track")
+    wanted = {train_variant(variant, "track").fingerprint for variant in ("toy_tanh", "toy_adam")}
     before = team.rows("select count(*) from metrics")[0][0]
     assert catch_up.track(all_experiments=False) == 0
     first = capfd.readouterr()
     assert first.out.splitlines()[-1].startswith("2 runs new, 0 completed, 0 were complete, 0 marked")
-    assert team.rows("select count(*) from metrics") == [(before + 2 * CURVES + 8 + 1,)]  # 8 figures, and 1
-    for [run_id] in team.rows("select run_uuid from tags where value in ('toy_tanh-track', 'toy_adam-track')"):
+    assert team.rows("select count(*) from metrics") == [(before + 2 * CURVES + 8 + 1,)]  # 8 scores, and 1
+    ids = [run_id for run_id, fingerprint in team.tag("bancada.fingerprint").items() if fingerprint in wanted]
+    assert len(ids) == 2
+    for run_id in ids:
         assert team.files(run_id).keys() >= ARTIFACTS | {"plots/loss.png", "evaluation/scores.csv"}
     held = team.everything()
     assert catch_up.track(all_experiments=False) == 0
@@ -165,19 +167,19 @@ def test_a_temporary_experiment_folder_records_its_files_and_its_name(
     temporary = tmp_path / "exp"
     temporary.mkdir()
     monkeypatch.chdir(temporary)
-    with notify.recorded("train", "toy_tanh"):
+    with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         write_pipeline_files()
-        train_variant("toy_tanh", "temporary", weights=b"of the experiment")
+        result = train_variant("toy_tanh", "temporary", weights=b"of the experiment")
     assert capfd.readouterr() == ("", "")
     assert list(temporary.glob("ml*")) == []
     shutil.rmtree(temporary)
-    [(run_id,)] = team.rows("select run_uuid from tags where value = 'toy_tanh-temporary'")
+    [(run_id,)] = team.rows(f"select run_uuid from tags where value = '{result.fingerprint}'")
     assert json.loads(team.tag("dvc.experiments")[run_id]) == ["brave-cat"]
     assert team.files(run_id)["weights.safetensors"].read_bytes() == b"of the experiment"
     team.keeps_no_password()
 
 
-def test_two_machines_that_record_the_same_at_the_same_moment_make_doubles_which_track_marks(
+def test_two_machines_that_record_the_same_at_the_same_moment_make_duplicates_which_track_marks(
     team: Team, member: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The proxy holds each back until the other, too, is about to create the experiment, the run, its data sets."""
@@ -225,7 +227,7 @@ def record_at(root: Path) -> None:
     """In a process of its own."""
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "60"
     os.chdir(root)
-    record.record_training(open_store(root), mirror.result(files.model("toy", "toy_tanh")), NOBODY)
+    Recorder(open_store(root), NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1)
 
 
 BROKEN: dict[str, Callable[[str], str]] = {
@@ -236,12 +238,14 @@ BROKEN: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("wrong", BROKEN)
+@pytest.mark.parametrize(
+    "wrong", ["password", *(pytest.param(name, marks=pytest.mark.long) for name in BROKEN if name != "password")]
+)
 def test_a_database_that_cannot_be_used_costs_one_line_without_its_password(
     team: Team, member: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], wrong: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", BROKEN[wrong](team.database))
-    with notify.recorded("train", "toy_tanh"):
+    with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         pass
     out, err = capfd.readouterr()
     assert out == ""

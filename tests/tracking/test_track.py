@@ -9,19 +9,33 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
-from contextlib import closing
+from contextlib import chdir, closing
 from pathlib import Path
 from typing import Any
 
 import clones
 import pytest
-from toy import NOBODY, artifacts, count, evaluate, rows, train_variant, write_pipeline_files
+from toy import (
+    NOBODY,
+    PACKAGES,
+    artifacts,
+    count,
+    evaluate,
+    fingerprint,
+    folder_hash,
+    rows,
+    split_hash,
+    train_variant,
+    write_code,
+    write_pipeline_files,
+)
 
 from bancada.base import files, notify
 from bancada.base.refusals import BadInput
-from bancada.tracking import catch_up, mirror, record, store
+from bancada.tracking import catch_up, mirror, store
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.surroundings import Origin
 
 WHOLE = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
 EVALUATED = {"plots/loss.png", "plots/regions.png", "evaluation/scores.csv", "evaluation/leaderboard.csv"} | {
@@ -48,10 +62,10 @@ def go_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlflow.tracking._tracking_service.utils._artifact_repos_cache", OrderedDict())
 
 
-def tracks(capfd: pytest.CaptureFixture[str], status: int = 0) -> list[str]:
+def tracks(capfd: pytest.CaptureFixture[str], status: int = 0, all_experiments: bool = False) -> list[str]:
     """The lines on stdout of a `bancada track`, which ends with this status and says nothing else."""
     capfd.readouterr()
-    assert catch_up.track(all_experiments=False) == status
+    assert catch_up.track(all_experiments) == status
     out, err = capfd.readouterr()
     assert err == ""
     return out.splitlines()
@@ -60,19 +74,19 @@ def tracks(capfd: pytest.CaptureFixture[str], status: int = 0) -> list[str]:
 NOTHING_NEW = "0 runs new, 0 completed, 2 were complete, 0 marked as duplicates"
 
 
-def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothing(
+def test_results_of_an_outage_are_written_once_and_a_second_time_changes_nothing(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as outage:
         outage.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        with notify.recorded("train", "toy_tanh"):
+        with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
             pass
     assert "not recorded in MLflow: train@toy_tanh: " in capfd.readouterr().err
     lines = tracks(capfd)
     assert [line.split(" -> ")[0] for line in lines] == [
-        "toy/toy_adam: a new run, its evaluation, its description",
-        "toy/toy_tanh: a new run, its evaluation, its description",
-        "toy: its description and saved view",
+        "toy/toy_adam: new run, evaluation, description",
+        "toy/toy_tanh: new run, evaluation, description",
+        "toy: description and saved view",
         "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates",
     ]
     assert rows(bench, "select name, status from runs order by name") == [
@@ -87,11 +101,11 @@ def test_what_an_outage_left_out_is_written_once_and_a_second_time_changes_nothi
     assert everything(bench) == before
 
 
-def test_what_was_recorded_beside_its_stage_is_left_as_it_is(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_results_recorded_beside_their_stage_are_not_changed(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     opened = open_store(bench)
     for variant in ("toy_tanh", "toy_adam", "toy_tanh"):
-        record.record_training(opened, mirror.result(files.model("toy", variant)), Circumstances("brave-cat"))
-    record.record_evaluation(opened, "toy", NOBODY)
+        Recorder(opened, Origin("brave-cat")).write(mirror.result(files.model("toy", variant)), began_ms=1)
+    Recorder(opened, NOBODY).write_study("toy")
     before = everything(bench)
     assert tracks(capfd) == [NOTHING_NEW]
     assert everything(bench) == before
@@ -111,12 +125,12 @@ def test_a_killed_recording_gets_only_the_steps_that_are_missing(
 
     with monkeypatch.context() as patched, pytest.raises(ConnectionError):
         patched.setattr(type(opened.client), "log_batch", dies_after_the_first_points)
-        record.record_training(opened, result, NOBODY)
+        Recorder(opened, NOBODY).write(result, began_ms=1)
     first = set(rows(bench, "select key, step, timestamp, value from metrics"))
     assert 0 < len(first) < 1601
     shutil.rmtree(files.evaluation("toy"))
     shutil.rmtree(files.model("toy", "toy_adam"))
-    assert tracks(capfd)[0].startswith("toy/toy_tanh: what was missing -> ")
+    assert tracks(capfd)[0].startswith("toy/toy_tanh: missing parts -> ")
     assert rows(bench, "select status from runs") == [("FINISHED",)]
     assert count(bench, "metrics") == 5 * 320 + 1
     assert first <= set(rows(bench, "select key, step, timestamp, value from metrics"))
@@ -142,7 +156,7 @@ def test_the_store_follows_a_folder_that_was_moved(
     assert len(list((moved / "mlartifacts/toy").iterdir())) == 3
 
 
-def test_a_copy_has_a_store_of_its_own_and_what_is_missing_there_is_uploaded_again(
+def test_a_copy_has_a_store_of_its_own_and_missing_artifacts_are_uploaded_again(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tracks(capfd)
@@ -150,13 +164,13 @@ def test_a_copy_has_a_store_of_its_own_and_what_is_missing_there_is_uploaded_aga
     copy = bench.with_name("copy")
     shutil.copytree(bench, copy, ignore=shutil.ignore_patterns("mlartifacts"))
     go_to(copy, monkeypatch)
-    assert "toy/toy_tanh: 9 artifacts that were gone -> " in "\n".join(tracks(capfd))
+    assert "toy/toy_tanh: 9 missing artifacts -> " in "\n".join(tracks(capfd))
     assert artifacts_of_all(copy) == [WHOLE | EVALUATED] * 2
     assert tracks(capfd) == [NOTHING_NEW]
     assert everything(bench) == before
 
 
-def test_a_store_that_two_folders_share_is_not_taken_from_the_one_that_is_still_there(
+def test_a_shared_store_does_not_follow_a_second_folder_while_the_first_exists(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     shutil.move(bench / "mlflow.db", tmp_path / "mlflow.db")
@@ -181,7 +195,7 @@ def test_of_runs_that_machines_made_at_once_all_but_the_oldest_are_marked(
     [(made, started, experiment)] = rows(
         bench, "select run_uuid, start_time, experiment_id from runs where name = 'toy_tanh'"
     )
-    tags = {"bancada.fingerprint": "toy_tanh-f0"}
+    tags = {"bancada.fingerprint": fingerprint("toy_tanh")}
     younger, older = (client.create_run(str(experiment), started + by, tags).info.run_id for by in (1, -1))
     lines = tracks(capfd)
     assert lines[-1] == "0 runs new, 1 completed, 1 were complete, 2 marked as duplicates"
@@ -195,24 +209,24 @@ def test_of_runs_that_machines_made_at_once_all_but_the_oldest_are_marked(
     assert dict(rows(bench, "select run_uuid, value from tags where key = 'bancada.duplicate_of'")) == {younger: made}
 
 
-def test_figures_of_other_models_are_not_written(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_scores_of_other_models_are_not_written(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """As after a training whose evaluation was cut off: dvc.lock knows of which models the evaluation is."""
     (bench / "dvc.lock").write_text(
         "schema: '2.0'\nstages:\n  evaluate@toy:\n    deps:\n    - path: data/models/toy\n      md5: 0123.dir\n"
     )
     assert catch_up.track(all_experiments=False) == 0
-    assert "data/evaluation/toy: not of these models" in capfd.readouterr().err
+    assert (
+        "data/evaluation/toy: left out, because it is not of the models in data/models/toy; " in capfd.readouterr().err
+    )
     assert artifacts_of_all(bench) == [WHOLE] * 2
     assert rows(bench, "select * from metrics where key like '%error_rate%'") == []
 
 
-def test_a_damaged_model_is_named_and_does_not_keep_the_others_back(
-    bench: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_model_is_named_and_the_others_are_recorded(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (files.model("toy", "toy_adam") / "run.json").write_text("{")
     assert catch_up.track(all_experiments=False) == 2
     out, err = capfd.readouterr()
-    assert err.startswith("data/models/toy/toy_adam: not the folder of a whole model: ")
+    assert err.startswith("data/models/toy/toy_adam: not a complete model folder: ")
     assert err.count("\n") == 1
     assert out.splitlines()[-1].startswith("1 runs new, ")
 
@@ -223,17 +237,65 @@ def test_a_new_evaluation_is_written_and_other_weights_leave_one_warning(
     tracks(capfd)
     train_variant("toy_tanh", weights=b"v")
     evaluate(error="1.25")
-    assert "toy/toy_tanh: its tag bancada.warning, its evaluation, its description -> " in tracks(capfd)[1]
+    assert "toy/toy_tanh: tag bancada.warning, evaluation, description -> " in tracks(capfd)[1]
     assert tracks(capfd) == [NOTHING_NEW]
 
 
-def test_a_folder_without_results_says_where_they_come_from(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_results_prints_how_to_get_them(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(files.DATA / "models")  # as a fresh clone before `dvc pull`: the evaluations are kept in git
     assert catch_up.track(all_experiments=False) == 0
     out, err = capfd.readouterr()
     assert out == "0 runs new, 0 completed, 0 were complete, 0 marked as duplicates\n"
     assert "dvc pull" in err
     assert count(bench, "runs") == 0
+
+
+# --- which inputs a model was made from -----------------------------------------------------------------------------
+
+
+def write_lock(variant: str, split: str, code: str, model: str) -> None:
+    """A dvc.lock of one training, with these hashes."""
+    paths = {files.split("toy"): split, files.code("train", variant): code, files.model("toy", variant): model}
+    entries = [f"    - path: {path}\n      md5: '{digest}'\n" for path, digest in paths.items()]
+    text = f"schema: '2.0'\nstages:\n  train@{variant}:\n    deps:\n{''.join(entries[:2])}    outs:\n{entries[2]}"
+    Path("dvc.lock").write_text(text)
+
+
+def recorded_fingerprint(bench: Path, variant: str) -> str:
+    [(found,)] = rows(
+        bench,
+        "select tags.value from tags join runs using (run_uuid)"
+        f" where key = 'bancada.fingerprint' and name = '{variant}'",
+    )
+    return str(found)
+
+
+def test_a_model_that_dvc_lock_names_has_the_inputs_that_it_names(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Though other files are beside it: it was trained on what dvc.lock says."""
+    write_lock("toy_tanh", "0123.dir", "4567", folder_hash(files.model("toy", "toy_tanh")))
+    tracks(capfd)
+    assert recorded_fingerprint(bench, "toy_tanh") == fingerprint("toy_tanh", "0123.dir", "4567")
+    assert recorded_fingerprint(bench, "toy_adam") == fingerprint("toy_adam")
+
+
+def test_a_model_that_dvc_lock_does_not_name_has_the_inputs_beside_it(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_lock("toy_tanh", "0123.dir", "4567", "the hash of an older model.dir")
+    tracks(capfd)
+    assert recorded_fingerprint(bench, "toy_tanh") == fingerprint("toy_tanh")
+
+
+def test_the_versions_of_packages_are_those_of_the_code_that_it_was_trained_with(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_lock("toy_tanh", split_hash(), "4567", folder_hash(files.model("toy", "toy_tanh")))  # other code
+    write_code("toy_adam", packages=PACKAGES | {"torch": "2.14.0"})
+    tracks(capfd)
+    versions = "select name, tags.value from tags join runs using (run_uuid) where key = 'bancada.torch'"
+    assert rows(bench, versions) == [("toy_adam", "2.14.0")]  # those of toy_tanh are not known
 
 
 # --- a store that cannot be used ------------------------------------------------------------------------------------
@@ -270,7 +332,7 @@ def test_a_store_of_no_known_kind_is_bad_input(bench: Path, monkeypatch: pytest.
     assert "s3cret" not in str(refused.value)
 
 
-def test_a_file_that_another_program_is_writing_to_is_given_up(
+def test_a_file_that_another_program_writes_to_is_reported_soon(
     bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert store.LOCK_PATIENCE_S < 10
@@ -278,8 +340,8 @@ def test_a_file_that_another_program_is_writing_to_is_given_up(
     with closing(sqlite3.connect(bench / "mlflow.db", isolation_level=None)) as other:
         other.execute("begin immediate")
         assert catch_up.track(all_experiments=False) == 1
-    said = "cannot be written to: OperationalError: database is locked"
-    assert capfd.readouterr().err == f"MLflow's store sqlite:///{bench}/mlflow.db {said}\n"
+    reason = "cannot be written to: OperationalError: database is locked"
+    assert capfd.readouterr().err == f"MLflow's store sqlite:///{bench}/mlflow.db {reason}\n"
 
 
 # --- clones and experiments -----------------------------------------------------------------------------------------
@@ -294,7 +356,7 @@ stages:
     foreach: {toy_tanh: {}, toy_adam: {}}
     do:
       cmd: python make.py ${key}
-      deps: [data/split/toy]
+      deps: [data/split/toy, "data/code/train/${key}.json"]
       params: ["rates.${key}"]
       outs: ["data/models/toy/${key}"]
   evaluate:
@@ -319,33 +381,43 @@ rate = re.search(name + ": ([0-9.]+)", Path("params.yaml").read_text())[1]
 folder = Path(shutil.copytree(f"made/models/{name}", f"data/models/toy/{name}"))
 run = json.loads((folder / "run.json").read_text())
 run["recipe"]["train"]["lr"] = float(rate)
-run["fingerprint"] += rate
 (folder / "run.json").write_text(json.dumps(run))
 """
 
 
-@pytest.fixture
-def toy_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def toy_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small pipeline that ran without tracking, and whose results are committed."""
-    root = tmp_path / "first"
+    root = tmp_path_factory.mktemp("toy") / "first"
     (root / "made").mkdir(parents=True)
-    monkeypatch.chdir(root)
-    write_pipeline_files()
-    for made, path in {"split": files.split("toy"), "models": files.models("toy")}.items():
-        shutil.move(path, Path("made") / made)
-    shutil.move(files.evaluation("toy"), "made/evaluation")
-    (root / "made/evaluation/loss.csv").unlink()
-    (root / "dvc.yaml").write_text(STAGES)
-    (root / "make.py").write_text(MAKE)
-    (root / "params.yaml").write_text("rates: {toy_tanh: 0.5, toy_adam: 0.25}\n")
-    (root / ".gitignore").write_text("/data/split/\n/data/models/\n/mlflow.db\n/mlartifacts/\n")
+    with chdir(root):
+        write_pipeline_files()
+        move_to_made()
     for line in ("git init -q", "dvc init -q", "dvc repro -q", "git add -A", "git commit -q -m results"):
         clones.succeeds(root, *line.split())
     return root
 
 
-def command(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return clones.run(folder, sys.executable, "-m", "bancada", "track", *options)
+@pytest.fixture
+def toy_repository(toy_pipeline: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(toy_pipeline, tmp_path / "first", symlinks=True)
+
+
+def move_to_made() -> None:
+    """Move the results to where the stages copy them from, and write the pipeline's own files."""
+    for made, path in {"split": files.split("toy"), "models": files.models("toy")}.items():
+        shutil.move(path, Path("made") / made)
+    shutil.move(files.evaluation("toy"), "made/evaluation")
+    Path("made/evaluation/loss.csv").unlink()
+    Path("dvc.yaml").write_text(STAGES)
+    Path("make.py").write_text(MAKE)
+    Path("params.yaml").write_text("rates: {toy_tanh: 0.5, toy_adam: 0.25}\n")
+    Path(".gitignore").write_text("/data/split/\n/data/models/\n/mlflow.db\n/mlartifacts/\n")
+
+
+def command(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return clones.run(folder, sys.executable, "-m", "bancada", "track", *options, **environment)
 
 
 def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp_path: Path) -> None:
@@ -362,20 +434,38 @@ def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp
     assert clones.succeeds(clone, "git", "status", "--porcelain") == ""
 
 
-def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(toy_repository: Path) -> None:
+def test_a_clone_without_the_split_files_finds_the_same_runs_again(
+    toy_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(toy_repository)
+    assert tracks(capfd)[-1] == "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
+    clone = tmp_path / "a fresh clone"
+    clones.succeeds(tmp_path, "git", "clone", "-q", str(toy_repository), str(clone))
+    clones.succeeds(clone, "dvc", "remote", "add", "--local", "-d", "up", str(toy_repository / ".dvc/cache"))
+    clones.succeeds(clone, "dvc", "pull", "-q", "data/models/toy/toy_tanh", "data/models/toy/toy_adam")
+    assert not (clone / files.split("toy")).exists()
+    before = everything(toy_repository)
+    again = command(clone, MLFLOW_TRACKING_URI=f"sqlite:///{toy_repository}/mlflow.db")
+    assert (again.stdout, again.stderr) == (NOTHING_NEW + "\n", "")
+    assert everything(toy_repository) == before
+
+
+def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(
+    toy_repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     root, run = toy_repository, ("dvc", "exp", "run", "--temp", "-q")
     clones.succeeds(root, *run, "-n", "warm-cat", "-S", "rates.toy_tanh=0.125")
     clones.succeeds(root, *run, "-n", "cool-dog", "-S", "rates.toy_tanh=0.125", "-S", "rates.toy_adam=0.75")
     done = command(root, "--all-exps")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "4 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
-    asked = rows(
+    named = rows(
         root,
         "select runs.name, lr.value, tags.value from runs"
         " join params lr on lr.run_uuid = runs.run_uuid and lr.key = 'lr'"
         " join tags on tags.run_uuid = runs.run_uuid and tags.key = 'dvc.experiments'",
     )
-    assert sorted((name, lr, sorted(json.loads(names))) for name, lr, names in asked) == [
+    assert sorted((name, lr, sorted(json.loads(names))) for name, lr, names in named) == [
         ("toy_adam", "0.25", ["warm-cat"]),  # warm-cat evaluated it anew, beside its own toy_tanh
         ("toy_adam", "0.75", ["cool-dog"]),
         ("toy_tanh", "0.125", ["cool-dog", "warm-cat"]),
@@ -388,9 +478,6 @@ def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(toy_reposi
     assert sorted("+rates" in diff and "toy_adam: 0.75" in diff for diff in diffs) == [True, True]
     assert clones.succeeds(root, "git", "status", "--porcelain") == ""
     before = everything(root)
-    again = command(root, "--all-exps")
-    assert (again.stdout, again.stderr) == (
-        "0 runs new, 0 completed, 4 were complete, 0 marked as duplicates\n",
-        "",
-    )
+    monkeypatch.chdir(root)
+    assert tracks(capfd, all_experiments=True) == ["0 runs new, 0 completed, 4 were complete, 0 marked as duplicates"]
     assert everything(root) == before

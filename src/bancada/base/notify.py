@@ -1,7 +1,7 @@
-"""Results on their way to MLflow, through a process of its own: no stage waits for mlflow to load.
+"""Tell the process that records results in MLflow which stage began, ended or failed, so that no stage loads mlflow.
 
-The stages import this module, so it stays small and knows nothing of mlflow. The process (tracking/listener.py) shows
-a training while it runs, and reads the files of a stage that has ended well.
+The stages import this module, so it is small and does not import mlflow. The process (tracking/listener.py) shows a
+training while it runs, and reads the files of a stage that has ended well.
 """
 
 import os
@@ -14,20 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SILENCE_S = 8.0  # so long whoever has nothing else to do waits for a recorder that shows no sign of life
-PATIENCE_S = 60.0  # and so long for one that does, to a store that is slow
+SILENCE_S = 8.0  # how long a stage that has ended waits for a process that shows no sign of life
+PATIENCE_S = 60.0  # how long it waits for one that does, because its store is slow
 LATER = "`bancada track` does it later"
-RECORDED = "recorded"  # a line on the recorder's standard output: recorded train@moons_tanh
+RECORDED = "recorded"  # as in the line `recorded train@moons_tanh`, which the process writes
 
 
 def tracking() -> str:
-    """`on`; `off`; or `shared`: the `bancada repro` that started this stage has a recorder for all of them."""
+    """Return `on`, `off`, or `shared`: then the `bancada repro` that started this stage has one process for all."""
     return os.environ.get("BANCADA_TRACKING", "").lower() or "on"
 
 
 @contextmanager
 def recorded(stage: str, folder: Path) -> Iterator[None]:
-    """Record in MLflow what the block leaves in `folder`, if it ends well. `stage`: train@VARIANT or evaluate@STUDY."""
+    """Record what the block leaves in `folder`, if it ends well. `stage` is train@VARIANT or evaluate@STUDY."""
     notifier = Notifier()
     if notifier.off or tracking() == "shared":
         yield
@@ -36,7 +36,7 @@ def recorded(stage: str, folder: Path) -> Iterator[None]:
     try:
         yield
         notifier.ended(stage, folder)
-    except Exception:  # whatever it is, it goes on to who called
+    except Exception:
         notifier.failed(stage)
         raise
     finally:
@@ -44,9 +44,9 @@ def recorded(stage: str, folder: Path) -> Iterator[None]:
 
 
 class Notifier:
-    """The process beside a stage, or beside all of a `bancada repro`; it starts with the first stage.
+    """Starts the process with the first stage, and sends it a line for each event.
 
-    Never a reason for a stage to fail: what is not recorded is told in one line on stderr. BANCADA_TRACKING=off
+    It is never a reason for a stage to fail: one line on stderr says what is not recorded. BANCADA_TRACKING=off
     switches it off.
     """
 
@@ -54,84 +54,82 @@ class Notifier:
         self.off = tracking() == "off"
         self.process: subprocess.Popen[str] | None = None
         self.ended_well: list[str] = []
-        self.reason = ""
+        self.reason = ""  # why something is not recorded
 
     def began(self, stage: str) -> None:
-        self._start_once()
-        self._say("began", stage, str(time.time_ns() // 1_000_000))
-
-    def found(self, stage: str, folder: Path) -> None:
-        """The stage's files are there without its having run: from DVC's cache, or as they were before."""
-        self._start_once()
-        self.ended_well.append(stage)
-        self._say("found", stage, str(folder))
+        """Say that the stage begins now."""
+        self._send("began", stage, str(time.time_ns() // 1_000_000))
 
     def ended(self, stage: str, folder: Path) -> None:
-        """The stage has left its files, which are to be recorded."""
+        """Say that the stage has left its files in `folder`, to be recorded."""
         self.ended_well.append(stage)
-        self._say("ended", stage, str(folder))
+        self._send("ended", stage, str(folder))
+
+    def found(self, stage: str, folder: Path) -> None:
+        """Say that the stage's files exist though it did not run: DVC restored them, or nothing had changed."""
+        self.ended_well.append(stage)
+        self._send("found", stage, str(folder))
 
     def failed(self, stage: str) -> None:
-        self._say("failed", stage)
+        """Say that the stage left no result."""
+        self._send("failed", stage)
 
     def close(self) -> None:
-        """Wait until everything is recorded; one line on stderr says what is not."""
+        """Wait until everything is recorded. Print one line on stderr if something is not."""
         missed = [] if self.off else self.ended_well
         if self.process:
-            with self.answers, self.errors:
+            with self.output, self.errors:
                 self._wait(self.process)
-                self.answers.seek(0)
-                answers = self.answers.read().splitlines()
-                missed = [stage for stage in self.ended_well if f"{RECORDED} {stage}" not in answers]
+                self.output.seek(0)
+                recorded = self.output.read().splitlines()
+                missed = [stage for stage in self.ended_well if f"{RECORDED} {stage}" not in recorded]
                 self.errors.seek(0)
                 lines = [line for line in self.errors.read().splitlines() if line.strip()]
-                ended = f"the recorder ended with status {self.process.returncode}"
-                self.reason = self.reason or (lines[-1] if lines else ended)
+                lines = lines or [f"the process that records ended with status {self.process.returncode}"]
+                self.reason = self.reason or lines[-1]
         if missed:
             why = f"{', '.join(missed)}: {without_credentials(self.reason)[:300]}"
             print(f"bancada: not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
 
-    def _start_once(self) -> None:
-        if not self.off and not self.process and not self.reason:
+    def _send(self, *words: str) -> None:
+        if not (self.off or self.process or self.reason):
             try:
                 self._start()
             except OSError as error:
                 self.reason = str(error)
+        if self.process and self.process.stdin:
+            with suppress(OSError):  # the process has ended: `close` finds out why
+                print(*words, file=self.process.stdin, flush=True)
 
     def _start(self) -> None:
-        """A recorder on this folder's code. In a session of its own, because Ctrl-C is for the stage to answer."""
+        """Start the process with this folder's code, in a session of its own: Ctrl-C is for the stage to answer."""
         source = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-        # No pipes: nobody would read them while stages work, and a full pipe would stop the recorder. SIM115: `close`
-        # closes these.
-        self.answers, self.errors = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115
+        # Files, because nobody would read from pipes while stages work, and a full pipe would stop the process. `close`
+        # closes them.
+        self.output, self.errors = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bancada.tracking.listener"],
             stdin=subprocess.PIPE,
-            stdout=self.answers,
+            stdout=self.output,
             stderr=self.errors,
             env={**os.environ, "PYTHONPATH": path},
             text=True,
             start_new_session=True,
         )
 
-    def _say(self, *words: str) -> None:
-        if self.process and self.process.stdin:
-            with suppress(OSError):  # it has gone: its status and last line tell why
-                print(*words, file=self.process.stdin, flush=True)
-
     def _wait(self, process: subprocess.Popen[str]) -> None:
-        """Until it has ended, or shows no sign of life: every result, and each step to it, is a line of its answers."""
+        """Wait until the process has ended, or stop it when it shows no sign of life, which is a line of output."""
         assert process.stdin
         with suppress(OSError):
             process.stdin.close()
-        if not self.ended_well:  # it leaves at once where it has not begun a run either
-            process.terminate()
-        seen, since, began = -1, 0.0, time.monotonic()
+        if not self.ended_well:
+            process.terminate()  # it ignores that if it has to set the status of a run
+        size, since, began = -1, 0.0, time.monotonic()
         while process.poll() is None:
-            size, now = os.fstat(self.answers.fileno()).st_size, time.monotonic()
-            if size > seen:
-                seen, since = size, now
+            now = time.monotonic()
+            if (new_size := os.fstat(self.output.fileno()).st_size) > size:
+                size, since = new_size, now
             if now - since > SILENCE_S or now - began > PATIENCE_S:
                 process.kill()
                 self.reason = "the store did not answer in time"
@@ -140,12 +138,15 @@ class Notifier:
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without credentials."""
     return without_credentials(next(iter(str(error).splitlines()), ""))[:300]
 
 
 def without_credentials(text: str) -> str:
-    """`text` with user and password taken out of every URI in it, also where the query holds them, and without those
-    that this environment names."""
+    """Return the text without the credentials in it.
+
+    They are the user and the password of every URI, also in its query, and those that the environment holds.
+    """
     for name, value in os.environ.items():
         user = value.partition("://")[2].rpartition("@")[0]  # a password may hold a slash
         if user and name in ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"):

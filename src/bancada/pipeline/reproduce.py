@@ -31,7 +31,7 @@ from bancada.pipeline.requirements import LOCK
 from bancada.pipeline.verdict import STATUS
 from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
-from bancada.tracking.record import WEIGHTS
+from bancada.tracking.models import WEIGHTS
 from bancada.tracking.store import STORE_ERRORS, Store, artifact_paths, open_store
 from bancada.tracking.surroundings import CUT, UNTRACKED, repository_root, store_uri
 

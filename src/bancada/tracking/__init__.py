@@ -1,19 +1,16 @@
-"""Tracking: what MLflow records of the results, while they are made and afterwards.
+"""Record results in MLflow, while they are made and afterwards. README.md says what this package promises.
 
-mlflow reads its settings from the environment while it loads, so they are set here, before any module of this package.
+mlflow reads its settings from the environment while it loads. So they are set here, before any module of this package
+imports it.
 """
 
-import logging
 import os
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-# A stage waits for its recording, so one line soon is better than the four minutes that mlflow would try. There is no
-# second try, because a request that was answered too late would be carried out twice: `bancada track` tries again.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
-os.environ.setdefault("PGCONNECT_TIMEOUT", "2")  # for each of the tries below
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)  # errors are raised, and told in one line
+# A stage waits until it is recorded, so one line soon is better than the four minutes that mlflow would try. A request
+# is not repeated: if the server answers too late, it would carry out the request twice. `bancada track` tries again.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+os.environ.setdefault("PGCONNECT_TIMEOUT", "2")  # for each of the tries that store.py allows

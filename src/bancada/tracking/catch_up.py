@@ -1,7 +1,7 @@
-"""`bancada track`: MLflow gets whatever the pipeline's files hold and it does not, and nothing twice.
+"""`bancada track`: write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice.
 
-After an outage, in a fresh clone, for results that DVC restored from its cache or that its experiments hold. Each
-result goes the way that it takes beside a stage (tracking.py); here it is found out which files belong together.
+It is used after an outage, in a fresh clone, and for results that DVC restored from its cache or that DVC experiments
+hold. Each result is written as beside its stage (record.py); this module finds out which files belong together.
 """
 
 import sys
@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy.exc
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
@@ -24,45 +23,24 @@ from bancada.base.git import git_answer
 from bancada.base.lockfile import Lock
 from bancada.base.notify import first_line, tracking, without_credentials
 from bancada.base.refusals import BadInput
-from bancada.tracking import mirror
+from bancada.tracking import evaluations, mirror, surroundings
+from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.live_runs import close_killed
-from bancada.tracking.mirror import Evaluation, Inputs, Result
-from bancada.tracking.record import present, record
-from bancada.tracking.store import SERVED, STORE_ERRORS, Store, open_store, our_runs
-from bancada.tracking.surroundings import (
-    Circumstances,
-    Experiment,
-    circumstances,
-    experiments,
-    repository_root,
-    store_uri,
-)
+from bancada.tracking.mirror import Inputs, Result
+from bancada.tracking.record import Outcome, Recorder
+from bancada.tracking.store import SERVED, STORE_ERRORS, Store, open_store, runs_where
+from bancada.tracking.surroundings import Experiment, repository_root, store_uri
 from bancada.tracking.views import pages
 
-LOCK_FILE = Path("dvc.lock")
-DUPLICATE = "bancada.duplicate_of"
+DUPLICATE = "bancada.duplicate_of"  # tag
 NO_STORE = (UnsupportedModelRegistryStoreURIException, sqlalchemy.exc.ArgumentError, ModuleNotFoundError)
 
 
-@dataclass
-class Tally:
-    """What came of each result: `new`, `completed` or `complete`; and what could not be used, told on stderr."""
-
-    runs: dict[str, str] = field(default_factory=dict)  # run id -> what came of it
-    duplicates: int = 0
-    broken: int = 0
-
-    def line(self) -> str:
-        count = Counter(self.runs.values())
-        said = f"{count['new']} runs new, {count['completed']} completed, {count['complete']} were complete"
-        return f"{said}, {self.duplicates} marked as duplicates"
-
-
 def track(all_experiments: bool) -> int:
-    """Bring the store up to the files of the current folder, the repository's root.
+    """Write the results of the current folder, the repository's root, and of the DVC experiments if wanted.
 
-    The exit status: 1 where the store does not answer. BadInput where it cannot be used, or files of the pipeline are
-    damaged.
+    Return the exit status: 1 where the store does not answer, 2 where a model's files are damaged. Raise BadInput where
+    MLFLOW_TRACKING_URI names no store that can be used.
     """
     if tracking() == "off":
         print("tracking is switched off: BANCADA_TRACKING=off")
@@ -71,26 +49,25 @@ def track(all_experiments: bool) -> int:
     try:
         store = open_store(root)
         close_killed(store)
-        _write(store, circumstances(), tally)
-        for experiment in experiments() if all_experiments else ():
+        _write(Recorder(store, surroundings.origin(), restore=True), tally)
+        for experiment in surroundings.experiments() if all_experiments else ():
             _write_experiment(store, experiment, tally)
         _mark_duplicates(store, tally)
-    except NO_STORE as error:
-        raise BadInput(f"MLFLOW_TRACKING_URI = {shown_store(root)}: {first_line(error)}") from None
-    except STORE_ERRORS as error:
-        if isinstance(error, MlflowException) and urlsplit(store_uri(root)).scheme in ("", "file"):  # a plain folder
+    except (*NO_STORE, *STORE_ERRORS) as error:
+        is_folder = isinstance(error, MlflowException) and urlsplit(store_uri(root)).scheme in ("", "file")
+        if is_folder or isinstance(error, NO_STORE):
             raise BadInput(f"MLFLOW_TRACKING_URI = {shown_store(root)}: {first_line(error)}") from None
         why = f"{type(error).__name__}: {first_line(error)}"
         print(f"MLflow's store {shown_store(root)} cannot be written to: {why}", file=sys.stderr)
         return 1
     if not tally.runs and not tally.broken:
-        print("no results are here: `dvc repro` makes them, `dvc pull` gets them", file=sys.stderr)
-    print(tally.line())
+        print("there are no results: `dvc repro` makes them, `dvc pull` fetches them", file=sys.stderr)
+    print(tally)
     return 2 if tally.broken else 0
 
 
 def show() -> str:
-    """Say where each study's page is. The URI of the store whose pages are to be served; empty where a server does."""
+    """Print the address of each study's page. Return the store's URI, or nothing where a server shows its pages."""
     root = repository_root(Path.cwd())
     try:
         addresses = pages(open_store(root))
@@ -102,36 +79,55 @@ def show() -> str:
     return "" if uri.startswith(SERVED) else uri
 
 
-def _write(store: Store, asked: Circumstances, tally: Tally, changed: set[str] | None = None) -> None:
-    """The results in the current folder. `changed`: studies that an experiment asked for; None where there is none."""
-    lock = lockfile.parse(LOCK_FILE.read_text() if LOCK_FILE.exists() else "")
+def shown_store(root: Path) -> str:
+    """Return the store's URI as messages show it, without credentials."""
+    return without_credentials(store_uri(root)).partition("?")[0]
+
+
+@dataclass
+class Tally:
+    """Counts what happened to the runs."""
+
+    runs: dict[str, str] = field(default_factory=dict)  # run id -> `new`, `completed` or `complete`
+    duplicates: int = 0
+    broken: int = 0  # models that could not be read
+
+    def add(self, result: Result, outcome: Outcome, experiment: str | None) -> None:
+        """Count the run once, however many experiments have it, and print what was written to it."""
+        status = "new" if "new run" in outcome.written else "completed" if outcome.written else "complete"
+        if self.runs.get(outcome.run_id, "complete") == "complete":
+            self.runs[outcome.run_id] = status
+        if outcome.written:
+            of = f" ({experiment})" if experiment else ""
+            print(f"{result.study}/{result.variant}{of}: {', '.join(outcome.written)} -> {outcome.run_id}", flush=True)
+
+    def __str__(self) -> str:
+        count = Counter(self.runs.values())
+        runs = f"{count['new']} runs new, {count['completed']} completed, {count['complete']} were complete"
+        return f"{runs}, {self.duplicates} marked as duplicates"
+
+
+# --- the results of a folder ----------------------------------------------------------------------------------------
+
+
+def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) -> None:
+    """Write the results of the current folder. `changed`: the studies of an experiment; None for the workspace."""
+    lock_file = Path("dvc.lock")
+    lock = lockfile.parse(lock_file.read_text() if lock_file.exists() else "")
     results = list(_readable(tally, lock))
-    evaluations = {study: _evaluation(study, lock) for study in {result.study for result in results}}
-    run_ids = dict[str, str]()
+    evaluated = {study: _evaluation(study, lock) for study in sorted({result.study for result in results})}
+    without_name = replace(recorder, origin=replace(recorder.origin, experiment=None))
+    run_ids = {}
     for result in results:
-        named = changed is None or result.study in changed
-        recorded = record(
-            store,
-            result,
-            asked if named else replace(asked, experiment=None),
-            evaluations[result.study],
-            split_is_its=lock.agrees(f"train@{result.variant}", result.folder, files.split(result.study)),
-            newest=changed is None,
-            artifacts_too=True,
-        )
-        run_ids[result.variant] = recorded.run_id
-        before = tally.runs.get(recorded.run_id, "complete")
-        tally.runs[recorded.run_id] = before
-        if recorded.written:
-            if before == "complete":
-                tally.runs[recorded.run_id] = "new" if "a new run" in recorded.written else "completed"
-            of = f" ({asked.experiment})" if asked.experiment else ""
-            said = ", ".join(recorded.written)
-            print(f"{result.study}/{result.variant}{of}: {said} -> {recorded.run_id}", flush=True)
-    if changed is None:  # an experiment's results have no say beside those of the workspace
-        for study, evaluation in sorted(evaluations.items()):
-            for said in present(store, study, evaluation, run_ids) if evaluation else ():
-                print(f"{study}: {said}", flush=True)
+        split_is_its = lock.agrees(f"train@{result.variant}", result.folder, files.split(result.study))
+        named = recorder if changed is None or result.study in changed else without_name
+        outcome = named.write(result, evaluated[result.study], split_is_its=split_is_its)
+        tally.add(result, outcome, recorder.origin.experiment)
+        run_ids[result.variant] = outcome.run_id
+    if changed is None:  # results of an experiment do not describe the study
+        for study, evaluation in evaluated.items():
+            for written in recorder.write_overview(study, evaluation, run_ids) if evaluation else ():
+                print(f"{study}: {written}", flush=True)
 
 
 def _readable(tally: Tally, lock: Lock) -> Iterator[Result]:
@@ -140,11 +136,11 @@ def _readable(tally: Tally, lock: Lock) -> Iterator[Result]:
             yield mirror.result(folder, _inputs(folder, lock))
         except (OSError, ValueError, KeyError, TypeError) as error:
             tally.broken += 1
-            print(f"{folder}: not the folder of a whole model: {first_line(error)}", file=sys.stderr)
+            print(f"{folder}: not a complete model folder: {first_line(error)}", file=sys.stderr)
 
 
 def _inputs(folder: Path, lock: Lock) -> Inputs:
-    """Return what the model was made from: by dvc.lock where that names this model, else by the files beside it."""
+    """Return what the model was made from: by dvc.lock if it has this model, otherwise by the files beside it."""
     study, variant = folder.parts[-2:]
     known = lock.hashes(f"train@{variant}")
     paths = (files.split(study).as_posix(), files.code("train", variant).as_posix())
@@ -154,91 +150,72 @@ def _inputs(folder: Path, lock: Lock) -> Inputs:
 
 
 def _evaluation(study: str, lock: Lock) -> Evaluation | None:
-    """The study's evaluation, if there is one of the models that are here."""
+    """Return the study's evaluation if there is one, and if it is of the models in this folder."""
     scores = files.evaluation(study) / "scores.csv"
     if not scores.exists():
         return None
     if not lock.agrees(f"evaluate@{study}", files.models(study), scores):
-        print(f"{scores.parent}: not of these models, so left out: run evaluate@{study}", file=sys.stderr)
+        why = f"left out, because it is not of the models in {files.models(study)}; run `dvc repro evaluate@{study}`"
+        print(f"{scores.parent}: {why}", file=sys.stderr)
         return None
-    return mirror.evaluation(study)
+    return evaluations.read(study)
 
 
 # --- DVC experiments ------------------------------------------------------------------------------------------------
 
 
 def _write_experiment(store: Store, experiment: Experiment, tally: Tally) -> None:
-    """An experiment's results. It is named on the runs of those studies in which it differs from its baseline, and its
-    figures leave those of the workspace, or of a newer experiment, where they are."""
-    before, after = (
-        lockfile.parse(git_answer("show", f"{commit}:dvc.lock")) for commit in (experiment.baseline, experiment.commit)
-    )
-    asked = experiment.circumstances()
+    """Write an experiment's results, with its name on the runs of those studies that differ from its baseline.
+
+    Its scores do not replace those of the workspace, or of a newer experiment.
+    """
+    commits = (experiment.baseline, experiment.commit)
+    before, after = (lockfile.parse(git_answer("show", f"{commit}:dvc.lock")).stages for commit in commits)
+    recorder = Recorder(store, experiment.origin(), newest=False, restore=True)
     with _files_of(experiment) as folder, chdir(folder):
         changed = {
             path.parent.name
             for path in mirror.results()
             for stage in (f"train@{path.name}", f"evaluate@{path.parent.name}")
-            if before.stages.get(stage) != after.stages.get(stage)
+            if before.get(stage) != after.get(stage)
         }
-        _write(store, asked, tally, changed)
+        _write(recorder, tally, changed)
 
 
 @contextmanager
 def _files_of(experiment: Experiment) -> Iterator[Path]:
-    """A temporary folder with the experiment's files, from its commit and DVC's cache; models that are not there are
-    left out."""
+    """Yield a temporary folder with the experiment's files, from its commit and DVC's cache, as far as they exist."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError  # of a folder whose listing is nowhere
+    from dvc_data.index import DataIndexDirError  # for a folder whose list of files is not in the cache
 
     with tempfile.TemporaryDirectory(prefix="bancada-") as name:
         source: Any = DVCFileSystem(str(Path.cwd()), rev=experiment.commit)
-        for path in (
-            "dvc.lock",
-            "requirements.lock",
-            str(files.CODE),
-            str(files.DATA / "evaluation"),
-            *_cached(source),
-        ):
-            if source.exists(path):
-                try:
-                    source.get(path, str(Path(name) / path), recursive=source.isdir(path))
-                except (DvcException, DataIndexDirError, OSError) as error:
-                    files.remove(Path(name) / path)
-                    print(f"{experiment.name}: {path} is not in DVC's cache: {first_line(error)}", file=sys.stderr)
+        in_git = ("dvc.lock", "requirements.lock", str(files.CODE), str(files.DATA / "evaluation"))
+        in_cache = [*source.glob(f"{files.DATA}/models/*/*"), *source.glob(f"{files.DATA}/split/*")]
+        for path in (*filter(source.exists, in_git), *in_cache):
+            try:
+                source.get(path, str(Path(name) / path), recursive=source.isdir(path))
+            except (DvcException, DataIndexDirError, OSError) as error:
+                files.remove(Path(name) / path)
+                print(f"{experiment.name}: {path} is not in DVC's cache: {first_line(error)}", file=sys.stderr)
         yield Path(name)
 
 
-def _cached(source: Any) -> Iterator[str]:
-    for folder, depth in ((files.DATA / "models", 2), (files.DATA / "split", 1)):
-        paths = [str(folder)] if source.exists(str(folder)) else []
-        for _ in range(depth):
-            paths = [inside for path in paths for inside in source.ls(path, detail=False)]
-        yield from paths
-
-
-# --- runs that machines made at once --------------------------------------------------------------------------------
+# --- runs that several machines made at once ------------------------------------------------------------------------
 
 
 def _mark_duplicates(store: Store, tally: Tally) -> None:
-    """Of the runs of the same inputs, which machines that share a server may make at once, the oldest counts."""
+    """Of runs with the same inputs, which machines that share a server may make at once, mark all but the oldest."""
     oldest: dict[tuple[str, str], str] = {}
-    for run in our_runs(store):
-        run_id = str(run.info.run_id)
-        first = oldest.setdefault((run.info.experiment_id, run.data.tags["bancada.fingerprint"]), run_id)
-        if first != run_id and run.data.tags.get(DUPLICATE) != first:
+    for run in runs_where(store, "tags.`bancada.fingerprint` != ''"):
+        run_id, tags = str(run.info.run_id), run.data.tags
+        name = "/".join(tags.get(f"bancada.{key}", "?") for key in ("study", "variant"))
+        first = oldest.setdefault((run.info.experiment_id, tags["bancada.fingerprint"]), run_id)
+        if first != run_id and tags.get(DUPLICATE) != first:
             store.client.set_tag(run_id, DUPLICATE, first)
             tally.duplicates += 1
-            print(f"{_name(run)}: {run_id} has the same inputs as {first}: marked as its duplicate", flush=True)
-        elif first == run_id and DUPLICATE in run.data.tags:  # the one that it was a duplicate of is deleted
+            print(f"{name}: {run_id} has the same inputs as {first}: marked as its duplicate", flush=True)
+        elif first == run_id and DUPLICATE in tags:  # someone deleted the run that it was a duplicate of
             store.client.delete_tag(run_id, DUPLICATE)
-            print(f"{_name(run)}: {run_id} is no longer a duplicate", flush=True)
-
-
-def _name(run: Run) -> str:
-    return "/".join(run.data.tags.get(f"bancada.{key}", "?") for key in ("study", "variant"))
-
-
-def shown_store(root: Path) -> str:
-    return without_credentials(store_uri(root)).partition("?")[0]
+            print(f"{name}: {run_id} is no longer a duplicate", flush=True)

@@ -1,4 +1,4 @@
-"""Trainings in MLflow while they run: their runs are RUNNING there, and their curves grow."""
+"""Trainings in MLflow while they run: their runs have the status RUNNING there, and their curves grow."""
 
 import json
 import socket
@@ -13,54 +13,69 @@ from bancada.base.locks import try_to_lock
 from bancada.tracking import mirror, runs
 from bancada.tracking.mirror import Description, Point
 from bancada.tracking.store import Store, find_run, runs_where
-from bancada.tracking.surroundings import Circumstances, locked
+from bancada.tracking.surroundings import Origin, locked
 from bancada.training import live
 
 
 @dataclass
-class Shown:
-    """One training: by whom it was `asked` for and when it `began_ms`; `send` is called again and again."""
+class LiveRun:
+    """A training that runs; `send` is called again and again."""
 
     variant: str
-    asked: Circumstances
+    origin: Origin
     began_ms: int
-    run_id: str = ""
-    held: set[tuple[str, int]] = field(default_factory=set)  # points that the run has of a training that was killed
+    run_id: str = ""  # empty: not known yet, or not ours to write to
+    logged: set[tuple[str, int]] = field(default_factory=set)  # points that the run has of a training that was killed
     begun: bool = False
-    read: int = 0  # bytes of the live file
+    bytes_read: int = 0  # of the live file
 
     def send(self, store: Store) -> None:
-        """The epochs that have come since; the run is made, or found again, with the first of them."""
+        """Log the epochs that are new since the last call. With the first of them, create or find the run."""
         lines = self._new_lines()
         if lines and not self.begun:
-            self.run_id, self.held = _begin(store, _described(lines.pop(0)), self.asked, self.began_ms)
+            run = json.loads(lines.pop(0))
+            self._begin(store, mirror.description(run, mirror.inputs_here(run["study"], run["variant"])))
             self.begun = True
         if lines and self.run_id:
-            new = [point for point in _points(lines) if (point.name, point.epoch) not in self.held]
-            if not _add_points(store, self.run_id, new):
-                self.run_id = ""
+            points = [point for point in _points(lines) if (point.name, point.epoch) not in self.logged]
+            with locked(store.root):
+                if runs.is_finished(store.client.get_run(self.run_id)):  # another process has completed it
+                    self.run_id = ""
+                else:
+                    runs.add_points(store, self.run_id, points)
 
     def end(self, store: Store, status: str) -> None:
-        """The training ended without a result: FAILED or KILLED."""
+        """Set the status of a training that ended without a result: FAILED or KILLED."""
         if self.run_id:
             _stop(store, self.run_id, status)
 
     def _new_lines(self) -> list[str]:
-        """Those that are whole; none any more when the training has ended."""
+        """Return the complete lines; none if the training has ended."""
         try:
             with live.path_of(self.variant).open("rb") as file:
-                file.seek(self.read)
+                file.seek(self.bytes_read)
                 text = file.read()
         except FileNotFoundError:
             return []
-        whole = text[: text.rfind(b"\n") + 1]
-        self.read += len(whole)
-        return whole.decode().splitlines()
+        complete = text[: text.rfind(b"\n") + 1]
+        self.bytes_read += len(complete)
+        return complete.decode().splitlines()
 
+    def _begin(self, store: Store, training: Description) -> None:
+        """Create or find the run and set it to RUNNING.
 
-def _described(line: str) -> Description:
-    run = json.loads(line)
-    return mirror.description(run, mirror.inputs_here(run["study"], run["variant"]))
+        A run that is finished, or that another process with the same training writes to, is left alone.
+        """
+        with locked(store.root):
+            found = find_run(store, training.study, training.fingerprint)
+            if runs.is_finished(found) or (found and _belongs_to_another(found, training.variant)):
+                return
+            run = runs.begin(store, found, training, self.origin, self.began_ms)
+            self.run_id = run.info.run_id
+            if found:
+                store.client.update_run(self.run_id, "RUNNING")
+                runs.set_tags(store, run, {runs.LIVE_FILE: runs.live_place(training.variant)})
+                self.logged = runs.logged_points(store, self.run_id)
 
 
 def _points(lines: list[str]) -> list[Point]:
@@ -70,24 +85,7 @@ def _points(lines: list[str]) -> list[Point]:
     return mirror.points({"epoch": epochs, **{name: values.ravel() for name, values in columns.items()}})
 
 
-def _begin(
-    store: Store, training: Description, asked: Circumstances, began_ms: int
-) -> tuple[str, set[tuple[str, int]]]:
-    """A training that has begun: its run, RUNNING, and those points of its curves that the run has already. No run
-    where the one of these inputs is whole, or is that of another process which trains the same."""
-    with locked(store.root):
-        found = find_run(store, training.study, training.fingerprint)
-        if runs.is_whole(found) or (found and _shown_by_another(found, training.variant)):
-            return "", set()
-        run = runs.begin(store, found, training, asked, began_ms)
-        if not found:
-            return run.info.run_id, set()
-        store.client.update_run(run.info.run_id, "RUNNING")
-        runs.tag(store, run, {runs.LIVE_FILE: runs.live_place(training.variant)})
-        return run.info.run_id, runs.held_points(store, run)
-
-
-def _shown_by_another(run: Run, variant: str) -> bool:
+def _belongs_to_another(run: Run, variant: str) -> bool:
     place = run.data.tags.get(runs.LIVE_FILE, "")
     host, _, path = place.partition(":")
     if run.info.status != "RUNNING" or place in ("", runs.live_place(variant)):
@@ -95,34 +93,28 @@ def _shown_by_another(run: Run, variant: str) -> bool:
     return host != socket.gethostname() or live.running(Path(path))
 
 
-def _add_points(store: Store, run_id: str, points: list[Point]) -> bool:
-    """False, and nothing is added, where someone else has completed the run meanwhile."""
-    with locked(store.root):
-        running = not runs.is_whole(store.client.get_run(run_id))
-        if running:
-            runs.add_points(store, run_id, points)
-        return running
-
-
 def _stop(store: Store, run_id: str, status: str) -> None:
-    """The training ended without a result: FAILED or KILLED, unless its run is whole by another's."""
+    """Set the status, unless another process has completed the run."""
     with locked(store.root):
-        if not runs.is_whole(store.client.get_run(run_id)):
+        if not runs.is_finished(store.client.get_run(run_id)):
             store.client.set_terminated(run_id, status)
 
 
+# --- trainings that were killed -------------------------------------------------------------------------------------
+
+
 def remove_stale_curves(variant: str) -> None:
-    """Remove what a killed training left, before the next one of the variant begins to write."""
+    """Remove the live file of a killed training, before the next training of the variant begins to write."""
     with suppress(FileNotFoundError), live.path_of(variant).open() as file:
-        if try_to_lock(file):  # else a training writes it
+        if try_to_lock(file):  # otherwise a training writes it
             live.path_of(variant).unlink(missing_ok=True)
 
 
 def close_killed(store: Store) -> None:
-    """Mark as KILLED the runs that MLflow calls running and whose training does not run any more.
+    """Set the status KILLED for runs that are RUNNING in MLflow, but whose training does not run any more.
 
-    Those of other machines are left alone. This machine may have had another name, as a container does: a file of the
-    same variant at the run's path tells that.
+    Runs of other machines are left alone. This machine may have had another name, as a container has: then the live
+    file at the run's path is of the same variant.
     """
     for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"):
         host, _, name = run.data.tags[runs.LIVE_FILE].partition(":")
@@ -132,7 +124,7 @@ def close_killed(store: Store) -> None:
 
 
 def _variant_of(path: Path) -> tuple[str, str] | None:
-    """Return the study and the variant whose training wrote this file."""
+    """Return the study and the variant whose training wrote this file, or None if no training did."""
     try:
         with path.open() as file:
             run = json.loads(file.readline())

@@ -1,46 +1,46 @@
-"""A run of MLflow: begun, found whole or not, and given points and tags. Like store.py it imports mlflow."""
+"""A run of MLflow: create it, see whether it is finished, and add points and tags to it."""
 
 import json
 import platform
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeGuard
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from bancada.tracking import mirror
 from bancada.tracking.mirror import Description, Point
-from bancada.tracking.store import Store, experiment
-from bancada.tracking.surroundings import Circumstances
+from bancada.tracking.store import Store, experiment_id
+from bancada.tracking.surroundings import Origin
 from bancada.training import live
 
-BATCH = 1000  # points a call
-LIVE_FILE = "bancada.live_file"  # tag: HOST:PATH of what live.py writes while the training runs
+POINTS_A_CALL = 1000
+LIVE_FILE = "bancada.live_file"  # tag: HOST:PATH of the file that the training writes while it runs
 LIBRARIES = ("numpy", "torch")  # whose versions are tags
 MOST_PARAM, MOST_TAG = 6000, 8000  # characters that MLflow takes
 
 
-def is_whole(run: Run | None) -> TypeGuard[Run]:
+def is_finished(run: Run | None) -> TypeGuard[Run]:
+    """Return whether there is a run and it holds its whole training."""
     return run is not None and run.info.status == "FINISHED"
 
 
-def begin(store: Store, run: Run | None, training: Description, asked: Circumstances, began_ms: int | None) -> Run:
-    """The run, made where there is none, with the params."""
+def begin(store: Store, run: Run | None, training: Description, origin: Origin, began_ms: int | None) -> Run:
+    """Return the run with its parameters; create it where there is none."""
     client = store.client
     if run:
-        tag(store, run, experiments(run, asked))
+        set_tags(store, run, with_experiment(run, origin))
     else:
-        tags = _tags(training, asked)
-        run = client.create_run(experiment(store, training.study), began_ms, tags, run_name=training.variant)
+        tags = {key: value[:MOST_TAG] for key, value in _tags(training, origin).items()}
+        run = client.create_run(experiment_id(store, training.study), began_ms, tags, run_name=training.variant)
     params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(training).items()]
-    for at in range(0, len(params), 100):
-        client.log_batch(run.info.run_id, params=params[at : at + 100])
+    client.log_batch(run.info.run_id, params=params)  # MLflow takes up to 100 a call
     return run
 
 
-def _tags(training: Description, asked: Circumstances) -> dict[str, str]:
-    said = {
+def _tags(training: Description, origin: Origin) -> dict[str, str]:
+    return {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "bancada.training.train",
         "bancada.fingerprint": training.fingerprint,
@@ -50,52 +50,52 @@ def _tags(training: Description, asked: Circumstances) -> dict[str, str]:
         "bancada.python": platform.python_version(),
         LIVE_FILE: live_place(training.variant),
         "dvc.stage": f"train@{training.variant}",
-        "dvc.experiments": json.dumps([asked.experiment] if asked.experiment else []),
-        **asked.tags(),
+        "dvc.experiments": json.dumps([origin.experiment] if origin.experiment else []),
+        **origin.tags(),
     }
-    return {key: value[:MOST_TAG] for key, value in said.items()}
 
 
 def live_place(variant: str) -> str:
+    """Return the value of the tag LIVE_FILE for a training on this machine, in the current folder."""
     return f"{socket.gethostname()}:{live.path_of(variant).absolute()}"
 
 
 def add_points(store: Store, run_id: str, points: Iterable[Point]) -> None:
+    """Log the points of curves, many a call: each call takes milliseconds."""
     now = now_ms()
     metrics = [Metric(point.name, point.value, now, point.epoch) for point in points]
-    for at in range(0, len(metrics), BATCH):
-        store.client.log_batch(run_id, metrics[at : at + BATCH])
-        store.answered()
+    for start in range(0, len(metrics), POINTS_A_CALL):
+        store.client.log_batch(run_id, metrics[start : start + POINTS_A_CALL])
+        store.on_progress()
 
 
-def held_points(store: Store, run: Run) -> set[tuple[str, int]]:
-    """Name and step of all that the run has of its curves; `run` may be older than the last of them."""
-    run = store.client.get_run(run.info.run_id)
-    return {
-        (name, old.step) for name in run.data.metrics for old in store.client.get_metric_history(run.info.run_id, name)
-    }
+def logged_points(store: Store, run_id: str) -> set[tuple[str, int]]:
+    """Return the name and step of every point that the run has."""
+    client = store.client
+    names = client.get_run(run_id).data.metrics
+    return {(name, point.step) for name in names for point in client.get_metric_history(run_id, name)}
 
 
-def experiments(run: Run, asked: Circumstances, newest: bool = True) -> dict[str, str]:
-    """The list of DVC experiments, with the one that asked; of a list grown too long the oldest go, or it stays out."""
+def with_experiment(run: Run, origin: Origin) -> dict[str, str]:
+    """Return the tag that lists the run's DVC experiments, with this one added.
+
+    Return nothing if the experiment is in the list, or if the list is as long as a tag can be.
+    """
     names = json.loads(run.data.tags.get("dvc.experiments", "[]"))
-    if not asked.experiment or asked.experiment in names:
+    longer = json.dumps([*names, origin.experiment])
+    if not origin.experiment or origin.experiment in names or len(longer) > MOST_TAG:
         return {}
-    names.append(asked.experiment)
-    while len(json.dumps(names)) > MOST_TAG:
-        if not newest:
-            return {}
-        names.pop(0)
-    return {"dvc.experiments": json.dumps(names)}
+    return {"dvc.experiments": longer}
 
 
-def tag(store: Store, run: Run, tags: dict[str, str]) -> list[str]:
-    """Set those that say something new; in words, what that is."""
-    news = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
-    if news:
-        store.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in news.items()])
-    return [f"its tag {key}" for key in news]
+def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> list[str]:
+    """Set the tags whose values differ from the run's. Return what was written, in words."""
+    changed = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
+    if changed:
+        store.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in changed.items()])
+    return [f"tag {key}" for key in changed]
 
 
 def now_ms() -> int:
+    """Return the time in MLflow's unit."""
     return time.time_ns() // 1_000_000

@@ -1,7 +1,7 @@
 """A trained network as `mlflow.pyfunc` loads it: raw features in, predictions out.
 
-packing.py puts this file into every MLflow model as it is, beside network.json and weights.safetensors. So it stands
-alone: it needs torch, pandas and safetensors, and nothing else of bancada.
+models.py puts this file into every MLflow model as it is, beside network.json and weights.safetensors. So it needs
+torch, pandas and safetensors, and nothing else of bancada.
 """
 
 import json
@@ -17,19 +17,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "si
 
 
 class ServedModel:
-    """One seed's network, with the scaling of its inputs before it and the meaning of its outputs behind it."""
+    """One seed's network, which takes raw features and answers with numbers or the names of classes."""
 
-    def __init__(self, said: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        self.features, self.targets, self.classes = said["feature_names"], said["target_names"], said["classes"]
-        self.threshold = said["threshold"]
+    def __init__(self, network: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        self.features, self.targets = network["feature_names"], network["target_names"]
+        self.classes = network["classes"]
+        self.threshold = network["threshold"]
         plain = torch.zeros(len(self.features), dtype=torch.float64)
         self.mean, self.std = weights.pop("input_mean", plain), weights.pop("input_std", plain + 1)
-        self.layers = nn.Sequential(*[_module(layer, weights, i) for i, layer in enumerate(said["layers"])])
+        self.layers = nn.Sequential(*[_module(layer, weights, i) for i, layer in enumerate(network["layers"])])
         self.layers.load_state_dict(weights)
         self.layers.eval().double()
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A column for each target: numbers, or the names of classes. `rows`: raw features, by their names."""
+        """Return a column for each target, of numbers or of names of classes. `rows` holds raw features by name."""
         features = torch.tensor(rows[self.features].to_numpy("float64"))
         scaled = ((features - self.mean) / self.std).float()  # as the network was trained
         with torch.no_grad():
@@ -41,12 +42,12 @@ class ServedModel:
 
 
 def _module(layer: dict[str, Any], weights: dict[str, Tensor], i: int) -> nn.Module:
-    """In evaluation mode; the sizes are those of the weights."""
+    """Return a layer in evaluation mode, of the size that its weights have."""
     if layer["kind"] == "linear":
         units, inputs = weights[f"{i}.weight"].shape
         return nn.Linear(inputs, units, bias=f"{i}.bias" in weights)
     if layer["kind"] == "batch_norm":
-        weights[f"{i}.num_batches_tracked"] = torch.tensor(0)  # not kept, for it has no part in a prediction
+        weights[f"{i}.num_batches_tracked"] = torch.tensor(0)  # not stored, because predictions do not use it
         return nn.BatchNorm1d(len(weights[f"{i}.weight"]))
     if layer["kind"] == "softmax":
         return nn.Softmax(dim=1)
@@ -54,6 +55,6 @@ def _module(layer: dict[str, Any], weights: dict[str, Tensor], i: int) -> nn.Mod
 
 
 def _load_pyfunc(folder: str) -> ServedModel:
-    """What mlflow calls."""
-    said = json.loads(Path(folder, "network.json").read_text())
-    return ServedModel(said, load_file(Path(folder, "weights.safetensors")))
+    """Load the model; mlflow calls this."""
+    network = json.loads(Path(folder, "network.json").read_text())
+    return ServedModel(network, load_file(Path(folder, "weights.safetensors")))

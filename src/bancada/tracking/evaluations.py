@@ -1,0 +1,117 @@
+"""What the runs of a study say of its evaluation, from the tables in data/evaluation/STUDY. No mlflow here.
+
+The best seed of a variant and the champion of a study are chosen on the validation rows, never on the test rows: the
+scores of what is chosen on the test rows would be better there than on new rows.
+"""
+
+import csv
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, pstdev
+
+from bancada.base import files
+from bancada.base.lockfile import md5
+from bancada.networks.metrics import HIGHER_IS_BETTER
+
+STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
+Row = dict[str, str]  # of a table, by the names of its columns
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A study's evaluation folder."""
+
+    scores: dict[str, dict[str, float]]  # variant -> name of the metric in MLflow -> value; NaN for an empty cell
+    leaderboard: list[Row]
+    best_seeds: dict[str, int]  # by variant; a variant whose seeds all diverged has none
+    champion: str | None  # a variant; None where no rows are held out for validation
+    artifacts: dict[str, Path]  # tables and plots, by their paths in a run; the curves are metrics of the run
+    md5: str  # of the artifacts
+
+
+def read(study: str) -> Evaluation:
+    """Read the folder. Raise OSError where a table is missing."""
+    folder = files.evaluation(study)
+    artifacts = {f"evaluation/{path.name}": path for path in sorted(folder.glob("*.csv")) if path.name != "loss.csv"}
+    plots = sorted((folder / "plots").rglob("*.png"))
+    artifacts |= {path.relative_to(folder).as_posix(): path for path in plots}
+    hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in artifacts.values())
+
+    scores, leaderboard, per_seed = (_rows(folder / f"{name}.csv") for name in ("scores", "leaderboard", "per_seed"))
+    held_out, diverged = _by_seed(per_seed, "validation", leaderboard[0]["metric"])
+    shown, _ = _by_seed(per_seed, leaderboard[0]["split"], leaderboard[0]["metric"])
+    return Evaluation(
+        scores=_scores(scores),
+        leaderboard=leaderboard,
+        best_seeds=_best_seeds(held_out, shown),
+        champion=_champion(held_out, diverged),
+        artifacts=artifacts,
+        md5=hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest(),
+    )
+
+
+def score_name(split: str, metric: str) -> str:
+    """Return the name of a score in MLflow; a score that does not depend on rows (an error of weights) has no split.
+
+    The losses of the trained networks are `final_test_loss` and so on, because `train_loss` and `validation_loss` are
+    the curves of the training.
+    """
+    return f"final_{split}_loss" if metric == "loss" else f"{split}_{metric}".lstrip("_")
+
+
+def _rows(path: Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _scores(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Return the scores by variant: `test_error_rate_percent` is the mean, `test_error_rate_percent_std` and so on."""
+    scores: dict[str, dict[str, float]] = {}
+    for row in rows:
+        for column, suffix in STATISTICS.items():
+            value = float(row[column] or "nan")
+            name = score_name(row["split"], row["metric"]) + suffix
+            scores.setdefault(row["variant"], {})[name] = value if math.isfinite(value) else math.nan
+    return scores
+
+
+Values = dict[str, dict[int, float]]  # variant -> seed -> value, lower is better, of the seeds that did not diverge
+
+
+def _by_seed(rows: list[Row], split: str, metric: str) -> tuple[Values, set[str]]:
+    """Return the values, and the variants of which a seed diverged."""
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    values, diverged = Values(), set[str]()
+    for row in rows:
+        if (row["split"], row["metric"]) == (split, metric):
+            seeds = values.setdefault(row["variant"], {})
+            if row["value"]:
+                seeds[int(row["seed"])] = sign * float(row["value"])
+            else:
+                diverged.add(row["variant"])
+    return values, diverged
+
+
+def _best_seeds(held_out: Values, shown: Values) -> dict[str, int]:
+    """Return each variant's best seed on the validation rows, the first of equal ones.
+
+    Where no rows are held out for validation, it is the first seed. A diverged seed is never the best.
+    """
+    if held_out:
+        return {variant: min(seeds, key=seeds.__getitem__) for variant, seeds in held_out.items() if seeds}
+    return {variant: next(iter(seeds)) for variant, seeds in shown.items() if seeds}
+
+
+def _champion(held_out: Values, diverged: set[str]) -> str | None:
+    """Return the variant with the best mean over seeds, none of which may have diverged.
+
+    Of equal means, it is the one whose seeds differ less, then the first by name.
+    """
+    ranks = [
+        (mean(seeds.values()), pstdev(seeds.values()), variant)
+        for variant, seeds in held_out.items()
+        if variant not in diverged
+    ]
+    return min(ranks)[-1] if ranks else None

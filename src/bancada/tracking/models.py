@@ -1,0 +1,148 @@
+"""Models in MLflow: the best seed of each run's variant, and a registered model for each study with its champion.
+
+A model is code (serving.py), weights and a description; nothing is pickled.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow.pyfunc
+import numpy as np
+import pandas as pd
+from mlflow.entities import LoggedModelOutput, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from safetensors.numpy import save_file
+
+from bancada.base import files, tables
+from bancada.networks import saved
+from bancada.networks.saved import SavedVariant
+from bancada.tracking import mirror
+from bancada.tracking.evaluations import Evaluation
+from bancada.tracking.mirror import Result
+from bancada.tracking.store import Store
+from bancada.tracking.surroundings import locked
+
+MODEL, SEED, WEIGHTS = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
+CHAMPION = "champion"  # the alias
+THRESHOLDS = {"signs": 0.0, "bits": 0.5}  # by the kind of encoding; the others choose the class of the largest output
+PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model needs
+EXAMPLE_ROWS = 3
+
+
+def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *, with_example: bool) -> list[str]:
+    """Log the best seed's network as a model of the run, if it has none yet. Return what was written, in words.
+
+    `with_example`: the split files are those that the model was trained on.
+    """
+    seed, tags, run_id = evaluation.best_seeds.get(result.variant), run.data.tags, run.info.run_id
+    if seed is None or tags.get(WEIGHTS) != result.weights_md5 or (MODEL in tags and tags.get(SEED) == str(seed)):
+        return []
+    client, experiment = store.client, run.info.experiment_id
+    model_tags = {WEIGHTS: result.weights_md5, SEED: str(seed), "bancada.variant": result.variant}
+    params = mirror.parameters(result)
+    # A model whose upload was interrupted is completed.
+    unfinished = f"source_run_id = '{run_id}' and tags.`{SEED}` = '{seed}'"
+    found = client.search_logged_models([experiment], unfinished, max_results=1)
+    [model] = found or [client.create_logged_model(experiment, result.variant, run_id, model_tags, params, "network")]
+    with packed(result, seed, run_id, model.model_id, with_example) as folder:
+        client.log_model_artifacts(model.model_id, str(folder))
+    store.on_progress()
+    client.finalize_logged_model(model.model_id, "READY")
+    outputs = client.get_run(run_id).outputs
+    if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    client.log_batch(run_id, tags=[RunTag(MODEL, model.model_id), RunTag(SEED, str(seed))])
+    return ["model"]
+
+
+def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapping[str, str]) -> list[str]:
+    """Let the alias of the registered model name the study's champion. Return what was written, in words.
+
+    A version is created where there is none with these weights. `run_ids` are by variant.
+    """
+    run_id = run_ids.get(evaluation.champion or "")
+    tags = store.client.get_run(run_id).data.tags if run_id else {}
+    if MODEL not in tags:
+        return []
+    client, of_version = store.client, {key: tags[key] for key in ("bancada.variant", WEIGHTS, SEED)}
+    with locked(store.root):
+        try:
+            registered = client.get_registered_model(study)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            registered = client.create_registered_model(study)
+        versions = client.search_model_versions(f"name = '{study}'")
+        found = next((each for each in versions if of_version.items() <= each.tags.items()), None)
+        if found is None:
+            source = f"models:/{tags[MODEL]}"
+            found = client.create_model_version(study, source, run_id, of_version, model_id=tags[MODEL])
+        if str(registered.aliases.get(CHAMPION)) == str(found.version):
+            return []
+        client.set_registered_model_alias(study, CHAMPION, str(found.version))
+    return [f"version {found.version}, {evaluation.champion}, is the {CHAMPION} now"]
+
+
+# --- the files of a model -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: bool) -> Iterator[Path]:
+    """Yield a temporary folder with the files of the model."""
+    trained = saved.load(result.folder)
+    described = {key: getattr(trained, key) for key in ("feature_names", "target_names", "classes")}
+    described |= {"threshold": THRESHOLDS.get(trained.encoding.kind), "layers": result.recipe["layers"]}
+    with tempfile.TemporaryDirectory(prefix="bancada-") as name:
+        folder = Path(name)
+        data, code = folder / "network", _code(folder)
+        data.mkdir()
+        (data / "network.json").write_text(json.dumps(described, indent=1) + "\n")
+        save_file(_weights(trained, seed), data / "weights.safetensors")
+        mlflow.pyfunc.save_model(
+            folder / "model",
+            loader_module=code.stem,
+            data_path=str(data),
+            code_paths=[str(code)],
+            mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+            signature=_signature(trained),
+            input_example=_example(result.study) if with_example else None,
+            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in PACKAGES],
+            metadata={"study": result.study, "variant": result.variant, "seed": seed},
+        )
+        yield folder / "model"
+
+
+def _code(folder: Path) -> Path:
+    """Copy serving.py to a name that changes with its content: a process may load models of several versions."""
+    source = Path(__file__).with_name("serving.py")
+    digest = hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()[:8]
+    return Path(shutil.copy(source, folder / f"bancada_serving_{digest}.py"))
+
+
+def _weights(trained: SavedVariant, seed: int) -> dict[str, np.ndarray]:
+    """Return one seed's weights, by nn.Sequential's names, and the scaling of the inputs, which all seeds share."""
+    place = trained.seeds.index(seed)
+    return {name: np.ascontiguousarray(value[place]) for name, value in trained.weights.items()} | trained.scaling
+
+
+def _signature(trained: SavedVariant) -> ModelSignature:
+    types = {type(name) for name in trained.classes}
+    kind = DataType.double if not types else DataType.long if types == {int} else DataType.string
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.double, name) for name in trained.feature_names]),
+        outputs=Schema([ColSpec(kind, name) for name in trained.target_names]),
+    )
+
+
+def _example(study: str) -> pd.DataFrame:
+    """Return the first training rows, as they are."""
+    rows = tables.read(files.split(study) / "train.parquet")
+    return pd.DataFrame(rows.features[:EXAMPLE_ROWS], columns=rows.feature_names)

@@ -1,4 +1,4 @@
-"""The `bancada` command. Works from any folder of the repository; wrong input is told in one line, exit status 2."""
+"""The `bancada` command. It works from any folder of the repository; wrong input is one line and exit status 2."""
 
 import os
 import signal
@@ -20,19 +20,15 @@ GOES_ON = "what was finished is kept, and the next run goes on from there"
 
 @app.callback()
 def bancada() -> None:
-    """A workbench for PyTorch experiments whose figures hold twice."""
+    """Run, check and verify PyTorch experiments over many seeds: a DVC pipeline with MLflow tracking."""
 
 
 @app.command()
 def repro(
-    targets: Annotated[
-        list[str] | None, typer.Argument(help="Stages, as for dvc repro; all where none is named.")
-    ] = None,
+    targets: Annotated[list[str] | None, typer.Argument(help="Stages, as for dvc repro; none: all.")] = None,
     jobs: Jobs = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, up to date or not.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", envvar="BANCADA_QUIET", help="No leaderboards at the end.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", envvar="BANCADA_QUIET", help="Show no leaderboards.")] = False,
 ) -> None:
     """Run what is stale of the pipeline, independent stages side by side: `dvc repro`, only faster."""
     with at_the_root(kept="" if quiet else GOES_ON):
@@ -42,7 +38,7 @@ def repro(
         status = repro(targets or [], jobs or cores(), force, logs_stay=not quiet)
         if status == 0 and not quiet:
             show_results(params.load())
-    raise typer.Exit(status)
+        raise typer.Exit(status)
 
 
 @app.command()
@@ -53,41 +49,38 @@ def track(
     with at_the_root():
         from bancada.tracking.catch_up import track
 
-        status = track(all_exps)
-    raise typer.Exit(status)
+        raise typer.Exit(track(all_exps))
 
 
 @app.command()
 def ui() -> None:
-    """MLflow's pages, with all results that are here: bancada track, then mlflow ui."""
+    """Show MLflow's pages with all results that are here: bancada track, then mlflow ui."""
     with at_the_root():
         from bancada.tracking.catch_up import show, track
 
         if track(all_experiments=False) == 1:
             raise typer.Exit(1)
         uri = show()
-    if uri:  # told in the environment, for on the command line everybody could read its password
-        os.environ |= {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-        os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui"])
+        if uri:  # in the environment, because everybody could read its password on the command line
+            os.environ |= {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+            os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui"])
 
 
 @app.command()
 def check(
     prune: Annotated[bool, typer.Option("--prune", help="Take stages that are gone out of dvc.lock first.")] = False,
-    hook: Annotated[
-        bool, typer.Option("--hook", help="Bring data/code up to date first, and git add it: for the pre-commit hook.")
-    ] = False,
+    hook: Annotated[bool, typer.Option("--hook", help="First run the stage code and git add its result.")] = False,
 ) -> None:
-    """Compare dvc.lock with dvc.yaml, params.yaml, the code and the results that are here. Runs no stage.
+    """Compare dvc.lock with dvc.yaml, params.yaml, the code and the results that are here. Run no other stage.
 
-    Exit status: 0 all is as dvc.lock says; 1 not, a line each; 2 it could not be looked at.
+    Exit status: 0 all is as dvc.lock says; 1 not, a line each; 2 it could not be compared.
     """
     with at_the_root():
         from bancada.pipeline.check import add_code, check
 
         found = (add_code() if hook else []) + check(prune)
         print("\n".join(map(str, found)) or "all that is here is as dvc.lock says")
-    raise typer.Exit(1 if found else 0)
+        raise typer.Exit(1 if found else 0)
 
 
 @app.command()
@@ -99,52 +92,36 @@ def verify(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write a summary there.")] = None,
 ) -> None:
-    """Run every stage of HEAD in a temporary clone, without a cache, and hold the results against the committed ones.
+    """Run every stage of HEAD in a temporary clone, without a cache, and compare the results with the committed ones.
 
     Exit status: 0 all same bits; 3 within tolerance; 1 different; 2 could not be run.
     """
     json_file, markdown_file = (path and path.absolute() for path in (json_file, markdown_file))
-    with no_verdict_but_by_name(), at_the_root(kept=REMOVED):
+    with at_the_root(kept=REMOVED):
         from bancada.pipeline.verify import verify
 
         named = [name.strip() for names in stages or () for name in names.split(",") if name.strip()]
-        status = verify(named, jobs or cores(), json_file, markdown_file)
-    raise typer.Exit(status)
+        raise typer.Exit(verify(named, jobs or cores(), json_file, markdown_file))
 
 
 @app.command()
-def reproduce(
-    run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")],
-    jobs: Jobs = None,
-) -> None:
+def reproduce(run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")], jobs: Jobs = None) -> None:
     """Train again what an MLflow run holds, at its commit and with its parameters, in a temporary clone.
 
     Exit status: 0 the weights that the run recorded; 3 within tolerance; 1 different; 2 could not be run.
     """
-    with no_verdict_but_by_name(), at_the_root(kept=REMOVED):
+    with at_the_root(kept=REMOVED):
         from bancada.pipeline.reproduce import reproduce
 
-        status = reproduce(run_id, jobs or cores())
-    raise typer.Exit(status)
-
-
-@contextmanager
-def no_verdict_but_by_name() -> Iterator[None]:
-    """A defect of ours would end with Python's 1, which says `different`: here with 2."""
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except Exception:  # whatever it is, its traceback is shown
-        traceback.print_exc()
-        raise typer.Exit(2) from None
+        raise typer.Exit(reproduce(run_id, jobs or cores()))
 
 
 @contextmanager
 def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
-    """In the repository's root. BadInput ends the program with its line and 2, Ctrl-C with 130, SIGTERM with 143.
+    """Run the block in the repository's root. `kept` says what Ctrl-C leaves.
 
-    `kept`: what Ctrl-C leaves, in words.
+    BadInput ends the program with its line and status 2, Ctrl-C with 130, SIGTERM with 143. An error in bancada itself
+    ends it with a traceback and 2, because Python's own 1 is the verdict `different`.
     """
     from bancada.base.refusals import BadInput
 
@@ -163,6 +140,11 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
         if kept:
             print(f"interrupted; {kept}", file=sys.stderr)
         raise typer.Exit(130) from None
+    except typer.Exit:
+        raise
+    except Exception:  # whatever it is, its traceback is shown
+        traceback.print_exc()
+        raise typer.Exit(2) from None
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
@@ -170,5 +152,5 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -98,10 +98,10 @@ def add_code() -> list[Finding]:
     made = [str(LOCK_FILE), str(files.CODE)]
     named_files = Path(os.environ.get("GIT_INDEX_FILE", "")).name.startswith("next-index")
     if named_files and subprocess.run(["git", "diff", "--quiet", "--", *made]).returncode:
-        raise BadInput(
-            f"{made[0]} follows from this commit: `git add {' '.join(made)}`, and commit without naming files"
-        )
+        todo = f"`git add {' '.join(made)}`, and commit without naming files"
+        return [Finding("file", made[0], "follows from this commit and is not in it", todo)]
     subprocess.run(["git", "add", "--", *made], check=True)
+    return []
 
 
 def warn_of_other_packages() -> None:

@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
 # requirements.lock or pyproject.toml changed since.
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test test-cpus lint types bench bench-pipeline format ui lock clean
+.PHONY: help repro verify test test-long test-cpus lint types bench bench-pipeline format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -25,8 +25,11 @@ verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and 
 	@bancada verify $(if $(JOBS),-j $(JOBS)) $(if $(STAGES),--stages $(STAGES)) \
 	  $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
-test: lint types  ## lint, types, tests
-	@pytest -q -n $(or $(JOBS),2) --dist worksteal
+test: lint types  ## lint, types, and the tests of every day: at most five minutes on two cores
+	@pytest -q -n $(or $(JOBS),2) --dist loadfile -m "not long"
+
+test-long: $(READY)  ## all tests: also a browser, every kind of training on emulated CPUs, kills at many moments
+	@pytest -q -n $(or $(JOBS),2) --dist loadfile
 
 test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs: an hour; Debian's qemu-user is needed
 	@python -P tests/cpus.py

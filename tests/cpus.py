@@ -191,13 +191,13 @@ def hashes(cpu: str | None, stages: Sequence[str]) -> dict[str, str]:
     return {stage: digest for _, stage, digest, _ in lines}
 
 
-def differing(stages: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """All stages that were run; and those that leave other bytes on each emulated CPU than on this one."""
+def differing(stages: Sequence[str], cpus: Sequence[str] = CPUS) -> tuple[list[str], dict[str, list[str]]]:
+    """Return all stages that were run, and those that leave other bytes on each emulated CPU than on this one."""
     with ThreadPoolExecutor() as pool:
-        here, *there = pool.map(hashes, (None, *CPUS), [stages] * (1 + len(CPUS)))
+        here, *there = pool.map(hashes, (None, *cpus), [stages] * (1 + len(cpus)))
     other = {
         cpu: [stage for stage in here if found.get(stage) != here[stage]]
-        for cpu, found in zip(CPUS, there, strict=True)
+        for cpu, found in zip(cpus, there, strict=True)
     }
     return list(here), other
 

@@ -1,7 +1,5 @@
 """The `bancada` command, as `python -m bancada`."""
 
-"""Run `python -m bancada`."""
-
 from bancada.cli import app
 
 app()

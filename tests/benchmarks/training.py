@@ -1,7 +1,7 @@
 """`make bench`: microseconds per seed and update on lesson 3's base network, by the usual ways and by the engine.
 
 All in one run on one core, in turn, medians of ROUNDS; processor time, so that a busy neighbour counts less. Writes
-training.csv and seeds.png beside this file.
+training.csv beside this file, and docs/seeds.png.
 """
 
 import csv
@@ -220,7 +220,7 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("way", "microseconds_per_seed_and_update", "times_the_lessons_way", "machine"))
         writer.writerows((name, f"{each:.1f}", f"{ratio:.1f}", machine()) for name, each, ratio in results)
-    drawn(costs).savefig(HERE / "seeds.png")
+    drawn(costs).savefig(HERE.parents[1] / "docs" / "seeds.png")
 
 
 if __name__ == "__main__":

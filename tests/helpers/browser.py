@@ -1,5 +1,5 @@
 """A headless Chromium for MLflow's pages. Run as a program, it takes the screenshots of the README: mlflow_table.png
-and mlflow_charts.png in tests, of the runs of the study moons that are in this repository's store."""
+and mlflow_charts.png in docs, of the runs of the study moons that are in this repository's store."""
 
 import shutil
 import tempfile
@@ -46,7 +46,7 @@ def screenshots(root: Path) -> None:
             for opened in page.find_elements(By.CSS_SELECTOR, "[data-component-id*='chat_panel.close']"):
                 page.execute_script("arguments[0].click()", opened)  # MLflow's assistant
             time.sleep(SETTLED_S)
-            page.save_screenshot(str(Path(__file__).parents[1] / f"mlflow_{kind}.png"))
+            page.save_screenshot(str(root / "docs" / f"mlflow_{kind}.png"))
 
 
 if __name__ == "__main__":

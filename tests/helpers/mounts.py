@@ -1,25 +1,11 @@
 """Disks that are full or read-only: mounts that only some processes of a test see."""
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-
-def mounts_allowed() -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    return (
-        subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
-    )
-
-
-mounting = pytest.mark.skipif(
-    not mounts_allowed(), reason="no mounts are allowed here, not even in a namespace of their own"
-)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def test_numbers_are_compared_where_the_committed_file_can_be_had(made: Made) ->
     made.after["evaluate@s"]["deps"][0]["md5"] = "bb.dir"
     stages = made.judged()
     [out] = stages["train@v"].outs
-    assert (out.verdict, out.difference.relative_at) == (Verdict.WITHIN, "run.json: loss")
+    assert (out.verdict, out.difference.at) == (Verdict.WITHIN, "run.json: loss")
     assert out.difference.relative == pytest.approx(2e-7, rel=1e-6)
     assert stages["evaluate@s"].findings == []  # the model explains what was read
     made.missing = "in neither DVC's cache nor a remote"

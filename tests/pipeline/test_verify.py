@@ -110,7 +110,7 @@ def test_weights_a_rounding_apart_are_within_tolerance_with_the_figure(repositor
     assert verdicts(said) == {**BEFORE, TRAIN: "within tolerance"}
     [difference] = [out["difference"] for stage in said["stages"] for out in stage["outs"] if out["difference"]]
     assert difference["relative"] == pytest.approx(2**-20, rel=0.07)  # of the committed number, in 24 bits
-    assert difference["relative_at"] == difference["absolute_at"] == "weights.safetensors: 0.bias[1, 2]"
+    assert difference["at"] == "weights.safetensors: 0.bias[1, 2]"
     assert "within tolerance: 3 same bits, 1 within tolerance among 4 outs of 4 stages" in shown
     assert "no cause found: the packages are those of requirements.lock" in whys(said)
 

@@ -16,7 +16,7 @@ from typing import Any
 import clones
 import pytest
 from mlflow.exceptions import MlflowException
-from mounts import FILL, Mounted, mounting
+from mounts import FILL, Mounted
 from servers import PASSWORD, Fault, Proxy, mlflow_server
 from toy import NOBODY, artifacts, evaluate, train_variant
 
@@ -244,7 +244,6 @@ def test_a_database_that_another_program_has_locked(
     catches_up(held, repository.root, at(disk), monkeypatch)
 
 
-@mounting
 def test_a_database_on_a_disk_that_is_read_only(
     repository: Bench, disk: Path, monkeypatch: pytest.MonkeyPatch, mounted: Callable[..., Mounted]
 ) -> None:
@@ -255,7 +254,6 @@ def test_a_database_on_a_disk_that_is_read_only(
     catches_up(held, repository.root, at(disk), monkeypatch)  # for us, it is not read-only
 
 
-@mounting
 @pytest.mark.parametrize(
     ("full", "left"),
     [

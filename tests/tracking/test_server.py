@@ -16,7 +16,7 @@ from typing import Any
 import clones
 import psycopg
 import pytest
-from servers import PASSWORD, Proxy, dump, mlflow_server, postgres, postgres_program
+from servers import PASSWORD, Proxy, dump, mlflow_server, postgres
 from toy import EPOCHS, NOBODY, SOURCE, train_variant, write_pipeline_files
 
 from bancada.base import files, notify
@@ -24,9 +24,6 @@ from bancada.tracking import catch_up, mirror
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
-pytestmark = pytest.mark.skipif(
-    postgres_program("initdb") is None, reason="PostgreSQL is not installed; on Debian: apt-get install postgresql"
-)
 CURVES = 5 * EPOCHS + 1  # three losses' means and spreads but for the rate's, and the number of diverged seeds
 ARTIFACTS = {"history.parquet", "requirements.lock", "run.json", "weights.safetensors"}
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, DRIVER, chromium
+from browser import chromium
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
@@ -101,8 +101,6 @@ def browser() -> Iterator[webdriver.Chrome]:
         yield opened
 
 
-@pytest.mark.long
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and chromedriver are not installed")
 def test_the_run_table_shows_each_run_with_its_test_error(
     recorded: Store, tmp_path: Path, browser: webdriver.Chrome, capsys: pytest.CaptureFixture[str]
 ) -> None:

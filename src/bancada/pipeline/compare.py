@@ -35,26 +35,25 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """`problem` says what is no difference of numbers; `absolute_at` and `relative_at` where the largest ones are."""
+    """How far two results are apart: a `problem` in words, or the number that is farthest from its tolerance."""
 
     verdict: Verdict
-    problem: str = ""
+    problem: str = ""  # what is no difference of two numbers
+    at: str = ""  # the place of that number
     absolute: float = 0.0
-    absolute_at: str = ""
     relative: float = 0.0
-    relative_at: str = ""
+    excess: float = 0.0  # its difference divided by the tolerance: above 1 it is `different`
 
     def __str__(self) -> str:
-        parts = [self.problem] if self.problem else []
-        if self.absolute_at:
-            share = f", {self.relative:.2g} relative ({self.relative_at})" if self.relative_at else ""
-            parts.append(f"at most {self.absolute:.2g} ({self.absolute_at}){share}")
-        return "; ".join(parts) or ("the same numbers in other bytes" if self.verdict else str(self.verdict))
+        share = f", {self.relative:.2g} relative" if self.relative else ""
+        number = f"{self.absolute:.2g}{share} at {self.at}" if self.at else ""
+        words = "; ".join(filter(None, (self.problem, number)))
+        return words or ("the same numbers in other bytes" if self.verdict else str(self.verdict))
 
     def within(self, name: str) -> "Difference":
-        """Return the same difference with the file's name before each place."""
-        texts = [f"{name}: {text}" if text else "" for text in (self.problem, self.absolute_at, self.relative_at)]
-        return replace(self, problem=texts[0], absolute_at=texts[1], relative_at=texts[2])
+        """Return the same difference with the file's name before its place."""
+        problem, at = (f"{name}: {text}" if text else "" for text in (self.problem, self.at))
+        return replace(self, problem=problem, at=at)
 
 
 SAME = Difference(Verdict.SAME)
@@ -66,14 +65,13 @@ def different(problem: str) -> Difference:
 
 
 def worst(found: Iterable[Difference]) -> Difference:
-    """Return the worst verdict, the largest differences, and the first problem of several."""
+    """Return the worst verdict, its first problem and how many more there are, and the farthest number of all."""
     found = [SAME, *found]
-    farthest, most = max(found, key=lambda one: one.absolute), max(found, key=lambda one: one.relative)
     verdict = max(one.verdict for one in found)
     problems = [one.problem for one in found if one.problem and one.verdict == verdict]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    problem = problems[0] + more if problems else ""
-    return replace(farthest, verdict=verdict, problem=problem, relative=most.relative, relative_at=most.relative_at)
+    farthest = max(found, key=lambda one: one.excess)
+    return replace(farthest, verdict=verdict, problem=problems[0] + more if problems else "")
 
 
 def compare(committed: Path, made: Path) -> Difference:
@@ -114,7 +112,7 @@ def _by_name(committed: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[
 
 
 def _arrays(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
-    """Compare two arrays. The places of the largest differences are called name[index]."""
+    """Compare two arrays. The place of a number is called name[index]."""
     if committed.shape != made.shape or committed.dtype != made.dtype:
         shapes = [f"{array.dtype} of shape {list(array.shape)}" for array in (made, committed)]
         return different(f"{name}: {shapes[0]}, was {shapes[1]}")
@@ -127,18 +125,14 @@ def _arrays(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
         return SAME
     with np.errstate(all="ignore"):
         gap = np.where(same, 0.0, np.abs(now - before))
-        share = np.where(same | (before == 0), 0.0, gap / np.abs(before))  # beside a zero there is no share
+        excess = np.where(same, 0.0, gap / (ABSOLUTE + RELATIVE * np.abs(before)))
     if not np.isfinite(gap).all():
         return different(f"{name}: not finite on one side alone")
-    fits = (same | (gap <= ABSOLUTE + RELATIVE * np.abs(before))).all()
-    verdict = Verdict.WITHIN if fits else Verdict.DIFFERENT
-    return Difference(verdict, "", float(gap.max()), _place(name, gap), float(share.max()), _place(name, share))
-
-
-def _place(name: str, sizes: np.ndarray) -> str:
-    """Return the place of the largest; nothing where all are 0."""
-    index = np.unravel_index(int(sizes.argmax()), sizes.shape)
-    return (f"{name}[{', '.join(map(str, index))}]" if index else name) if sizes.max() else ""
+    index = np.unravel_index(int(excess.argmax()), excess.shape)
+    absolute, size = float(gap[index]), abs(float(before[index]))
+    verdict = Verdict.WITHIN if excess[index] <= 1 else Verdict.DIFFERENT
+    at = f"{name}[{', '.join(map(str, index))}]" if index else name
+    return Difference(verdict, "", at, absolute, absolute / size if size else 0.0, float(excess[index]))
 
 
 def _pictures(committed: Path, made: Path) -> Difference:

@@ -216,7 +216,7 @@ def test_the_verdict_is_a_sentence_a_page_and_a_json(made: Made) -> None:
         "same bits: all 4 outs of 4 stages; commit c0ffee; A CPU, Python 3.11.2; the packages of requirements.lock"
     )
     assert said.sentence() == f"{sentence}; 12 s at -j 2"
-    assert "| s |  | 1 same bits | 1 same bits | 1 same bits |" in as_markdown(said)
+    assert "| train@v | same bits | 1 same bits |" in as_markdown(said)
     assert "- README.md" in as_markdown(said)
     held = json.loads(as_json(said))
     assert (held["verdict"], held["exit_status"], held["starts"]) == ("same bits", 0, [])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from idle import PARAMS, bancada, environment, files_of, run, wait_for
 
-from bancada.pipeline.repro import ranks
+from bancada.pipeline.params import load
+from bancada.pipeline.repro import cost
 
 CSV = "{kind: csv, path: data/sources/no.csv, task: regression, targets: [y]}"
 
@@ -53,7 +54,7 @@ def test_a_stage_that_cannot_begin_says_so_and_shows_no_older_output(project: Pa
     (project / "train.py").unlink()
     failed = bancada(project, "train@a")
     assert failed.returncode == 1
-    assert "train@a: FAILED before it began" in failed.stdout
+    assert "train@a: FAILED after" in failed.stdout
     assert "train.py" in failed.stderr
     assert "line 3 is the reason" not in failed.stderr
 
@@ -134,14 +135,17 @@ def test_the_model_of_a_variant_that_is_gone_is_named(project: Path) -> None:
     assert "data/models/s/gone: left over, for params.yaml has no variant gone in s" in refused.stderr
 
 
-def test_the_stage_with_the_longest_way_to_the_end_goes_first() -> None:
-    upstream = {"g": set[str](), "t1": {"g"}, "t2": {"g"}, "e": {"t1", "t2"}}
-    assert ranks(upstream, {"g": 1.0, "t1": 5.0, "t2": 7.0, "e": 2.0}.__getitem__) == {
-        "e": 2.0,
-        "t2": 9.0,
-        "t1": 7.0,
-        "g": 10.0,
-    }
+def test_short_stages_go_first_and_then_the_longest_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: 5 updates of one layer; 2 epochs of 5 updates of two layers and a tanh; full batches."""
+    monkeypatch.chdir(tmp_path)
+    one = "{study: s, layers: [1]}"
+    more = (
+        "{study: s, layers: [2, tanh, 1], train: {epochs: 2}}\n  c: {study: s, layers: [1], train: {batch_size: full}}"
+    )
+    Path("params.yaml").write_text(PARAMS.replace(f"b: {one}", f"b: {more}"))
+    params = load()
+    assert [cost(params, f"train@{name}") for name in "abc"] == [5 * 2, 2 * 5 * 4, 1 * 2]
+    assert cost(params, "split@s") > cost(params, "train@b")
 
 
 def test_what_only_dvc_understands_is_left_to_dvc(project: Path) -> None:

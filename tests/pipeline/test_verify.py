@@ -32,12 +32,12 @@ def verify(root: Path, *options: str, status: int, **told: str) -> tuple[dict[st
 
 
 def verdicts(said: Mapping[str, Any]) -> dict[str, str]:
-    return {stage["stage"]: stage["verdict"] for stage in said["stages"]}
+    return {stage["name"]: stage["verdict"] for stage in said["stages"]}
 
 
 def not_same(said: Mapping[str, Any]) -> dict[str, str]:
     """The outs that are not the same bits, and what is told of them."""
-    outs = [out for stage in said["stages"] for out in stage["outs"] if out["difference"]]
+    outs = [out for stage in said["stages"] for out in stage["outs"] if out["difference"]["verdict"] != "same bits"]
     return {out["path"]: out["difference"]["problem"] for out in outs}
 
 
@@ -66,13 +66,10 @@ def test_committed_results_come_out_again_whatever_the_shell_and_the_user_have_s
     assert verdicts(said) == dict.fromkeys(
         ["code", "generate@moons", "split@moons", "train@moons_tanh", "train@moons_adam", "evaluate@moons"], "same bits"
     )
-    assert (said["starts"], said["causes"], said["workspace"]) == ([], [], [])
+    assert (said["starts"], said["causes"], said["here"]) == ([], [], [])
     assert "same bits: all 12 outs of 6 stages; commit" in shown
     assert "train@moons_adam: finished in" in shown
-    assert (
-        "| moons |  | 1 same bits | 1 same bits | 2 same bits | 7 same bits |"
-        in (repository / "verdict.md").read_text()
-    )
+    assert "| evaluate@moons | same bits | 7 same bits |" in (repository / "verdict.md").read_text()
     assert not (tmp_path / "everybody").exists()
     assert list((tmp_path / "a temp").iterdir()) == []
     after = succeeds(repository, "git", "status", "--porcelain", "--ignored").splitlines()
@@ -86,7 +83,7 @@ def test_what_is_wrong_in_the_workspace_alone_is_found(repository: Path) -> None
         file.write(b" ")
     said, shown = verify(repository, "--stages", "generate@moons", status=1)
     assert verdicts(said) == {"code": "same bits", "generate@moons": "same bits"}
-    assert [finding["subject"] for finding in said["workspace"]] == [
+    assert [finding["subject"] for finding in said["here"]] == [
         str(MODEL),
         "data/models/moons/moons_gone",
     ]
@@ -108,7 +105,12 @@ def test_weights_a_rounding_apart_are_within_tolerance_with_the_figure(repositor
     change_weights(repository, 1 + 2**-20)
     said, shown = verify(repository, "--stages", TRAIN, status=3)
     assert verdicts(said) == {**BEFORE, TRAIN: "within tolerance"}
-    [difference] = [out["difference"] for stage in said["stages"] for out in stage["outs"] if out["difference"]]
+    [difference] = [
+        out["difference"]
+        for stage in said["stages"]
+        for out in stage["outs"]
+        if out["difference"]["verdict"] != "same bits"
+    ]
     assert difference["relative"] == pytest.approx(2**-20, rel=0.07)  # of the committed number, in 24 bits
     assert difference["at"] == "weights.safetensors: 0.bias[1, 2]"
     assert "within tolerance: 3 same bits, 1 within tolerance among 4 outs of 4 stages" in shown

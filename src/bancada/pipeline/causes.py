@@ -68,25 +68,18 @@ def of_the_environment(clone: Clone) -> tuple[list[Cause], str, dict[str, str | 
     found = clone.probe(list({**pinned, "numpy": "", "torch": ""}))
     if not found:
         return [Cause("torch or bancada cannot be imported in the clone", "`make repro` makes the environment")], "", {}
-    causes = [*_packages(pinned, found), *_python(clone.root, found), *of_the_cpu(), *of_the_kernels(found)]
-    fine = f"the packages are those of {LOCK}" if pinned else f"there is no {LOCK}"
-    fine = f"{fine}, Python is {found['python']}, the CPU has AVX2, the pins hold"
-    return causes, fine, {**found["packages"], "python": found["python"]}
-
-
-def _packages(pinned: Mapping[str, str], found: Mapping[str, Any]) -> Iterator[Cause]:
+    causes, python, project = [], found["python"], clone.root / "pyproject.toml"
     other = requirements.others(pinned, found["packages"])
     if other:
         text = f"packages are not those of {LOCK}: {several(other, requirements.MOST_NAMED)}"
-        yield Cause(text, "`make verify`, which installs them first")
-
-
-def _python(root: Path, found: Mapping[str, Any]) -> Iterator[Cause]:
-    file = root / "pyproject.toml"
-    project = tomllib.loads(file.read_text("utf-8")).get("project", {}) if file.exists() else {}
-    asked = project.get("requires-python", "")
-    if found["python"] not in SpecifierSet(asked):
-        yield Cause(f"Python is {found['python']}, and pyproject.toml asks for {asked}", "use such a Python")
+        causes.append(Cause(text, "`make verify`, which installs them first"))
+    asked = tomllib.loads(project.read_text("utf-8")).get("project", {}) if project.exists() else {}
+    if python not in SpecifierSet(asked.get("requires-python", "")):
+        text = f"Python is {python}, and pyproject.toml asks for {asked['requires-python']}"
+        causes.append(Cause(text, "use such a Python"))
+    fine = f"the packages are those of {LOCK}" if pinned else f"there is no {LOCK}"
+    fine = f"{fine}, Python is {python}, the CPU has AVX2, the pins hold"
+    return [*causes, *of_the_cpu(), *of_the_kernels(found)], fine, {**found["packages"], "python": python}
 
 
 def of_the_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Cause]:

@@ -64,24 +64,24 @@ def several(names: Iterable[str], most: int = MOST_NAMED) -> str:
     return ", ".join(names[:most]) + more
 
 
-GONE_ENTRY = Finding("gone", "dvc.lock", "an entry of a stage that dvc.yaml does not have", "`bancada check --prune`")
+GONE_ENTRY = "an entry of a stage that dvc.yaml does not have"
 
 
 def check(prune: bool) -> list[Finding]:
     """Return everything that is wrong in the current folder, the repository's root.
 
-    With `prune`, first take the entries of stages that are gone out of dvc.lock. Raise BadInput where params.yaml, a
-    module, or a file of DVC cannot be read.
+    With `prune`, take the entries of stages that are gone out of dvc.lock. Raise BadInput where params.yaml, a module,
+    or a file of DVC cannot be read.
     """
     known = params.load()
     warn_of_other_packages()
     found = [*changed_code(known), *audit(Path.cwd()), *_unknown_to_git()]
-    gone = [name for finding in found if replace(finding, stages=()) == GONE_ENTRY for name in finding.stages]
-    if not (prune and gone):
-        return found
-    forget(gone)
-    print(f"taken out of dvc.lock: {', '.join(gone)}")
-    return [finding for finding in found if replace(finding, stages=()) != GONE_ENTRY]
+    gone = [finding for finding in found if finding.problem == GONE_ENTRY]
+    if prune and gone:
+        forget(gone[0].stages)
+        print(f"taken out of dvc.lock: {', '.join(gone[0].stages)}")
+        found.remove(gone[0])
+    return found
 
 
 def add_code() -> list[Finding]:
@@ -108,8 +108,8 @@ def warn_of_other_packages() -> None:
     """Say in one line which installed packages are not those of requirements.lock."""
     other = requirements.others(requirements.needed(Path(requirements.LOCK)), requirements.installed())
     if other:
-        said = several(other, requirements.MOST_NAMED)
-        print(f"packages other than {requirements.LOCK}'s: {said}; `make repro` installs them", file=sys.stderr)
+        named = several(other, requirements.MOST_NAMED)
+        print(f"packages other than {requirements.LOCK}'s: {named}; `make repro` installs them", file=sys.stderr)
 
 
 def changed_code(known: Params) -> list[Finding]:
@@ -147,34 +147,32 @@ def audit(root: Path) -> list[Finding]:
     What concerns several stages is returned once. The md5 of `src` is never compared: a comment changes it, and the
     hashes in data/code say more. Raise BadInput where DVC cannot read its files.
     """
-    stages: dict[Finding, list[str]] = defaultdict(list)
+    found: dict[Finding, list[str]] = defaultdict(list)
     with opened(root) as repo:
-        kept = {stage.addressing: stage for stage in repo.index.stages if not runs(stage)}
-        all_stages = {**planned(repo)[0], **kept}
-        made = {path_of(out, root): out for stage in all_stages.values() for out in stage.outs}
-        run = [stage for stage in all_stages.values() if runs(stage)]
-        files_of = {stage.path_in_repo: stage.dvcfile for stage in run}
-        locks = {path: dvcfile.lockfile_contents.get("stages") or {} for path, dvcfile in files_of.items()}
-        for name, stage in all_stages.items():
-            for finding in _of_stage(stage, locks, root, made):
-                stages[finding].append(name)
-        known = {(stage.path_in_repo, stage.name) for stage in run}
-        stages[GONE_ENTRY] = [name for path, lock in locks.items() for name in lock if (path, name) not in known]
-    found = [replace(finding, stages=tuple(names)) for finding, names in stages.items() if names]
-    return found + list(_left_models(root, made))
+        stages = [*planned(repo)[0].values(), *(stage for stage in repo.index.stages if not runs(stage))]
+        made = {path_of(out, root): out for stage in stages for out in stage.outs}
+        dvcfiles = {stage.path_in_repo: stage.dvcfile for stage in stages if runs(stage)}
+        locks = {path: dict(dvcfile.lockfile_contents.get("stages") or {}) for path, dvcfile in dvcfiles.items()}
+        for stage in stages:
+            entry = locks[stage.path_in_repo].pop(stage.name, None) if runs(stage) else None
+            for finding in _of_stage(stage, entry, root, made):
+                found[finding].append(stage.addressing)
+        for path, lock in locks.items():  # what is left is of no stage
+            for name in lock:
+                found[Finding("gone", path.replace(".yaml", ".lock"), GONE_ENTRY, "`bancada check --prune`")].append(
+                    name
+                )
+    return [replace(one, stages=tuple(names)) for one, names in found.items()] + list(_left_models(root, made))
 
 
-def _of_stage(stage: Any, locks: Mapping[str, Any], root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
-    if runs(stage):
-        entry = locks[stage.path_in_repo].get(stage.name)
-        if not entry:
-            yield Finding("stale", "dvc.lock", "no entry of this stage")
-            return
-        if not stage.frozen:
-            yield from _definition(stage, entry)
-            if stage.name != CODE_STAGE:
-                for dep in stage.deps:
-                    yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
+def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+    if runs(stage) and not entry:
+        yield Finding("stale", "dvc.lock", "no entry of this stage")
+        return
+    if entry and not stage.frozen:
+        yield from _definition(stage, entry)
+        for dep in stage.deps if stage.name != CODE_STAGE else ():
+            yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
     for out in stage.outs:
         yield from _out(out, path_of(out, root))
 

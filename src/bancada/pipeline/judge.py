@@ -73,13 +73,6 @@ class Stage:
         """Whether something is wrong with it that no stage before it explains."""
         return bool(self.findings) or any(out.difference.problem.startswith(EDITED) for out in self.outs)
 
-    @property
-    def study(self) -> str:
-        """The study that it belongs to."""
-        kind, _, name = self.name.partition("@")
-        models = [Path(out.path).parts for out in self.outs if out.path.startswith(f"{files.DATA}/models/")]
-        return models[0][2] if models else name or kind
-
 
 def committed(root: Path, targets: Sequence[str], kept: Path) -> Committed:
     """Read the clone at `root`, where nothing has run yet. Raise BadInput for unknown or frozen stages."""
@@ -104,24 +97,24 @@ def _entries(root: Path) -> dict[str, Any]:
     return lockfile.parse((root / LOCK_FILE).read_text("utf-8")).stages
 
 
-def clear(root: Path, said: Committed, everything: bool) -> None:
+def clear(root: Path, expected: Committed, everything: bool) -> None:
     """Remove the committed outs from the clone, so that none can be mistaken for one that the run made."""
-    outs = [item["path"] for name in said.upstream for item in said.entries.get(name, {}).get("outs", ())]
-    for path in [*outs, *said.git, *(MADE if everything else ())]:
+    outs = [item["path"] for name in expected.upstream for item in expected.entries.get(name, {}).get("outs", ())]
+    for path in [*outs, *expected.git, *(MADE if everything else ())]:
         files.remove(root / path)
 
 
-def judge(said: Committed, root: Path, fetch: Fetch) -> list[Stage]:
+def judge(expected: Committed, root: Path, fetch: Fetch) -> list[Stage]:
     """Compare every stage that ran in the clone at `root`."""
     stages, after, changed_outs = [], _entries(root), set[str]()
-    for name, upstream in said.upstream.items():  # in the pipeline's order
-        before, now = said.entries.get(name, {}), after.get(name, {})
+    for name, upstream in expected.upstream.items():  # in the pipeline's order
+        before, now = expected.entries.get(name, {}), after.get(name, {})
         locked = {item["path"]: item.get("md5", "") for item in before.get("outs", ())}
         outs = []
         for item in now.get("outs", ()):
             path, made = item["path"], item.get("md5", "")
-            hashes = (locked.get(path, ""), said.git.get(path, ""), made)
-            outs.append(Out(path, *hashes, _difference(path, *hashes, said.kept, root, fetch)))
+            hashes = (locked.get(path, ""), expected.git.get(path, ""), made)
+            outs.append(Out(path, *hashes, _difference(path, *hashes, expected.kept, root, fetch)))
         changed_outs |= {out.path for out in outs if out.verdict}
         findings = [*_other_inputs(name, before, now, changed_outs)]
         if before != now and name != CODE_STAGE and not findings and not changed_outs:

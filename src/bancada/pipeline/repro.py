@@ -1,7 +1,8 @@
 """`bancada repro`: what `dvc repro` does, with independent stages side by side.
 
-A stage begins as soon as all it depends on is done. Among those that may begin, the one with the longest way to the end
-of the pipeline goes first. Each result is in DVC's cache and in dvc.lock as soon as its stage has ended.
+A stage begins as soon as all it depends on is done. Among those that may begin, the short stages go first, because
+trainings wait for them, and then the longest training. Each result is in DVC's cache and in dvc.lock as soon as its
+stage has ended.
 """
 
 import csv
@@ -11,12 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from dvc.exceptions import DvcException
-from dvc.lock import LockError
 
 from bancada.base import files, tables
 from bancada.base.notify import Notifier
@@ -25,14 +25,13 @@ from bancada.base.tables import Table
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict
 from bancada.pipeline.check import CODE_STAGE, warn_of_other_packages
-from bancada.pipeline.console import Board, tail
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
 from bancada.training.fit import refuse_misfit_of_rows
 
 POLL_S = 0.05
 GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
-TAIL_LINES = 15  # of a failed stage's output
+TAIL_BYTES, TAIL_LINES = 4096, 15  # of a failed stage's output
 
 
 def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: bool = True) -> int:
@@ -53,10 +52,9 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
         print(_one_line(error), file=sys.stderr)
         return 1
     try:
-        with Board() as board:
-            run = Run(pipeline, board, params, jobs, force)
-            run.go()
-            stale = pipeline.still_stale(run.ran)
+        run = Run(pipeline, params, jobs, force)
+        run.go()
+        stale = pipeline.still_stale(run.ran)
     except (DvcException, OSError) as error:
         print(_one_line(error), file=sys.stderr)
         return 1
@@ -71,23 +69,22 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
 class Run:
     """One pass over the pipeline: a stage is waiting, then ready to run or up to date, then running, done or failed."""
 
-    def __init__(self, pipeline: Pipeline, board: Board, params: Params, jobs: int, force: bool) -> None:
-        self.pipeline, self.board, self.params, self.jobs, self.force = pipeline, board, params, jobs, force
+    def __init__(self, pipeline: Pipeline, params: Params, jobs: int, force: bool) -> None:
+        self.pipeline, self.params, self.jobs, self.force = pipeline, params, jobs, force
         self.waiting = list(pipeline.stages)
         self.ready: list[str] = []
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.began: dict[str, float] = {}
         self.notifier = Notifier()
         self.done: set[str] = set()
         self.ran: list[str] = []
-        self.delayed: set[str] = set()
         self.failed: dict[str, tuple[int, str]] = {}  # the exit status, and why
-        self.rank = ranks(pipeline.upstream, lambda name: cost(params, name))
 
     def go(self) -> None:
         """Run what is stale. Raise BadInput, before any stage but `code` runs, for data that do not fit."""
         self._look()
         if not self.ready:
-            self.board.say(f"nothing to do: all {len(self.done)} stages are up to date")
+            print(f"nothing to do: all {len(self.done)} stages are up to date")
         try:
             checked = False
             while self.ready or self.running:
@@ -106,7 +103,7 @@ class Run:
         studies = {_study_of(self.params, name) for name in [*self.ready, *self.waiting]}
         refuse_bad_data(self.params, studies, {name for name in studies if f"split@{name}" in self.done})
         to_do = len(self.ready) + len(self.waiting)
-        self.board.say(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time")
+        print(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time", flush=True)
 
     @property
     def status(self) -> int:
@@ -118,7 +115,7 @@ class Run:
         for name, (_, why) in self.failed.items():
             where = f" (all of it: {_shown(self.pipeline.log(name))})" if logs_stay else ""
             print(f"\n{name} failed; the end of its output{where}:", file=sys.stderr)
-            lines = tail(self.pipeline.log(name), TAIL_LINES)
+            lines = tail(self.pipeline.log(name))
             print("\n".join(f"  {line}" for line in (lines if lines[-1:] == [why] else [*lines, why])), file=sys.stderr)
         if self.failed and self.waiting:
             print(f"\nnot run, for they depend on it: {', '.join(self.waiting)}", file=sys.stderr)
@@ -134,41 +131,30 @@ class Run:
                     self.done.add(name)
                     if self.pipeline.upstream[name] & set(self.ran):
                         self._notify("found", name)  # a result that was there belongs to what ran now
+        self.ready.sort(key=lambda name: -cost(self.params, name))
 
     def _start(self) -> None:
-        for name in sorted(self.ready, key=lambda name: -self.rank[name]):
-            if len(self.running) >= self.jobs:
-                return
+        while self.ready and len(self.running) < self.jobs:
+            name = self.ready.pop(0)
+            self.began[name] = time.monotonic()
             try:
                 process = self.pipeline.begin(name, self.force)
-            except LockError:  # try again in the next round
-                self.pipeline.release(name)
-                if name not in self.delayed:
-                    self.board.say(f"{name}: waits for another DVC process, which uses its files")
-                self.delayed.add(name)
-                continue
-            except (DvcException, OSError) as error:  # OSError: a file that the stage depends on is missing
-                self.ready.remove(name)
+            except (DvcException, OSError) as error:  # a file that it needs is missing, or used by another DVC process
                 self._fail(name, 1, _one_line(error))
                 continue
-            self.ready.remove(name)
-            self.board.started(name)
             if process:
+                print(f"{name}: started", flush=True)
                 self.running[name] = process
                 self._notify("began", name)
-            elif self._finish(name, "restored from DVC's cache in"):
+            elif self._finish(name, "restored from DVC's cache"):
                 self._notify("found", name)
 
     def _wait(self) -> None:
         """Wait until a stage ends. Other DVC commands may look at the repository meanwhile."""
-        if self.ready and not self.running:
-            time.sleep(1)  # another DVC process uses the files
         if not self.running:
             return
         self.pipeline.pause()
         while all(process.poll() is None for process in self.running.values()):
-            for name in self.running:
-                self.board.seen(name, self.pipeline.log(name))
             time.sleep(POLL_S)
         self.pipeline.resume()
         for name, process in list(self.running.items()):
@@ -176,7 +162,7 @@ class Run:
                 del self.running[name]
                 if process.returncode:
                     self._fail(name, process.returncode, f"exit status {process.returncode}")
-                well = not process.returncode and self._finish(name, "finished in")
+                well = not process.returncode and self._finish(name, "finished")
                 self._notify("ended" if well else "failed", name)
 
     def _finish(self, name: str, how: str) -> bool:
@@ -187,7 +173,7 @@ class Run:
         except (DvcException, OSError) as error:
             self._fail(name, 1, _one_line(error))
             return False
-        self.board.ended(name, how)
+        print(f"{name}: {how} in {time.monotonic() - self.began[name]:.1f} s", flush=True)
         self.done.add(name)
         self.ran.append(name)
         return True
@@ -201,10 +187,7 @@ class Run:
             if str(error.strerror) not in why:
                 why += f"; its output is lost: {error.strerror}"
         self.failed[name] = status, why
-        if name in self.board.since:
-            self.board.ended(name, "FAILED after")
-        else:
-            self.board.say(f"{name}: FAILED before it began")
+        print(f"{name}: FAILED after {time.monotonic() - self.began[name]:.1f} s", flush=True)
 
     def _notify(self, what: str, name: str) -> None:
         """Tell the process that records results in MLflow; it wants those of trainings and evaluations."""
@@ -225,22 +208,11 @@ class Run:
                     process.wait(GRACE_S)
 
 
-def ranks(upstream: dict[str, set[str]], cost: Callable[[str], float]) -> dict[str, float]:
-    """Return for each stage the cost of the longest way from its start to the end.
-
-    `upstream` names the stages right before each, a stage after all those before it.
-    """
-    rank: dict[str, float] = {}
-    for name in reversed(upstream):
-        rank[name] = cost(name) + max((rank[other] for other in rank if name in upstream[other]), default=0.0)
-    return rank
-
-
 def cost(params: Params, stage: str) -> float:
-    """Return about how long a stage takes, in updates of a training; only the order matters."""
+    """Return about how long a training takes, in updates; other stages take less than any, and go first."""
     kind, _, name = stage.partition("@")
     if kind != "train" or name not in params.variants:
-        return 1.0
+        return math.inf
     recipe = params.recipe(name)
     shape = params.source(recipe.study).shape()
     rows = params.studies[recipe.study].split.counts(shape.rows)[0] if shape and shape.rows else 1000
@@ -290,6 +262,18 @@ def show_results(params: Params) -> None:
                 print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
     print(f"\n{EXPLANATION}")
     print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
+
+
+def tail(log: Path) -> list[str]:
+    """Return the last lines of a stage's output; of a progress bar, what it showed last."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
+    return [line for line in lines if line][-TAIL_LINES:]
 
 
 def _one_line(error: DvcException | OSError) -> str:

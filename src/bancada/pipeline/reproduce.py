@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-
 from bancada.base import files
 from bancada.base.git import git
 from bancada.base.lockfile import md5
@@ -32,11 +29,18 @@ from bancada.pipeline.verdict import STATUS
 from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS
-from bancada.tracking.store import STORE_ERRORS, Store, artifact_paths, open_store
+from bancada.tracking.store import STORE_ERRORS, artifact_paths, open_store
 from bancada.tracking.surroundings import CUT, UNTRACKED, repository_root, store_uri
 
 DIFF = "git.diff"
-TAGS = ("git.commit", "bancada.study", "bancada.variant", WEIGHTS)  # without which nothing can be reproduced
+TAGS = (
+    "git.commit",
+    "bancada.study",
+    "bancada.variant",
+    "dvc.stage",
+    WEIGHTS,
+)  # without which nothing can be reproduced
+NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of MLflow's errors
 LIBRARIES = ("numpy", "torch", "python")  # whose versions are tags
 
 
@@ -53,11 +57,6 @@ class RecordedRun:
     def commit(self) -> str:
         """The commit at which it was made."""
         return self.tags["git.commit"]
-
-    @property
-    def variant(self) -> str:
-        """The variant that was trained."""
-        return self.tags["bancada.variant"]
 
     @property
     def diff(self) -> str:
@@ -78,7 +77,7 @@ def reproduce(run_id: str, jobs: int) -> int:
             missing = f"made at commit {run.commit[:10]}, which this repository does not have: `git fetch`"
             raise BadInput(f"{run_id}: {missing}")
         with clone_of(root, head(root, run.commit), "reproduce") as clone:
-            target, with_diff = f"train@{run.variant}", _apply(run, clone)
+            target, with_diff = run.tags["dvc.stage"], _apply(run, clone)
             _refuse_untracked(run, clone, target)
             fetch_inputs(clone)
             print(f"{target} at commit {run.commit[:10]}{with_diff}, in a temporary clone", flush=True)
@@ -96,10 +95,12 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
         raise BadInput(f"{path}: there is none, so no run {run_id}; MLFLOW_TRACKING_URI names another store")
     try:
         store = open_store(root)
-        run = _run(store, run_id, shown)
+        run = store.client.get_run(run_id)
         for name in artifact_paths(store, run) & {DIFF, LOCK, files.RUN, files.WEIGHTS}:
             store.client.download_artifacts(run_id, name, str(folder))
     except (*NO_STORE, *STORE_ERRORS) as error:
+        if getattr(error, "error_code", "") in NO_RUN:
+            raise BadInput(f"{run_id}: there is no such run in {shown}") from None
         raise BadInput(f"MLflow's store {shown}: {type(error).__name__}: {first_line(error)}") from None
     tags = run.data.tags
     for tag in TAGS:
@@ -110,15 +111,6 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
         raise BadInput(f"{run_id}: made with changes that were not committed, and its {DIFF} is not in the store")
     rows = run.inputs.dataset_inputs if run.inputs else []
     return RecordedRun(run_id, tags, {one.dataset.name.rpartition("/")[2]: one.dataset.digest for one in rows}, folder)
-
-
-def _run(store: Store, run_id: str, shown: str) -> Run:
-    try:
-        return store.client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise BadInput(f"{run_id}: there is no such run in {shown}") from None
-        raise
 
 
 def _apply(run: RecordedRun, clone: Clone) -> str:
@@ -151,7 +143,7 @@ def _refuse_untracked(run: RecordedRun, clone: Clone, target: str) -> None:
 
 def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
     with chdir(clone.root):
-        made = mirror.result(files.model(run.tags["bancada.study"], run.variant))
+        made = mirror.result(files.model(run.tags["bancada.study"], run.tags["bancada.variant"]))
     recorded = run.tags[WEIGHTS]
     difference = SAME if made.weights_md5 == recorded else _compared(run, clone.root / made.folder)
     why = list(_why(run, clone, made, difference))
@@ -161,7 +153,9 @@ def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
     for cause in why:
         print(f"why: {cause.text}\n     {cause.todo}" if cause.todo else f"note: {cause.text}")
     machine = causes.machine(clone.root)
-    where = f"train@{run.variant} of run {run.run_id}, {machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
+    where = (
+        f"{run.tags['dvc.stage']} of run {run.run_id}, {machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
+    )
     print(f"\n{difference.verdict}: the weights of {where}")
     return STATUS[difference.verdict]
 

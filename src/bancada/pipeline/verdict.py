@@ -61,25 +61,8 @@ def counted(outs: Iterable[Out]) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """Return the verdict as Markdown: a table of the studies, then lists of what is wrong, why, and what to do."""
-    kinds = dict.fromkeys(stage.name.partition("@")[0] for stage in report.stages)
-    lines = [
-        f"### Reproduction: {report.verdict}",
-        "",
-        f"| study | {' | '.join(kinds)} |",
-        "| --- " * (len(kinds) + 1) + "|",
-    ]
-    for study in dict.fromkeys(stage.study for stage in report.stages):
-        cells = [
-            counted(
-                out
-                for one in report.stages
-                if (one.study, one.name.partition("@")[0]) == (study, kind)
-                for out in one.outs
-            )
-            for kind in kinds
-        ]
-        lines.append(f"| {study} | {' | '.join(cells)} |")
+    """Return the verdict as Markdown: a table of the stages, then lists of what is wrong, why, and what to do."""
+    rows = [f"| {stage.name} | {stage.verdict} | {counted(stage.outs)} |" for stage in report.stages]
     wrong = [f"{stage.name}: {text}" for stage in report.stages for text in _wrong(stage)]
     more = [f"and {len(wrong) - MOST_SHOWN} more; `--json FILE` keeps them all"] if wrong[MOST_SHOWN:] else []
     after = [stage.name for stage in report.stages if stage.verdict and stage.name not in report.starts]
@@ -93,6 +76,7 @@ def as_markdown(report: Report) -> str:
         "What to do": dict.fromkeys(cause.todo for cause in report.causes if cause.todo),
         "Not committed, so not verified": [several(report.uncommitted, 8)] if report.uncommitted else [],
     }
+    lines = [f"### Reproduction: {report.verdict}", "", "| stage | verdict | outs |", "| --- | --- | --- |", *rows]
     for head, items in lists.items():
         texts = [f"- {_literal(item)}" for item in items]
         lines += ["", f"**{head}**", "", *texts] if texts else []
@@ -114,36 +98,21 @@ def _literal(text: str) -> str:
 
 
 def as_json(report: Report) -> str:
-    """Return everything that is known, for programs."""
-    said = asdict(report) | {
-        "verdict": str(report.verdict),
+    """Return everything that is known, for programs; a verdict is given in words."""
+    known = asdict(report) | {
+        "verdict": report.verdict,
         "exit_status": STATUS[report.verdict],
         "sentence": report.sentence(),
-        "stages": [_stage(stage, report) for stage in report.stages],
-        "elsewhere": [_finding(finding) for finding in report.elsewhere],
-        "workspace": [_finding(finding) for finding in report.here],
         "tolerances": {"relative": RELATIVE, "absolute": ABSOLUTE, "pixels": PIXELS},
     }
-    return json.dumps(said, indent=1, default=list) + "\n"
+    for stage, entry in zip(report.stages, known["stages"], strict=True):
+        entry |= {"verdict": stage.verdict, "starts_here": stage.name in report.starts}
+    return json.dumps(_in_words(known), indent=1) + "\n"
 
 
-def _stage(stage: Stage, report: Report) -> dict[str, Any]:
-    return {
-        "stage": stage.name,
-        "verdict": str(stage.verdict),
-        "starts_here": stage.name in report.starts,
-        "findings": [_finding(finding) for finding in stage.findings],
-        "outs": [
-            {
-                "path": out.path,
-                "verdict": str(out.verdict),
-                "md5": {"dvc.lock": out.lock, "git": out.git or None, "made": out.made},
-                "difference": asdict(out.difference) | {"verdict": str(out.verdict)} if out.verdict else None,
-            }
-            for out in stage.outs
-        ],
-    }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {**asdict(finding), "remedy": finding.advice, "line": str(finding)}
+def _in_words(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_words(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_in_words(one) for one in value]
+    return str(value) if isinstance(value, Verdict) else value

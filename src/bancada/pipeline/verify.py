@@ -69,14 +69,16 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
     uncommitted = git(root, "status", "--porcelain", "--untracked-files=no").stdout.splitlines()
     with clone_of(root, commit, "verify") as clone:
         fetch_inputs(clone)
-        said = committed(clone.root, targets, clone.folder / "committed")
-        clear(clone.root, said, everything=not targets)
+        expected = committed(clone.root, targets, clone.folder / "committed")
+        clear(clone.root, expected, everything=not targets)
         here = _of_the_workspace(root)
-        print(f"commit {commit[:10]} in a temporary clone: {len(said.upstream)} stages, {jobs} at a time", flush=True)
+        print(
+            f"commit {commit[:10]} in a temporary clone: {len(expected.upstream)} stages, {jobs} at a time", flush=True
+        )
         status = clone.repro(targets, jobs)
         if status:
             raise BadInput(f"{NOT_RUN}: `bancada repro` ended with status {status} in a clone of {commit[:10]}")
-        stages = judge(said, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
+        stages = judge(expected, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
         return Report(
             commit=commit,
             part=targets,
@@ -84,7 +86,7 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
             starts=starts(stages),
             elsewhere=[] if targets else made_by_none(clone, stages),
             here=[finding for finding in here if finding.kind in ("file", "gone")],
-            causes=_causes(clone, said, stages),
+            causes=_causes(clone, expected, stages),
             uncommitted=[line[3:] for line in uncommitted],
             machine=causes.machine(clone.root),
             jobs=jobs,
@@ -100,10 +102,10 @@ def _of_the_workspace(root: Path) -> list[Finding]:
         return []
 
 
-def _causes(clone: Clone, said: Committed, stages: Sequence[Stage]) -> list[Cause]:
+def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[Cause]:
     if all(stage.verdict == Verdict.SAME for stage in stages):
         return []
-    found = causes.of_the_commit(clone, said.entries, stages)
+    found = causes.of_the_commit(clone, expected.entries, stages)
     if not any(out.changed for stage in stages for out in stage.outs):
         return found  # the run made the committed files, so this machine is not the cause
     by_machine, fine, _ = causes.of_the_environment(clone)

@@ -15,6 +15,9 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV_PIP := VIRTUAL_ENV=.venv uv pip
 GET_UV := uv --version >/dev/null 2>&1 || $(PIP) uv==0.13.9
 
+# Slow files first, so that the two workers end at about the same time; a file's tests share what they make.
+TESTS = pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder tests/pipeline tests/tracking tests
+
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1  /p' Makefile
 
@@ -26,10 +29,10 @@ verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and 
 	  $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 test: lint types  ## lint, types, and the tests of every day: at most five minutes on two cores
-	@pytest -q -n $(or $(JOBS),2) --dist loadfile -m "not long"
+	@$(TESTS) -m "not long"
 
 test-long: $(READY)  ## all tests: also a browser, every kind of training on emulated CPUs, kills at many moments
-	@pytest -q -n $(or $(JOBS),2) --dist loadfile
+	@$(TESTS)
 
 test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs: an hour; Debian's qemu-user is needed
 	@python -P tests/cpus.py

@@ -94,9 +94,9 @@ def folder_of(stage: str) -> Path:
 def recorded_together(*stages: str) -> None:
     together = notify.Notifier()
     for stage in stages:
-        together.began(stage)
+        together.tell("began", stage)
     for stage in stages:
-        together.ended(stage, folder_of(stage))
+        together.tell("ended", stage, folder_of(stage))
     together.close()
 
 
@@ -118,8 +118,8 @@ def test_files_of_stages_that_did_not_run_are_recorded_and_confirm_nothing(
 ) -> None:
     together = notify.Notifier()
     for _ in range(2):
-        together.found("train@toy_tanh", MODEL)
-        together.found("evaluate@toy", files.evaluation("toy"))
+        together.tell("found", "train@toy_tanh", MODEL)
+        together.tell("found", "evaluate@toy", files.evaluation("toy"))
     together.close()
     run = find_run(open_store(bench), "toy", fingerprint("toy_tanh"))
     assert run is not None
@@ -135,10 +135,10 @@ def test_a_listener_that_dies_does_not_let_a_run_fail(
     dying = ["sh", "-c", "exec <&-; echo out of memory >&2; exit 7"]
     monkeypatch.setattr(notify.subprocess, "Popen", lambda command, **k: real_popen(dying, **k))
     together = notify.Notifier()
-    together.began("train@toy_tanh")
+    together.tell("began", "train@toy_tanh")
     assert together.process is not None
     together.process.wait(20)
-    together.ended("train@toy_tanh", MODEL)
+    together.tell("ended", "train@toy_tanh", MODEL)
     together.close()
     reason = "train@toy_tanh: out of memory; `bancada track` does it later"
     assert capfd.readouterr() == ("", f"bancada: not recorded in MLflow: {reason}\n")

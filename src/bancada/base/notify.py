@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 SILENCE_S = 8.0  # how long a stage that has ended waits for a process that shows no sign of life
 PATIENCE_S = 60.0  # how long it waits for one that does, because its store is slow
@@ -32,12 +33,12 @@ def recorded(stage: str, folder: Path) -> Iterator[None]:
     if notifier.off or tracking() == "shared":
         yield
         return
-    notifier.began(stage)
+    notifier.tell("began", stage)
     try:
         yield
-        notifier.ended(stage, folder)
+        notifier.tell("ended", stage, folder)
     except Exception:
-        notifier.failed(stage)
+        notifier.tell("failed", stage)
         raise
     finally:
         notifier.close()
@@ -56,23 +57,11 @@ class Notifier:
         self.ended_well: list[str] = []
         self.reason = ""  # why something is not recorded
 
-    def began(self, stage: str) -> None:
-        """Say that the stage begins now."""
-        self._send("began", stage, str(time.time_ns() // 1_000_000))
-
-    def ended(self, stage: str, folder: Path) -> None:
-        """Say that the stage has left its files in `folder`, to be recorded."""
-        self.ended_well.append(stage)
-        self._send("ended", stage, str(folder))
-
-    def found(self, stage: str, folder: Path) -> None:
-        """Say that the stage's files exist though it did not run: DVC restored them, or nothing had changed."""
-        self.ended_well.append(stage)
-        self._send("found", stage, str(folder))
-
-    def failed(self, stage: str) -> None:
-        """Say that the stage left no result."""
-        self._send("failed", stage)
+    def tell(self, event: Literal["began", "ended", "found", "failed"], stage: str, folder: Path = Path()) -> None:
+        """Send an event: the stage began, left its files in `folder`, has them from before, or left no result."""
+        if event in ("ended", "found"):
+            self.ended_well.append(stage)
+        self._send(event, stage, str(time.time_ns() // 1_000_000) if event == "began" else str(folder))
 
     def close(self) -> None:
         """Wait until everything is recorded. Print one line on stderr if something is not."""
@@ -102,9 +91,7 @@ class Notifier:
                 print(*words, file=self.process.stdin, flush=True)
 
     def _start(self) -> None:
-        """Start the process with this folder's code, in a session of its own: Ctrl-C is for the stage to answer."""
-        source = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+        """Start the process in a session of its own, because Ctrl-C is for the stage to answer."""
         # Files, because nobody would read from pipes while stages work, and a full pipe would stop the process. `close`
         # closes them.
         self.output, self.errors = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115
@@ -113,7 +100,6 @@ class Notifier:
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=self.errors,
-            env={**os.environ, "PYTHONPATH": path},
             text=True,
             start_new_session=True,
         )

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from dvc.exceptions import DvcException
 
@@ -189,13 +190,12 @@ class Run:
         self.failed[name] = status, why
         print(f"{name}: FAILED after {time.monotonic() - self.began[name]:.1f} s", flush=True)
 
-    def _notify(self, what: str, name: str) -> None:
-        """Tell the process that records results in MLflow; it wants those of trainings and evaluations."""
+    def _notify(self, event: Literal["began", "ended", "found", "failed"], name: str) -> None:
+        """Tell the process that records results in MLflow of trainings and evaluations."""
         kind, _, of = name.partition("@")
-        if kind not in ("train", "evaluate"):
-            return
-        folder = files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
-        getattr(self.notifier, what)(name, *([folder] if what in ("found", "ended") else []))
+        if kind in ("train", "evaluate"):
+            folder = files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
+            self.notifier.tell(event, name, folder)
 
     def _interrupt(self) -> None:
         """End what runs, as Ctrl-C would, so that a stage leaves no half-written file; then by force."""

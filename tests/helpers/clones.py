@@ -30,7 +30,8 @@ variants:
 def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
     """As in an activated environment, where another checkout's code is installed: the folder's own must run."""
     told = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
-    told |= more | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
+    told |= more | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    told["PYTHONPATH"] = os.pathsep.join(filter(None, [more.get("PYTHONPATH"), str(ROOT / "src")]))
     for role in ("AUTHOR", "COMMITTER"):
         told |= {f"GIT_{role}_NAME": "a user", f"GIT_{role}_EMAIL": "user@example.org"}
     return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, errors="replace", timeout=240)

@@ -52,7 +52,7 @@ PLOTS = {
     "moons": {"loss", "leaderboard", "data", "decision_regions", "confusion"},
 }
 
-# Read by every Python that has the folder's src on its path: the stages, DVC and bancada.
+# Read by every Python that has its folder on the path: the stages, DVC and bancada.
 OTHER_ORDER = """\
 import os
 from contextlib import AbstractContextManager
@@ -143,7 +143,9 @@ def leaves(folder: Path, settings: Iterable[str]) -> tuple[dict[str, str], str]:
     (clone / "params.yaml").write_text(PARAMS)
     told = dict.fromkeys(PINS, "") | {"BANCADA_TRACKING": "off", "PYTHONHASHSEED": "0"} | of.told
     if of.order:
-        (clone / "src/sitecustomize.py").write_text(f"REVERSED = {of.order == 'reversed'}\n{OTHER_ORDER}")
+        (folder / "site").mkdir()
+        (folder / "site/sitecustomize.py").write_text(f"REVERSED = {of.order == 'reversed'}\n{OTHER_ORDER}")
+        told["PYTHONPATH"] = str(folder / "site")
     if of.matplotlibrc:
         (folder / "matplotlibrc").write_text(MATPLOTLIBRC)
         told["MATPLOTLIBRC"] = str(folder / "matplotlibrc")

@@ -61,15 +61,10 @@ def save(folder: Path, described: dict[str, Any], result: TrainingResult, scalin
 
 def _write_history(path: Path, seeds: list[int], result: TrainingResult) -> None:
     """Write one row for each seed and epoch. The epoch in which a seed diverged is its last."""
-    epochs = result.history["lr"].shape[1]
-    last = [result.diverged.get(i, epochs - 1) for i in range(len(seeds))]
-    columns = {
-        "seed": np.concatenate([np.full(n + 1, seed) for seed, n in zip(seeds, last, strict=True)]),
-        "epoch": np.concatenate([np.arange(n + 1) for n in last]),
-    }
-    for name in HISTORY_COLUMNS:
-        columns[name] = np.concatenate([result.history[name][i, : n + 1] for i, n in enumerate(last)])
-    write_columns(columns, path)
+    trained = np.isfinite(result.history["lr"])  # [seed, epoch]
+    place, epoch = np.nonzero(trained)
+    losses = {name: result.history[name][trained] for name in HISTORY_COLUMNS}
+    write_columns({"seed": np.array(seeds)[place], "epoch": epoch, **losses}, path)
 
 
 @dataclass(frozen=True)

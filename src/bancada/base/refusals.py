@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 PARAMS_FILE = "params.yaml"
 
@@ -25,6 +25,12 @@ def did_you_mean(name: Any, known: Any) -> str:
     """Return a question that suggests the most similar known name, or an empty string if none is similar."""
     near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def unknown_key(key: Any, known: Any) -> PydanticCustomError:
+    """Return the error that a validator raises for a key that its mapping does not have."""
+    hint = did_you_mean(key, known)
+    return PydanticCustomError("unknown_key", "unknown key{hint}", {"key": key, "hint": hint})
 
 
 def explained(errors: list[ErrorDetails], raw: Any, prefix: str) -> BadInput:

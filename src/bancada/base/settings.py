@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
-from bancada.base.refusals import did_you_mean, explained
+from bancada.base.refusals import explained, unknown_key
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Count = Annotated[int, Field(gt=0, le=10**8)]  # a typo gives a message, not a lack of memory
@@ -36,9 +35,7 @@ class Settings(BaseModel):
     def _known_keys_only(cls, raw: Any) -> Any:
         for key in raw if isinstance(raw, Mapping) else ():
             if key not in cls.model_fields:
-                raise PydanticCustomError(
-                    "unknown_key", "unknown key{hint}", {"key": key, "hint": did_you_mean(key, cls.model_fields)}
-                )
+                raise unknown_key(key, cls.model_fields)
         return raw
 
 

@@ -9,14 +9,15 @@ import numpy as np
 from jaxtyping import Float64
 
 from bancada.base.tables import Table
-from bancada.evaluation import statistics
 from bancada.evaluation.leaderboard import Cell, Entry
-from bancada.evaluation.statistics import as_written, summary, thinned
+from bancada.evaluation.statistics import Summary, as_written, by_seed, epochs_to_converge, summary, thinned
 from bancada.networks import metrics
 from bancada.networks.encoding import SCALING
 from bancada.networks.metrics import METRICS, Values
 from bancada.networks.saved import SavedVariant
 
+PREDICTIONS = ("input", "features", "variant", "target", *Summary._fields)  # the columns of predictions.csv
+CURVES = ("variant", "epoch", "loss", "validation_loss")  # the columns of loss.csv
 CURVE_POINTS = 200  # epochs of a variant in loss.csv
 
 
@@ -61,15 +62,14 @@ class Candidate:
 
     def curve(self, column: str) -> Float64[np.ndarray, "seed epoch"]:
         """Return a column of the history; NaN after the epoch in which a seed diverged."""
-        return statistics.by_seed(self.history["seed"], self.history[column], self.trained.seeds)
+        return by_seed(self.history["seed"], self.history[column], self.trained.seeds)
 
     @cached_property
     def epochs_to_converge(self) -> Values:
         """The number of epochs until the watched loss has converged."""
         losses = self.curve(f"{self.watched}_loss")
         epochs = np.full(len(losses), np.nan)
-        for i in self.finished:
-            epochs[i] = statistics.epochs_to_converge(losses[i])
+        epochs[self.finished] = [epochs_to_converge(losses[i]) for i in self.finished]
         return epochs
 
     @cached_property
@@ -95,9 +95,7 @@ class Candidate:
         if not self.truth or [layer.kind for layer in trained.layers] != ["linear"]:
             return {}
         weights = trained.weights["0.weight"].astype(np.float64)[:, 0]
-        biases = np.zeros(len(weights))
-        if "0.bias" in trained.weights:
-            biases = trained.weights["0.bias"].astype(np.float64)[:, 0]
+        biases = trained.weights.get("0.bias", np.zeros((len(weights), 1))).astype(np.float64)[:, 0]
         if trained.scaling:
             mean, std = (trained.scaling[name] for name in SCALING)
             weights = weights / std

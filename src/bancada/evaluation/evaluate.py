@@ -7,6 +7,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bancada.base import files, stage, tables
 from bancada.base.notify import recorded
 from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import BadInput
-from bancada.evaluation.candidates import Candidate
+from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
 from bancada.evaluation.plots import PLOTS, Results
 from bancada.evaluation.settings import Comparison, check_predict, comparison, true_line
@@ -64,31 +65,16 @@ def evaluate(
 ) -> None:
     """Write all files of the evaluation. `inputs`: rows without targets, to predict."""
     seeds, folder = same_seeds(candidates), files.evaluation(name)
-    entries = [candidate.entry(study.metric) for candidate in candidates]
-    split = candidates[0].main_split
+    entries, split = [candidate.entry(study.metric) for candidate in candidates], candidates[0].main_split
     board = leaderboard(entries, split, study.metric, seeds, study.baseline, study.min_difference)
-    scores = [(c.name, *key, values) for c in candidates for key, values in c.scores.items()]
-    write_csv(
-        folder / "scores.csv",
-        ("variant", "split", "metric", *Summary._fields),
-        [(*label, *summary(values, label[-1] in HIGHER_IS_BETTER)) for *label, values in scores],
-    )
-    write_csv(
-        folder / "per_seed.csv",
-        ("variant", "split", "metric", "seed", "value"),
-        [(*label, *row) for *label, values in scores for row in zip(seeds, values, strict=True)],
-    )
+    scores = [((c.name, *key), values) for c in candidates for key, values in c.scores.items()]
+    summaries = [(*label, *summary(values, label[-1] in HIGHER_IS_BETTER)) for label, values in scores]
+    of_seeds = [(*label, *row) for label, values in scores for row in zip(seeds, values, strict=True)]
+    write_csv(folder / "scores.csv", ("variant", "split", "metric", *Summary._fields), summaries)
+    write_csv(folder / "per_seed.csv", ("variant", "split", "metric", "seed", "value"), of_seeds)
     write_csv(folder / "leaderboard.csv", COLUMNS, [tuple(row.values()) for row in board])
-    write_csv(
-        folder / "predictions.csv",
-        ("input", "features", "variant", "target", *Summary._fields),
-        [row for candidate in candidates for row in candidate.predictions(inputs)],
-    )
-    write_csv(
-        folder / "loss.csv",
-        ("variant", "epoch", "loss", "validation_loss"),
-        [row for candidate in candidates for row in candidate.mean_curves()],
-    )
+    write_csv(folder / "predictions.csv", PREDICTIONS, chain.from_iterable(c.predictions(inputs) for c in candidates))
+    write_csv(folder / "loss.csv", CURVES, chain.from_iterable(c.mean_curves() for c in candidates))
     write_metrics(folder / "metrics", board)
     by_name = {candidate.name: candidate for candidate in candidates}
     results = Results(name, board, [by_name[row["variant"]] for row in board], study.decision_region)
@@ -105,10 +91,8 @@ def same_seeds(candidates: Sequence[Candidate]) -> list[int]:
     first = candidates[0]
     for other in candidates:
         if other.trained.seeds != first.trained.seeds:
-            folder = files.model(other.trained.study, other.name)
-            raise BadInput(
-                f"{folder}: trained with other seeds than {first.name}; `dvc repro` trains both from the same"
-            )
+            problem = f"trained with other seeds than {first.name}; `dvc repro` trains both from the same"
+            raise BadInput(f"{files.model(other.trained.study, other.name)}: {problem}")
     return first.trained.seeds
 
 

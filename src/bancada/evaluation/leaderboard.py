@@ -22,6 +22,7 @@ from bancada.evaluation.statistics import PairedDifference, as_written, compare,
 from bancada.networks.metrics import HIGHER_IS_BETTER, OF_WEIGHTS, Values
 
 SIGNIFICANCE = 0.05
+WIDTH = 120  # letters in a line of the terminal
 
 Cell = str | int | float | bool | None
 Row = dict[str, Any]  # a Cell for each of COLUMNS
@@ -80,15 +81,11 @@ def _order(values: Values, higher_is_better: bool) -> tuple[int, float]:
 
 
 def _notes_on_spread(entry: Entry, std: float) -> list[str]:
-    notes = []
-    if entry.diverged_seeds:
-        notes.append(f"{entry.diverged_seeds} of {len(entry.values)} seeds diverged: no mean")
-    if len(entry.values) == 1:
-        notes.append("one seed: no interval")
-    elif entry.deterministic:
-        notes.append("deterministic: no interval")
-    elif std == 0:
-        notes.append("the same for every seed: no interval")
+    diverged, seeds = entry.diverged_seeds, len(entry.values)
+    notes = [f"{diverged} of {seeds} seeds diverged: no mean"] if diverged else []
+    if seeds == 1 or entry.deterministic or std == 0:
+        reason = "one seed" if seeds == 1 else "deterministic" if entry.deterministic else "the same for every seed"
+        notes.append(f"{reason}: no interval")
     return notes
 
 
@@ -135,14 +132,12 @@ def _verdict(found: PairedDifference, p_holm: float | None, min_difference: floa
     return "no difference shown", ""
 
 
-def format_leaderboard(rows: Sequence[dict[str, str]], title: str = "", width: int = 120) -> str:
+def format_leaderboard(rows: Sequence[dict[str, str]], study: str) -> str:
     """Return leaderboard.csv, as csv.DictReader reads it, as a table for a terminal. EXPLANATION says what it shows."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    if not rows:
-        return f"{title}: no variants"
     exponent = _common_exponent(rows)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("#", "variant", "mean", "±95 %", "sd", "best", "worst", "epochs", "div.", "diff.", "±95 %", "p"):
@@ -150,12 +145,10 @@ def format_leaderboard(rows: Sequence[dict[str, str]], title: str = "", width: i
     table.add_column("verdict", overflow="fold")
     for row in rows:
         table.add_row(*_shown(row, 10.0**exponent))
-    console = Console(width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as captured:
-        console.print(_heading(rows[0], title, exponent), highlight=False, markup=False)
-        console.print(table)
-        for line in _grouped_notes(rows):
-            console.print(line, highlight=False, markup=False)
+        for part in (_heading(rows[0], study, exponent), table, *_grouped_notes(rows)):
+            console.print(part, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
@@ -165,22 +158,28 @@ that diverged. *: the median, because a diverged seed has no value. diff.: to th
 signed-rank test, Holm-corrected over the study."""
 
 
-def rows_of(split: str) -> str:
-    """Return the name of a main split in titles, with the reason if it is not the test rows."""
-    return {
-        "test": "test rows",
-        "validation": "validation rows (there are no test rows)",
-        "train": "training rows (nothing is held out)",
-    }[split]
+ROWS_OF = {  # the name of a main split in titles, with the reason if it is not the test rows
+    "test": "test rows",
+    "validation": "validation rows (there are no test rows)",
+    "train": "training rows (nothing is held out)",
+}
 
 
-def _heading(row: dict[str, str], title: str, exponent: int) -> str:
+def measured_on(metric: str, split: str) -> str:
+    """Return in words what a metric is about: the weights, or the rows of the main split."""
+    return "of the learned weights" if metric in OF_WEIGHTS else f"on the {ROWS_OF[split]}"
+
+
+def better(metric: str) -> str:
+    """Return in words which values of a metric are better."""
+    return f"{'higher' if metric in HIGHER_IS_BETTER else 'lower'} is better"
+
+
+def _heading(row: dict[str, str], study: str, exponent: int) -> str:
     unit = f", in units of 1e{exponent}" if exponent else ""
     seeds = "1 seed" if row["num_seeds"] == "1" else f"{row['num_seeds']} seeds"
-    better = "higher" if row["metric"] in HIGHER_IS_BETTER else "lower"
-    where = "of the learned weights" if row["metric"] in OF_WEIGHTS else f"on the {rows_of(row['split'])}"
-    heading = f"{row['metric']}{unit} ({better} is better) {where}, {seeds}"
-    return f"{title}: {heading}" if title else heading
+    metric = row["metric"]
+    return f"{study}: {metric}{unit} ({better(metric)}) {measured_on(metric, row['split'])}, {seeds}"
 
 
 def _grouped_notes(rows: Sequence[dict[str, str]]) -> list[str]:
@@ -203,7 +202,7 @@ def _common_exponent(rows: Sequence[dict[str, str]]) -> int:
 def _shown(row: dict[str, str], unit: float) -> list[str]:
     """Return the cells of a row for the terminal, with the median in place of a mean that a diverged seed lacks."""
 
-    def short(key: str, sign: bool = False) -> str:
+    def short(key: str, sign: str = "") -> str:
         return _short(float(row[key]) / unit, sign) if row[key] else ""
 
     def half(low: str, high: str) -> str:
@@ -219,16 +218,16 @@ def _shown(row: dict[str, str], unit: float) -> list[str]:
         short("worst") or "none",
         f"{float(row['epochs_to_converge']):.0f}" if row["epochs_to_converge"] else "",
         row["diverged_seeds"],
-        short("difference", sign=True),
+        short("difference", sign="+"),
         half("difference_low", "difference_high"),
         f"{float(row['p_holm']):.3f}" if row["p_holm"] else "",
         row["verdict"],
     ]
 
 
-def _short(number: float, sign: bool = False) -> str:
-    if 0 < abs(number) < 0.01 or abs(number) >= 1e5:
-        return f"{number:{'+' if sign else ''}.1e}".replace("e-0", "e-").replace("e+0", "e")
+def _short(number: float, sign: str = "") -> str:
     if number == 0:
         return "0"
-    return f"{number:{'+' if sign else ''}.{2 if abs(number) < 100 else 1}f}"
+    if 0.01 <= abs(number) < 1e5:
+        return f"{number:{sign}.{2 if abs(number) < 100 else 1}f}"
+    return f"{number:{sign}.1e}".replace("e-0", "e-").replace("e+0", "e")

@@ -19,10 +19,10 @@ from matplotlib.ticker import MaxNLocator
 
 from bancada.base.tables import Table
 from bancada.evaluation.candidates import Candidate
-from bancada.evaluation.leaderboard import Row, rows_of
+from bancada.evaluation.leaderboard import ROWS_OF, Row, better, measured_on
 from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, legend, literal, marker, name_axes, sheet
 from bancada.evaluation.statistics import as_written, summary, thinned
-from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS, OF_WEIGHTS
+from bancada.networks.metrics import METRICS
 from bancada.networks.settings import LOSSES
 
 MAX_POINTS = 400  # of a curve over the whole width: more cannot be seen on paper
@@ -58,25 +58,24 @@ class Results:
 
 def loss(results: Results) -> Figure:
     """Draw the loss by epoch: the median over seeds, and the band from the 10th to the 90th percentile of seeds."""
-    candidates, lines = results.candidates, list[Line2D]()
+    candidates, medians = results.candidates, []
     names = {candidate.trained.loss_name for candidate in candidates}
     kind = LOSSES[names.pop()] if len(names) == 1 else "each variant's own"
     title = f"{results.study}: loss ({kind}) by epoch\n{BANDS}"
     height = 1.6 if len(candidates) > COLUMNS else 3.2
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)
     for ax, candidate in zip(panels, candidates, strict=True):
-        for i, (part, label) in enumerate((("train", "training"), ("validation", "validation"))):
-            if part in ("train", candidate.watched):
-                values = candidate.curve(f"{part}_loss")
-                kept = thinned(values.shape[1], MAX_POINTS // min(len(candidates), COLUMNS))
-                band(ax, kept + 1, values[:, kept], i, label, width=1.2)
-        lines += ax.get_lines()
-        epochs = summary(candidate.epochs_to_converge).median
-        converged = f"converged after {epochs:.0f} epochs" if math.isfinite(epochs) else "most seeds diverged"
+        for i, part in enumerate(part for part in ("train", "validation") if part in candidate.parts):
+            values = candidate.curve(f"{part}_loss")
+            kept = thinned(values.shape[1], MAX_POINTS // min(len(candidates), COLUMNS))
+            band(ax, kept + 1, values[:, kept], i, "training" if part == "train" else part, width=1.2)
+        medians += ax.get_lines()
+        epochs, converged = summary(candidate.epochs_to_converge).median, "most seeds diverged"
         if math.isfinite(epochs):
+            converged = f"converged after {epochs:.0f} epochs"
             ax.axvline(epochs, color="black", linestyle=":", linewidth=1.3, label="99 % of the decrease")
         ax.set_title(literal(f"{candidate.name}\n{converged}"))
-    _scale_losses(panels, lines)
+    _scale_losses(panels, medians)
     name_axes(panels, "epochs of training", "loss")
     legend(figure, panels)
     return figure
@@ -85,9 +84,8 @@ def loss(results: Results) -> Figure:
 def leaderboard(results: Results) -> Figure:
     """Draw a dot for each seed, the mean and its 95 % interval, with the best variant on top."""
     board, metric, seeds = results.board, results.board[0]["metric"], results.board[0]["num_seeds"]
-    where = "of the learned weights" if metric in OF_WEIGHTS else f"on the {rows_of(results.split)}"
     over = f"{seeds} training seed{'s' * (seeds > 1)} on one data set"
-    title = f"{results.study}: {METRICS[metric].label} {where}, {over}"
+    title = f"{results.study}: {METRICS[metric].label} {measured_on(metric, results.split)}, {over}"
     labels = [candidate.name for candidate in results.candidates]
     longest = max(map(len, labels))
     figure, (ax,) = sheet(1, title, height=0.2 + 0.33 * len(labels), left=0.3 + 0.085 * max(longest, 17))
@@ -104,9 +102,8 @@ def leaderboard(results: Results) -> Figure:
         if not finite.all():
             labels[place] += f"\n{seeds - finite.sum()} of {seeds} diverged"
     ax.set_yticks(range(len(labels)), [literal(label) for label in labels])
-    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"{METRICS[metric].label}, {better(metric)}")
     _scale_scores(ax, np.concatenate(values))
-    ax.set_xlabel(f"{METRICS[metric].label}, {'higher' if metric in HIGHER_IS_BETTER else 'lower'} is better")
     legend(figure, [ax])
     return figure
 
@@ -165,7 +162,7 @@ def decision_regions(results: Results) -> Figure | None:
     if not rows.classes or len(rows.feature_names) != 2:
         return None
     seeds = len(candidates[0].trained.seeds)
-    title = f"{results.study}: decisions of {seeds} seeds (paler: fewer seeds agree)\npoints: {rows_of(results.split)}"
+    title = f"{results.study}: decisions of {seeds} seeds (paler: fewer seeds agree)\npoints: {ROWS_OF[results.split]}"
     height = 1.65 if len(candidates) > COLUMNS else 3.0
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)
     region = results.region or [_with_margins(values) for values in rows.features.T]
@@ -187,12 +184,10 @@ def decision_regions(results: Results) -> Figure | None:
             ax.plot(*chosen.T, ",", color=colors[i] * 0.7)
             ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=literal(f"predicted {name}"))
         ax.plot(*rows.features[wrong].T, "x", color="black", markersize=3.5, label="wrong for the median seed")
-        ax.set_xlim(left, right)
-        ax.set_ylim(bottom, top)
         mean = summary(candidate.scores[results.split, "error_rate_percent"]).mean
         diverged = f"{len(candidate.trained.diverged)} of {seeds} seeds diverged"
         subtitle = f"mean error rate {as_written(mean):.2f} %" if math.isfinite(mean) else diverged
-        ax.set_title(literal(f"{candidate.name}\n{subtitle}"))
+        ax.set(xlim=(left, right), ylim=(bottom, top), title=literal(f"{candidate.name}\n{subtitle}"))
         ax.grid(False)
     name_axes(panels, *rows.feature_names)
     legend(figure, panels)
@@ -214,10 +209,11 @@ def confusion(results: Results) -> Figure | None:
     classes = results.rows.classes
     if not classes:
         return None
-    title = f"{results.study}: share of each class's rows by predicted class (%), {rows_of(results.split)}"
+    title = f"{results.study}: share of each class's rows by predicted class (%), {ROWS_OF[results.split]}"
     title += "\nmean over the seeds that did not diverge"
     columns = 2 if len(classes) > 4 else COLUMNS
     height = max(1.2, 0.4 * len(classes))
+    names = [literal(str(label)) for label in classes]
     left = 0.5 + 0.085 * max(len(str(label)) for label in classes)
     count = len(results.candidates)
     figure, panels = sheet(count, title, height, columns, shared=True, left=left, headings=1, entries=0)
@@ -230,8 +226,8 @@ def confusion(results: Results) -> Figure | None:
         for (y, x), share in np.ndenumerate(matrix):
             shown = f"{share:.1f}" if math.isfinite(share) else "no rows" if x == 0 else ""
             ax.text(x, y, shown, ha="center", va="center", color="white" if share > 55 else "black")
-        ax.set_xticks(range(len(classes)), [literal(str(label)) for label in classes])
-        ax.set_yticks(range(len(classes)), [literal(str(label)) for label in classes])
+        ax.set_xticks(range(len(classes)), names)
+        ax.set_yticks(range(len(classes)), names)
         ax.set_title(literal(candidate.name))
         ax.grid(False)
     name_axes(panels, "predicted class", "observed class")
@@ -245,8 +241,7 @@ def confusion_percent(candidate: Candidate, split: str) -> Float64[np.ndarray, "
     """
     rows = candidate.parts[split]
     counts = np.zeros((len(rows.classes), len(rows.classes)))
-    for decided in candidate.predicted(split)[candidate.finished, :, 0]:
-        np.add.at(counts, (rows.targets[:, 0], decided), 1)
+    np.add.at(counts, (rows.targets[:, 0], candidate.predicted(split)[candidate.finished, :, 0]), 1)
     total = counts.sum(axis=1, keepdims=True)
     return np.where(total > 0, 100 * counts / np.where(total > 0, total, 1), np.nan)
 
@@ -257,7 +252,7 @@ def predicted_vs_observed(results: Results) -> Figure | None:
     if rows.classes:
         return None
     pairs = [(candidate, i) for candidate in results.candidates for i in range(len(rows.target_names))]
-    title = f"{results.study}: predicted against observed, {rows_of(results.split)}"
+    title = f"{results.study}: predicted against observed, {ROWS_OF[results.split]}"
     figure, panels = sheet(len(pairs), title, height=2.6, columns=3 if len(pairs) == 3 else 2, headings=1)
     many = len(rows) > 500
     for ax, (candidate, i) in zip(panels, pairs, strict=True):
@@ -271,8 +266,8 @@ def predicted_vs_observed(results: Results) -> Figure | None:
         if not many:
             low, high = predicted.min(axis=0), predicted.max(axis=0)
             ax.vlines(observed, low, high, color=COLORS[4], linewidth=2, label="lowest to highest seed")
-        style: dict[str, Any] = {"markersize": 1.5 if many else 3.5, "color": COLORS[0]}
-        ax.plot(observed, predicted.mean(axis=0), "o", label="mean over seeds", **style)
+        size = 1.5 if many else 3.5
+        ax.plot(observed, predicted.mean(axis=0), "o", color=COLORS[0], markersize=size, label="mean over seeds")
     name_axes(panels, "observed", "predicted")
     legend(figure, panels)
     return figure
@@ -333,12 +328,5 @@ def _with_margins(values: Float64[np.ndarray, " value"]) -> list[float]:
     return [low - margin, high + margin]
 
 
-PLOTS: dict[str, Callable[[Results], Figure | None]] = {
-    "loss": loss,
-    "leaderboard": leaderboard,
-    "data": data,
-    "decision_regions": decision_regions,
-    "confusion": confusion,
-    "predicted_vs_observed": predicted_vs_observed,
-    "fit": fit,
-}
+DRAWN = (loss, leaderboard, data, decision_regions, confusion, predicted_vs_observed, fit)
+PLOTS: dict[str, Callable[[Results], Figure | None]] = {draw.__name__: draw for draw in DRAWN}

@@ -49,9 +49,8 @@ def check_predict(study: str, predict: Sequence[Mapping[str, float] | Sequence[f
                 problem = f"{len(given)} numbers, but the features are {len(features)}: {', '.join(features)}"
                 raise bad(key, None, problem)
             continue
-        for feature in given:
+        for feature in (*given, *features):
             if feature not in features:
                 raise bad(f"{key}.{feature}", None, "unknown feature" + did_you_mean(feature, features))
-        for feature in features:
             if feature not in given:
                 raise bad(f"{key}.{feature}", None, "missing")

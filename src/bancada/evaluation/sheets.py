@@ -22,20 +22,12 @@ from PIL import Image
 from bancada.evaluation.statistics import percentiles
 
 matplotlib.rcdefaults()  # whatever the user's matplotlibrc says: these files are compared byte by byte
-matplotlib.rcParams.update(
-    {
-        "font.size": 9,
-        "axes.titlesize": 10,
-        "axes.titley": 1.0,  # otherwise matplotlib measures every tick to place the title
-        "figure.titlesize": 11,
-        "figure.dpi": 110,
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-)
+matplotlib.rc("font", size=9)
+matplotlib.rc("figure", titlesize=11, dpi=110)
+matplotlib.rc("axes", titlesize=10, grid=True, axisbelow=True)
+matplotlib.rc("axes", titley=1.0)  # otherwise matplotlib measures every tick to place the title
+matplotlib.rc("axes.spines", top=False, right=False)
+matplotlib.rc("grid", alpha=0.3)
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
 STYLES = ("-", "--", "-.", ":")
@@ -83,26 +75,15 @@ def sheet(
     figure = Figure(figsize=(WIDTH, total))
     width = (WIDTH - left - 0.15) / columns
     gap = 0.12 if shared else 0.6
-    axes = figure.subplots(
-        *(rows, columns),
-        squeeze=False,
-        sharex=shared,
-        sharey=shared,
-        gridspec_kw={
-            "left": left / WIDTH,
-            "right": 1 - 0.15 / WIDTH,
-            "top": 1 - top / total,
-            "bottom": bottom / total,
-            "wspace": gap / (width - gap * (columns - 1) / columns),
-            "hspace": between / height,
-        },
-    )
+    margins = {"left": left / WIDTH, "right": 1 - 0.15 / WIDTH, "top": 1 - top / total, "bottom": bottom / total}
+    gaps = {"wspace": gap / (width - gap * (columns - 1) / columns), "hspace": between / height}
+    axes = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False, gridspec_kw=margins | gaps)
     figure.suptitle(literal(title), y=1 - 0.08 / total, va="top")
     for empty in axes.flat[count:]:
         empty.set_axis_off()
     if shared:
-        for place in range(count - columns, count):
-            axes.flat[place].tick_params(labelbottom=True)  # the lowest panel of its column, if the last row is short
+        for lowest in axes.flat[count - columns : count]:  # of each column, also if the last row is short
+            lowest.tick_params(labelbottom=True)
     return figure, list(axes.flat[:count])
 
 
@@ -119,11 +100,10 @@ def name_axes(panels: Sequence[Axes], across: str, up: str) -> None:
     place = panels[0].get_subplotspec()
     assert place is not None  # sheet() made them
     columns = place.get_gridspec().ncols
-    for i, ax in enumerate(panels):
-        if i % columns == 0:
-            ax.set_ylabel(literal(up))
-        if i >= len(panels) - columns:
-            ax.set_xlabel(literal(across))
+    for ax in panels[::columns]:
+        ax.set_ylabel(literal(up))
+    for ax in panels[-columns:]:
+        ax.set_xlabel(literal(across))
 
 
 def legend(figure: Figure, panels: Sequence[Axes]) -> None:
@@ -132,13 +112,10 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
     for ax in panels:
         handles, labels = ax.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
-    if shown:
-        made = figure.legend(
-            shown.values(), shown.keys(), loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, borderaxespad=0.2
-        )
-        for handle in made.legend_handles:
-            if isinstance(handle, Line2D):
-                handle.set_markersize(max(handle.get_markersize(), LEGEND_MARKER))
+    style: dict[str, Any] = {"loc": "lower center", "ncols": LEGEND_COLUMNS, "frameon": False, "borderaxespad": 0.2}
+    for handle in figure.legend(shown.values(), shown.keys(), **style).legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_markersize(max(handle.get_markersize(), LEGEND_MARKER))
 
 
 def marker(i: int, count: int) -> dict[str, Any]:

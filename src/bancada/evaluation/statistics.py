@@ -83,14 +83,13 @@ def summary(values: Values, higher_is_better: bool = False) -> Summary:
     missing, count = ~np.isfinite(values), len(values)
     median = float(np.median(np.where(missing, worst(higher_is_better), values)))
     median = median if math.isfinite(median) else math.nan
-    if missing.any():
-        return Summary(math.nan, math.nan, median, math.nan, math.nan, count)
-    if count == 1:
-        return Summary(float(values[0]), math.nan, median, math.nan, math.nan, count)
-    if np.all(values == values[0]):
-        return Summary(float(values[0]), 0.0, median, math.nan, math.nan, count)
-    mean, std = float(values.mean()), float(values.std(ddof=1))
-    half = float(stdtrit(count - 1, 0.975)) * std / math.sqrt(count)
+    mean = std = half = math.nan
+    complete = not missing.any()
+    if complete and np.all(values == values[0]):  # also if there is only one
+        mean, std = float(values[0]), 0.0 if count > 1 else math.nan
+    elif complete:
+        mean, std = float(values.mean()), float(values.std(ddof=1))
+        half = float(stdtrit(count - 1, 0.975)) * std / math.sqrt(count)
     return Summary(mean, std, median, mean - half, mean + half, count)
 
 
@@ -102,15 +101,10 @@ def signed_rank_p(differences: Values) -> float:
     2 ** n steps. The tests compare this with both.)
     """
     moved = differences[differences != 0]
-    if len(moved) == 0:
-        return 1.0
-    ranks = mean_ranks(np.abs(moved))
-    whole = np.array_equal(ranks, np.rint(ranks))
-    steps = np.rint(ranks if whole else 2 * ranks).astype(np.int64)  # twice a mean rank is a whole number
+    steps = np.rint(2 * mean_ranks(np.abs(moved))).astype(np.int64)  # twice a mean rank is a whole number
     chances = np.ones(1)  # the probability of each sum of the positive ranks
     for step in steps:
-        gap = np.zeros(step)
-        chances = (np.concatenate([chances, gap]) + np.concatenate([gap, chances])) / 2
+        chances = (np.pad(chances, (0, step)) + np.pad(chances, (step, 0))) / 2
     positive = int(steps[moved > 0].sum())
     return min(1.0, 2 * min(float(chances[: positive + 1].sum()), float(chances[positive:].sum())))
 
@@ -142,13 +136,14 @@ def compare(values: Values, baseline: Values, higher_is_better: bool = False) ->
     finite = np.isfinite(differences)
     largest = float(np.max(np.abs(differences), where=finite, initial=0.0))
     ranked = np.where(finite, differences, np.sign(differences) * (2 * largest + 1))
+    moved = ranked[ranked != 0]
     over_seeds = summary(np.where(missing | baseline_missing, np.nan, differences))
     return PairedDifference(
         difference=over_seeds.mean,
         low=over_seeds.ci95_low,
         high=over_seeds.ci95_high,
         median=_median(differences),
-        ranks=_rank_sum_sign(ranked),
+        ranks=int(np.sign(np.sum(np.sign(moved) * mean_ranks(np.abs(moved))))),
         p=signed_rank_p(ranked),
     )
 
@@ -165,11 +160,6 @@ def _median(differences: Values) -> float:
     """Return the median, where differences may be infinite; the mean of both infinities is 0."""
     low, high = np.sort(differences)[[(len(differences) - 1) // 2, len(differences) // 2]]
     return 0.0 if low == -high else float((low + high) / 2)
-
-
-def _rank_sum_sign(differences: Values) -> int:
-    moved = differences[differences != 0]
-    return int(np.sign(np.sum(np.sign(moved) * mean_ranks(np.abs(moved)))))
 
 
 def thinned(count: int, points: int) -> Int64[np.ndarray, " kept"]:

@@ -30,8 +30,8 @@ def scaled(
 class Encoding:
     """How targets are encoded for the loss, and how outputs are decoded.
 
-    `numbers`: the targets themselves. `signs`: -1 and +1, decoded by the sign. `bits`: 0 and 1, decoded by a threshold
-    of 0.5. `one_hot`: 1 for the observed class and `low` for the others, decoded by the largest output.
+    `numbers`: the targets themselves. `signs`: -1 (`low`) and +1, decoded by the sign. `bits`: 0 (`low`) and 1, decoded
+    by a threshold of 0.5. `one_hot`: 1 for the observed class and `low` for the others, decoded by the largest output.
     """
 
     kind: Literal["numbers", "signs", "bits", "one_hot"]
@@ -42,9 +42,8 @@ class Encoding:
         """Return the outputs that a perfect network would have for these targets (numbers, or class indices)."""
         if self.kind == "numbers":
             return np.ascontiguousarray(targets.T, dtype=np.float32)
-        if self.kind == "one_hot":
-            return np.where(np.arange(self.classes)[:, None] == targets[:, 0], 1.0, self.low).astype(np.float32)
-        return (targets.T * (2.0 if self.kind == "signs" else 1.0) - (self.kind == "signs")).astype(np.float32)
+        high = np.arange(self.classes)[:, None] == targets.T if self.kind == "one_hot" else targets.T == 1
+        return np.where(high, 1.0, self.low).astype(np.float32)
 
     def decide(
         self, outputs: Float64[np.ndarray, "seed row output"]
@@ -55,7 +54,7 @@ class Encoding:
         if self.kind == "one_hot":
             largest: Int64[np.ndarray, "seed row 1"] = outputs.argmax(axis=2, keepdims=True)
             return largest
-        return (outputs > (0.0 if self.kind == "signs" else 0.5)).astype(np.int64)
+        return (outputs > (self.low + 1) / 2).astype(np.int64)
 
 
 def encoding(layers: Sequence[LayerSpec], loss: Loss, classes: int) -> Encoding:
@@ -66,4 +65,4 @@ def encoding(layers: Sequence[LayerSpec], loss: Loss, classes: int) -> Encoding:
     width = [layer.width for layer in layers if layer.width][-1]
     if width == classes:
         return Encoding("one_hot", classes, low=-1.0 if last == "tanh" and loss != "cross_entropy" else 0.0)
-    return Encoding("bits" if last in ("sigmoid", "relu", "softmax") else "signs")
+    return Encoding("bits") if last in ("sigmoid", "relu", "softmax") else Encoding("signs", low=-1.0)

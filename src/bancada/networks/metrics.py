@@ -29,13 +29,13 @@ def error_rate_percent(decided: Int64[np.ndarray, "seed row 1"], observed: Int64
 
 def mse(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
     """Return the mean squared error over rows and targets."""
-    errors: Values = np.square(predicted.astype(np.float64) - observed).mean(axis=(1, 2))
+    errors: Values = np.square(predicted - observed).mean(axis=(1, 2))
     return errors
 
 
 def mae(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
     """Return the mean absolute error over rows and targets."""
-    errors: Values = np.abs(predicted.astype(np.float64) - observed).mean(axis=(1, 2))
+    errors: Values = np.abs(predicted - observed).mean(axis=(1, 2))
     return errors
 
 
@@ -47,7 +47,7 @@ def r2(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray
     """
     if len(observed) < 2:
         return np.full(len(predicted), np.nan)
-    residual = np.square(predicted.astype(np.float64) - observed).sum(axis=1)
+    residual = np.square(predicted - observed).sum(axis=1)
     total = np.square(observed - observed.mean(axis=0)).sum(axis=0)
     explained = 1 - residual / np.where(total > 0, total, 1)
     constant = np.where(residual > 0, 0.0, 1.0)
@@ -57,7 +57,7 @@ def r2(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray
 
 def weight_error_max(weights: Real[np.ndarray, "seed feature"], true: Real[np.ndarray, " feature"]) -> Values:
     """Return the largest |w - true w| of a network with one linear layer."""
-    errors: Values = np.abs(weights.astype(np.float64) - true).max(axis=1)
+    errors: Values = np.abs(weights - true).max(axis=1)
     return errors
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
 from pydantic import TypeAdapter
-from safetensors.numpy import load_file
-from safetensors.numpy import save as safetensors_bytes
+from safetensors import numpy as safetensors
 
 from bancada.base.files import HISTORY, RUN, WEIGHTS, whole
 from bancada.base.tables import Table, read_columns, write_columns
@@ -54,22 +53,17 @@ def save(folder: Path, described: dict[str, Any], result: TrainingResult, scalin
     run = described | {"diverged": {str(seeds[i]): epoch for i, epoch in result.diverged.items()}}
     with whole(folder) as unfinished:
         unfinished.mkdir()
-        (unfinished / WEIGHTS).write_bytes(safetensors_bytes(result.weights | scaling))
+        (unfinished / WEIGHTS).write_bytes(safetensors.save(result.weights | scaling))
         _write_history(unfinished / HISTORY, seeds, result)
         (unfinished / RUN).write_text(json.dumps(run, indent=1) + "\n")
 
 
 def _write_history(path: Path, seeds: list[int], result: TrainingResult) -> None:
     """Write one row for each seed and epoch. The epoch in which a seed diverged is its last."""
-    epochs = result.history["lr"].shape[1]
-    last = [result.diverged.get(i, epochs - 1) for i in range(len(seeds))]
-    columns = {
-        "seed": np.concatenate([np.full(n + 1, seed) for seed, n in zip(seeds, last, strict=True)]),
-        "epoch": np.concatenate([np.arange(n + 1) for n in last]),
-    }
-    for name in HISTORY_COLUMNS:
-        columns[name] = np.concatenate([result.history[name][i, : n + 1] for i, n in enumerate(last)])
-    write_columns(columns, path)
+    trained = np.isfinite(result.history["lr"])  # [seed, epoch]
+    place, epoch = np.nonzero(trained)
+    losses = {name: result.history[name][trained] for name in HISTORY_COLUMNS}
+    write_columns({"seed": np.array(seeds)[place], "epoch": epoch, **losses}, path)
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,7 @@ class SavedVariant:
 def load(folder: Path) -> SavedVariant:
     """Return the variant that `save` wrote."""
     run = json.loads((folder / RUN).read_text())
-    stored: Mapping[str, np.ndarray] = load_file(folder / WEIGHTS)
+    stored: Mapping[str, np.ndarray] = safetensors.load_file(folder / WEIGHTS)
     return SavedVariant(
         layers=TypeAdapter(Layers).validate_python(run["recipe"]["layers"]),
         loss_name=run["recipe"]["train"]["loss"],

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from bancada.base.refusals import did_you_mean
+from bancada.base.refusals import unknown_key
 from bancada.base.settings import Finite, Fraction, Positive, Settings
 
+OPTIONS = {"linear": "width", "dropout": "rate"}  # of the short forms {linear: 5} and {dropout: 0.1}
 BATCH_NORM_EPS = 1e-5  # the default of torch.nn.BatchNorm1d
 
 
@@ -20,14 +20,12 @@ def _layer_as_mapping(raw: Any) -> Any:
         return {"kind": raw}
     if isinstance(raw, LayerSpec) or (isinstance(raw, Mapping) and "kind" in raw):
         return raw
-    for kind, option in (("linear", "width"), ("dropout", "rate")):
-        if isinstance(raw, Mapping) and kind in raw and option not in raw:
+    if not isinstance(raw, Mapping) or not raw:
+        raise ValueError("must be a number of units, the name of a layer, or a mapping such as {dropout: 0.1}")
+    for kind, option in OPTIONS.items():
+        if kind in raw and option not in raw:
             return {"kind": kind, option: raw[kind], **{k: v for k, v in raw.items() if k != kind}}
-    for key in raw if isinstance(raw, Mapping) else ():
-        if key not in ("linear", "dropout"):
-            hint = did_you_mean(key, ("linear", "dropout"))
-            raise PydanticCustomError("unknown_key", "unknown key{hint}", {"key": key, "hint": hint})
-    raise ValueError("must be a number of units, the name of a layer, or a mapping such as {dropout: 0.1}")
+    raise unknown_key(next(key for key in raw if key not in OPTIONS), OPTIONS)
 
 
 class LayerSpec(Settings):

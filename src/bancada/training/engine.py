@@ -4,6 +4,7 @@ One update is a forward pass, a loss, a backward pass, and a step of torch.optim
 No sum, no norm and no kernel's choice of a formula depends on more than one seed (see networks/stacked.py).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import unwrap
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiplicativeLR, StepLR
 
@@ -85,8 +87,8 @@ def train_stack(
             chunk_losses.append(share.contiguous().sum((2, 3)).cpu().numpy().astype(np.float64))
         if schedule and not each_update:
             schedule.step()
-        losses, row_counts = np.concatenate(chunk_losses), np.array(batches.rows)  # [batch, seed], [batch]
-        train_loss = (losses * row_counts[:, None]).sum(axis=0) / row_counts.sum()
+        losses = np.concatenate(chunk_losses)  # [batch, seed]
+        train_loss = np.average(losses, axis=0, weights=batches.row_counts)
         history.add(train_loss, losses[-1], evaluation.loss(loss), lr)
         progress(history)
         if not history.active():
@@ -100,7 +102,7 @@ class Chunk(NamedTuple):
     features: Float[Tensor, "batch seed feature place"]
     targets: Float[Tensor, "batch seed output place"]
     weights: Float[Tensor, "batch place"]  # 1 / rows of the batch, or 0 for a place that fills the batch up
-    rows: list[int]
+    row_counts: list[int]
 
 
 class Batches:
@@ -110,36 +112,28 @@ class Batches:
     """
 
     def __init__(self, rows: EncodedRows, batch_size: int | str, seeds: int, order: Order, device: str) -> None:
-        size = len(rows) if batch_size == "full" else int(batch_size)
-        count = -(-len(rows) // size)
-        self.order, self.features = order, len(rows.features)
-        self.rows = [min(size, len(rows) - size * batch) for batch in range(count)]
-        self.width = filled(size)
-        table = torch.cat([rows.features, rows.targets])
-        self.table = torch.cat([table, table.new_zeros(len(table), 1)], 1).to(device)
-        self.size = size
-        self.in_order = torch.full((seeds, count * size), len(rows))
-        self.places = torch.full((seeds, count, self.width), len(rows))
-        self.last: Tensor | None = None
-        self.at_once = max(1, GATHERED // (seeds * self.width * len(table)))
-        pad = torch.nn.functional.pad
-        self.weights = torch.stack([pad(self.table.new_full((n,), 1 / n), (0, self.width - n)) for n in self.rows])
+        self.rows, self.seeds, self.order = len(rows), seeds, order
+        self.size = self.rows if batch_size == "full" else int(batch_size)
+        self.count, self.width = math.ceil(self.rows / self.size), filled(self.size)
+        self.row_counts = [min(self.size, self.rows - self.size * batch) for batch in range(self.count)]
+        self.parts = [len(rows.features), len(rows.targets)]
+        columns = torch.cat([rows.features, rows.targets])
+        self.table = pad(columns, (0, 1)).to(device)  # one more column, of zeros, fills batches up
+        self.at_once = max(1, GATHERED // (seeds * self.width * len(self.table)))
+        weights = [pad(columns.new_full((n,), 1 / n), (0, self.width - n)) for n in self.row_counts]
+        self.weights = torch.stack(weights).to(device)
 
     def epoch(self, epoch: int) -> Iterator[Chunk]:
         """Yield all batches in turn, as many at a time as GATHERED allows."""
-        order = self.order(epoch)
-        if order is not self.last:
-            self.last = order
-            self.in_order[:, : order.shape[1]] = order
-            self.places[:, :, : self.size] = self.in_order.view(len(self.places), -1, self.size)
-        for start in range(0, len(self.rows), self.at_once):
+        order = self.order(epoch).expand(self.seeds, -1)
+        order = pad(order, (0, self.count * self.size - self.rows), value=self.rows)
+        order = pad(order.reshape(self.seeds, self.count, self.size), (0, self.width - self.size), value=self.rows)
+        for start in range(0, self.count, self.at_once):
             now = slice(start, start + self.at_once)
-            places = self.places[:, now]
-            gathered = self.table.index_select(1, places.reshape(-1).to(self.table.device))
-            gathered = gathered.view(len(self.table), *places.shape).permute(2, 1, 0, 3)
-            yield Chunk(
-                gathered[:, :, : self.features], gathered[:, :, self.features :], self.weights[now], self.rows[now]
-            )
+            places = order[:, now].to(self.table.device)
+            gathered = self.table.index_select(1, places.reshape(-1)).view(-1, *places.shape).permute(2, 1, 0, 3)
+            features, targets = torch.split(gathered, self.parts, 2)
+            yield Chunk(features, targets, self.weights[now], self.row_counts[now])
 
 
 class Evaluation:
@@ -147,34 +141,21 @@ class Evaluation:
 
     def __init__(self, layers: Sequence[LayerSpec], parameters: Parameters, rows: EncodedRows) -> None:
         self.count, self.seeds = len(rows), parameters.seeds
-        self.chunks: list[_Chunk] = []
-        networks: dict[int, StackedNetwork] = {}
-        for start in range(0, self.count, CHUNK_ROWS):
-            features, targets = (part[:, start : start + CHUNK_ROWS] for part in (rows.features, rows.targets))
-            n = features.shape[1]
-            pad = (0, filled(n) - n)
-            weight = torch.nn.functional.pad(features.new_full((n,), 1 / self.count), pad)
-            observed = torch.nn.functional.pad(targets, pad).expand(self.seeds, -1, -1)
-            network = networks.setdefault(filled(n), StackedNetwork(layers, parameters, filled(n)))
-            spread = torch.nn.functional.pad(features, pad).expand(self.seeds, -1, -1)
-            device = parameters.flat.device
-            self.chunks.append(_Chunk(network, spread.to(device), observed.to(device), weight.to(device)))
+        width = min(CHUNK_ROWS, filled(max(1, self.count)))
+        self.network = StackedNetwork(layers, parameters, width)
+        weights = rows.features.new_full((1, self.count), 1 / max(1, self.count))
+        table = torch.cat([rows.features, rows.targets, weights]).to(parameters.flat.device)
+        sizes = [len(rows.features), len(rows.targets), 1]
+        chunks = torch.split(pad(table, (0, -self.count % width)), width, 1) if self.count else ()
+        self.chunks = [torch.split(chunk.contiguous(), sizes) for chunk in chunks]
 
     def loss(self, loss: LossFunction) -> Float64[np.ndarray, " seed"]:
         """Return the mean loss of each seed; NaN if there are no rows."""
         total = np.full(self.seeds, 0.0 if self.count else np.nan)
-        for chunk in self.chunks:
-            share = loss.share(chunk.network.forward(chunk.features), chunk.targets, chunk.weight)
-            total += share.sum((1, 2)).cpu().numpy()
+        for features, targets, weight in self.chunks:
+            outputs = self.network.forward(features.expand(self.seeds, -1, -1))
+            total += loss.share(outputs, targets, weight).sum((1, 2)).cpu().numpy()
         return total
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    network: StackedNetwork
-    features: Float[Tensor, "seed feature place"]
-    targets: Float[Tensor, "seed output place"]
-    weight: Float[Tensor, " place"]
 
 
 class History:
@@ -188,9 +169,9 @@ class History:
     def add(self, train_loss: np.ndarray, last_batch_loss: np.ndarray, validation_loss: np.ndarray, lr: float) -> None:
         """Add an epoch: losses [seed], and the learning rate. A seed whose loss is not finite has diverged."""
         active = self.active()
-        for name, values in zip(HISTORY_COLUMNS, (train_loss, last_batch_loss, validation_loss), strict=False):
+        added = (train_loss, last_batch_loss, validation_loss, np.full(self.seeds, lr))
+        for name, values in zip(HISTORY_COLUMNS, added, strict=True):
             self.columns[name][active, self.epochs] = values[active]
-        self.columns["lr"][active, self.epochs] = lr
         finite = np.isfinite(train_loss) & (np.isfinite(validation_loss) | (not self.validated))
         self.diverged |= {seed: self.epochs for seed in active if not finite[seed]}
         self.epochs += 1
@@ -233,7 +214,9 @@ def _optimizer(settings: options.Train, flat: Tensor) -> Optimizer:
     Adam is fused, because the square root of the other one is rounded differently by different CPUs. SGD is not fused,
     because that is faster.
     """
-    _leave_compiler_out()
+    # torch.optim imports torch's compiler, which takes seconds, unless it is told to stay out: nothing is compiled here
+    method = unwrap(Optimizer.add_param_group)
+    setattr(method, "__dynamo_disable", method)
     chosen = settings.optimizer
     optimizer: Optimizer
     if isinstance(chosen, options.Adam):
@@ -243,12 +226,6 @@ def _optimizer(settings: options.Train, flat: Tensor) -> Optimizer:
         optimizer = SGD([flat], settings.lr, chosen.momentum, weight_decay=chosen.weight_decay, foreach=False)
     optimizer.step = MethodType(unwrap(type(optimizer).step), optimizer)  # type: ignore[method-assign]  # of this object only
     return optimizer
-
-
-def _leave_compiler_out() -> None:
-    """Keep torch.optim from importing torch's compiler, which takes seconds; nothing is compiled here."""
-    method = unwrap(Optimizer.add_param_group)
-    setattr(method, "__dynamo_disable", method)
 
 
 def _schedule(settings: options.Train, optimizer: Optimizer) -> LRScheduler | None:

@@ -70,25 +70,21 @@ class Line:
         self.decay("epoch")
         for batch in torch.split(order, size):
             loss = self.loss(x[batch], y[batch])
-            torch.autograd.backward(loss)
-            self.update()
+            self.update(torch.autograd.grad(loss, (self.w, self.b)))
             last = loss.item()
             total += last * len(batch)
         return total / len(order), last
 
-    def update(self) -> None:
-        """Take one step against the gradient; scale the gradient down to the norm clip_norm, if that is set."""
+    def update(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step against the gradients of w and b; scale them down to the norm clip_norm, if that is set."""
         self.decay("update")
-        assert self.w.grad is not None
-        assert self.b.grad is not None
-        length = math.sqrt(float((self.w.grad**2).sum() + (self.b.grad**2).sum()))
+        of_w, of_b = gradients
+        length = math.sqrt(float((of_w**2).sum() + (of_b**2).sum()))
         clip = self.settings.clip_norm
         shrink = clip / length if clip and length > clip else 1.0
         with torch.no_grad():
-            self.w -= self.lr * shrink * self.w.grad
-            self.b -= self.lr * shrink * self.b.grad
-            self.w.grad.zero_()
-            self.b.grad.zero_()
+            self.w -= self.lr * shrink * of_w
+            self.b -= self.lr * shrink * of_b
 
     def decay(self, every: str) -> None:
         """Multiply the learning rate by 1 / (1 + decay * k) before update (or epoch) k = 1, 2, ..."""

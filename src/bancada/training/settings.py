@@ -125,8 +125,9 @@ class TrainingKeys:
         )
 
     def written_at(self, key: str) -> str:
-        """Return where in params.yaml a training key stands, for example `studies.moons.train.epochs`."""
-        return "lr" if key == "lr" and self.common.lr else self._written_below(key)
+        """Return where in params.yaml a training key stands, below the study or the variant: `studies.moons.train.lr`."""
+        shared = key not in self.variant.train and key in self.shared
+        return f"studies.{self.variant.study}.train.{key}" if shared else f"variants.{self.name}.train.{key}"
 
     def overrides(self) -> list[str]:
         """Return a sentence for each training key that replaces another."""
@@ -138,12 +139,8 @@ class TrainingKeys:
         ]
         below = self.variant.train.get("lr", self.shared.get("lr"))
         if self.common.lr and below is not None:
-            sentences.append(f"lr = {self.common.lr} replaces {self._written_below('lr')} = {below}")
+            sentences.append(f"lr = {self.common.lr} replaces {self.written_at('lr')} = {below}")
         return sentences
-
-    def _written_below(self, key: str) -> str:
-        shared = key not in self.variant.train and key in self.shared
-        return f"studies.{self.variant.study}.train.{key}" if shared else f"variants.{self.name}.train.{key}"
 
 
 def training_keys(params: ParamsFile, name: str) -> TrainingKeys:

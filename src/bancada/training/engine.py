@@ -63,7 +63,7 @@ def train_stack(
     parameters, loss = Parameters(starts, device), LOSSES[settings.loss]
     batches = Batches(rows, settings.batch_size, parameters.seeds, order, device)
     network = StackedNetwork(layers, parameters, batches.width, dropout)
-    evaluation = Evaluation(layers, parameters, validation)
+    evaluation = EvaluatedRows(layers, parameters, validation)
     optimizer = _optimizer(settings, parameters.flat)
     schedule = _schedule(settings, optimizer)
     each_update = settings.schedule.name != "none" and settings.schedule.every == "update"
@@ -136,7 +136,7 @@ class Batches:
             yield Chunk(features, targets, self.weights[now], self.row_counts[now])
 
 
-class Evaluation:
+class EvaluatedRows:
     """The networks in evaluation mode on fixed rows, the same for every seed, in chunks of at most CHUNK_ROWS."""
 
     def __init__(self, layers: Sequence[LayerSpec], parameters: Parameters, rows: EncodedRows) -> None:

@@ -1,4 +1,4 @@
-"""The plots of a study. To add one, write a function from Results to a Figure, or to None, and a line of PLOTS.
+"""The plots of a study. To add one, write a function from Results to a Figure, or to None, and add it to DRAWN.
 
 Figures are 8 inches wide with letters of at least 9 points, so that they can be read when they are printed small.
 Variants differ in colour (Okabe and Ito's, for every kind of colour vision) and in line style or marker.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import model_validator
 
-from bancada.base.refusals import BadInput, did_you_mean
+from bancada.base.refusals import BadInput, did_you_mean, shown
 from bancada.base.settings import LARGEST, Count
 from bancada.base.tables import Table
 from bancada.data.settings import Columns, DataShape, Source, SourceFile
@@ -83,8 +83,7 @@ def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table
             try:
                 values.append(_number(row[name]) if isinstance(values, array) else _label(row[name], known, key))
             except ValueError as error:
-                shown = f" = {' '.join(row[name].split())[:60]}" if row[name] else ""
-                raise BadInput(f"{path}: line {line}, column '{name}'{shown}: {error}") from None
+                raise BadInput(f"{path}: line {line}, column '{name}'{shown(row[name])}: {error}") from None
     labels = columns[source.targets[-1]]
     if not labels:
         raise BadInput(f"{path}: no rows below the header")

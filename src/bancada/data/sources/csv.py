@@ -84,14 +84,15 @@ def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table
                 values.append(_number(row[name]) if isinstance(values, array) else _label(row[name], known, key))
             except ValueError as error:
                 raise BadInput(f"{path}: line {line}, column '{name}'{shown(row[name])}: {error}") from None
-    labels = columns[source.targets[-1]]
-    if not labels:
+    rows = len(columns[source.targets[0]])
+    if not rows:
         raise BadInput(f"{path}: no rows below the header")
-    if source.rows and len(labels) < source.rows:
-        raise BadInput(f"{path}: {len(labels)} rows, but {key}.rows = {source.rows}")
+    if source.rows and rows < source.rows:
+        raise BadInput(f"{path}: {rows} rows, but {key}.rows = {source.rows}")
     inputs = np.column_stack([columns[name] for name in features])
     if not source.has_classes:
         return Table(inputs, np.column_stack([columns[name] for name in source.targets]), features, source.targets, [])
+    labels = columns[source.targets[0]]
     if any(isinstance(label, str) for label in labels):  # one word makes words of all labels
         labels = [str(label) for label in labels]
     classes: list[int] | list[str] = known or sorted(set(labels))

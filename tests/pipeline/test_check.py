@@ -10,6 +10,7 @@ from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
 from bancada.pipeline.check import Finding, audit, changed
 
 OTHER = "0123456789abcdef0123456789abcdef"
+OTHER_HOOKS = "ruff-check,ruff-format,mypy"  # they take half a minute, and `make lint types` runs them
 ALL = ("generate@moons", "split@moons", "evaluate@moons", "train@moons_tanh", "train@moons_adam")
 
 
@@ -174,8 +175,9 @@ def test_what_cannot_be_read_is_told_in_one_line(repository: Path) -> None:
     assert refused.stderr.count("\n") == 1
 
 
-def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path) -> None:
+def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real pre-commit, on a real commit. What is not staged is no matter."""
+    monkeypatch.setenv("SKIP", OTHER_HOOKS)
     succeeds(repository, "pre-commit", "install")
     edit(repository / "params.yaml", "optimizer: {name: adam}", "optimizer: {name: adam, eps: 0.1}")
     (repository / "README.md").write_text("not staged\n")
@@ -189,8 +191,9 @@ def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path) -> N
 
 
 def test_the_hook_adds_what_follows_from_a_comment_and_a_clone_of_the_commit_stays_clean(
-    repository: Path, tmp_path: Path
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SKIP", OTHER_HOOKS)
     succeeds(repository, "pre-commit", "install")
     edit(repository / "src/bancada/base/tables.py", "import json\n", "import json  # a comment\n", 1)
     named = run(repository, "git", "commit", "-q", "-m", "a comment", "src/bancada/base/tables.py")

@@ -164,15 +164,17 @@ def steps(start: Start, hook: Path, program: str, place: str) -> int:
     return int(re.findall(rb"(\d+) steps", errors)[-1])
 
 
-def test_a_training_killed_before_each_step_of_its_writing(complete: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.long)])
+def test_a_training_killed_before_the_steps_of_its_writing(complete: Bench, tmp_path: Path, every: int) -> None:
     """Over an older model, whose folder has to make way."""
-    bench, step = complete.copy(tmp_path / "a clone"), 0
+    bench = complete.copy(tmp_path / "a clone")
     start, hook = partial(bench.start, TRAIN), bench.root / "src/sitecustomize.py"
-    while kill_before(start, hook, "bancada.training.train", "data/models/line", step):
+    count = steps(start, hook, "bancada.training.train", "data/models/line")
+    assert count >= 6  # of two folders and two files that Python opens; pyarrow's is not seen
+    for step in range(SEED % every, count, every):
+        assert kill_before(start, hook, "bancada.training.train", "data/models/line", step)
+        print(f"KILL_SEED={SEED}: train killed before step {step} of {count}")
         bench.is_whole_or_not_there()
-        step += 1
-    print(f"killed before each of {step} steps")
-    assert step >= 6  # of two folders and two files that Python opens; pyarrow's is not seen
     shutil.rmtree(bench.root / ".dvc/cache")
     bench.ends_as_if_undisturbed()
 

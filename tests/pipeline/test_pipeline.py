@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
 from clones import PARAMS, executed, run, succeeds
 from committed import BANCADA, edit
 
@@ -98,6 +99,7 @@ def test_experiments_run_what_they_change_and_mlflow_keeps_what_they_made(reposi
     assert any(name.endswith(".png") for name in files)
 
 
+@pytest.mark.long
 def test_a_sweep_with_two_workers_is_read_by_its_rates(repository: Path) -> None:
     """Both workers begin at once, on a store that does not exist yet."""
     for name, rate in {"low": 0.002, "high": 0.2}.items():

@@ -103,7 +103,7 @@ def test_the_next_run_goes_on_where_one_was_stopped(
             "data/sources/no.csv: No such file",
         ),
         (["train@c"], "", "", "train@c"),
-        ([], "device: cpu", "device: cuda", "params.yaml: device = cuda: there is no GPU"),
+        ([], "device: cpu", "device: cuda", "params.yaml: device = cuda: torch finds no GPU"),
         ([], "b: {study: s, layers: [1]}", "b: {study: s, layers: [1, tanh]}", "variants.b.layers: ends in tanh"),
         ([], "layers: [1]}\n  b:", "layers: [1], train: {init: {name: given, weights: [], biases: []}}}\n  b:", "init"),
         (

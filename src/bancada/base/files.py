@@ -49,8 +49,7 @@ def refuse_leftovers(study: str, variants: Collection[str]) -> None:
 
     DVC hashes the folder of all models, so the results of this workspace would differ from those of a fresh clone.
     """
-    folder = models(study)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(models(study).glob("*")):
         if path.name not in variants and not is_hidden(path):
             raise BadInput(f"{path}: left over, for {PARAMS_FILE} has no variant {path.name} in {study}; delete it")
 

@@ -16,9 +16,13 @@ class BadInput(ValueError):
 
 def bad(key: str, value: Any, problem: str) -> BadInput:
     """Return the error `params.yaml: KEY = VALUE: PROBLEM`. The value is left out if it is None or a mapping."""
-    shown = " ".join(str(value).split()) if isinstance(value, str | int | float) else ""
-    shown = f" = {shown[:60]}" if shown else ""
-    return BadInput(f"{PARAMS_FILE}: {' '.join(key.split())}{shown}: {problem}")
+    return BadInput(f"{PARAMS_FILE}: {' '.join(key.split())}{shown(value)}: {problem}")
+
+
+def shown(value: Any) -> str:
+    """Return ` = VALUE` on one line, cut if it is long; an empty string for an empty value, None or a mapping."""
+    text = " ".join(str(value).split()) if isinstance(value, str | int | float) else ""
+    return f" = {text[:60]}" if text else ""
 
 
 def did_you_mean(name: Any, known: Any) -> str:
@@ -44,6 +48,9 @@ def explained(errors: list[ErrorDetails], raw: Any, prefix: str) -> BadInput:
     return bad(key, value, _problem([error for k, _, error in found if k == key], value))
 
 
+SHORT_FORMS = {"width": "linear", "rate": "dropout"}  # a layer's width may be written {linear: 5}
+
+
 def _place(error: ErrorDetails, raw: Any, prefix: str) -> tuple[str, Any]:
     """Return the key as the user wrote it, and its value."""
     keys = [prefix] if prefix else []
@@ -51,12 +58,11 @@ def _place(error: ErrorDetails, raw: Any, prefix: str) -> tuple[str, Any]:
         if isinstance(raw, list) and isinstance(part, int):
             keys[-1] += f"[{part}]"
             raw = raw[part]
-            continue
-        if isinstance(raw, Mapping) and part not in raw:
-            part = {"width": "linear", "rate": "dropout"}.get(str(part), part)  # the short form of a layer
-        if isinstance(raw, Mapping) and (part in raw or (error["type"] == "missing" and part == error["loc"][-1])):
-            keys.append(str(part))
-            raw = raw.get(part)
+        elif isinstance(raw, Mapping):
+            key = part if part in raw else SHORT_FORMS.get(str(part), part)
+            if key in raw or (error["type"] == "missing" and key == error["loc"][-1]):
+                keys.append(str(key))
+                raw = raw.get(key)
         # any other part is pydantic's own name for the kind of a value
     context = error.get("ctx", {})
     if error["type"] == "unknown_key":

@@ -2,10 +2,10 @@
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bancada.base import locks, params_file
 from bancada.base.params_file import ParamsFile
@@ -38,15 +38,12 @@ def run(main: Callable[[ParamsFile, str], None], of: Literal["studies", "variant
         sys.exit(1)
 
 
-@contextmanager
-def _alone(stage: str) -> Iterator[None]:
-    """Wait until no other process runs this stage.
+def _alone(stage: str) -> AbstractContextManager[Any]:
+    """Return a lock that waits until no other process runs this stage.
 
     A killed `dvc repro` may have left one running, which would overwrite the files of this one.
     """
     if not DVC_FOLDER.is_dir():
-        yield
-        return
+        return nullcontext()
     wait = f"{stage}: waiting for a process that runs this stage to end"
-    with locks.locked(FOLDER / f"{stage}.lock", on_wait=lambda: print(wait, file=sys.stderr)):
-        yield
+    return locks.locked(FOLDER / f"{stage}.lock", on_wait=lambda: print(wait, file=sys.stderr))

@@ -35,12 +35,12 @@ class Table:
 
 def write(table: Table, path: Path) -> None:
     """Write one column for each feature and target; a class is stored as its label, not as its index."""
-    columns: dict[str, np.ndarray | list[str]] = dict(zip(table.feature_names, table.features.T, strict=True))
+    columns: dict[str, Any] = dict(zip(table.feature_names, table.features.T, strict=True))
     if table.classes:
-        labels: Any = [table.classes[index] for index in table.targets[:, 0]]
-        columns[table.target_names[0]] = labels if isinstance(table.classes[0], str) else np.array(labels, np.int64)
+        labels = np.array(table.classes)[table.targets[:, 0]]
+        columns[table.target_names[0]] = labels.tolist() if isinstance(table.classes[0], str) else labels
     else:
-        columns |= dict(zip(table.target_names, table.targets.T, strict=True))
+        columns |= zip(table.target_names, table.targets.T, strict=True)
     meaning = {"features": table.feature_names, "targets": table.target_names, "classes": table.classes}
     with files.whole(path) as unfinished:
         write_columns(columns, unfinished, {"bancada": json.dumps(meaning)})
@@ -73,15 +73,15 @@ def write_columns(
     columns: Mapping[str, np.ndarray | list[str]], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write arrays of numbers, and lists of labels, as one parquet file."""
-    arrays = [
-        pa.Array.from_buffers(
-            pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))]
-        )
-        if isinstance(values, np.ndarray)
-        else pa.array(values, pa.string())
-        for values in columns.values()
-    ]
+    arrays = [_arrow_array(values) for values in columns.values()]
     pq.write_table(pa.table(arrays, list(columns), metadata=metadata), path, compression="zstd")
+
+
+def _arrow_array(values: np.ndarray | list[str]) -> Any:
+    if isinstance(values, list):
+        return pa.array(values, pa.string())
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, buffer])
 
 
 def read_columns(path: Path) -> tuple[dict[str, Any], dict[bytes, bytes]]:

@@ -51,9 +51,9 @@ class Source(Settings, ABC):
     def shape(self) -> DataShape | None:
         """Return the shape of the table, or None if it is known only when the table is made."""
 
-    @abstractmethod
     def feature_names(self) -> list[str] | None:
         """Return the names of the features, or None if they are known only when the table is made."""
+        return None
 
     @abstractmethod
     def make(self, key: str) -> Table:
@@ -89,13 +89,12 @@ class Split(Settings):
                 raise ValueError("write all parts as rows or all as fractions")
             if not math.isclose(sum(parts), 1, abs_tol=1e-9):
                 raise ValueError(f"the fractions add up to {sum(parts):g}, not to 1")
-            validation, test = (math.ceil(round(part * rows, 6)) for part in parts[1:])
-            train = rows - validation - test
-        else:
-            train, validation, test = (int(part) for part in parts)
-            if sum(parts) != rows:
-                hint = "; all of them are 1.0, not 1" if parts == [1, 0, 0] else ""
-                raise ValueError(f"the parts add up to {sum(parts)}, but the data have {rows} rows{hint}")
+            parts = [part * rows for part in parts]
+        elif sum(parts) != rows:
+            hint = "; all of them are 1.0, not 1" if parts == [1, 0, 0] else ""
+            raise ValueError(f"the parts add up to {sum(parts)}, but the data have {rows} rows{hint}")
+        validation, test = (math.ceil(round(part, 6)) for part in parts[1:])
+        train = rows - validation - test
         if train < 1:
             raise ValueError(f"no training rows are left of {rows}")
         return train, validation, test

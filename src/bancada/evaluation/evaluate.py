@@ -36,9 +36,7 @@ def main(params: ParamsFile, name: str) -> None:
     check_predict(name, study.predict, features)
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
     truth = true_line(params, name)
-    candidates = [
-        Candidate(variant, load(folder), read_history(folder), parts, truth) for variant, folder in folders.items()
-    ]
+    candidates = [Candidate(key, load(folder), read_history(folder), parts, truth) for key, folder in folders.items()]
     inputs = [given if isinstance(given, list) else [given[feature] for feature in features] for given in study.predict]
     with recorded(f"evaluate@{name}", files.evaluation(name)):
         evaluate(study, name, candidates, np.array(inputs, dtype=np.float64).reshape(len(inputs), len(features)))
@@ -117,8 +115,8 @@ def write_metrics(folder: Path, board: Sequence[Row]) -> None:
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
         for row in board:
-            over_seeds = {key: row[key] for key in ("mean", "ci95_low", "ci95_high")}
-            shown = {key: as_written(value) if math.isfinite(value) else None for key, value in over_seeds.items()}
+            over_seeds = ("mean", "ci95_low", "ci95_high")
+            shown = {key: as_written(row[key]) if math.isfinite(row[key]) else None for key in over_seeds}
             content = {row["metric"]: shown, "diverged_seeds": row["diverged_seeds"]}
             (unfinished / f"{row['variant']}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The plots of a study. To add one, write a function from Results to a Figure, or to None, and a line of PLOTS.
+"""The plots of a study. To add one, write a function from Results to a Figure, or to None, and add it to DRAWN.
 
 Figures are 8 inches wide with letters of at least 9 points, so that they can be read when they are printed small.
 Variants differ in colour (Okabe and Ito's, for every kind of colour vision) and in line style or marker.
@@ -7,7 +7,6 @@ Variants differ in colour (Okabe and Ito's, for every kind of colour vision) and
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -165,8 +164,7 @@ def decision_regions(results: Results) -> Figure | None:
     title = f"{results.study}: decisions of {seeds} seeds (paler: fewer seeds agree)\npoints: {ROWS_OF[results.split]}"
     height = 1.65 if len(candidates) > COLUMNS else 3.0
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)
-    region = results.region or [_with_margins(values) for values in rows.features.T]
-    (left, right), (bottom, top) = region
+    (left, right), (bottom, top) = results.region or [_with_margins(values) for values in rows.features.T]
     across, up = np.linspace(left, right, GRID[0]), np.linspace(bottom, top, GRID[1])
     grid = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
     colors = np.array([to_rgb(COLORS[i % len(COLORS)]) for i in range(len(rows.classes))])
@@ -284,9 +282,8 @@ def fit(results: Results) -> Figure | None:
     title = f"{results.study}: fitted lines\n{BANDS}"
     figure, (ax,) = sheet(1, title, height=4.2, entries=len(parts) + len(candidates))
     for i, (part, rows) in enumerate(parts.items()):
-        style: dict[str, Any] = {"color": GRAYS[i], "marker": MARKERS[i], "markersize": 4, "markerfacecolor": "none"}
-        label = f"{part} rows ({len(rows)})"
-        ax.plot(rows.features[:, 0], rows.targets[:, 0], linestyle="", label=label, **style)
+        x, y, label = rows.features[:, 0], rows.targets[:, 0], f"{part} rows ({len(rows)})"
+        ax.plot(x, y, MARKERS[i], color=GRAYS[i], markersize=4, markerfacecolor="none", label=label)
     for i, candidate in enumerate(candidates):
         band(ax, grid, candidate.trained.predict(grid[:, None])[:, :, 0], i, candidate.name, width=2.0)
     name_axes([ax], train.feature_names[0], train.target_names[0])

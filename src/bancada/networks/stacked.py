@@ -115,14 +115,13 @@ class Linear(Layer):
         return torch.bmm(self.transposed, gradient, out=self.input_gradient)
 
 
-Function = Callable[[Tensor], Tensor]
-Derivative = Callable[[Tensor, Tensor], Tensor]
+Function = Callable[..., Tensor]
 
 
 class Activation(Layer):
     """An activation function. `derivative` takes the gradient with respect to the outputs, and the outputs."""
 
-    def __init__(self, function: Function, derivative: Derivative) -> None:
+    def __init__(self, function: Function, derivative: Function) -> None:
         self.function, self.derivative = function, derivative
 
     def forward(self, h: Tensor) -> Tensor:
@@ -151,7 +150,7 @@ def softmax_derivative(gradient: Tensor, out: Tensor) -> Tensor:
     return (gradient - (gradient * out).sum(1, keepdim=True)) * out
 
 
-ACTIVATIONS: dict[str, tuple[Function, Derivative]] = {
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # the function and its derivative
     "tanh": (tanh, aten.tanh_backward.default),
     "sigmoid": (torch.sigmoid, aten.sigmoid_backward.default),
     "relu": (torch.relu, lambda gradient, out: aten.threshold_backward.default(gradient, out, 0)),

@@ -235,6 +235,5 @@ def _schedule(settings: options.Train, optimizer: Optimizer) -> LRScheduler | No
     if not isinstance(schedule, options.InverseTime):
         return None
     decay = schedule.decay
-    for group in optimizer.param_groups:  # lesson 5 also multiplies before the first update
-        group["lr"] /= 1 + decay
+    optimizer.param_groups[0]["lr"] /= 1 + decay  # lesson 5 also multiplies before the first update
     return MultiplicativeLR(optimizer, lambda k: 1 / (1 + decay * (k + 1)))

@@ -125,7 +125,7 @@ class TrainingKeys:
         )
 
     def written_at(self, key: str) -> str:
-        """Return the place of a training key, in the study or in the variant, such as `studies.moons.train.lr`."""
+        """Return where a training key of the study or the variant stands, for example `studies.moons.train.epochs`."""
         shared = key not in self.variant.train and key in self.shared
         return f"studies.{self.variant.study}.train.{key}" if shared else f"variants.{self.name}.train.{key}"
 

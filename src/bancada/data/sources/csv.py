@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import model_validator
 
-from bancada.base.refusals import BadInput, did_you_mean
+from bancada.base.refusals import BadInput, did_you_mean, shown
 from bancada.base.settings import LARGEST, Count
 from bancada.base.tables import Table
 from bancada.data.settings import Columns, DataShape, Source, SourceFile
@@ -63,7 +63,7 @@ def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table
 
     Raise BadInput, with the file's name, line and column, for what cannot be used.
     """
-    path, with_classes = Path(source.path), source.task == "classification"
+    path = Path(source.path)
     records = _records(path)
     _, header = next(records, (1, []))
     if not header:
@@ -72,36 +72,34 @@ def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table
     _check_header(path, header, [*features, *source.targets, *source.ignore])
     if not features:
         raise BadInput(f"{path}: line 1: no column is left to be a feature")
-    columns = [header.index(name) for name in (*features, *source.targets)]
-    number_columns = columns[: len(features)] if with_classes else columns
-    numbers = array("d")
-    labels: list[Any] = []
+    columns: dict[str, Any] = {name: array("d") for name in (*features, *source.targets)}
+    if source.has_classes:
+        columns[source.targets[0]] = []
     for line, cells in islice(records, source.rows):
         if len(cells) != len(header):
             raise BadInput(f"{path}: line {line}: {len(cells)} cells, but the header has {len(header)} columns")
-        try:
-            for column in number_columns:
-                numbers.append(_number(cells[column]))
-            if with_classes:
-                column = columns[-1]
-                labels.append(_label(cells[column], known, key))
-        except ValueError as error:
-            shown = f" = {' '.join(cells[column].split())[:60]}" if cells[column] else ""
-            raise BadInput(f"{path}: line {line}, column '{header[column]}'{shown}: {error}") from None
-    values = np.array(numbers, dtype=np.float64).reshape(-1, len(number_columns))
-    if not len(values):
+        row = dict(zip(header, cells, strict=True))
+        for name, values in columns.items():
+            try:
+                values.append(_number(row[name]) if isinstance(values, array) else _label(row[name], known, key))
+            except ValueError as error:
+                raise BadInput(f"{path}: line {line}, column '{name}'{shown(row[name])}: {error}") from None
+    rows = len(columns[source.targets[0]])
+    if not rows:
         raise BadInput(f"{path}: no rows below the header")
-    if source.rows and len(values) < source.rows:
-        raise BadInput(f"{path}: {len(values)} rows, but {key}.rows = {source.rows}")
-    if not with_classes:
-        return Table(values[:, : len(features)], values[:, len(features) :], features, source.targets, [])
+    if source.rows and rows < source.rows:
+        raise BadInput(f"{path}: {rows} rows, but {key}.rows = {source.rows}")
+    inputs = np.column_stack([columns[name] for name in features])
+    if not source.has_classes:
+        return Table(inputs, np.column_stack([columns[name] for name in source.targets]), features, source.targets, [])
+    labels = columns[source.targets[0]]
     if any(isinstance(label, str) for label in labels):  # one word makes words of all labels
         labels = [str(label) for label in labels]
     classes: list[int] | list[str] = known or sorted(set(labels))
     if len(classes) < 2:
         raise BadInput(f"{path}: column '{source.targets[0]}' has one class, {classes[0]}; at least two are needed")
     index = np.array([classes.index(label) for label in labels], dtype=np.int64)
-    return Table(values, index[:, None], features, source.targets, classes)
+    return Table(inputs, index[:, None], features, source.targets, classes)
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -110,10 +108,9 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     pandas is not used, because it fills short rows and skips empty lines: the line of a cell would be unknown.
     """
     try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8-sig")  # Excel writes a byte order mark at the start
+        text = path.read_bytes().decode("utf-8-sig")  # Excel writes a byte order mark at the start
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise BadInput(f"{path}: line {line}: not a text in UTF-8") from None
     except OSError as error:
         hint = "; `dvc pull` fetches it" if path.with_name(f"{path.name}.dvc").exists() else ""

@@ -24,10 +24,6 @@ class Sklearn(Source):
             "diabetes": DataShape(10, 1, 0, 442),
         }[self.name]
 
-    def feature_names(self) -> list[str] | None:
-        """Return None: the names are known when scikit-learn has read the data set."""
-        return None
-
     def make(self, key: str) -> Table:
         """Return the data set as scikit-learn has it, with the names of its classes as labels."""
         from sklearn import datasets

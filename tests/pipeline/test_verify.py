@@ -37,8 +37,8 @@ def verdicts(said: Mapping[str, Any]) -> dict[str, str]:
 
 def not_same(said: Mapping[str, Any]) -> dict[str, str]:
     """The outs that are not the same bits, and what is told of them."""
-    outs = [out for stage in said["stages"] for out in stage["outs"] if out["difference"]["verdict"] != "same bits"]
-    return {out["path"]: out["difference"]["problem"] for out in outs}
+    outs = [out for stage in said["stages"] for out in stage["outs"] if out["verdict"] != "same bits"]
+    return {out["path"]: out["problem"] for out in outs}
 
 
 def whys(said: Mapping[str, Any]) -> str:
@@ -105,16 +105,11 @@ def test_weights_a_rounding_apart_are_within_tolerance_with_the_figure(repositor
     change_weights(repository, 1 + 2**-20)
     said, shown = verify(repository, "--stages", TRAIN, status=3)
     assert verdicts(said) == {**BEFORE, TRAIN: "within tolerance"}
-    [difference] = [
-        out["difference"]
-        for stage in said["stages"]
-        for out in stage["outs"]
-        if out["difference"]["verdict"] != "same bits"
-    ]
+    [difference] = [out for stage in said["stages"] for out in stage["outs"] if out["verdict"] != "same bits"]
     assert difference["relative"] == pytest.approx(2**-20, rel=0.07)  # of the committed number, in 24 bits
     assert difference["at"] == "weights.safetensors: 0.bias[1, 2]"
     assert "within tolerance: 3 same bits, 1 within tolerance among 4 outs of 4 stages" in shown
-    assert "no cause found: the packages are those of requirements.lock" in whys(said)
+    assert "no cause found: packages, Python and CPU are as requirements.lock and pyproject.toml ask" in whys(said)
 
 
 def test_weights_changed_and_committed_are_different_and_so_are_the_packages(repository: Path) -> None:
@@ -124,7 +119,7 @@ def test_weights_changed_and_committed_are_different_and_so_are_the_packages(rep
     assert verdicts(said) == {**BEFORE, "code": "different", TRAIN: "different"}
     assert said["starts"] == ["code"]
     assert "packages.numpy" in not_same(said)["data/code"]
-    [difference] = [out["difference"] for out in said["stages"][-1]["outs"]]
+    [difference] = said["stages"][-1]["outs"]
     assert difference["relative"] == pytest.approx(1 / 3, rel=1e-5)  # 1 instead of 1.5
     assert f"packages are not those of requirements.lock: numpy {np.__version__} instead of 0.{np.__version__}" in whys(
         said

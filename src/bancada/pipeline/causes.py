@@ -3,7 +3,7 @@
 import platform
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from bancada import pins
 from bancada.base import lockfile
 from bancada.base.git import git
 from bancada.pipeline import requirements
@@ -20,7 +19,9 @@ from bancada.pipeline.clone import Clone
 from bancada.pipeline.judge import EDITED, Stage
 from bancada.pipeline.requirements import LOCK
 
-UNKNOWN = "no cause found"
+CPUINFO = Path("/proc/cpuinfo")
+# Where no cause is found, this is what is known.
+FINE = f"no cause found: packages, Python and CPU are as {LOCK} and pyproject.toml ask"
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,10 @@ def _uncommitted(path: str) -> Cause:
     return Cause(text, f"`git add {path}` and commit it")
 
 
-def of_the_environment(clone: Clone) -> tuple[list[Cause], str, dict[str, str | None]]:
-    """Return what about this machine and its packages is not as the commit asks.
-
-    Return also a sentence for the case that all is, and the versions that are here, Python's among them.
-    """
-    pinned = requirements.needed(clone.root / LOCK)
-    found = clone.probe(list({**pinned, "numpy": "", "torch": ""}))
-    if not found:
-        return [Cause("torch or bancada cannot be imported in the clone", "`make repro` makes the environment")], "", {}
-    causes, python, project = [], found["python"], clone.root / "pyproject.toml"
-    other = requirements.others(pinned, found["packages"])
+def of_the_environment(root: Path, cpuinfo: Path = CPUINFO) -> list[Cause]:
+    """Return what about this machine and its packages is not as the commit in `root` asks."""
+    causes, python, project = [], platform.python_version(), root / "pyproject.toml"
+    other = requirements.others(requirements.needed(root / LOCK), requirements.installed())
     if other:
         text = f"packages are not those of {LOCK}: {several(other, requirements.MOST_NAMED)}"
         causes.append(Cause(text, "`make verify`, which installs them first"))
@@ -77,32 +71,14 @@ def of_the_environment(clone: Clone) -> tuple[list[Cause], str, dict[str, str | 
     if python not in SpecifierSet(asked.get("requires-python", "")):
         text = f"Python is {python}, and pyproject.toml asks for {asked['requires-python']}"
         causes.append(Cause(text, "use such a Python"))
-    fine = f"the packages are those of {LOCK}" if pinned else f"there is no {LOCK}"
-    fine = f"{fine}, Python is {python}, the CPU has AVX2, the pins hold"
-    return [*causes, *of_the_cpu(), *of_the_kernels(found)], fine, {**found["packages"], "python": python}
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    if not x86 or (cpuinfo.exists() and "avx2" not in cpuinfo.read_text().split()):
+        lacks = "lacks AVX2" if x86 else f"is {platform.machine()}, and no x86-64"
+        causes.append(Cause(f"the CPU {lacks}", "run it on an x86-64 CPU with AVX2: the bits hold for those"))
+    return causes
 
 
-def of_the_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Iterator[Cause]:
-    """Yield what this CPU lacks for the same bits."""
-    todo = "run it on an x86-64 CPU with AVX2: the bits hold for those"
-    if platform.machine() not in ("x86_64", "AMD64"):
-        yield Cause(f"the CPU is {platform.machine()}, and no x86-64", todo)
-    elif cpuinfo.exists() and "avx2" not in cpuinfo.read_text().split():
-        yield Cause("the CPU lacks AVX2", todo)
-
-
-def of_the_kernels(found: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield the pins that do not hold in a stage."""
-    todo = "something sets them after `import bancada`: sitecustomize, or a plugin of this environment"
-    for name, value in found["pins"].items():
-        yield Cause(f"{name} is {value} in a stage, and not {pins.PINS.get(name)}", todo)
-    if found["threads"] != 1:
-        yield Cause(f"torch computes on {found['threads']} threads in a stage, and not on 1", todo)
-    if found["kernels"] != "AVX2":
-        yield Cause(f"torch uses its kernels for {found['kernels']} in a stage, and not for AVX2", todo)
-
-
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def cpu_model(cpuinfo: Path = CPUINFO) -> str:
     """Return the name of this machine's CPU."""
     for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
         key, _, value = line.partition(":")

@@ -1,11 +1,10 @@
 """A temporary clone of the repository, in which stages run for real: no cache, no store, nothing of the shell's."""
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,22 +19,6 @@ from bancada.pipeline.dvc_internals import opened, quiet, runs
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
-
-# What a stage in the clone finds around it. The clone may be of an old commit, of whose modules only `pins` is used.
-PROBE = """\
-import json, os, platform, sys
-from importlib.metadata import distributions
-from bancada import pins
-import torch
-installed = {one.name.lower().replace("_", "-").replace(".", "-"): one.version for one in distributions()}
-print(json.dumps({
-    "python": platform.python_version(),
-    "packages": {name: installed.get(name) for name in sys.argv[1:]},
-    "pins": {name: os.environ.get(name) for name, value in pins.PINS.items() if os.environ.get(name) != value},
-    "threads": torch.get_num_threads(),
-    "kernels": torch.backends.cpu.get_cpu_capability(),
-}))
-"""
 
 
 @dataclass(frozen=True)
@@ -61,13 +44,6 @@ class Clone:
                     process.terminate()
                     _wait(process)
                     process.kill()
-
-    def probe(self, packages: Sequence[str]) -> Mapping[str, Any]:
-        """Return what a stage finds: versions, pins that do not hold, threads, kernels; nothing if none can start."""
-        command = [sys.executable, "-c", PROBE, *packages]
-        done = subprocess.run(command, cwd=self.root, env=self._environment(), capture_output=True, text=True)
-        found: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
-        return found
 
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(OF_THE_SHELL)}

@@ -110,13 +110,9 @@ def process_arguments(stage: Any, environment: dict[str, str]) -> tuple[Any, dic
 
 
 def lock_text(name: str, entry: Any) -> str:
-    """Return a stage's entry as it stands in dvc.lock."""
-    return str(dumps_yaml({"stages": {name: entry}}).partition("\n")[2])
-
-
-def lock_entry(stage: Any) -> Any:
-    """Return what dvc.lock is to say of a stage that has run."""
-    return to_lockfile(stage)[stage.name]
+    """Return a stage's entry as it stands in dvc.lock; `entry` may also be a stage that has run."""
+    entries = to_lockfile(entry) if isinstance(entry, PipelineStage) else {name: entry}
+    return str(dumps_yaml({"stages": entries}).partition("\n")[2])
 
 
 def using(repo: Any, stage: Any) -> AbstractContextManager[None]:

@@ -16,9 +16,8 @@ from bancada.pipeline.compare import SAME, Difference, Verdict, compare, differe
 from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
 
 EDITED = "git and dvc.lock name different files"
-MADE = tuple(
-    str(files.DATA / made) for made in ("code", "raw", "split", "models", "evaluation")
-)  # outs alone are there
+# Folders in which there are outs alone.
+MADE = tuple(str(files.DATA / name) for name in ("code", "raw", "split", "models", "evaluation"))
 
 Fetch = Callable[[Path, Path, str], str]  # (path, where to, hash) -> why that is impossible, or nothing
 

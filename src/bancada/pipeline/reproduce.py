@@ -4,6 +4,7 @@ What git did not hold when the run was made, such as the `-S lr=0.01` of a DVC e
 """
 
 import json
+import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -33,13 +34,8 @@ from bancada.tracking.store import STORE_ERRORS, artifact_paths, open_store
 from bancada.tracking.surroundings import CUT, UNTRACKED, repository_root, store_uri
 
 DIFF = "git.diff"
-TAGS = (
-    "git.commit",
-    "bancada.study",
-    "bancada.variant",
-    "dvc.stage",
-    WEIGHTS,
-)  # without which nothing can be reproduced
+# Without these tags nothing can be reproduced.
+TAGS = ("git.commit", "bancada.study", "bancada.variant", "dvc.stage", WEIGHTS)
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of MLflow's errors
 LIBRARIES = ("numpy", "torch", "python")  # whose versions are tags
 
@@ -176,8 +172,9 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
         yield from _other_inputs(run, clone, made.recipe)
     if difference.verdict == Verdict.SAME:
         return
-    found, fine, here = causes.of_the_environment(clone)
+    found = causes.of_the_environment(clone.root)
     yield from found
+    here: dict[str, str | None] = {**requirements.installed(), "python": platform.python_version()}
     made_with = requirements.pinned(run.folder / LOCK)
     made_with |= {name: run.tags[f"bancada.{name}"] for name in LIBRARIES if f"bancada.{name}" in run.tags}
     other = requirements.others({name: version for name, version in made_with.items() if name in here}, here)
@@ -185,8 +182,7 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
         text = f"the run was made with other versions: here {several(other, requirements.MOST_NAMED)}"
         yield Cause(text, f"try it with the run's {LOCK}")
     if not found and not other and same_inputs:
-        text = f"no cause found: the inputs, code and versions have the run's fingerprint, {fine}"
-        yield Cause(text, "try it on the machine that made it")
+        yield Cause(f"{causes.FINE}, and the inputs are the run's", "try it on the machine that made it")
 
 
 def _other_inputs(run: RecordedRun, clone: Clone, recipe: Mapping[str, Any]) -> Iterator[Cause]:

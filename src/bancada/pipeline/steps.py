@@ -138,7 +138,7 @@ class Pipeline:
         if entries is None or stage.path_in_repo != PROJECT_FILE:
             stage.dump(update_pipeline=False)
             return
-        entries[name] = dvc.lock_text(name, dvc.lock_entry(stage))
+        entries[name] = dvc.lock_text(name, stage)
         places = {name: place for place, name in enumerate(self.order)}
         entries = dict(sorted(entries.items(), key=lambda entry: places.get(entry[0], len(places))))
         self.written = (_write(entries.values()), entries)

@@ -1,92 +1,114 @@
-"""The verdict of `bancada verify`: Markdown, for the terminal and the page of a CI job, and JSON for programs."""
+"""The verdict of `bancada verify`: a report, which is the JSON for programs, and the same as Markdown for people."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.check import Finding, several
 from bancada.pipeline.compare import ABSOLUTE, PIXELS, RELATIVE, Verdict
-from bancada.pipeline.judge import Out, Stage
+from bancada.pipeline.judge import Stage, starts
 
 STATUS = {Verdict.SAME: 0, Verdict.WITHIN: 3, Verdict.DIFFERENT: 1}
 MOST_SHOWN = 50  # differences; the JSON has them all
 
 
-@dataclass(frozen=True)
-class Report:
-    """`elsewhere`: files of git among the results that no stage makes. `here`: what is wrong in the workspace alone."""
+def as_report(
+    stages: Sequence[Stage],
+    elsewhere: Sequence[Finding],
+    here: Sequence[Finding],
+    causes: Sequence[Cause],
+    context: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return everything that is known, in the types of JSON.
 
-    commit: str
-    part: Sequence[str]  # the stages that were asked for; none: all
-    stages: Sequence[Stage]
-    starts: Sequence[str]
-    elsewhere: Sequence[Finding]
-    here: Sequence[Finding]
-    causes: Sequence[Cause]
-    uncommitted: Sequence[str]
-    machine: dict[str, str]
-    jobs: int
-    seconds: float
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of all stages; `different` where git or the workspace holds what no stage made."""
-        found = [stage.verdict for stage in self.stages]
-        return Verdict.DIFFERENT if self.elsewhere or self.here else max(found, default=Verdict.SAME)
-
-    def sentence(self) -> str:
-        """Return the verdict in one line."""
-        outs = [out for stage in self.stages for out in stage.outs]
-        wrong = sum(len(stage.findings) for stage in self.stages) + len(self.elsewhere)
-        same = self.verdict == Verdict.SAME
-        parts = [
-            f"{f'all {len(outs)}' if same else f'{counted(outs)} among {len(outs)}'} outs of {len(self.stages)} stages",
-            f"dvc.lock or git is wrong in {wrong} place{'s' * (wrong > 1)}" if wrong else "",
-            f"{len(self.here)} wrong in this workspace" if self.here else "",
-            f"commit {self.commit[:10]}",
-            f"{self.machine['cpu']}, Python {self.machine['python']}",
-            self.machine["packages"],
-            f"{self.seconds:.0f} s at -j {self.jobs}",
-        ]
-        return f"{self.verdict}: {'; '.join(filter(None, parts))}"
+    `elsewhere`: files of git among the results that no stage makes. `here`: what is wrong in the workspace alone.
+    `context`: commit, uncommitted, machine, jobs and seconds.
+    """
+    found = max((stage.verdict for stage in stages), default=Verdict.SAME)
+    verdict = Verdict.DIFFERENT if elsewhere or here else found
+    report = {
+        "verdict": str(verdict),
+        "exit_status": STATUS[verdict],
+        "stages": [_stage(stage) for stage in stages],
+        "starts": starts(stages),
+        "elsewhere": [_finding(finding) for finding in elsewhere],
+        "here": [_finding(finding) for finding in here],
+        "causes": [vars(cause) for cause in causes],
+        "tolerances": {"relative": RELATIVE, "absolute": ABSOLUTE, "pixels": PIXELS},
+        **context,
+    }
+    return report | {"sentence": sentence(report)}
 
 
-def counted(outs: Iterable[Out]) -> str:
+def _stage(stage: Stage) -> dict[str, Any]:
+    outs = [vars(out) | vars(out.difference) | {"difference": str(out.difference)} for out in stage.outs]
+    return {
+        "name": stage.name,
+        "verdict": str(stage.verdict),
+        "findings": [_finding(finding) for finding in stage.findings],
+        "outs": [out | {"verdict": str(out["verdict"])} for out in outs],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return vars(finding) | {"line": str(finding)}
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """Return the verdict in one line."""
+    stages, machine = report["stages"], report["machine"]
+    outs = [out["verdict"] for stage in stages for out in stage["outs"]]
+    wrong = sum(len(stage["findings"]) for stage in stages) + len(report["elsewhere"])
+    counts = f"all {len(outs)}" if report["exit_status"] == 0 else f"{counted(outs)} among {len(outs)}"
+    parts = [
+        f"{counts} outs of {len(stages)} stages",
+        f"dvc.lock or git is wrong in {wrong} place{'s' * (wrong > 1)}" if wrong else "",
+        f"{len(report['here'])} wrong in this workspace" if report["here"] else "",
+        f"commit {report['commit'][:10]}",
+        f"{machine['cpu']}, Python {machine['python']}",
+        machine["packages"],
+        f"{report['seconds']:.0f} s at -j {report['jobs']}",
+    ]
+    return f"{report['verdict']}: {'; '.join(filter(None, parts))}"
+
+
+def counted(verdicts: list[str]) -> str:
     """Return how many outs have which verdict."""
-    count = Counter(out.verdict for out in outs)
-    return ", ".join(f"{count[verdict]} {verdict}" for verdict in sorted(count))
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts).items()))
 
 
-def as_markdown(report: Report) -> str:
+def as_markdown(report: Mapping[str, Any]) -> str:
     """Return the verdict as Markdown: a table of the stages, then lists of what is wrong, why, and what to do."""
-    rows = [f"| {stage.name} | {stage.verdict} | {counted(stage.outs)} |" for stage in report.stages]
-    wrong = [f"{stage.name}: {text}" for stage in report.stages for text in _wrong(stage)]
+    stages, starts, causes = report["stages"], report["starts"], report["causes"]
+    rows = [
+        f"| {one['name']} | {one['verdict']} | {counted([out['verdict'] for out in one['outs']])} |" for one in stages
+    ]
+    wrong = [f"{stage['name']}: {text}" for stage in stages for text in _wrong(stage)]
     more = [f"and {len(wrong) - MOST_SHOWN} more; `--json FILE` keeps them all"] if wrong[MOST_SHOWN:] else []
-    after = [stage.name for stage in report.stages if stage.verdict and stage.name not in report.starts]
+    after = [one["name"] for one in stages if one["verdict"] != "same bits" and one["name"] not in starts]
     follow = f"; {several(after)} may differ because of that" if after else ""
     lists = {
         "Not the same bits": [*wrong[:MOST_SHOWN], *more],
-        "Wrong, and of no stage that ran": map(str, report.elsewhere),
-        "Wrong in this workspace, whatever the commit says": map(str, report.here),
-        "It starts at": [several(report.starts, 6) + follow] if report.starts else [],
-        "Why": (cause.text for cause in report.causes),
-        "What to do": dict.fromkeys(cause.todo for cause in report.causes if cause.todo),
-        "Not committed, so not verified": [several(report.uncommitted, 8)] if report.uncommitted else [],
+        "Wrong, and of no stage that ran": [finding["line"] for finding in report["elsewhere"]],
+        "Wrong in this workspace, whatever the commit says": [finding["line"] for finding in report["here"]],
+        "It starts at": [several(starts, 6) + follow] if starts else [],
+        "Why": [cause["text"] for cause in causes],
+        "What to do": dict.fromkeys(cause["todo"] for cause in causes if cause["todo"]),
+        "Not committed, so not verified": [several(report["uncommitted"], 8)] if report["uncommitted"] else [],
     }
-    lines = [f"### Reproduction: {report.verdict}", "", "| stage | verdict | outs |", "| --- | --- | --- |", *rows]
+    lines = [f"### Reproduction: {report['verdict']}", "", "| stage | verdict | outs |", "| --- | --- | --- |", *rows]
     for head, items in lists.items():
         texts = [f"- {_literal(item)}" for item in items]
         lines += ["", f"**{head}**", "", *texts] if texts else []
-    return "\n".join([*lines, "", f"{_literal(report.sentence())}."]) + "\n"
+    return "\n".join([*lines, "", f"{_literal(report['sentence'])}."]) + "\n"
 
 
-def _wrong(stage: Stage) -> list[str]:
+def _wrong(stage: Mapping[str, Any]) -> list[str]:
     """Return what of a stage is not the same bits: the place, and how it differs."""
-    lines = [f"{finding.subject} {Verdict.DIFFERENT}: {finding.problem}" for finding in stage.findings]
-    return lines + [f"{out.path} {out.verdict}: {out.difference}" for out in stage.outs if out.verdict]
+    lines = [f"{finding['subject']} different: {finding['problem']}" for finding in stage["findings"]]
+    outs = [out for out in stage["outs"] if out["verdict"] != "same bits"]
+    return lines + [f"{out['path']} {out['verdict']}: {out['difference']}" for out in outs]
 
 
 def _literal(text: str) -> str:
@@ -95,24 +117,3 @@ def _literal(text: str) -> str:
     return "`".join(
         part.replace("_", "\\_").replace("*", "\\*") if i % 2 == 0 else part for i, part in enumerate(parts)
     )
-
-
-def as_json(report: Report) -> str:
-    """Return everything that is known, for programs; a verdict is given in words."""
-    known = asdict(report) | {
-        "verdict": report.verdict,
-        "exit_status": STATUS[report.verdict],
-        "sentence": report.sentence(),
-        "tolerances": {"relative": RELATIVE, "absolute": ABSOLUTE, "pixels": PIXELS},
-    }
-    for stage, entry in zip(report.stages, known["stages"], strict=True):
-        entry |= {"verdict": stage.verdict, "starts_here": stage.name in report.starts}
-    return json.dumps(_in_words(known), indent=1) + "\n"
-
-
-def _in_words(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _in_words(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_in_words(one) for one in value]
-    return str(value) if isinstance(value, Verdict) else value

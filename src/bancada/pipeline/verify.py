@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -24,8 +25,8 @@ from bancada.pipeline.causes import Cause
 from bancada.pipeline.check import Finding, audit
 from bancada.pipeline.clone import Clone, clone_of, fetch, fetch_inputs, head
 from bancada.pipeline.compare import Verdict
-from bancada.pipeline.judge import Committed, Stage, clear, committed, judge, made_by_none, starts
-from bancada.pipeline.verdict import STATUS, Report, as_json, as_markdown
+from bancada.pipeline.judge import Committed, Stage, clear, committed, judge, made_by_none
+from bancada.pipeline.verdict import as_markdown, as_report
 
 NOT_RUN = "could not be run"
 PLAIN_WIDTH = 160  # in a file or a CI job's log
@@ -46,9 +47,9 @@ def verify(targets: Sequence[str], jobs: int, json_file: Path | None, markdown_f
         raise
     text = as_markdown(report)
     Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(Markdown(text))
-    _write(json_file, as_json(report))
+    _write(json_file, json.dumps(report, indent=1) + "\n")
     _write(markdown_file, text)
-    return STATUS[report.verdict]
+    return int(report["exit_status"])
 
 
 def _write(path: Path | None, text: str, mode: str = "w") -> None:
@@ -61,9 +62,8 @@ def _write(path: Path | None, text: str, mode: str = "w") -> None:
         raise BadInput(f"{path}: {error.strerror}") from None
 
 
-def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
-    began = time.monotonic()
-    commit = head(root)
+def _verify(root: Path, targets: Sequence[str], jobs: int) -> dict[str, Any]:
+    began, commit = time.monotonic(), head(root)
     if git(root, "cat-file", "-e", f"{commit}:./dvc.lock").returncode:
         raise BadInput(f"dvc.lock: commit {commit[:10]} has none, so it says of no result what it should be")
     uncommitted = git(root, "status", "--porcelain", "--untracked-files=no").stdout.splitlines()
@@ -72,31 +72,27 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> Report:
         expected = committed(clone.root, targets, clone.folder / "committed")
         clear(clone.root, expected, everything=not targets)
         here = _of_the_workspace(root)
-        print(
-            f"commit {commit[:10]} in a temporary clone: {len(expected.upstream)} stages, {jobs} at a time", flush=True
-        )
+        count = len(expected.upstream)
+        print(f"commit {commit[:10]} in a temporary clone: {count} stages, {jobs} at a time", flush=True)
         status = clone.repro(targets, jobs)
         if status:
             raise BadInput(f"{NOT_RUN}: `bancada repro` ended with status {status} in a clone of {commit[:10]}")
         stages = judge(expected, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
-        return Report(
-            commit=commit,
-            part=targets,
-            stages=stages,
-            starts=starts(stages),
-            elsewhere=[] if targets else made_by_none(clone, stages),
-            here=[finding for finding in here if finding.kind in ("file", "gone")],
-            causes=_causes(clone, expected, stages),
-            uncommitted=[line[3:] for line in uncommitted],
-            machine=causes.machine(clone.root),
-            jobs=jobs,
-            seconds=time.monotonic() - began,
-        )
+        elsewhere = [] if targets else made_by_none(clone, stages)
+        context = {
+            "commit": commit,
+            "asked_for": list(targets),
+            "uncommitted": [line[3:] for line in uncommitted],
+            "machine": causes.machine(clone.root),
+            "jobs": jobs,
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        return as_report(stages, elsewhere, here, _causes(clone, expected, stages), context)
 
 
 def _of_the_workspace(root: Path) -> list[Finding]:
     try:
-        return audit(root)
+        return [finding for finding in audit(root) if finding.kind in ("file", "gone")]
     except BadInput as error:  # a dvc.yaml that is being edited, for example, does not concern the commit
         print(f"this workspace could not be looked at: {error}", file=sys.stderr)
         return []
@@ -108,12 +104,11 @@ def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[
     found = causes.of_the_commit(clone, expected.entries, stages)
     if not any(out.changed for stage in stages for out in stage.outs):
         return found  # the run made the committed files, so this machine is not the cause
-    by_machine, fine, _ = causes.of_the_environment(clone)
-    found += by_machine
+    found += causes.of_the_environment(clone.root)
     if not found:
         text = (
-            f"{causes.UNKNOWN}: {fine}, and dvc.lock is of the committed code and parameters. The committed files were"
-            " made by code or data that was never committed, or with other packages or on another kind of CPU"
+            f"{causes.FINE}, and dvc.lock is of the committed code and parameters. The committed files were made by"
+            " code or data that was never committed, or with other packages or on another kind of CPU"
         )
         found = [Cause(text, "`bancada verify` where they were made, or `bancada repro --force` and commit anew")]
     return found

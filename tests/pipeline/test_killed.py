@@ -113,7 +113,7 @@ def test_a_stage_killed_at_random_moments(
         bench.ends_as_if_undisturbed(("dvc", "repro", "-q") if i % 5 == 3 else REPRO)
 
 
-@pytest.mark.parametrize("count", [pytest.param(4, id="few"), MANY])
+@pytest.mark.parametrize("count", [pytest.param(2, id="few"), MANY])
 def test_bancada_repro_killed_at_random_moments(fresh: Path, plain_lock: bytes, tmp_path: Path, count: int) -> None:
     """With its stages; and alone, so that the stages that it began go on."""
     undisturbed = shutil.copytree(fresh, tmp_path / "undisturbed")
@@ -217,10 +217,8 @@ def test_a_list_of_files_in_use_that_was_cut_off_is_no_obstacle(project: Path, p
 # --- with tracking --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "with_stages",
-    [pytest.param(True, id="with all that it started", marks=pytest.mark.long), pytest.param(False, id="alone")],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("with_stages", [True, False], ids=["with all that it started", "alone"])
 def test_where_a_tracked_repro_was_killed_no_run_stays_running(
     complete: Bench, empty_store: Path, tmp_path: Path, with_stages: bool
 ) -> None:

@@ -51,6 +51,7 @@ def test_variants_in_another_order_change_no_byte(repository: Path) -> None:
     assert succeeds(repository, "git", "status", "--porcelain").split() == ["M", "params.yaml"]
 
 
+@pytest.mark.long
 def test_a_variant_that_is_removed_is_named_until_its_model_is_deleted(repository: Path) -> None:
     (repository / "params.yaml").write_text(PARAMS[: PARAMS.index("  moons_adam")])
     refused = run(repository, *BANCADA, "repro")
@@ -83,6 +84,7 @@ def test_wrong_parameters_are_refused_before_anything_changes(repository: Path) 
     assert len(list((repository / "data/models/moons").iterdir())) == 2
 
 
+@pytest.mark.long
 def test_experiments_run_what_they_change_and_mlflow_keeps_what_they_made(repository: Path) -> None:
     here = executed(succeeds(repository, "dvc", "exp", "run", "-S", "lr=0.01"))
     assert sorted(here) == ["code", "evaluate@moons", "train@moons_adam", "train@moons_tanh"]

@@ -87,7 +87,7 @@ def bench(recorded: Bench, tmp_path: Path, plain_shell: None, monkeypatch: pytes
     return Bench(root, recorded.plain, recorded.experiment, recorded.elsewhere)
 
 
-@pytest.mark.parametrize("way", ["plain", "experiment", "elsewhere"])
+@pytest.mark.parametrize("way", ["plain", "experiment", pytest.param("elsewhere", marks=pytest.mark.long)])
 def test_a_run_comes_out_again_whatever_way_it_was_made(
     recorded: Bench,
     way: str,
@@ -115,6 +115,7 @@ def change_weights(bench: Bench, factor: float) -> None:
     bench.tag(bench.experiment, "bancada.weights_md5", md5(path))
 
 
+@pytest.mark.long
 def test_weights_a_rounding_apart_are_told_with_the_figure(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     change_weights(bench, 1 + 2**-20)
     assert reproduce(bench.experiment, 1) == 3

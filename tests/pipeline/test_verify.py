@@ -112,6 +112,7 @@ def test_weights_a_rounding_apart_are_within_tolerance_with_the_figure(repositor
     assert "no cause found: packages, Python and CPU are as requirements.lock and pyproject.toml ask" in whys(said)
 
 
+@pytest.mark.long
 def test_weights_changed_and_committed_are_different_and_so_are_the_packages(repository: Path) -> None:
     edit(repository / "requirements.lock", "numpy==", "numpy==0.")
     change_weights(repository, 1.5)
@@ -184,6 +185,7 @@ def test_a_verdict_that_could_not_be_written_is_refused_before_anything_runs(rep
     assert (tmp_path / "mine/kept.txt").read_text() == "precious"
 
 
+@pytest.mark.long
 def test_results_of_code_that_was_not_committed_say_so(repository: Path) -> None:
     """The code that made them is here; a commit of it mends all."""
     edit(
@@ -202,6 +204,7 @@ def test_results_of_code_that_was_not_committed_say_so(repository: Path) -> None
     assert {finding.subject for finding in audit(repository) if "generate@moons" in finding.stages} == set()
 
 
+@pytest.mark.long
 def test_data_that_dvc_add_keeps_come_from_the_cache_and_where_they_are_nowhere_that_is_said(repository: Path) -> None:
     (repository / "data/sources/large.csv").write_text("x,y\n1,2\n")
     succeeds(repository, "dvc", "add", "-q", "data/sources/large.csv")

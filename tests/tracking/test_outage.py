@@ -257,7 +257,7 @@ def test_a_database_on_a_disk_that_is_read_only(
 @pytest.mark.parametrize(
     ("full", "left"),
     [
-        ("database", 0),
+        pytest.param("database", 0, marks=pytest.mark.long),
         pytest.param("database that is not made yet", 600_000, marks=pytest.mark.long),
         pytest.param("artifacts", 0, marks=pytest.mark.long),
     ],

@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from toy import (
 
 from bancada.base import files, notify
 from bancada.base.lockfile import md5
+from bancada.pipeline import code
 from bancada.tracking import mirror, surroundings
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import find_run, open_store
@@ -73,7 +73,7 @@ def test_of_the_locked_versions_only_those_that_training_imports_change_the_fing
     found = []
     for edit in ("", "matplotlib", "scikit-learn", "torch"):
         (bench / "requirements.lock").write_text(re.sub(rf"^{edit}==\S+", f"{edit}==0.0.1", lock, flags=re.MULTILINE))
-        subprocess.run([sys.executable, "-m", "bancada.pipeline.code"], check=True, timeout=60)
+        code.main()
         found.append(mirror.result(files.model("toy", "toy_tanh")).fingerprint)
     assert found[0] == found[1] == found[2] != found[3]
     assert json.loads(files.code("train", "toy_tanh").read_text())["packages"]["torch"] == "0.0.1"

@@ -85,6 +85,7 @@ def member(team: Team, bench: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return bench
 
 
+@pytest.mark.long
 def test_a_whole_pipeline_is_recorded_and_a_second_run_confirms_it(team: Team, tmp_path: Path) -> None:
     clone, uri = clones.clone_to(tmp_path / "a clone"), team.proxy.uri
     clones.succeeds(clone, "dvc", "repro", "-q", "split@moons")

@@ -420,6 +420,7 @@ def command(folder: Path, *options: str, **environment: str) -> subprocess.Compl
     return clones.run(folder, sys.executable, "-m", "bancada", "track", *options, **environment)
 
 
+@pytest.mark.long
 def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp_path: Path) -> None:
     clone = tmp_path / "a fresh clone"
     clones.succeeds(tmp_path, "git", "clone", "-q", str(toy_repository), str(clone))

@@ -63,8 +63,7 @@ def _uncommitted(path: str) -> Cause:
 def of_the_environment(root: Path, cpuinfo: Path = CPUINFO) -> list[Cause]:
     """Return what about this machine and its packages is not as the commit in `root` asks."""
     causes, python, project = [], platform.python_version(), root / "pyproject.toml"
-    other = requirements.others(requirements.needed(root / LOCK), requirements.installed())
-    if other:
+    if other := requirements.not_as_locked(root):
         text = f"packages are not those of {LOCK}: {several(other, requirements.MOST_NAMED)}"
         causes.append(Cause(text, "`make verify`, which installs them first"))
     asked = tomllib.loads(project.read_text("utf-8")).get("project", {}) if project.exists() else {}
@@ -89,7 +88,7 @@ def cpu_model(cpuinfo: Path = CPUINFO) -> str:
 
 def machine(root: Path) -> dict[str, str]:
     """Return what the verdict was reached with; `packages` in words, against the requirements.lock in `root`."""
-    other = requirements.others(requirements.needed(root / LOCK), requirements.installed())
+    other = requirements.not_as_locked(root)
     return {
         "packages": f"packages other than {LOCK}'s: {several(other)}" if other else f"the packages of {LOCK}",
         "cpu": cpu_model(),

@@ -106,8 +106,7 @@ def add_code() -> list[Finding]:
 
 def warn_of_other_packages() -> None:
     """Say in one line which installed packages are not those of requirements.lock."""
-    other = requirements.others(requirements.needed(Path(requirements.LOCK)), requirements.installed())
-    if other:
+    if other := requirements.not_as_locked(Path()):
         named = several(other, requirements.MOST_NAMED)
         print(f"packages other than {requirements.LOCK}'s: {named}; `make repro` installs them", file=sys.stderr)
 
@@ -157,11 +156,9 @@ def audit(root: Path) -> list[Finding]:
             entry = locks[stage.path_in_repo].pop(stage.name, None) if runs(stage) else None
             for finding in _of_stage(stage, entry, root, made):
                 found[finding].append(stage.addressing)
-        for path, lock in locks.items():  # what is left is of no stage
-            for name in lock:
-                found[Finding("gone", path.replace(".yaml", ".lock"), GONE_ENTRY, "`bancada check --prune`")].append(
-                    name
-                )
+        for path, left in locks.items():  # of no stage
+            if left:
+                found[Finding("gone", path.replace(".yaml", ".lock"), GONE_ENTRY, "`bancada check --prune`")] += left
     return [replace(one, stages=tuple(names)) for one, names in found.items()] + list(_left_models(root, made))
 
 

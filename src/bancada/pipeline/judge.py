@@ -167,9 +167,8 @@ def made_by_none(clone: Clone, stages: Sequence[Stage]) -> list[Finding]:
     for line in filter(None, listed.stdout.split("\0")):
         path = line[3:].removeprefix(prefix)
         if not any(_overlap(path, out) for out in other):
-            problem = (
-                "git has it, and no stage makes it" if "D" in line[:2] else "this run made another one than git has"
-            )
+            gone = "D" in line[:2]
+            problem = "git has it, and no stage makes it" if gone else "this run made another one than git has"
             found.append(Finding("gone", path, problem, f"`git rm {path}`, or make it an out in dvc.yaml"))
     return found
 

@@ -149,10 +149,8 @@ def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
     for cause in why:
         print(f"why: {cause.text}\n     {cause.todo}" if cause.todo else f"note: {cause.text}")
     machine = causes.machine(clone.root)
-    where = (
-        f"{run.tags['dvc.stage']} of run {run.run_id}, {machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
-    )
-    print(f"\n{difference.verdict}: the weights of {where}")
+    where = f"{machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
+    print(f"\n{difference.verdict}: the weights of {run.tags['dvc.stage']} of run {run.run_id}, {where}")
     return STATUS[difference.verdict]
 
 

@@ -36,6 +36,11 @@ def installed() -> dict[str, str | None]:
     return {canonicalize_name(one.name): one.version for one in distributions()}
 
 
+def not_as_locked(root: Path) -> list[str]:
+    """Return in words which installed packages are not those that the requirements.lock in `root` asks for."""
+    return others(needed(root / LOCK), installed())
+
+
 def others(wanted: Mapping[str, str], found: Mapping[str, str | None]) -> list[str]:
     """Return in words how the version of each package differs from the one wanted, the build (+cpu) apart."""
     here = {name: (found.get(name) or "missing").split("+")[0] for name in wanted}

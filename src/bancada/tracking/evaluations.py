@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, pstdev
 
-from bancada.base import files
-from bancada.base.lockfile import md5
+from bancada.base import files, lockfile
 from bancada.networks.metrics import HIGHER_IS_BETTER
 
 STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
@@ -37,7 +36,7 @@ def read(study: str) -> Evaluation:
     artifacts = {f"evaluation/{path.name}": path for path in sorted(folder.glob("*.csv")) if path.name != "loss.csv"}
     plots = sorted((folder / "plots").rglob("*.png"))
     artifacts |= {path.relative_to(folder).as_posix(): path for path in plots}
-    hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in artifacts.values())
+    hashes = "".join(f"{path.relative_to(folder)} {lockfile.md5(path)}\n" for path in artifacts.values())
 
     scores, leaderboard, per_seed = (_rows(folder / f"{name}.csv") for name in ("scores", "leaderboard", "per_seed"))
     held_out, diverged = _by_seed(per_seed, "validation", leaderboard[0]["metric"])

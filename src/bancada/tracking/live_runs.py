@@ -10,10 +10,8 @@ import numpy as np
 from mlflow.entities import Run
 
 from bancada.base.locks import try_to_lock
-from bancada.tracking import mirror, runs
-from bancada.tracking.mirror import Description, Point
+from bancada.tracking import mirror, runs, surroundings
 from bancada.tracking.store import Store, find_run, runs_where
-from bancada.tracking.surroundings import Origin, locked
 from bancada.training import live
 
 
@@ -22,7 +20,7 @@ class LiveRun:
     """A training that runs; `send` is called again and again."""
 
     variant: str
-    origin: Origin
+    origin: surroundings.Origin
     began_ms: int
     run_id: str = ""  # empty: not known yet, or not ours to write to
     logged: set[tuple[str, int]] = field(default_factory=set)  # points that the run has of a training that was killed
@@ -38,7 +36,7 @@ class LiveRun:
             self.begun = True
         if lines and self.run_id:
             points = [point for point in _points(lines) if (point.name, point.epoch) not in self.logged]
-            with locked(store.root):
+            with surroundings.locked(store.root):
                 if runs.is_finished(store.client.get_run(self.run_id)):  # another process has completed it
                     self.run_id = ""
                 else:
@@ -61,12 +59,12 @@ class LiveRun:
         self.bytes_read += len(complete)
         return complete.decode().splitlines()
 
-    def _begin(self, store: Store, training: Description) -> None:
+    def _begin(self, store: Store, training: mirror.Description) -> None:
         """Create or find the run and set it to RUNNING.
 
         A run that is finished, or that another process with the same training writes to, is left alone.
         """
-        with locked(store.root):
+        with surroundings.locked(store.root):
             found = find_run(store, training.study, training.fingerprint)
             if runs.is_finished(found) or (found and _belongs_to_another(found, training.variant)):
                 return
@@ -78,7 +76,7 @@ class LiveRun:
                 self.logged = runs.logged_points(store, self.run_id)
 
 
-def _points(lines: list[str]) -> list[Point]:
+def _points(lines: list[str]) -> list[mirror.Point]:
     entries = [json.loads(line) for line in lines]
     columns = {name: np.array([entry[name] for entry in entries]) for name in live.COLUMNS}
     epochs = np.repeat([entry["epoch"] for entry in entries], columns["lr"].shape[1])
@@ -95,7 +93,7 @@ def _belongs_to_another(run: Run, variant: str) -> bool:
 
 def _stop(store: Store, run_id: str, status: str) -> None:
     """Set the status, unless another process has completed the run."""
-    with locked(store.root):
+    with surroundings.locked(store.root):
         if not runs.is_finished(store.client.get_run(run_id)):
             store.client.set_terminated(run_id, status)
 

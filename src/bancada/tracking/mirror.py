@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from bancada.base import files
-from bancada.base.lockfile import dvc_md5, md5
+from bancada.base import files, lockfile
 from bancada.networks.saved import read_history
 from bancada.training.live import kept_epochs
 
@@ -29,7 +28,7 @@ class Inputs(NamedTuple):
 
 def inputs_here(study: str, variant: str) -> Inputs:
     """Return the hashes of the files in the current folder."""
-    return Inputs(dvc_md5(files.split(study)), dvc_md5(files.code("train", variant)))
+    return Inputs(lockfile.dvc_md5(files.split(study)), lockfile.dvc_md5(files.code("train", variant)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def result(folder: Path, inputs: Inputs | None = None) -> Result:
     run = json.loads((folder / files.RUN).read_text())
     pq.read_metadata(folder / files.HISTORY)
     described = description(run, inputs or inputs_here(run["study"], run["variant"]))
-    weights_md5 = md5(folder / files.WEIGHTS)
+    weights_md5 = lockfile.md5(folder / files.WEIGHTS)
     return Result(**vars(described), diverged=run["diverged"], folder=folder, weights_md5=weights_md5)
 
 
@@ -89,7 +88,7 @@ def fingerprint(run: Mapping[str, Any], inputs: Inputs) -> str:
 
 def _versions(variant: str, inputs: Inputs) -> dict[str, str]:
     path = files.code("train", variant)
-    known = path.exists() and dvc_md5(path) == inputs.code
+    known = path.exists() and lockfile.dvc_md5(path) == inputs.code
     packages: dict[str, str] = json.loads(path.read_text("utf-8"))["packages"] if known else {}
     return packages
 

@@ -23,12 +23,10 @@ from safetensors.numpy import save_file
 
 from bancada.base import files, tables
 from bancada.networks import saved
-from bancada.networks.saved import SavedVariant
-from bancada.tracking import mirror
+from bancada.tracking import mirror, surroundings
 from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.mirror import Result
 from bancada.tracking.store import Store
-from bancada.tracking.surroundings import locked
 
 MODEL, SEED, WEIGHTS = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CHAMPION = "champion"  # the alias
@@ -73,7 +71,7 @@ def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapp
     if MODEL not in tags:
         return []
     client, of_version = store.client, {key: tags[key] for key in ("bancada.variant", WEIGHTS, SEED)}
-    with locked(store.root):
+    with surroundings.locked(store.root):
         try:
             registered = client.get_registered_model(study)
         except MlflowException as error:
@@ -127,13 +125,13 @@ def _code(folder: Path) -> Path:
     return Path(shutil.copy(source, folder / f"bancada_serving_{digest}.py"))
 
 
-def _weights(trained: SavedVariant, seed: int) -> dict[str, np.ndarray]:
+def _weights(trained: saved.SavedVariant, seed: int) -> dict[str, np.ndarray]:
     """Return one seed's weights, by nn.Sequential's names, and the scaling of the inputs, which all seeds share."""
     place = trained.seeds.index(seed)
     return {name: np.ascontiguousarray(value[place]) for name, value in trained.weights.items()} | trained.scaling
 
 
-def _signature(trained: SavedVariant) -> ModelSignature:
+def _signature(trained: saved.SavedVariant) -> ModelSignature:
     types = {type(name) for name in trained.classes}
     kind = DataType.double if not types else DataType.long if types == {int} else DataType.string
     return ModelSignature(

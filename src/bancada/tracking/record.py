@@ -17,15 +17,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from bancada.base import files
-from bancada.base.lockfile import md5
-from bancada.tracking import evaluations, mirror, runs
+from bancada.base import files, lockfile
+from bancada.tracking import evaluations, mirror, models, runs, surroundings, views
 from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.mirror import Point, Result
-from bancada.tracking.models import WEIGHTS, log_model, set_champion
 from bancada.tracking.store import Store, artifact_paths, find_run
-from bancada.tracking.surroundings import Origin, locked
-from bancada.tracking.views import show_run, show_study
 
 UPLOADS = 8  # at a time, to a server
 EVALUATION = "bancada.evaluation"  # tag: a hash of the evaluation that the run holds
@@ -49,7 +45,7 @@ class Recorder:
     """
 
     store: Store
-    origin: Origin
+    origin: surroundings.Origin
     newest: bool = True
     restore: bool = False
 
@@ -66,7 +62,7 @@ class Recorder:
         `split_is_its`: the split files are those that it was trained on. `began_ms`: the time at which its training
         began, if it has just ended; then it confirms a run that has the training already.
         """
-        with locked(self.store.root):
+        with surroundings.locked(self.store.root):
             run = find_run(self.store, result.study, result.fingerprint)
             if finished := runs.is_finished(run):
                 tags = runs.with_experiment(run, self.origin)
@@ -81,8 +77,8 @@ class Recorder:
             scored = evaluation and result.variant in evaluation.scores
             if evaluation and scored and (self.newest or EVALUATION not in run.data.tags):
                 written += _add_scores(self.store, run, result.variant, evaluation)
-                written += log_model(self.store, run, result, evaluation, with_example=split_is_its)
-                written += show_run(self.store, run, evaluation, result.variant)
+                written += models.log_model(self.store, run, result, evaluation, with_example=split_is_its)
+                written += views.show_run(self.store, run, evaluation, result.variant)
             if self.restore and finished:
                 written += _restore_artifacts(self.store, run, result, evaluation)
             return Outcome(str(run.info.run_id), written)
@@ -102,8 +98,8 @@ class Recorder:
 
     def write_overview(self, study: str, evaluation: Evaluation, run_ids: dict[str, str]) -> list[str]:
         """Write the study's page and its champion. Return what was written, in words. `run_ids` are by variant."""
-        written = show_study(self.store, study, evaluation)
-        return written + set_champion(self.store, study, evaluation, run_ids)
+        written = views.show_study(self.store, study, evaluation)
+        return written + models.set_champion(self.store, study, evaluation, run_ids)
 
     def _complete(self, run: Run | None, result: Result, began_ms: int | None, split_is_its: bool) -> Run:
         """Return a FINISHED run that holds the training. What an unfinished one holds is not written again."""
@@ -115,7 +111,9 @@ class Recorder:
         run = runs.begin(store, run, result, self.origin, began_ms)
         run_id = run.info.run_id
         runs.add_points(store, run_id, points)
-        runs.set_tags(store, run, {WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)})
+        runs.set_tags(
+            store, run, {models.WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)}
+        )
         if split_is_its:
             _add_datasets(store, run_id, result.study)
         _upload(store, run, _artifacts(result))
@@ -130,7 +128,7 @@ class Recorder:
 
 def _warning(run: Run, result: Result) -> dict[str, str]:
     """Return a tag if a second training with the same inputs gave other weights."""
-    before = run.data.tags.get(WEIGHTS)
+    before = run.data.tags.get(models.WEIGHTS)
     if before in (None, result.weights_md5):
         return {}
     return {WARNING: f"the same inputs gave other weights: {result.weights_md5} after {before}"}
@@ -144,7 +142,7 @@ def _add_datasets(store: Store, run_id: str, study: str) -> None:
     """
     datasets = [
         DatasetInput(
-            Dataset(f"{study}/{part}", md5(path), "local", json.dumps({"uri": path.as_posix()})),
+            Dataset(f"{study}/{part}", lockfile.md5(path), "local", json.dumps({"uri": path.as_posix()})),
             [InputTag("mlflow.data.context", part)],
         )
         for part in files.PARTS
@@ -194,7 +192,7 @@ def _artifacts(result: Result) -> dict[str, Path]:
 def _restore_artifacts(store: Store, run: Run, result: Result, evaluation: Evaluation | None) -> list[str]:
     """Upload the artifacts that the run has lost, if the files here are still those of the run."""
     tags, wanted = store.client.get_run(run.info.run_id).data.tags, dict[str, Path]()
-    if tags.get(WEIGHTS) == result.weights_md5:
+    if tags.get(models.WEIGHTS) == result.weights_md5:
         wanted |= _artifacts(result)
     if evaluation and tags.get(EVALUATION) == evaluation.md5:
         wanted |= evaluation.artifacts

@@ -10,7 +10,6 @@ from typing import TypeGuard
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from bancada.tracking import mirror
-from bancada.tracking.mirror import Description, Point
 from bancada.tracking.store import Store, experiment_id
 from bancada.tracking.surroundings import Origin
 from bancada.training import live
@@ -26,7 +25,7 @@ def is_finished(run: Run | None) -> TypeGuard[Run]:
     return run is not None and run.info.status == "FINISHED"
 
 
-def begin(store: Store, run: Run | None, training: Description, origin: Origin, began_ms: int | None) -> Run:
+def begin(store: Store, run: Run | None, training: mirror.Description, origin: Origin, began_ms: int | None) -> Run:
     """Return the run with its parameters; create it where there is none."""
     client = store.client
     if run:
@@ -39,7 +38,7 @@ def begin(store: Store, run: Run | None, training: Description, origin: Origin, 
     return run
 
 
-def _tags(training: Description, origin: Origin) -> dict[str, str]:
+def _tags(training: mirror.Description, origin: Origin) -> dict[str, str]:
     return {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "bancada.training.train",
@@ -60,7 +59,7 @@ def live_place(variant: str) -> str:
     return f"{socket.gethostname()}:{live.path_of(variant).absolute()}"
 
 
-def add_points(store: Store, run_id: str, points: Iterable[Point]) -> None:
+def add_points(store: Store, run_id: str, points: Iterable[mirror.Point]) -> None:
     """Log the points of curves, many a call: each call takes milliseconds."""
     now = now_ms()
     metrics = [Metric(point.name, point.value, now, point.epoch) for point in points]

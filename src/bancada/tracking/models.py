@@ -16,7 +16,6 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.entities import LoggedModelOutput, Run, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from safetensors.numpy import save_file
@@ -72,21 +71,17 @@ def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapp
         return []
     client, of_version = store.client, {key: tags[key] for key in ("bancada.variant", WEIGHTS, SEED)}
     with surroundings.locked(store.root):
-        try:
-            registered = client.get_registered_model(study)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            registered = client.create_registered_model(study)
+        found = client.search_registered_models(f"name = '{study}'")
+        [registered] = found or [client.create_registered_model(study)]
         versions = client.search_model_versions(f"name = '{study}'")
-        found = next((each for each in versions if of_version.items() <= each.tags.items()), None)
-        if found is None:
+        best = next((each for each in versions if of_version.items() <= each.tags.items()), None)
+        if best is None:
             source = f"models:/{tags[MODEL]}"
-            found = client.create_model_version(study, source, run_id, of_version, model_id=tags[MODEL])
-        if str(registered.aliases.get(CHAMPION)) == str(found.version):
+            best = client.create_model_version(study, source, run_id, of_version, model_id=tags[MODEL])
+        if str(registered.aliases.get(CHAMPION)) == str(best.version):
             return []
-        client.set_registered_model_alias(study, CHAMPION, str(found.version))
-    return [f"version {found.version}, {evaluation.champion}, is the {CHAMPION} now"]
+        client.set_registered_model_alias(study, CHAMPION, str(best.version))
+    return [f"version {best.version}, {evaluation.champion}, is the {CHAMPION} now"]
 
 
 # --- the files of a model -------------------------------------------------------------------------------------------

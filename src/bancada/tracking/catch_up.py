@@ -106,8 +106,7 @@ class Tally:
 
 def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) -> None:
     """Write the results of the current folder. `changed`: the studies of an experiment; None for the workspace."""
-    lock_file = Path("dvc.lock")
-    lock = lockfile.parse(lock_file.read_text() if lock_file.exists() else "")
+    lock = lockfile.parse(lockfile.LOCK_FILE.read_text() if lockfile.LOCK_FILE.exists() else "")
     results = list(_readable(tally, lock))
     evaluated = {study: _evaluation(study, lock) for study in sorted({result.study for result in results})}
     without_name = replace(recorder, origin=replace(recorder.origin, experiment=None))

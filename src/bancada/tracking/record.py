@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -66,8 +66,9 @@ class Recorder:
             run = find_run(self.store, result.study, result.fingerprint)
             if finished := runs.is_finished(run):
                 tags = runs.with_experiment(run, self.origin)
-                if self.newest or WARNING not in run.data.tags:
-                    tags |= _warning(run, result)
+                before = run.data.tags.get(models.WEIGHTS, result.weights_md5)
+                if before != result.weights_md5 and (self.newest or WARNING not in run.data.tags):
+                    tags[WARNING] = f"the same inputs gave other weights: {result.weights_md5} after {before}"
                 if began_ms is not None and WARNING not in tags:
                     tags["bancada.reproduced"] = str(int(run.data.tags.get("bancada.reproduced", "0")) + 1)
                 written = runs.set_tags(self.store, run, tags)
@@ -105,15 +106,12 @@ class Recorder:
         """Return a FINISHED run that holds the training. What an unfinished one holds is not written again."""
         store, client = self.store, self.store.client
         points = [*mirror.curves(result), Point("diverged_seeds", 0, len(result.diverged))]
-        if run:
-            logged = runs.logged_points(store, run.info.run_id)
-            points = [point for point in points if (point.name, point.epoch) not in logged]
+        logged = runs.logged_points(store, run.info.run_id) if run else ()
         run = runs.begin(store, run, result, self.origin, began_ms)
         run_id = run.info.run_id
-        runs.add_points(store, run_id, points)
-        runs.set_tags(
-            store, run, {models.WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)}
-        )
+        runs.add_points(store, run_id, points, logged)
+        diverged = {"bancada.diverged_seeds": json.dumps(result.diverged)}
+        runs.set_tags(store, run, diverged | {models.WEIGHTS: result.weights_md5})
         if split_is_its:
             _add_datasets(store, run_id, result.study)
         _upload(store, run, _artifacts(result))
@@ -124,14 +122,6 @@ class Recorder:
         if runs.LIVE_FILE in finished.data.tags:  # the path may belong to another training tomorrow
             client.delete_tag(run_id, runs.LIVE_FILE)
         return finished
-
-
-def _warning(run: Run, result: Result) -> dict[str, str]:
-    """Return a tag if a second training with the same inputs gave other weights."""
-    before = run.data.tags.get(models.WEIGHTS)
-    if before in (None, result.weights_md5):
-        return {}
-    return {WARNING: f"the same inputs gave other weights: {result.weights_md5} after {before}"}
 
 
 def _add_datasets(store: Store, run_id: str, study: str) -> None:
@@ -160,13 +150,14 @@ def _add_scores(store: Store, run: Run, variant: str, evaluation: Evaluation) ->
     """Log the newest scores, with the evaluation's number as their step, and let its files replace the old ones."""
     if run.data.tags.get(EVALUATION) == evaluation.md5:
         return []
-    number, now = int(run.data.tags.get("bancada.evaluations", "0")), runs.now_ms()
-    metrics = [
-        Metric(name, value, now, number)
+    number, before = int(run.data.tags.get("bancada.evaluations", "0")), run.data.metrics
+    points = [
+        Point(name, number, value)
         for name, value in evaluation.scores[variant].items()
-        if not _equal(value, run.data.metrics.get(name, math.nan))  # NaN is logged only for a score that has gone
+        # NaN is logged only for a score that has gone.
+        if value != before.get(name) and not (math.isnan(value) and math.isnan(before.get(name, math.nan)))
     ]
-    store.client.log_batch(run.info.run_id, metrics)
+    runs.add_points(store, run.info.run_id, points)
     if number:
         repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=store.client.tracking_uri)
         for folder in ("plots", "evaluation"):
@@ -175,10 +166,6 @@ def _add_scores(store: Store, run: Run, variant: str, evaluation: Evaluation) ->
     _upload(store, run, evaluation.artifacts)
     runs.set_tags(store, run, {EVALUATION: evaluation.md5, "bancada.evaluations": str(number + 1)})
     return ["evaluation"]
-
-
-def _equal(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 # --- artifacts ------------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def layer_text(layer: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Point:
-    """A value of a curve."""
+    """A value of a metric, at a step of MLflow: of a curve, at an epoch."""
 
     name: str
     epoch: int

@@ -262,6 +262,24 @@ def test_the_next_command_closes_killed_trainings_of_this_machine_only(
     assert status(bench) == [status_then]
 
 
+def test_a_store_that_fails_at_the_first_epoch_is_tried_again_and_gets_that_epoch_too(
+    bench: Path, described: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, training = open_store(bench), LiveRun("toy_tanh", NOBODY, 0)
+
+    def dies(*args: Any) -> None:
+        raise ConnectionError("gone")
+
+    with live.shown(described) as show:
+        show(history(1))
+        with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+            patched.setattr(runs, "begin", dies)
+            training.send(opened)
+        show(history(2))
+        training.send(opened)
+        assert count(bench, "metrics") == 2 * 5
+
+
 def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, result = open_store(bench), mirror.result(files.model("toy", "toy_tanh"))
 

@@ -18,19 +18,13 @@ import sqlalchemy.exc
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
-from bancada.base import files, lockfile
-from bancada.base.git import git_answer
-from bancada.base.lockfile import Lock
+from bancada.base import files, git, lockfile
 from bancada.base.notify import first_line, tracking, without_credentials
 from bancada.base.refusals import BadInput
-from bancada.tracking import evaluations, mirror, surroundings
-from bancada.tracking.evaluations import Evaluation
-from bancada.tracking.live_runs import close_killed
-from bancada.tracking.mirror import Inputs, Result
+from bancada.tracking import evaluations, live_runs, mirror, surroundings, views
 from bancada.tracking.record import Outcome, Recorder
 from bancada.tracking.store import SERVED, STORE_ERRORS, Store, open_store, runs_where
-from bancada.tracking.surroundings import Experiment, repository_root, store_uri
-from bancada.tracking.views import pages
+from bancada.tracking.surroundings import repository_root, store_uri
 
 DUPLICATE = "bancada.duplicate_of"  # tag
 NO_STORE = (UnsupportedModelRegistryStoreURIException, sqlalchemy.exc.ArgumentError, ModuleNotFoundError)
@@ -48,7 +42,7 @@ def track(all_experiments: bool) -> int:
     root, tally = repository_root(Path.cwd()), Tally()
     try:
         store = open_store(root)
-        close_killed(store)
+        live_runs.close_killed(store)
         _write(Recorder(store, surroundings.origin(), restore=True), tally)
         for experiment in surroundings.experiments() if all_experiments else ():
             _write_experiment(store, experiment, tally)
@@ -70,7 +64,7 @@ def show() -> str:
     """Print the address of each study's page. Return the store's URI, or nothing where a server shows its pages."""
     root = repository_root(Path.cwd())
     try:
-        addresses = pages(open_store(root))
+        addresses = views.pages(open_store(root))
     except STORE_ERRORS as error:
         raise BadInput(f"MLflow's store {shown_store(root)}: {first_line(error)}") from None
     for study, address in addresses.items():
@@ -92,7 +86,7 @@ class Tally:
     duplicates: int = 0
     broken: int = 0  # models that could not be read
 
-    def add(self, result: Result, outcome: Outcome, experiment: str | None) -> None:
+    def add(self, result: mirror.Result, outcome: Outcome, experiment: str | None) -> None:
         """Count the run once, however many experiments have it, and print what was written to it."""
         status = "new" if "new run" in outcome.written else "completed" if outcome.written else "complete"
         if self.runs.get(outcome.run_id, "complete") == "complete":
@@ -112,8 +106,7 @@ class Tally:
 
 def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) -> None:
     """Write the results of the current folder. `changed`: the studies of an experiment; None for the workspace."""
-    lock_file = Path("dvc.lock")
-    lock = lockfile.parse(lock_file.read_text() if lock_file.exists() else "")
+    lock = lockfile.parse(lockfile.LOCK_FILE.read_text() if lockfile.LOCK_FILE.exists() else "")
     results = list(_readable(tally, lock))
     evaluated = {study: _evaluation(study, lock) for study in sorted({result.study for result in results})}
     without_name = replace(recorder, origin=replace(recorder.origin, experiment=None))
@@ -130,7 +123,7 @@ def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) ->
                 print(f"{study}: {written}", flush=True)
 
 
-def _readable(tally: Tally, lock: Lock) -> Iterator[Result]:
+def _readable(tally: Tally, lock: lockfile.Lock) -> Iterator[mirror.Result]:
     for folder in mirror.results():
         try:
             yield mirror.result(folder, _inputs(folder, lock))
@@ -139,17 +132,17 @@ def _readable(tally: Tally, lock: Lock) -> Iterator[Result]:
             print(f"{folder}: not a complete model folder: {first_line(error)}", file=sys.stderr)
 
 
-def _inputs(folder: Path, lock: Lock) -> Inputs:
+def _inputs(folder: Path, lock: lockfile.Lock) -> mirror.Inputs:
     """Return what the model was made from: by dvc.lock if it has this model, otherwise by the files beside it."""
     study, variant = folder.parts[-2:]
     known = lock.hashes(f"train@{variant}")
     paths = (files.split(study).as_posix(), files.code("train", variant).as_posix())
     if all(path in known for path in paths) and lock.agrees(f"train@{variant}", folder):
-        return Inputs(*(known[path] for path in paths))
+        return mirror.Inputs(*(known[path] for path in paths))
     return mirror.inputs_here(study, variant)
 
 
-def _evaluation(study: str, lock: Lock) -> Evaluation | None:
+def _evaluation(study: str, lock: lockfile.Lock) -> evaluations.Evaluation | None:
     """Return the study's evaluation if there is one, and if it is of the models in this folder."""
     scores = files.evaluation(study) / "scores.csv"
     if not scores.exists():
@@ -164,13 +157,13 @@ def _evaluation(study: str, lock: Lock) -> Evaluation | None:
 # --- DVC experiments ------------------------------------------------------------------------------------------------
 
 
-def _write_experiment(store: Store, experiment: Experiment, tally: Tally) -> None:
+def _write_experiment(store: Store, experiment: surroundings.Experiment, tally: Tally) -> None:
     """Write an experiment's results, with its name on the runs of those studies that differ from its baseline.
 
     Its scores do not replace those of the workspace, or of a newer experiment.
     """
     commits = (experiment.baseline, experiment.commit)
-    before, after = (lockfile.parse(git_answer("show", f"{commit}:dvc.lock")).stages for commit in commits)
+    before, after = (lockfile.parse(git.git_answer("show", f"{commit}:dvc.lock")).stages for commit in commits)
     recorder = Recorder(store, experiment.origin(), newest=False, restore=True)
     with _files_of(experiment) as folder, chdir(folder):
         changed = {
@@ -183,7 +176,7 @@ def _write_experiment(store: Store, experiment: Experiment, tally: Tally) -> Non
 
 
 @contextmanager
-def _files_of(experiment: Experiment) -> Iterator[Path]:
+def _files_of(experiment: surroundings.Experiment) -> Iterator[Path]:
     """Yield a temporary folder with the experiment's files, from its commit and DVC's cache, as far as they exist."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException

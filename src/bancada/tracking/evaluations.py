@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, pstdev
 
-from bancada.base import files
-from bancada.base.lockfile import md5
+from bancada.base import files, lockfile
 from bancada.networks.metrics import HIGHER_IS_BETTER
 
 STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
@@ -37,16 +36,16 @@ def read(study: str) -> Evaluation:
     artifacts = {f"evaluation/{path.name}": path for path in sorted(folder.glob("*.csv")) if path.name != "loss.csv"}
     plots = sorted((folder / "plots").rglob("*.png"))
     artifacts |= {path.relative_to(folder).as_posix(): path for path in plots}
-    hashes = "".join(f"{path.relative_to(folder)} {md5(path)}\n" for path in artifacts.values())
+    hashes = "".join(f"{path.relative_to(folder)} {lockfile.md5(path)}\n" for path in artifacts.values())
 
     scores, leaderboard, per_seed = (_rows(folder / f"{name}.csv") for name in ("scores", "leaderboard", "per_seed"))
-    held_out, diverged = _by_seed(per_seed, "validation", leaderboard[0]["metric"])
-    shown, _ = _by_seed(per_seed, leaderboard[0]["split"], leaderboard[0]["metric"])
+    held_out = _by_seed(per_seed, "validation", leaderboard[0]["metric"])
+    shown = _by_seed(per_seed, leaderboard[0]["split"], leaderboard[0]["metric"])
     return Evaluation(
         scores=_scores(scores),
         leaderboard=leaderboard,
         best_seeds=_best_seeds(held_out, shown),
-        champion=_champion(held_out, diverged),
+        champion=_champion(held_out, leaderboard),
         artifacts=artifacts,
         md5=hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest(),
     )
@@ -80,18 +79,14 @@ def _scores(rows: list[Row]) -> dict[str, dict[str, float]]:
 Values = dict[str, dict[int, float]]  # variant -> seed -> value, lower is better, of the seeds that did not diverge
 
 
-def _by_seed(rows: list[Row], split: str, metric: str) -> tuple[Values, set[str]]:
-    """Return the values, and the variants of which a seed diverged."""
+def _by_seed(rows: list[Row], split: str, metric: str) -> Values:
+    """Return the values; a variant whose seeds all diverged has none."""
     sign = -1 if metric in HIGHER_IS_BETTER else 1
-    values, diverged = Values(), set[str]()
+    values: Values = {}
     for row in rows:
-        if (row["split"], row["metric"]) == (split, metric):
-            seeds = values.setdefault(row["variant"], {})
-            if row["value"]:
-                seeds[int(row["seed"])] = sign * float(row["value"])
-            else:
-                diverged.add(row["variant"])
-    return values, diverged
+        if (row["split"], row["metric"]) == (split, metric) and row["value"]:
+            values.setdefault(row["variant"], {})[int(row["seed"])] = sign * float(row["value"])
+    return values
 
 
 def _best_seeds(held_out: Values, shown: Values) -> dict[str, int]:
@@ -100,18 +95,19 @@ def _best_seeds(held_out: Values, shown: Values) -> dict[str, int]:
     Where no rows are held out for validation, it is the first seed. A diverged seed is never the best.
     """
     if held_out:
-        return {variant: min(seeds, key=seeds.__getitem__) for variant, seeds in held_out.items() if seeds}
-    return {variant: next(iter(seeds)) for variant, seeds in shown.items() if seeds}
+        return {variant: min(seeds, key=seeds.__getitem__) for variant, seeds in held_out.items()}
+    return {variant: next(iter(seeds)) for variant, seeds in shown.items()}
 
 
-def _champion(held_out: Values, diverged: set[str]) -> str | None:
+def _champion(held_out: Values, leaderboard: list[Row]) -> str | None:
     """Return the variant with the best mean over seeds, none of which may have diverged.
 
     Of equal means, it is the one whose seeds differ less, then the first by name.
     """
+    num_seeds = {row["variant"]: int(row["num_seeds"]) for row in leaderboard}
     ranks = [
         (mean(seeds.values()), pstdev(seeds.values()), variant)
         for variant, seeds in held_out.items()
-        if variant not in diverged
+        if len(seeds) == num_seeds[variant]
     ]
     return min(ranks)[-1] if ranks else None

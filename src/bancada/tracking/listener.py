@@ -19,9 +19,7 @@ from pathlib import Path
 
 from bancada.base.notify import RECORDED, first_line
 from bancada.base.refusals import BadInput
-from bancada.tracking import mirror, surroundings
-from bancada.tracking.live_runs import LiveRun, close_killed, remove_stale_curves
-from bancada.tracking.record import Recorder
+from bancada.tracking import live_runs, mirror, record, surroundings
 from bancada.tracking.store import STORE_ERRORS, Store, open_store
 from bancada.training import live
 
@@ -54,7 +52,7 @@ class Listener:
         self.origin, self.root = surroundings.origin(), surroundings.repository_root(Path.cwd())
         self.store: Store | None = None
         self.began_ms: dict[str, int] = {}
-        self.running: dict[str, LiveRun] = {}  # trainings, by stage
+        self.running: dict[str, live_runs.LiveRun] = {}  # trainings, by stage
         self.tasks: list[Callable[[Store], None]] = []
         self.retry_at = self.show_at = 0.0
         self.reason = ""  # of the last failure
@@ -66,8 +64,8 @@ class Listener:
         if event == "began":
             self.began_ms[stage] = int(more[0])
             if kind == "train":
-                remove_stale_curves(name)
-                self.running[stage] = LiveRun(name, self.origin, self.began_ms[stage])
+                live_runs.remove_stale_curves(name)
+                self.running[stage] = live_runs.LiveRun(name, self.origin, self.began_ms[stage])
             return
         training = self.running.pop(stage, None)
         if event in ("ended", "found"):
@@ -82,7 +80,7 @@ class Listener:
         try:
             if not self.store:
                 self.store = open_store(self.root, on_progress=sign_of_life)
-                close_killed(self.store)
+                live_runs.close_killed(self.store)
             self._show()
             while self.tasks:
                 self.tasks[0](self.store)
@@ -113,7 +111,7 @@ class Listener:
 
     def _record(self, stage: str, folder: Path, store: Store) -> None:
         kind, _, name = stage.partition("@")
-        recorder = Recorder(store, self.origin)
+        recorder = record.Recorder(store, self.origin)
         try:
             if kind == "evaluate":
                 recorder.write_study(name, after_each=self._show)  # trainings go on meanwhile

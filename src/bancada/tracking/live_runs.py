@@ -10,10 +10,8 @@ import numpy as np
 from mlflow.entities import Run
 
 from bancada.base.locks import try_to_lock
-from bancada.tracking import mirror, runs
-from bancada.tracking.mirror import Description, Point
+from bancada.tracking import mirror, runs, surroundings
 from bancada.tracking.store import Store, find_run, runs_where
-from bancada.tracking.surroundings import Origin, locked
 from bancada.training import live
 
 
@@ -22,51 +20,45 @@ class LiveRun:
     """A training that runs; `send` is called again and again."""
 
     variant: str
-    origin: Origin
+    origin: surroundings.Origin
     began_ms: int
     run_id: str = ""  # empty: not known yet, or not ours to write to
-    logged: set[tuple[str, int]] = field(default_factory=set)  # points that the run has of a training that was killed
-    begun: bool = False
-    bytes_read: int = 0  # of the live file
+    logged: set[runs.Logged] = field(default_factory=set)  # points that the run has of a training that was killed
+    seen: int = 0  # lines of the live file
 
     def send(self, store: Store) -> None:
-        """Log the epochs that are new since the last call. With the first of them, create or find the run."""
-        lines = self._new_lines()
-        if lines and not self.begun:
-            run = json.loads(lines.pop(0))
+        """Log the epochs that are new since the last call. Before the first of them, create or find the run."""
+        lines = self._lines()
+        if lines and not self.seen:
+            run = json.loads(lines[0])
             self._begin(store, mirror.description(run, mirror.inputs_here(run["study"], run["variant"])))
-            self.begun = True
-        if lines and self.run_id:
-            points = [point for point in _points(lines) if (point.name, point.epoch) not in self.logged]
-            with locked(store.root):
+            self.seen = 1
+        new = lines[self.seen :]
+        self.seen += len(new)
+        if new and self.run_id:
+            with surroundings.locked(store.root):
                 if runs.is_finished(store.client.get_run(self.run_id)):  # another process has completed it
                     self.run_id = ""
                 else:
-                    runs.add_points(store, self.run_id, points)
+                    runs.add_points(store, self.run_id, _points(new), self.logged)
 
     def end(self, store: Store, status: str) -> None:
         """Set the status of a training that ended without a result: FAILED or KILLED."""
         if self.run_id:
             _stop(store, self.run_id, status)
 
-    def _new_lines(self) -> list[str]:
-        """Return the complete lines; none if the training has ended."""
-        try:
-            with live.path_of(self.variant).open("rb") as file:
-                file.seek(self.bytes_read)
-                text = file.read()
-        except FileNotFoundError:
-            return []
-        complete = text[: text.rfind(b"\n") + 1]
-        self.bytes_read += len(complete)
-        return complete.decode().splitlines()
+    def _lines(self) -> list[str]:
+        """Return the complete lines of the live file; none if the training has ended."""
+        with suppress(FileNotFoundError), live.path_of(self.variant).open() as file:
+            return [line for line in file if line.endswith("\n")]
+        return []
 
-    def _begin(self, store: Store, training: Description) -> None:
+    def _begin(self, store: Store, training: mirror.Description) -> None:
         """Create or find the run and set it to RUNNING.
 
         A run that is finished, or that another process with the same training writes to, is left alone.
         """
-        with locked(store.root):
+        with surroundings.locked(store.root):
             found = find_run(store, training.study, training.fingerprint)
             if runs.is_finished(found) or (found and _belongs_to_another(found, training.variant)):
                 return
@@ -78,7 +70,7 @@ class LiveRun:
                 self.logged = runs.logged_points(store, self.run_id)
 
 
-def _points(lines: list[str]) -> list[Point]:
+def _points(lines: list[str]) -> list[mirror.Point]:
     entries = [json.loads(line) for line in lines]
     columns = {name: np.array([entry[name] for entry in entries]) for name in live.COLUMNS}
     epochs = np.repeat([entry["epoch"] for entry in entries], columns["lr"].shape[1])
@@ -95,7 +87,7 @@ def _belongs_to_another(run: Run, variant: str) -> bool:
 
 def _stop(store: Store, run_id: str, status: str) -> None:
     """Set the status, unless another process has completed the run."""
-    with locked(store.root):
+    with surroundings.locked(store.root):
         if not runs.is_finished(store.client.get_run(run_id)):
             store.client.set_terminated(run_id, status)
 

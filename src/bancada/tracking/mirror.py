@@ -5,7 +5,7 @@ No mlflow here: this is what MLflow is to hold, and record.py writes it.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from dvc.utils.flatten import flatten
 
-from bancada.base import files
-from bancada.base.lockfile import dvc_md5, md5
+from bancada.base import files, lockfile
 from bancada.networks.saved import read_history
 from bancada.training.live import kept_epochs
 
@@ -29,7 +29,7 @@ class Inputs(NamedTuple):
 
 def inputs_here(study: str, variant: str) -> Inputs:
     """Return the hashes of the files in the current folder."""
-    return Inputs(dvc_md5(files.split(study)), dvc_md5(files.code("train", variant)))
+    return Inputs(lockfile.dvc_md5(files.split(study)), lockfile.dvc_md5(files.code("train", variant)))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def result(folder: Path, inputs: Inputs | None = None) -> Result:
     run = json.loads((folder / files.RUN).read_text())
     pq.read_metadata(folder / files.HISTORY)
     described = description(run, inputs or inputs_here(run["study"], run["variant"]))
-    weights_md5 = md5(folder / files.WEIGHTS)
+    weights_md5 = lockfile.md5(folder / files.WEIGHTS)
     return Result(**vars(described), diverged=run["diverged"], folder=folder, weights_md5=weights_md5)
 
 
@@ -89,7 +89,7 @@ def fingerprint(run: Mapping[str, Any], inputs: Inputs) -> str:
 
 def _versions(variant: str, inputs: Inputs) -> dict[str, str]:
     path = files.code("train", variant)
-    known = path.exists() and dvc_md5(path) == inputs.code
+    known = path.exists() and lockfile.dvc_md5(path) == inputs.code
     packages: dict[str, str] = json.loads(path.read_text("utf-8"))["packages"] if known else {}
     return packages
 
@@ -109,7 +109,7 @@ def parameters(training: Description) -> dict[str, str]:
         "num_seeds": len(recipe["seeds"]),
         "device": recipe["device"],
         "train_rows": training.train_rows,
-        **dict(_flat(recipe["train"])),
+        **flatten(recipe["train"]),
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
@@ -123,20 +123,12 @@ def layer_text(layer: Mapping[str, Any]) -> str:
     return f"{{linear: {layer['width']}, bias: false}}" if layer.get("bias") is False else str(layer["width"])
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 # --- curves ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Point:
-    """A value of a curve."""
+    """A value of a metric, at a step of MLflow: of a curve, at an epoch."""
 
     name: str
     epoch: int

@@ -16,19 +16,16 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.entities import LoggedModelOutput, Run, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from safetensors.numpy import save_file
 
 from bancada.base import files, tables
 from bancada.networks import saved
-from bancada.networks.saved import SavedVariant
-from bancada.tracking import mirror
+from bancada.tracking import mirror, surroundings
 from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.mirror import Result
 from bancada.tracking.store import Store
-from bancada.tracking.surroundings import locked
 
 MODEL, SEED, WEIGHTS = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CHAMPION = "champion"  # the alias
@@ -73,22 +70,18 @@ def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapp
     if MODEL not in tags:
         return []
     client, of_version = store.client, {key: tags[key] for key in ("bancada.variant", WEIGHTS, SEED)}
-    with locked(store.root):
-        try:
-            registered = client.get_registered_model(study)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            registered = client.create_registered_model(study)
+    with surroundings.locked(store.root):
+        found = client.search_registered_models(f"name = '{study}'")
+        [registered] = found or [client.create_registered_model(study)]
         versions = client.search_model_versions(f"name = '{study}'")
-        found = next((each for each in versions if of_version.items() <= each.tags.items()), None)
-        if found is None:
+        best = next((each for each in versions if of_version.items() <= each.tags.items()), None)
+        if best is None:
             source = f"models:/{tags[MODEL]}"
-            found = client.create_model_version(study, source, run_id, of_version, model_id=tags[MODEL])
-        if str(registered.aliases.get(CHAMPION)) == str(found.version):
+            best = client.create_model_version(study, source, run_id, of_version, model_id=tags[MODEL])
+        if str(registered.aliases.get(CHAMPION)) == str(best.version):
             return []
-        client.set_registered_model_alias(study, CHAMPION, str(found.version))
-    return [f"version {found.version}, {evaluation.champion}, is the {CHAMPION} now"]
+        client.set_registered_model_alias(study, CHAMPION, str(best.version))
+    return [f"version {best.version}, {evaluation.champion}, is the {CHAMPION} now"]
 
 
 # --- the files of a model -------------------------------------------------------------------------------------------
@@ -127,13 +120,13 @@ def _code(folder: Path) -> Path:
     return Path(shutil.copy(source, folder / f"bancada_serving_{digest}.py"))
 
 
-def _weights(trained: SavedVariant, seed: int) -> dict[str, np.ndarray]:
+def _weights(trained: saved.SavedVariant, seed: int) -> dict[str, np.ndarray]:
     """Return one seed's weights, by nn.Sequential's names, and the scaling of the inputs, which all seeds share."""
     place = trained.seeds.index(seed)
     return {name: np.ascontiguousarray(value[place]) for name, value in trained.weights.items()} | trained.scaling
 
 
-def _signature(trained: SavedVariant) -> ModelSignature:
+def _signature(trained: saved.SavedVariant) -> ModelSignature:
     types = {type(name) for name in trained.classes}
     kind = DataType.double if not types else DataType.long if types == {int} else DataType.string
     return ModelSignature(

@@ -13,19 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from bancada.base import files
-from bancada.base.lockfile import md5
-from bancada.tracking import evaluations, mirror, runs
+from bancada.base import files, lockfile
+from bancada.tracking import evaluations, mirror, models, runs, surroundings, views
 from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.mirror import Point, Result
-from bancada.tracking.models import WEIGHTS, log_model, set_champion
 from bancada.tracking.store import Store, artifact_paths, find_run
-from bancada.tracking.surroundings import Origin, locked
-from bancada.tracking.views import show_run, show_study
 
 UPLOADS = 8  # at a time, to a server
 EVALUATION = "bancada.evaluation"  # tag: a hash of the evaluation that the run holds
@@ -49,7 +45,7 @@ class Recorder:
     """
 
     store: Store
-    origin: Origin
+    origin: surroundings.Origin
     newest: bool = True
     restore: bool = False
 
@@ -66,12 +62,13 @@ class Recorder:
         `split_is_its`: the split files are those that it was trained on. `began_ms`: the time at which its training
         began, if it has just ended; then it confirms a run that has the training already.
         """
-        with locked(self.store.root):
+        with surroundings.locked(self.store.root):
             run = find_run(self.store, result.study, result.fingerprint)
             if finished := runs.is_finished(run):
                 tags = runs.with_experiment(run, self.origin)
-                if self.newest or WARNING not in run.data.tags:
-                    tags |= _warning(run, result)
+                before = run.data.tags.get(models.WEIGHTS, result.weights_md5)
+                if before != result.weights_md5 and (self.newest or WARNING not in run.data.tags):
+                    tags[WARNING] = f"the same inputs gave other weights: {result.weights_md5} after {before}"
                 if began_ms is not None and WARNING not in tags:
                     tags["bancada.reproduced"] = str(int(run.data.tags.get("bancada.reproduced", "0")) + 1)
                 written = runs.set_tags(self.store, run, tags)
@@ -81,8 +78,8 @@ class Recorder:
             scored = evaluation and result.variant in evaluation.scores
             if evaluation and scored and (self.newest or EVALUATION not in run.data.tags):
                 written += _add_scores(self.store, run, result.variant, evaluation)
-                written += log_model(self.store, run, result, evaluation, with_example=split_is_its)
-                written += show_run(self.store, run, evaluation, result.variant)
+                written += models.log_model(self.store, run, result, evaluation, with_example=split_is_its)
+                written += views.show_run(self.store, run, evaluation, result.variant)
             if self.restore and finished:
                 written += _restore_artifacts(self.store, run, result, evaluation)
             return Outcome(str(run.info.run_id), written)
@@ -102,20 +99,19 @@ class Recorder:
 
     def write_overview(self, study: str, evaluation: Evaluation, run_ids: dict[str, str]) -> list[str]:
         """Write the study's page and its champion. Return what was written, in words. `run_ids` are by variant."""
-        written = show_study(self.store, study, evaluation)
-        return written + set_champion(self.store, study, evaluation, run_ids)
+        written = views.show_study(self.store, study, evaluation)
+        return written + models.set_champion(self.store, study, evaluation, run_ids)
 
     def _complete(self, run: Run | None, result: Result, began_ms: int | None, split_is_its: bool) -> Run:
         """Return a FINISHED run that holds the training. What an unfinished one holds is not written again."""
         store, client = self.store, self.store.client
         points = [*mirror.curves(result), Point("diverged_seeds", 0, len(result.diverged))]
-        if run:
-            logged = runs.logged_points(store, run.info.run_id)
-            points = [point for point in points if (point.name, point.epoch) not in logged]
+        logged = runs.logged_points(store, run.info.run_id) if run else ()
         run = runs.begin(store, run, result, self.origin, began_ms)
         run_id = run.info.run_id
-        runs.add_points(store, run_id, points)
-        runs.set_tags(store, run, {WEIGHTS: result.weights_md5, "bancada.diverged_seeds": json.dumps(result.diverged)})
+        runs.add_points(store, run_id, points, logged)
+        diverged = {"bancada.diverged_seeds": json.dumps(result.diverged)}
+        runs.set_tags(store, run, diverged | {models.WEIGHTS: result.weights_md5})
         if split_is_its:
             _add_datasets(store, run_id, result.study)
         _upload(store, run, _artifacts(result))
@@ -128,14 +124,6 @@ class Recorder:
         return finished
 
 
-def _warning(run: Run, result: Result) -> dict[str, str]:
-    """Return a tag if a second training with the same inputs gave other weights."""
-    before = run.data.tags.get(WEIGHTS)
-    if before in (None, result.weights_md5):
-        return {}
-    return {WARNING: f"the same inputs gave other weights: {result.weights_md5} after {before}"}
-
-
 def _add_datasets(store: Store, run_id: str, study: str) -> None:
     """Log the split files that hold rows as data sets, in the form of mlflow's MetaDataset, whose import takes long.
 
@@ -144,7 +132,7 @@ def _add_datasets(store: Store, run_id: str, study: str) -> None:
     """
     datasets = [
         DatasetInput(
-            Dataset(f"{study}/{part}", md5(path), "local", json.dumps({"uri": path.as_posix()})),
+            Dataset(f"{study}/{part}", lockfile.md5(path), "local", json.dumps({"uri": path.as_posix()})),
             [InputTag("mlflow.data.context", part)],
         )
         for part in files.PARTS
@@ -162,13 +150,14 @@ def _add_scores(store: Store, run: Run, variant: str, evaluation: Evaluation) ->
     """Log the newest scores, with the evaluation's number as their step, and let its files replace the old ones."""
     if run.data.tags.get(EVALUATION) == evaluation.md5:
         return []
-    number, now = int(run.data.tags.get("bancada.evaluations", "0")), runs.now_ms()
-    metrics = [
-        Metric(name, value, now, number)
+    number, before = int(run.data.tags.get("bancada.evaluations", "0")), run.data.metrics
+    points = [
+        Point(name, number, value)
         for name, value in evaluation.scores[variant].items()
-        if not _equal(value, run.data.metrics.get(name, math.nan))  # NaN is logged only for a score that has gone
+        # NaN is logged only for a score that has gone.
+        if value != before.get(name) and not (math.isnan(value) and math.isnan(before.get(name, math.nan)))
     ]
-    store.client.log_batch(run.info.run_id, metrics)
+    runs.add_points(store, run.info.run_id, points)
     if number:
         repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=store.client.tracking_uri)
         for folder in ("plots", "evaluation"):
@@ -177,10 +166,6 @@ def _add_scores(store: Store, run: Run, variant: str, evaluation: Evaluation) ->
     _upload(store, run, evaluation.artifacts)
     runs.set_tags(store, run, {EVALUATION: evaluation.md5, "bancada.evaluations": str(number + 1)})
     return ["evaluation"]
-
-
-def _equal(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 # --- artifacts ------------------------------------------------------------------------------------------------------
@@ -194,7 +179,7 @@ def _artifacts(result: Result) -> dict[str, Path]:
 def _restore_artifacts(store: Store, run: Run, result: Result, evaluation: Evaluation | None) -> list[str]:
     """Upload the artifacts that the run has lost, if the files here are still those of the run."""
     tags, wanted = store.client.get_run(run.info.run_id).data.tags, dict[str, Path]()
-    if tags.get(WEIGHTS) == result.weights_md5:
+    if tags.get(models.WEIGHTS) == result.weights_md5:
         wanted |= _artifacts(result)
     if evaluation and tags.get(EVALUATION) == evaluation.md5:
         wanted |= evaluation.artifacts

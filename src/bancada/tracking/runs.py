@@ -4,13 +4,12 @@ import json
 import platform
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeGuard
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from bancada.tracking import mirror
-from bancada.tracking.mirror import Description, Point
 from bancada.tracking.store import Store, experiment_id
 from bancada.tracking.surroundings import Origin
 from bancada.training import live
@@ -18,6 +17,7 @@ from bancada.training import live
 POINTS_A_CALL = 1000
 LIVE_FILE = "bancada.live_file"  # tag: HOST:PATH of the file that the training writes while it runs
 LIBRARIES = ("numpy", "torch")  # whose versions are tags
+Logged = tuple[str, int]  # name and step of a point that a run has
 MOST_PARAM, MOST_TAG = 6000, 8000  # characters that MLflow takes
 
 
@@ -26,7 +26,7 @@ def is_finished(run: Run | None) -> TypeGuard[Run]:
     return run is not None and run.info.status == "FINISHED"
 
 
-def begin(store: Store, run: Run | None, training: Description, origin: Origin, began_ms: int | None) -> Run:
+def begin(store: Store, run: Run | None, training: mirror.Description, origin: Origin, began_ms: int | None) -> Run:
     """Return the run with its parameters; create it where there is none."""
     client = store.client
     if run:
@@ -39,7 +39,7 @@ def begin(store: Store, run: Run | None, training: Description, origin: Origin, 
     return run
 
 
-def _tags(training: Description, origin: Origin) -> dict[str, str]:
+def _tags(training: mirror.Description, origin: Origin) -> dict[str, str]:
     return {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "bancada.training.train",
@@ -60,16 +60,17 @@ def live_place(variant: str) -> str:
     return f"{socket.gethostname()}:{live.path_of(variant).absolute()}"
 
 
-def add_points(store: Store, run_id: str, points: Iterable[Point]) -> None:
-    """Log the points of curves, many a call: each call takes milliseconds."""
-    now = now_ms()
-    metrics = [Metric(point.name, point.value, now, point.epoch) for point in points]
+def add_points(store: Store, run_id: str, points: Iterable[mirror.Point], logged: Collection[Logged] = ()) -> None:
+    """Log the points that are not in `logged`, many a call: each call takes milliseconds."""
+    now = time.time_ns() // 1_000_000  # in MLflow's unit
+    new = [point for point in points if (point.name, point.epoch) not in logged]
+    metrics = [Metric(point.name, point.value, now, point.epoch) for point in new]
     for start in range(0, len(metrics), POINTS_A_CALL):
         store.client.log_batch(run_id, metrics[start : start + POINTS_A_CALL])
         store.on_progress()
 
 
-def logged_points(store: Store, run_id: str) -> set[tuple[str, int]]:
+def logged_points(store: Store, run_id: str) -> set[Logged]:
     """Return the name and step of every point that the run has."""
     client = store.client
     names = client.get_run(run_id).data.metrics
@@ -94,8 +95,3 @@ def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> list[str]:
     if changed:
         store.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in changed.items()])
     return [f"tag {key}" for key in changed]
-
-
-def now_ms() -> int:
-    """Return the time in MLflow's unit."""
-    return time.time_ns() // 1_000_000

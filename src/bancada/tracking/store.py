@@ -145,13 +145,11 @@ def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
 def runs_where(store: Store, condition: str) -> Iterator[Run]:
     """Yield the runs of all experiments for which the condition holds, the oldest first."""
     ids = [found.experiment_id for found in store.client.search_experiments()]
-    token: str | None = None
-    while ids:
+    token: str | None = ""
+    while ids and token is not None:
         page = store.client.search_runs(ids, condition, max_results=1000, order_by=OLDEST_FIRST, page_token=token)
         yield from page
         token = page.token
-        if not token:
-            return
 
 
 def artifact_paths(store: Store, run: Run, folder: str | None = None) -> set[str]:

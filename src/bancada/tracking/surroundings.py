@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from bancada.base import files, locks
+from bancada.base import files, locks, notify
 from bancada.base.git import git_answer
-from bancada.base.notify import without_credentials
 
 LOCK_PATIENCE_S = 40.0
 MOST_DIFF = 1_000_000  # characters
@@ -116,4 +115,4 @@ def _diff() -> str:
 
 def _cut(diff: str) -> str:
     cut = f"{CUT}{len(diff) - MOST_DIFF} more characters\n" if len(diff) > MOST_DIFF else ""
-    return without_credentials(diff[:MOST_DIFF]) + cut
+    return notify.without_credentials(diff[:MOST_DIFF]) + cut

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from bancada.base import files
 from bancada.base.params_file import ParamsFile
 from bancada.data import generate, split
-from bancada.evaluation import evaluate
+from bancada.evaluation import evaluate, plots
 from bancada.training import train
 
 DVC_YAML = YAML(typ="safe").load((Path(__file__).parents[2] / "dvc.yaml").read_text())
@@ -70,7 +70,7 @@ def test_every_kind_of_stage_reads_the_keys_that_dvc_yaml_names_for_it_and_no_ot
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BANCADA_TRACKING", "off")
-    monkeypatch.setattr(evaluate, "PLOTS", {})  # plots take seconds and read no params
+    monkeypatch.setattr(plots, "PLOTS", {})  # plots take seconds and read no params
     for study, variant in (("line", "by_hand"), ("moons", "moon")):
         code = files.code("evaluate", study)
         code.parent.mkdir(parents=True, exist_ok=True)

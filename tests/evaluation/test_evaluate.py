@@ -34,7 +34,7 @@ def workspace(tmp_path, monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Without pictures, which take most of the time."""
-    monkeypatch.setattr("bancada.evaluation.evaluate.PLOTS", {})
+    monkeypatch.setattr("bancada.evaluation.plots.PLOTS", {})
 
 
 def given(source, layers, split, metric, num_seeds=4, variants=("base", "other"), predict=(), **train):

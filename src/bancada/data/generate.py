@@ -1,11 +1,10 @@
 """Stage generate@STUDY: the study's source -> data/raw/STUDY.parquet."""
 
-from bancada.base import files, stage, tables
-from bancada.base.params_file import ParamsFile
+from bancada.base import files, params_file, stage, tables
 from bancada.data import sources
 
 
-def main(params: ParamsFile, study: str) -> None:
+def main(params: params_file.ParamsFile, study: str) -> None:
     """Make the table that `studies.STUDY.source` describes. Raise BadInput if that is impossible."""
     key = f"studies.{study}.source"
     source = sources.load(params.value(key), key)

@@ -2,18 +2,15 @@
 
 import numpy as np
 
-from bancada.base import files, stage, tables
-from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import PARAMS_FILE, BadInput
-from bancada.base.settings import checked
+from bancada.base import files, params_file, refusals, settings, stage, tables
 from bancada.base.tables import Table
 from bancada.data.settings import Split
 
 
-def main(params: ParamsFile, study: str) -> None:
+def main(params: params_file.ParamsFile, study: str) -> None:
     """Split the rows as `studies.STUDY.split` says. Raise BadInput if that is impossible."""
     key = f"studies.{study}.split"
-    parts = parts_of(tables.read(files.raw(study)), checked(Split, params.value(key), key), key)
+    parts = parts_of(tables.read(files.raw(study)), settings.checked(Split, params.value(key), key), key)
     with files.whole(files.split(study)) as folder:
         folder.mkdir()
         for part, rows in parts.items():
@@ -25,7 +22,7 @@ def parts_of(table: Table, split: Split, key: str) -> dict[str, Table]:
     try:
         return divide(table, split)
     except ValueError as error:
-        raise BadInput(f"{PARAMS_FILE}: {key}: {error}") from None
+        raise refusals.BadInput(f"{refusals.PARAMS_FILE}: {key}: {error}") from None
 
 
 def divide(table: Table, split: Split) -> dict[str, Table]:

@@ -10,11 +10,9 @@ from jaxtyping import Float64
 
 from bancada.base.tables import Table
 from bancada.evaluation.leaderboard import Cell, Entry
-from bancada.evaluation.statistics import Summary, as_written, by_seed, epochs_to_converge, summary, thinned
-from bancada.networks import metrics
-from bancada.networks.encoding import SCALING
-from bancada.networks.metrics import METRICS, Values
-from bancada.networks.saved import SavedVariant
+from bancada.evaluation.statistics import Summary, as_written, epochs_to_converge, summary, thinned
+from bancada.networks import encoding, metrics, saved
+from bancada.networks.metrics import Values
 
 PREDICTIONS = ("input", "features", "variant", "target", *Summary._fields)  # the columns of predictions.csv
 CURVES = ("variant", "epoch", "loss", "validation_loss")  # the columns of loss.csv
@@ -26,7 +24,7 @@ class Candidate:
     """A trained variant and what several tables and plots need of it."""
 
     name: str
-    trained: SavedVariant
+    trained: saved.SavedVariant
     history: dict[str, np.ndarray]
     parts: dict[str, Table]  # the splits that have rows
     truth: tuple[list[float], float] | None  # the weights and the bias that made the rows, if they are known
@@ -46,11 +44,6 @@ class Candidate:
         """The positions of the seeds that did not diverge."""
         return [i for i, seed in enumerate(self.trained.seeds) if seed not in self.trained.diverged]
 
-    @property
-    def deterministic(self) -> bool:
-        """Whether all seeds have the same weights, because the start is given and batches are not shuffled."""
-        return all(bool((value == value[:1]).all()) for value in self.trained.weights.values())
-
     @cached_property
     def outputs(self) -> dict[str, Float64[np.ndarray, "seed row output"]]:
         """The outputs of the networks for each split."""
@@ -62,7 +55,10 @@ class Candidate:
 
     def curve(self, column: str) -> Float64[np.ndarray, "seed epoch"]:
         """Return a column of the history; NaN after the epoch in which a seed diverged."""
-        return by_seed(self.history["seed"], self.history[column], self.trained.seeds)
+        seed, epoch = self.history["seed"], self.history["epoch"]
+        curves = np.full((len(self.trained.seeds), epoch.max() + 1), np.nan)
+        curves[np.searchsorted(self.trained.seeds, seed), epoch] = self.history[column]
+        return curves
 
     @cached_property
     def epochs_to_converge(self) -> Values:
@@ -82,7 +78,7 @@ class Candidate:
         found: dict[tuple[str, str], Values] = {}
         for split, rows in self.parts.items():
             found[split, "loss"] = self.trained.loss(self.outputs[split], rows.targets)
-            for name, metric in METRICS.items():
+            for name, metric in metrics.METRICS.items():
                 if metric.function and metric.of == ("classes" if rows.classes else "numbers"):
                     found[split, name] = metric.function(self.predicted(split), rows.targets)
         found |= {(self.main_split, name): values for name, values in self._weight_errors().items()}
@@ -97,7 +93,7 @@ class Candidate:
         weights = trained.weights["0.weight"].astype(np.float64)[:, 0]
         biases = trained.weights.get("0.bias", np.zeros((len(weights), 1))).astype(np.float64)[:, 0]
         if trained.scaling:
-            mean, std = (trained.scaling[name] for name in SCALING)
+            mean, std = (trained.scaling[name] for name in encoding.SCALING)
             weights = weights / std
             biases = biases - (weights * mean).sum(axis=1)
         return {
@@ -114,7 +110,8 @@ class Candidate:
         """Return the variant's entry in the leaderboard of this metric."""
         values = self.scores.get((self.main_split, metric), np.full(len(self.trained.seeds), np.nan))
         epochs = summary(self.epochs_to_converge).median
-        return Entry(self.name, values, epochs, len(self.trained.diverged), self.deterministic)
+        same_weights = all((value == value[0]).all() for value in self.trained.weights.values())
+        return Entry(self.name, values, epochs, len(self.trained.diverged), deterministic=same_weights)
 
     def predictions(self, inputs: Float64[np.ndarray, "input feature"]) -> Iterator[Sequence[Cell]]:
         """Yield the rows of predictions.csv: statistics over seeds, or the share of seeds that decide for a class."""

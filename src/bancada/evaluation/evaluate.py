@@ -13,32 +13,27 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from bancada.base import files, stage, tables
-from bancada.base.notify import recorded
-from bancada.base.params_file import ParamsFile
+from bancada.base import files, notify, params_file, stage, tables
 from bancada.base.refusals import BadInput
+from bancada.evaluation import plots, settings, sheets
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
-from bancada.evaluation.plots import PLOTS, Results
-from bancada.evaluation.settings import Comparison, check_predict, comparison, true_line
-from bancada.evaluation.sheets import write
 from bancada.evaluation.statistics import Summary, as_written, summary
-from bancada.networks.metrics import HIGHER_IS_BETTER
-from bancada.networks.saved import load, read_history
+from bancada.networks import metrics, saved
 
 
-def main(params: ParamsFile, name: str) -> None:
+def main(params: params_file.ParamsFile, name: str) -> None:
     """Compare the trained variants of a study and write its evaluation folder. Raise BadInput if a file is missing."""
-    study = comparison(params, name)
+    study = settings.comparison(params, name)
     parts = {part: tables.read(files.split(name) / f"{part}.parquet") for part in files.PARTS}
     parts = {part: rows for part, rows in parts.items() if len(rows)}
     features = parts["train"].feature_names
-    check_predict(name, study.predict, features)
+    settings.check_predict(name, study.predict, features)
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
-    truth = true_line(params, name)
-    candidates = [Candidate(key, load(folder), read_history(folder), parts, truth) for key, folder in folders.items()]
+    truth = settings.true_line(params, name)
+    candidates = [Candidate(key, saved.load(at), saved.read_history(at), parts, truth) for key, at in folders.items()]
     inputs = [given if isinstance(given, list) else [given[feature] for feature in features] for given in study.predict]
-    with recorded(f"evaluate@{name}", files.evaluation(name)):
+    with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
         evaluate(study, name, candidates, np.array(inputs, dtype=np.float64).reshape(len(inputs), len(features)))
 
 
@@ -59,14 +54,14 @@ def trained_variants(study: str) -> list[str]:
 
 
 def evaluate(
-    study: Comparison, name: str, candidates: Sequence[Candidate], inputs: Float64[np.ndarray, "input feature"]
+    study: settings.Comparison, name: str, candidates: Sequence[Candidate], inputs: Float64[np.ndarray, "input feature"]
 ) -> None:
     """Write all files of the evaluation. `inputs`: rows without targets, to predict."""
     seeds, folder = same_seeds(candidates), files.evaluation(name)
     entries, split = [candidate.entry(study.metric) for candidate in candidates], candidates[0].main_split
     board = leaderboard(entries, split, study.metric, seeds, study.baseline, study.min_difference)
     scores = [((c.name, *key), values) for c in candidates for key, values in c.scores.items()]
-    summaries = [(*label, *summary(values, label[-1] in HIGHER_IS_BETTER)) for label, values in scores]
+    summaries = [(*label, *summary(values, label[-1] in metrics.HIGHER_IS_BETTER)) for label, values in scores]
     of_seeds = [(*label, *row) for label, values in scores for row in zip(seeds, values, strict=True)]
     write_csv(folder / "scores.csv", ("variant", "split", "metric", *Summary._fields), summaries)
     write_csv(folder / "per_seed.csv", ("variant", "split", "metric", "seed", "value"), of_seeds)
@@ -75,13 +70,13 @@ def evaluate(
     write_csv(folder / "loss.csv", CURVES, chain.from_iterable(c.mean_curves() for c in candidates))
     write_metrics(folder / "metrics", board)
     by_name = {candidate.name: candidate for candidate in candidates}
-    results = Results(name, board, [by_name[row["variant"]] for row in board], study.decision_region)
+    results = plots.Results(name, board, [by_name[row["variant"]] for row in board], study.decision_region)
     with files.whole(folder / "plots") as unfinished:
         unfinished.mkdir()
-        for plot, draw in PLOTS.items():
+        for plot, draw in plots.PLOTS.items():
             figure = draw(results)
             if figure:
-                write(figure, unfinished / f"{plot}.png")
+                sheets.write(figure, unfinished / f"{plot}.png")
 
 
 def same_seeds(candidates: Sequence[Candidate]) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bancada.evaluation.statistics import PairedDifference, as_written, compare, holm, summary, worst
+from bancada.evaluation.statistics import PairedDifference, as_written, compare, holm, summary
 from bancada.networks.metrics import HIGHER_IS_BETTER, OF_WEIGHTS, Values
 
 SIGNIFICANCE = 0.05
@@ -42,7 +42,7 @@ class Entry:
     values: Values
     epochs_to_converge: float  # median over seeds; NaN if it is unknown
     diverged_seeds: int
-    deterministic: bool  # whether all seeds ended with the same weights
+    deterministic: bool  # all seeds have the same weights: the start is given and batches are not shuffled
 
 
 def leaderboard(
@@ -50,14 +50,13 @@ def leaderboard(
 ) -> list[Row]:
     """Return one row for each variant, best first. Variants with diverged seeds follow those that have a mean."""
     higher = metric in HIGHER_IS_BETTER
-    keys = {entry.variant: _order(entry.values, higher) for entry in entries}
-    judged = _judged(entries, baseline, min_difference, higher)
+    costs = {e.variant: np.where(np.isfinite(e.values), -e.values if higher else e.values, math.inf) for e in entries}
+    keys = {variant: _order(of_seeds) for variant, of_seeds in costs.items()}
+    judged = _judge(entries, baseline, min_difference, higher)
     rows = []
     for entry in sorted(entries, key=lambda entry: keys[entry.variant]):
         over_seeds = summary(entry.values, higher)
-        costs = np.where(np.isfinite(entry.values), -entry.values if higher else entry.values, math.inf)
-        best_first = np.argsort(costs, kind="stable")
-        best, last = int(best_first[0]), int(best_first[-1])
+        best, last = np.argsort(costs[entry.variant], kind="stable")[[0, -1]]
         *verdict, note = judged[entry.variant]
         cells = (
             1 + sum(key < keys[entry.variant] for key in keys.values()),  # equal variants share a rank
@@ -71,13 +70,10 @@ def leaderboard(
     return rows
 
 
-def _order(values: Values, higher_is_better: bool) -> tuple[int, float]:
-    """Return a key to sort variants by: the number of missing values, then the mean (or median); lower is better."""
-    missing = int(np.count_nonzero(~np.isfinite(values)))
-    over_seeds = summary(values, higher_is_better)
-    value = over_seeds.median if missing else over_seeds.mean
-    value = value if math.isfinite(value) else worst(higher_is_better)
-    return missing, as_written(-value if higher_is_better else value)
+def _order(costs: Values) -> tuple[int, float]:
+    """Return a key to sort variants by: the number of missing values, which cost infinity, then the mean or median."""
+    missing = int(np.count_nonzero(np.isinf(costs)))
+    return missing, as_written(float(np.median(costs) if missing else np.mean(costs)))
 
 
 def _notes_on_spread(entry: Entry, std: float) -> list[str]:
@@ -94,15 +90,13 @@ def smallest_p(num_seeds: int, comparisons: int) -> float:
     return min(1.0, math.ldexp(2 * comparisons, -num_seeds))
 
 
-def _judged(
-    entries: Sequence[Entry], baseline: str | None, min_difference: float, higher: bool
-) -> dict[str, tuple[Any, ...]]:
+def _judge(entries: Sequence[Entry], baseline: str | None, min_difference: float, higher: bool) -> dict[str, list[Any]]:
     """Return for each variant: difference, difference_low, difference_high, p_holm, verdict, note."""
-    judged: dict[str, tuple[Any, ...]] = {entry.variant: (None, None, None, None, "", "") for entry in entries}
+    judged: dict[str, list[Any]] = {entry.variant: [None, None, None, None, "", ""] for entry in entries}
     base = next((entry for entry in entries if entry.variant == baseline), None)
     if base is None:
         return judged
-    judged[base.variant] = (None, None, None, None, "baseline", "")
+    judged[base.variant] = [None, None, None, None, "baseline", ""]
     compared = {e.variant: compare(e.values, base.values, higher) for e in entries if e is not base}
     deterministic = len(base.values) > 1 and base.deterministic  # one seed cannot show it
     tested = [e.variant for e in entries if e is not base and not (e.deterministic and deterministic)]
@@ -113,7 +107,7 @@ def _judged(
         verdict, note = _verdict(found, p, min_difference, higher)
         if p is not None and least > SIGNIFICANCE:
             note = f"too few seeds to show a difference: p cannot be below {least:.2g}"
-        judged[variant] = (found.difference, found.low, found.high, p, verdict, note)
+        judged[variant] = [found.difference, found.low, found.high, p, verdict, note]
     return judged
 
 

@@ -19,10 +19,9 @@ from matplotlib.ticker import MaxNLocator
 from bancada.base.tables import Table
 from bancada.evaluation.candidates import Candidate
 from bancada.evaluation.leaderboard import ROWS_OF, Row, better, measured_on
-from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, legend, literal, marker, name_axes, sheet
+from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, marker, name_axes, sheet
 from bancada.evaluation.statistics import as_written, summary, thinned
-from bancada.networks.metrics import METRICS
-from bancada.networks.settings import LOSSES
+from bancada.networks import metrics, settings
 
 MAX_POINTS = 400  # of a curve over the whole width: more cannot be seen on paper
 GRID = (160, 100)  # points of a decision region, across and up
@@ -59,7 +58,7 @@ def loss(results: Results) -> Figure:
     """Draw the loss by epoch: the median over seeds, and the band from the 10th to the 90th percentile of seeds."""
     candidates, medians = results.candidates, []
     names = {candidate.trained.loss_name for candidate in candidates}
-    kind = LOSSES[names.pop()] if len(names) == 1 else "each variant's own"
+    kind = settings.LOSSES[names.pop()] if len(names) == 1 else "each variant's own"
     title = f"{results.study}: loss ({kind}) by epoch\n{BANDS}"
     height = 1.6 if len(candidates) > COLUMNS else 3.2
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)
@@ -76,7 +75,6 @@ def loss(results: Results) -> Figure:
         ax.set_title(literal(f"{candidate.name}\n{converged}"))
     _scale_losses(panels, medians)
     name_axes(panels, "epochs of training", "loss")
-    legend(figure, panels)
     return figure
 
 
@@ -84,7 +82,7 @@ def leaderboard(results: Results) -> Figure:
     """Draw a dot for each seed, the mean and its 95 % interval, with the best variant on top."""
     board, metric, seeds = results.board, results.board[0]["metric"], results.board[0]["num_seeds"]
     over = f"{seeds} training seed{'s' * (seeds > 1)} on one data set"
-    title = f"{results.study}: {METRICS[metric].label} {measured_on(metric, results.split)}, {over}"
+    title = f"{results.study}: {metrics.METRICS[metric].label} {measured_on(metric, results.split)}, {over}"
     labels = [candidate.name for candidate in results.candidates]
     longest = max(map(len, labels))
     figure, (ax,) = sheet(1, title, height=0.2 + 0.33 * len(labels), left=0.3 + 0.085 * max(longest, 17))
@@ -101,9 +99,8 @@ def leaderboard(results: Results) -> Figure:
         if not finite.all():
             labels[place] += f"\n{seeds - finite.sum()} of {seeds} diverged"
     ax.set_yticks(range(len(labels)), [literal(label) for label in labels])
-    ax.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"{METRICS[metric].label}, {better(metric)}")
+    ax.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"{metrics.METRICS[metric].label}, {better(metric)}")
     _scale_scores(ax, np.concatenate(values))
-    legend(figure, [ax])
     return figure
 
 
@@ -128,7 +125,6 @@ def classes_in_the_plane(rows: Table, title: str) -> Figure:
         label = literal(f"{target} {name} ({len(chosen)})")
         ax.plot(*chosen.T, linestyle="", label=label, **marker(i, len(points)))
     name_axes([ax], *axes)
-    legend(figure, [ax])
     return figure
 
 
@@ -151,7 +147,6 @@ def targets_by_feature(rows: Table, title: str) -> Figure:
         ax.set_xlabel(literal(name))
     for ax in panels[::COLUMNS]:
         ax.set_ylabel(literal(rows.target_names[0]) if len(rows.target_names) == 1 else "targets")
-    legend(figure, panels)
     return figure
 
 
@@ -170,8 +165,8 @@ def decision_regions(results: Results) -> Figure | None:
     colors = np.array([to_rgb(COLORS[i % len(COLORS)]) for i in range(len(rows.classes))])
     for ax, candidate in zip(panels, candidates, strict=True):
         decided = candidate.trained.predict(grid)[candidate.finished, :, 0]
-        counts = [np.count_nonzero(decided == i, axis=0) for i in range(len(rows.classes))]
-        share = np.stack(counts, axis=-1).reshape(GRID[1], GRID[0], -1) / seeds
+        counts = np.count_nonzero(decided[..., None] == np.arange(len(rows.classes)), axis=0)
+        share = counts.reshape(GRID[1], GRID[0], -1) / seeds
         second, first = np.sort(share, axis=2)[:, :, -2:].transpose(2, 0, 1)
         strength = np.where(first > 0, 0.1 + 0.5 * (first - second), 0)[:, :, None]
         picture = 1 - strength * (1 - colors[share.argmax(axis=2)])
@@ -188,7 +183,6 @@ def decision_regions(results: Results) -> Figure | None:
         ax.set(xlim=(left, right), ylim=(bottom, top), title=literal(f"{candidate.name}\n{subtitle}"))
         ax.grid(False)
     name_axes(panels, *rows.feature_names)
-    legend(figure, panels)
     return figure
 
 
@@ -211,7 +205,7 @@ def confusion(results: Results) -> Figure | None:
     title += "\nmean over the seeds that did not diverge"
     columns = 2 if len(classes) > 4 else COLUMNS
     height = max(1.2, 0.4 * len(classes))
-    names = [literal(str(label)) for label in classes]
+    places, names = range(len(classes)), [literal(str(label)) for label in classes]
     left = 0.5 + 0.085 * max(len(str(label)) for label in classes)
     count = len(results.candidates)
     figure, panels = sheet(count, title, height, columns, shared=True, left=left, headings=1, entries=0)
@@ -224,9 +218,7 @@ def confusion(results: Results) -> Figure | None:
         for (y, x), share in np.ndenumerate(matrix):
             shown = f"{share:.1f}" if math.isfinite(share) else "no rows" if x == 0 else ""
             ax.text(x, y, shown, ha="center", va="center", color="white" if share > 55 else "black")
-        ax.set_xticks(range(len(classes)), names)
-        ax.set_yticks(range(len(classes)), names)
-        ax.set_title(literal(candidate.name))
+        ax.set(xticks=places, xticklabels=names, yticks=places, yticklabels=names, title=literal(candidate.name))
         ax.grid(False)
     name_axes(panels, "predicted class", "observed class")
     return figure
@@ -267,7 +259,6 @@ def predicted_vs_observed(results: Results) -> Figure | None:
         size = 1.5 if many else 3.5
         ax.plot(observed, predicted.mean(axis=0), "o", color=COLORS[0], markersize=size, label="mean over seeds")
     name_axes(panels, "observed", "predicted")
-    legend(figure, panels)
     return figure
 
 
@@ -279,23 +270,20 @@ def fit(results: Results) -> Figure | None:
     parts = {part: rows for part, rows in candidates[0].parts.items() if part != "validation"}
     low, high = _with_margins(np.concatenate([rows.features[:, 0] for rows in parts.values()]))
     grid = np.linspace(low, high, FIT_POINTS)
-    title = f"{results.study}: fitted lines\n{BANDS}"
-    figure, (ax,) = sheet(1, title, height=4.2, entries=len(parts) + len(candidates))
+    figure, (ax,) = sheet(1, f"{results.study}: fitted lines\n{BANDS}", 4.2, entries=len(parts) + len(candidates))
     for i, (part, rows) in enumerate(parts.items()):
         x, y, label = rows.features[:, 0], rows.targets[:, 0], f"{part} rows ({len(rows)})"
         ax.plot(x, y, MARKERS[i], color=GRAYS[i], markersize=4, markerfacecolor="none", label=label)
     for i, candidate in enumerate(candidates):
         band(ax, grid, candidate.trained.predict(grid[:, None])[:, :, 0], i, candidate.name, width=2.0)
     name_axes([ax], train.feature_names[0], train.target_names[0])
-    legend(figure, [ax])
     return figure
 
 
 def _scale_losses(panels: Sequence[Axes], lines: Sequence[Line2D]) -> None:
     """Choose logarithmic axes if all losses are positive, and if there are many epochs. The panels share their axes."""
     ax, values = panels[0], np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in lines])
-    finite = values[np.isfinite(values)]
-    if len(finite) and finite.min() > 0:
+    if np.any(values > 0) and not np.any(values <= 0):  # the others are NaN
         ax.set_yscale("log")
     epochs = max(int(np.asarray(line.get_xdata())[-1]) for line in lines)
     if epochs > 500:

@@ -24,8 +24,7 @@ from bancada.evaluation.statistics import percentiles
 matplotlib.rcdefaults()  # whatever the user's matplotlibrc says: these files are compared byte by byte
 matplotlib.rc("font", size=9)
 matplotlib.rc("figure", titlesize=11, dpi=110)
-matplotlib.rc("axes", titlesize=10, grid=True, axisbelow=True)
-matplotlib.rc("axes", titley=1.0)  # otherwise matplotlib measures every tick to place the title
+matplotlib.rc("axes", titlesize=10, grid=True, axisbelow=True, titley=1.0)  # without titley, every tick is measured
 matplotlib.rc("axes.spines", top=False, right=False)
 matplotlib.rc("grid", alpha=0.3)
 
@@ -44,7 +43,8 @@ PALETTE = 256  # colours of a PNG file, which makes it three times smaller
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Draw the figure and write it as a PNG file."""
+    """Draw the figure, with a legend of what has a label in it, and write it as a PNG file."""
+    _legend(figure)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -81,9 +81,8 @@ def sheet(
     figure.suptitle(literal(title), y=1 - 0.08 / total, va="top")
     for empty in axes.flat[count:]:
         empty.set_axis_off()
-    if shared:
-        for lowest in axes.flat[count - columns : count]:  # of each column, also if the last row is short
-            lowest.tick_params(labelbottom=True)
+    for lowest in axes.flat[count - columns : count]:  # of each column, also if the last row is short
+        lowest.tick_params(labelbottom=True)
     return figure, list(axes.flat[:count])
 
 
@@ -97,19 +96,17 @@ def literal(text: str) -> str:
 
 def name_axes(panels: Sequence[Axes], across: str, up: str) -> None:
     """Name the axes of the outer panels; all panels show the same quantities."""
-    place = panels[0].get_subplotspec()
-    assert place is not None  # sheet() made them
-    columns = place.get_gridspec().ncols
+    columns = len({ax.get_position().x0 for ax in panels})  # side by side
     for ax in panels[::columns]:
         ax.set_ylabel(literal(up))
     for ax in panels[-columns:]:
         ax.set_xlabel(literal(across))
 
 
-def legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def _legend(figure: Figure) -> None:
     """Draw one legend for all panels below them."""
     shown: dict[str, Any] = {}
-    for ax in panels:
+    for ax in figure.axes:
         handles, labels = ax.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
     style: dict[str, Any] = {"loc": "lower center", "ncols": LEGEND_COLUMNS, "frameon": False, "borderaxespad": 0.2}

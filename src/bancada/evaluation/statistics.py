@@ -5,7 +5,6 @@ counts as the worst possible value, so that there is no mean, but there may be a
 """
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +24,7 @@ class Summary(NamedTuple):
     num_seeds: int
 
 
-@dataclass(frozen=True)
-class PairedDifference:
+class PairedDifference(NamedTuple):
     """A variant minus the baseline, paired by seed: mean, 95 % interval, median, and Wilcoxon's signed-rank test."""
 
     difference: float
@@ -48,17 +46,6 @@ def epochs_to_converge(losses: Float64[np.ndarray, " epoch"]) -> int:
     lowest = np.fmin.accumulate(np.where(np.isfinite(losses), losses, np.inf))
     first, last = lowest[np.isfinite(lowest)][[0, -1]]
     return int(np.argmax(lowest <= last + 0.01 * (first - last))) + 1
-
-
-def by_seed(
-    seed: Int64[np.ndarray, " entry"], values: Float64[np.ndarray, " entry"], seeds: list[int]
-) -> Float64[np.ndarray, "seed epoch"]:
-    """Return a column of a history, whose rows are sorted by seed and epoch; NaN after the last row of a seed."""
-    lengths = [int(np.count_nonzero(seed == s)) for s in seeds]
-    curves = np.full((len(seeds), max(lengths)), np.nan)
-    for row, s, length in zip(curves, seeds, lengths, strict=True):
-        row[:length] = values[seed == s]
-    return curves
 
 
 def as_written(value: float) -> float:
@@ -112,8 +99,7 @@ def signed_rank_p(differences: Values) -> float:
 def mean_ranks(values: Values) -> Values:
     """Return the ranks from 1; ties get their mean rank. This is scipy.stats.rankdata, which takes long to import."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Values = (np.cumsum(count) - (count - 1) / 2)[place]
-    return ranks
+    return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
 def holm(p_values: list[float]) -> list[float]:
@@ -130,22 +116,14 @@ def compare(values: Values, baseline: Values, higher_is_better: bool = False) ->
     missing, baseline_missing = ~np.isfinite(values), ~np.isfinite(baseline)
     differences = _decimal_difference(np.where(missing, 0.0, values), np.where(baseline_missing, 0.0, baseline))
     bad = worst(higher_is_better)
-    differences[missing] = bad
-    differences[baseline_missing] = -bad
-    differences[missing & baseline_missing] = 0.0
+    differences = np.select([missing & baseline_missing, missing, baseline_missing], [0.0, bad, -bad], differences)
     finite = np.isfinite(differences)
     largest = float(np.max(np.abs(differences), where=finite, initial=0.0))
     ranked = np.where(finite, differences, np.sign(differences) * (2 * largest + 1))
     moved = ranked[ranked != 0]
-    over_seeds = summary(np.where(missing | baseline_missing, np.nan, differences))
-    return PairedDifference(
-        difference=over_seeds.mean,
-        low=over_seeds.ci95_low,
-        high=over_seeds.ci95_high,
-        median=_median(differences),
-        ranks=int(np.sign(np.sum(np.sign(moved) * mean_ranks(np.abs(moved))))),
-        p=signed_rank_p(ranked),
-    )
+    ranks = int(np.sign(np.sum(np.sign(moved) * mean_ranks(np.abs(moved)))))
+    mean, _, _, low, high, _ = summary(np.where(missing | baseline_missing, np.nan, differences))
+    return PairedDifference(mean, low, high, _median(differences), ranks, signed_rank_p(ranked))
 
 
 def _decimal_difference(values: Values, baseline: Values) -> Values:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from bancada.base.settings import Count
 from bancada.base.tables import Table
 from bancada.data.settings import Columns, DataShape, Seed, Source, SourceFile
-from bancada.data.sources.csv import CsvFile, read_csv
+from bancada.data.sources.csv import CsvFile
 
 # The mean distance between the means of two classes, in standard deviations of a class. With it, a small network is
 # wrong about a third of the test rows of `quality`, as it is with the real wines.
@@ -49,7 +49,7 @@ class Classification(Source):
         labels, targets = sorted(self.class_counts), [self.target]
         if self.path is not None:
             file = CsvFile(kind="csv", task="classification", path=self.path, features=self.features, targets=targets)
-            return read_csv(file, key, labels)
+            return file.make(key, labels)
         rng = np.random.default_rng(self.seed)
         index = rng.permutation(np.repeat(np.arange(len(labels)), [self.class_counts[label] for label in labels]))
         size = len(self.features)

@@ -53,53 +53,48 @@ class CsvFile(Source):
         """Whether the target is a class."""
         return self.task == "classification"
 
-    def make(self, key: str) -> Table:
-        """Read the file. Raise BadInput, with the file's name, line and column, for what cannot be used."""
-        return read_csv(self, key)
+    def make(self, key: str, known: list[int] | None = None) -> Table:
+        """Read the columns that the keys below `key` of params.yaml name. `known`: the only allowed labels.
 
-
-def read_csv(source: CsvFile, key: str, known: list[int] | None = None) -> Table:
-    """Return the columns that `source`, the value of `key` in params.yaml, names. `known`: the only allowed labels.
-
-    Raise BadInput, with the file's name, line and column, for what cannot be used.
-    """
-    path = Path(source.path)
-    records = _records(path)
-    _, header = next(records, (1, []))
-    if not header:
-        raise BadInput(f"{path}: is empty")
-    features = source.features or [name for name in header if name not in (*source.targets, *source.ignore)]
-    _check_header(path, header, [*features, *source.targets, *source.ignore])
-    if not features:
-        raise BadInput(f"{path}: line 1: no column is left to be a feature")
-    columns: dict[str, Any] = {name: array("d") for name in (*features, *source.targets)}
-    if source.has_classes:
-        columns[source.targets[0]] = []
-    for line, cells in islice(records, source.rows):
-        if len(cells) != len(header):
-            raise BadInput(f"{path}: line {line}: {len(cells)} cells, but the header has {len(header)} columns")
-        row = dict(zip(header, cells, strict=True))
-        for name, values in columns.items():
-            try:
-                values.append(_number(row[name]) if isinstance(values, array) else _label(row[name], known, key))
-            except ValueError as error:
-                raise BadInput(f"{path}: line {line}, column '{name}'{shown(row[name])}: {error}") from None
-    rows = len(columns[source.targets[0]])
-    if not rows:
-        raise BadInput(f"{path}: no rows below the header")
-    if source.rows and rows < source.rows:
-        raise BadInput(f"{path}: {rows} rows, but {key}.rows = {source.rows}")
-    inputs = np.column_stack([columns[name] for name in features])
-    if not source.has_classes:
-        return Table(inputs, np.column_stack([columns[name] for name in source.targets]), features, source.targets, [])
-    labels = columns[source.targets[0]]
-    if any(isinstance(label, str) for label in labels):  # one word makes words of all labels
-        labels = [str(label) for label in labels]
-    classes: list[int] | list[str] = known or sorted(set(labels))
-    if len(classes) < 2:
-        raise BadInput(f"{path}: column '{source.targets[0]}' has one class, {classes[0]}; at least two are needed")
-    index = np.array([classes.index(label) for label in labels], dtype=np.int64)
-    return Table(inputs, index[:, None], features, source.targets, classes)
+        Raise BadInput, with the file's name, line and column, for what cannot be used.
+        """
+        path = Path(self.path)
+        records = _records(path)
+        _, header = next(records, (1, []))
+        if not header:
+            raise BadInput(f"{path}: is empty")
+        features = self.features or [name for name in header if name not in (*self.targets, *self.ignore)]
+        _check_header(path, header, [*features, *self.targets, *self.ignore])
+        if not features:
+            raise BadInput(f"{path}: line 1: no column is left to be a feature")
+        columns: dict[str, Any] = {name: array("d") for name in (*features, *self.targets)}
+        if self.has_classes:
+            columns[self.targets[0]] = []
+        for line, cells in islice(records, self.rows):
+            if len(cells) != len(header):
+                raise BadInput(f"{path}: line {line}: {len(cells)} cells, but the header has {len(header)} columns")
+            row = dict(zip(header, cells, strict=True))
+            for name, values in columns.items():
+                try:
+                    values.append(_number(row[name]) if isinstance(values, array) else _label(row[name], known, key))
+                except ValueError as error:
+                    raise BadInput(f"{path}: line {line}, column '{name}'{shown(row[name])}: {error}") from None
+        rows = len(columns[self.targets[0]])
+        if not rows:
+            raise BadInput(f"{path}: no rows below the header")
+        if self.rows and rows < self.rows:
+            raise BadInput(f"{path}: {rows} rows, but {key}.rows = {self.rows}")
+        inputs = np.column_stack([columns[name] for name in features])
+        if not self.has_classes:
+            return Table(inputs, np.column_stack([columns[name] for name in self.targets]), features, self.targets, [])
+        labels = columns[self.targets[0]]
+        if any(isinstance(label, str) for label in labels):  # one word makes words of all labels
+            labels = [str(label) for label in labels]
+        classes: list[int] | list[str] = known or sorted(set(labels))
+        if len(classes) < 2:
+            raise BadInput(f"{path}: column '{self.targets[0]}' has one class, {classes[0]}; at least two are needed")
+        index = np.array([classes.index(label) for label in labels], dtype=np.int64)
+        return Table(inputs, index[:, None], features, self.targets, classes)
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -123,7 +123,7 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     BadInput ends the program with its line and status 2, Ctrl-C with 130, SIGTERM with 143. An error in bancada itself
     ends it with a traceback and 2, because Python's own 1 is the verdict `different`.
     """
-    from bancada.base.refusals import BadInput
+    from bancada.base import BadInput
 
     signal.signal(signal.SIGTERM, _terminate)
     try:

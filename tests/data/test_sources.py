@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from bancada.base import params_file, tables
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput, params_file, tables
 from bancada.data import generate
 from bancada.data.sources.classification import Classification
 from bancada.data.sources.csv import CsvFile

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from bancada.base import tables
+from bancada.base import BadInput, tables
 from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import BadInput
 from bancada.base.tables import Table
 from bancada.data import split
 from bancada.data.settings import Split

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bancada.base import files, tables
+from bancada.base import BadInput, files, tables
 from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import BadInput
 from bancada.base.tables import Table
 from bancada.evaluation import plots
 from bancada.evaluation.evaluate import main

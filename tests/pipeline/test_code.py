@@ -10,7 +10,7 @@ import pytest
 from clones import PARAMS, executed, run, succeeds
 from committed import commit, edit
 
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput
 from bancada.pipeline import code
 from bancada.pipeline.params import load
 

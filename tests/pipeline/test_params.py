@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput
 from bancada.pipeline.params import Params, load
 
 COMMITTED = (Path(__file__).parents[2] / "params.yaml").read_text()

@@ -14,8 +14,8 @@ from clones import run, succeeds
 from committed import BANCADA
 from safetensors.numpy import load_file, save_file
 
+from bancada.base import BadInput
 from bancada.base.lockfile import md5
-from bancada.base.refusals import BadInput
 from bancada.pipeline.reproduce import reproduce
 from bancada.tracking.store import open_store
 

@@ -30,8 +30,7 @@ from toy import (
     write_pipeline_files,
 )
 
-from bancada.base import files, notify
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput, files, notify
 from bancada.tracking import catch_up, mirror, store
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store

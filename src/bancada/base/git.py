@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput
 
 PATIENCE_S = 60.0
 

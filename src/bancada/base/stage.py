@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from bancada.base import locks, params_file
+from bancada.base import BadInput, locks, params_file
 from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import BadInput
 
 DVC_FOLDER = Path(".dvc")
 FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs and loss curves of the stages that are running

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
 
-from bancada.base import files
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput, files
 
 
 @dataclass(frozen=True)

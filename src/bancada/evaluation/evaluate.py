@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from bancada.base import files, notify, params_file, stage, tables
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput, files, notify, params_file, stage, tables
 from bancada.evaluation import plots, settings, sheets
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard

@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bancada.base import files
+from bancada.base import BadInput, files
 from bancada.base.git import git_answer
 from bancada.base.lockfile import LOCK_FILE
-from bancada.base.refusals import BadInput
 from bancada.pipeline import code, params, requirements
 from bancada.pipeline import dvc_internals as dvc
-from bancada.pipeline.dvc_internals import opened, path_of, planned, runs
 from bancada.pipeline.params import Params
 from bancada.pipeline.steps import forget
 
@@ -147,13 +145,13 @@ def audit(root: Path) -> list[Finding]:
     hashes in data/code say more. Raise BadInput where DVC cannot read its files.
     """
     found: dict[Finding, list[str]] = defaultdict(list)
-    with opened(root) as repo:
-        stages = [*planned(repo)[0].values(), *(stage for stage in repo.index.stages if not runs(stage))]
-        made = {path_of(out, root): out for stage in stages for out in stage.outs}
-        dvcfiles = {stage.path_in_repo: stage.dvcfile for stage in stages if runs(stage)}
+    with dvc.opened(root) as repo:
+        stages = [*dvc.planned(repo)[0].values(), *(stage for stage in repo.index.stages if not dvc.runs(stage))]
+        made = {dvc.path_of(out, root): out for stage in stages for out in stage.outs}
+        dvcfiles = {stage.path_in_repo: stage.dvcfile for stage in stages if dvc.runs(stage)}
         locks = {path: dict(dvcfile.lockfile_contents.get("stages") or {}) for path, dvcfile in dvcfiles.items()}
         for stage in stages:
-            entry = locks[stage.path_in_repo].pop(stage.name, None) if runs(stage) else None
+            entry = locks[stage.path_in_repo].pop(stage.name, None) if dvc.runs(stage) else None
             for finding in _of_stage(stage, entry, root, made):
                 found[finding].append(stage.addressing)
         for path, left in locks.items():  # of no stage
@@ -163,7 +161,7 @@ def audit(root: Path) -> list[Finding]:
 
 
 def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
-    if runs(stage) and not entry:
+    if dvc.runs(stage) and not entry:
         yield Finding("stale", "dvc.lock", "no entry of this stage")
         return
     if entry and not stage.frozen:
@@ -171,7 +169,7 @@ def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Map
         for dep in stage.deps if stage.name != CODE_STAGE else ():
             yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
     for out in stage.outs:
-        yield from _out(out, path_of(out, root))
+        yield from _out(out, dvc.path_of(out, root))
 
 
 def _definition(stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:
@@ -191,9 +189,9 @@ def _parameters(dep: Any) -> Iterator[Finding]:
 
 def _dependency(dep: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
     """Compare what the stage read with what is here, or, for another stage's out, with what that stage made."""
-    path, state = path_of(dep, root), dvc.state(dep)
+    path, state = dvc.path_of(dep, root), dvc.state(dep)
     inside = [out for name, out in made.items() if name.startswith(f"{path}/")]
-    if path in made and runs(made[path].stage) and dep.hash_info:
+    if path in made and dvc.runs(made[path].stage) and dep.hash_info:
         if made[path].hash_info != dep.hash_info:
             maker = made[path].stage.addressing
             yield Finding("lock", path, f"dvc.lock says that another one was read than {maker} made")
@@ -206,7 +204,7 @@ def _dependency(dep: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Findi
 
 def _out(out: Any, path: str) -> Iterator[Finding]:
     """Compare an out that is here with dvc.lock; one that git keeps must be here."""
-    state, of_stage = dvc.state(out), runs(out.stage)
+    state, of_stage = dvc.state(out), dvc.runs(out.stage)
     back = f"`git checkout -- {path}`" if not out.use_cache else f"`dvc checkout {path}`"
     if not out.hash_info:
         if of_stage:

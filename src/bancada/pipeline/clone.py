@@ -11,10 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bancada.base import files
+from bancada.base import BadInput, files, lockfile
 from bancada.base.git import git
-from bancada.base.lockfile import dvc_md5
-from bancada.base.refusals import BadInput
 from bancada.pipeline.dvc_internals import opened, quiet, runs
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
@@ -138,7 +136,7 @@ def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
         except (DvcException, DataIndexDirError, OSError):
             files.remove(to)
             return "in neither DVC's cache nor a remote"
-    if dvc_md5(to) == md5:
+    if lockfile.dvc_md5(to) == md5:
         return ""
     files.remove(to)
     return "damaged in DVC's cache"

@@ -17,8 +17,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from bancada.base import files
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput, files
 from bancada.data import sources
 from bancada.pipeline import params as all_params
 from bancada.pipeline.params import Params

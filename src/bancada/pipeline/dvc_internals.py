@@ -23,7 +23,7 @@ from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
-from bancada.base.refusals import BadInput
+from bancada.base import BadInput
 
 
 @contextmanager

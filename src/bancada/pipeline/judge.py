@@ -6,10 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bancada.base import files, lockfile
+from bancada.base import BadInput, files, lockfile
 from bancada.base.git import git
 from bancada.base.lockfile import LOCK_FILE
-from bancada.base.refusals import BadInput
 from bancada.pipeline.check import CHANGED, CMD_CHANGED, CODE_STAGE, Finding, changed
 from bancada.pipeline.clone import Clone
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different

@@ -19,10 +19,7 @@ from typing import Literal
 
 from dvc.exceptions import DvcException
 
-from bancada.base import files, tables
-from bancada.base.notify import Notifier
-from bancada.base.refusals import BadInput
-from bancada.base.tables import Table
+from bancada.base import BadInput, files, notify, tables
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict
 from bancada.pipeline.check import CODE_STAGE, warn_of_other_packages
@@ -76,7 +73,7 @@ class Run:
         self.ready: list[str] = []
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.began: dict[str, float] = {}
-        self.notifier = Notifier()
+        self.notifier = notify.Notifier()
         self.done: set[str] = set()
         self.ran: list[str] = []
         self.failed: dict[str, tuple[int, str]] = {}  # the exit status, and why
@@ -244,7 +241,7 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
                 refuse_misfit_of_rows(params.training(variant), rows)
 
 
-def _training_rows(params: Params, study: str) -> Table:
+def _training_rows(params: Params, study: str) -> tables.Table:
     """Return the training rows as the stages generate and split will make them."""
     table = params.source(study).make(f"studies.{study}.source")
     check_predict(study, params.studies[study].predict, table.feature_names)

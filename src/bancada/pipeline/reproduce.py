@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from bancada.base import files
+from bancada.base import BadInput, files, lockfile, notify
 from bancada.base.git import git
-from bancada.base.lockfile import md5
-from bancada.base.notify import first_line
-from bancada.base.refusals import BadInput
 from bancada.pipeline import causes, requirements
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.check import changed, several
@@ -50,11 +47,6 @@ class RecordedRun:
     folder: Path
 
     @property
-    def commit(self) -> str:
-        """The commit at which it was made."""
-        return self.tags["git.commit"]
-
-    @property
     def diff(self) -> str:
         """What was not committed when it was made: names of files that git did not know, and a patch."""
         path = self.folder / DIFF
@@ -69,14 +61,15 @@ def reproduce(run_id: str, jobs: int) -> int:
     began, root = time.monotonic(), Path.cwd()
     with tempfile.TemporaryDirectory(prefix="bancada-run-") as name:
         run = _recorded(run_id, Path(name))
-        if git(root, "cat-file", "-e", f"{run.commit}^{{commit}}").returncode:
-            missing = f"made at commit {run.commit[:10]}, which this repository does not have: `git fetch`"
+        commit = run.tags["git.commit"]
+        if git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+            missing = f"made at commit {commit[:10]}, which this repository does not have: `git fetch`"
             raise BadInput(f"{run_id}: {missing}")
-        with clone_of(root, head(root, run.commit), "reproduce") as clone:
+        with clone_of(root, head(root, commit), "reproduce") as clone:
             target, with_diff = run.tags["dvc.stage"], _apply(run, clone)
             _refuse_untracked(run, clone, target)
             fetch_inputs(clone)
-            print(f"{target} at commit {run.commit[:10]}{with_diff}, in a temporary clone", flush=True)
+            print(f"{target} at commit {commit[:10]}{with_diff}, in a temporary clone", flush=True)
             status = clone.repro([target], jobs)
             if status:
                 raise BadInput(f"{run_id}: could not be run: `bancada repro {target}` ended with status {status}")
@@ -97,7 +90,7 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
     except (*NO_STORE, *STORE_ERRORS) as error:
         if getattr(error, "error_code", "") in NO_RUN:
             raise BadInput(f"{run_id}: there is no such run in {shown}") from None
-        raise BadInput(f"MLflow's store {shown}: {type(error).__name__}: {first_line(error)}") from None
+        raise BadInput(f"MLflow's store {shown}: {type(error).__name__}: {notify.first_line(error)}") from None
     tags = run.data.tags
     for tag in TAGS:
         if not tags.get(tag):
@@ -122,7 +115,7 @@ def _apply(run: RecordedRun, clone: Clone) -> str:
     done = git(top, "apply", "--whitespace=nowarn", str(whole))
     if done.returncode:
         why = next(iter(done.stderr.splitlines()), "git apply failed")
-        raise BadInput(f"{run.run_id}: its {DIFF} does not apply to commit {run.commit[:10]}: {why}")
+        raise BadInput(f"{run.run_id}: its {DIFF} does not apply to commit {clone.commit[:10]}: {why}")
     return f" with what was not committed of {several(git(top, 'diff', '--name-only').stdout.split(), 5)}"
 
 
@@ -158,7 +151,7 @@ def _compared(run: RecordedRun, model: Path) -> Difference:
     old = run.folder / files.WEIGHTS
     if not old.exists():
         return different("not compared number by number: the run's own is not in the store")
-    if md5(old) != run.tags[WEIGHTS]:
+    if lockfile.md5(old) != run.tags[WEIGHTS]:
         return different(f"not compared number by number: the run's own is not the one that its tag {WEIGHTS} names")
     return compare(old, model / files.WEIGHTS)
 
@@ -189,7 +182,7 @@ def _other_inputs(run: RecordedRun, clone: Clone, recipe: Mapping[str, Any]) -> 
     other = list(changed("recipe", json.loads(kept.read_text())["recipe"], recipe)) if kept.exists() else []
     for part, digest in run.splits.items():
         path = files.split(run.tags["bancada.study"]) / f"{part}.parquet"
-        if (clone.root / path).exists() and md5(clone.root / path) != digest:
+        if (clone.root / path).exists() and lockfile.md5(clone.root / path) != digest:
             other.append(str(path))
     what = ", ".join(other) or "the code, or the version of a package, for recipe and rows are the same"
     yield Cause(f"its inputs are not those of the run, whose fingerprint is another: {what}", "")

@@ -16,13 +16,10 @@ from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
 
-from bancada.base import lockfile, locks
-from bancada.base.files import whole
+from bancada.base import BadInput, files, lockfile, locks
 from bancada.base.lockfile import LOCK_FILE
 from bancada.base.notify import tracking
-from bancada.base.refusals import BadInput
 from bancada.pipeline import dvc_internals as dvc
-from bancada.pipeline.dvc_internals import planned, runs
 
 LOCK_HEAD = "schema: '2.0'\nstages:\n"
 
@@ -42,8 +39,8 @@ class Pipeline:
         self.alone = self.held.enter_context(locks.locked(self.folder / "lock", on_wait=_say_that_another_runs))
         dvc.remove_unreadable_lock(self.repo)
         self.repo.lock.lock()
-        self.order = [*planned(self.repo)[0]]
-        self.stages, self.upstream = planned(self.repo, targets)
+        self.order = [*dvc.planned(self.repo)[0]]
+        self.stages, self.upstream = dvc.planned(self.repo, targets)
         self.busy: dict[str, ExitStack] = {}
         self.written: tuple[str, dict[str, str] | None] = ("", {})  # the text of dvc.lock, and its entries
 
@@ -81,7 +78,7 @@ class Pipeline:
         """
         self.log(name).unlink(missing_ok=True)
         stage = self.stages[name]
-        if not runs(stage) or stage.frozen:  # `dvc add`, `dvc import`, frozen
+        if not dvc.runs(stage) or stage.frozen:  # `dvc add`, `dvc import`, frozen
             if stage.reproduce(force=force):
                 stage.dump(update_pipeline=False)
             return None
@@ -111,7 +108,7 @@ class Pipeline:
         """Store what the stage made. Raise DvcException where an out is missing, OSError where it cannot be stored."""
         self.release(name)
         stage = self.stages[name]
-        if not runs(stage) or stage.frozen:
+        if not dvc.runs(stage) or stage.frozen:
             return
         kept = all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
         try:
@@ -131,7 +128,7 @@ class Pipeline:
     def write_lock(self, name: str) -> None:
         """Write the stage's entry into dvc.lock, in the order of the pipeline, the file whole or not at all."""
         stage = self.stages[name]
-        if not runs(stage):
+        if not dvc.runs(stage):
             return
         text = LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else LOCK_HEAD
         entries = self.written[1] if text == self.written[0] else _lock_texts(text)
@@ -164,7 +161,7 @@ def _lock_texts(text: str) -> dict[str, str] | None:
 
 def _write(entries: Iterable[str]) -> str:
     text = LOCK_HEAD + "".join(entries)
-    with whole(LOCK_FILE) as unfinished:
+    with files.whole(LOCK_FILE) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     return text
 

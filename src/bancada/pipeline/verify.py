@@ -18,8 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
+from bancada.base import BadInput
 from bancada.base.git import git
-from bancada.base.refusals import BadInput
 from bancada.pipeline import causes
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.check import Finding, audit

@@ -18,9 +18,8 @@ import sqlalchemy.exc
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
-from bancada.base import files, git, lockfile
+from bancada.base import BadInput, files, git, lockfile
 from bancada.base.notify import first_line, tracking, without_credentials
-from bancada.base.refusals import BadInput
 from bancada.tracking import evaluations, live_runs, mirror, surroundings, views
 from bancada.tracking.record import Outcome, Recorder
 from bancada.tracking.store import SERVED, STORE_ERRORS, Store, open_store, runs_where

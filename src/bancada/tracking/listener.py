@@ -17,8 +17,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from bancada.base import BadInput
 from bancada.base.notify import RECORDED, first_line
-from bancada.base.refusals import BadInput
 from bancada.tracking import live_runs, mirror, record, surroundings
 from bancada.tracking.store import STORE_ERRORS, Store, open_store
 from bancada.training import live

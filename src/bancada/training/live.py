@@ -12,8 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from bancada.base.locks import try_to_lock
-from bancada.base.notify import tracking
+from bancada.base import locks, notify
 from bancada.base.stage import DVC_FOLDER, FOLDER
 
 if TYPE_CHECKING:  # readers of these files do without torch
@@ -44,7 +43,7 @@ def shown(run: Mapping[str, Any]) -> Iterator[Callable[["History"], None]]:
     The first line of the file is `run`. Each later line is {"epoch": e, "train_loss": [a number per seed], ...}. There
     is no file if tracking is off or there is no folder .dvc. If the file cannot be written, the training goes on.
     """
-    file = _opened(path_of(run["variant"])) if tracking() != "off" and DVC_FOLDER.is_dir() else None
+    file = _opened(path_of(run["variant"])) if notify.tracking() != "off" and DVC_FOLDER.is_dir() else None
     if file is None:
         yield lambda history: None
         return
@@ -69,7 +68,7 @@ def _opened(path: Path) -> IO[str] | None:
     with ExitStack() as failed, suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = failed.enter_context(path.open("a", buffering=1))
-        if try_to_lock(file):
+        if locks.try_to_lock(file):
             file.truncate(0)  # the content is from a training that was killed
             failed.pop_all()
             return file
@@ -95,6 +94,6 @@ def running(path: Path) -> bool:
     """Return whether the training that writes this file is running."""
     try:
         with path.open() as file:
-            return not try_to_lock(file)
+            return not locks.try_to_lock(file)
     except FileNotFoundError:
         return False

@@ -10,11 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from bancada.base import files, stage, tables
-from bancada.base.notify import recorded
-from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import BadInput
-from bancada.base.tables import Table
+from bancada.base import BadInput, files, notify, params_file, stage, tables
 from bancada.networks.encoding import SCALING, encoding, scaled
 from bancada.networks.saved import TrainingResult, description, save
 from bancada.networks.start import start
@@ -25,7 +21,7 @@ from bancada.training.settings import Recipe, training_keys
 PLAIN_LINES = 5  # lines of progress if there is no terminal
 
 
-def main(params: ParamsFile, variant: str) -> None:
+def main(params: params_file.ParamsFile, variant: str) -> None:
     """Train the variant with every seed and write its folder. Raise BadInput if it does not fit the data."""
     keys = training_keys(params, variant)
     recipe = keys.recipe()
@@ -38,7 +34,7 @@ def main(params: ParamsFile, variant: str) -> None:
     learned, held_out = (encoded(recipe, part, scaling) for part in (rows, validation))
     described = description(recipe.model_dump(mode="json", exclude_none=True), rows)
     folder = files.model(recipe.study, variant)
-    with recorded(f"train@{variant}", folder):
+    with notify.recorded(f"train@{variant}", folder):
         with progress_shown(variant, recipe.train.epochs) as print_progress, live.shown(described) as write_progress:
 
             def progress(history: engine.History) -> None:
@@ -57,14 +53,14 @@ def check_device(device: str) -> None:
         raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
 
 
-def input_scaling(rows: Table) -> dict[str, np.ndarray]:
+def input_scaling(rows: tables.Table) -> dict[str, np.ndarray]:
     """Return the mean and standard deviation of each feature over the training rows; sd 1 for a constant feature."""
     varies = np.ptp(rows.features, axis=0) > 0  # by rounding errors, the sd of a constant 0.1 is 4e-17
     values = (rows.features.mean(axis=0), np.where(varies, rows.features.std(axis=0), 1.0))
     return dict(zip(SCALING, values, strict=True))
 
 
-def encoded(recipe: Recipe, rows: Table, scaling: dict[str, np.ndarray]) -> engine.EncodedRows:
+def encoded(recipe: Recipe, rows: tables.Table, scaling: dict[str, np.ndarray]) -> engine.EncodedRows:
     """Return the rows as inputs and encoded targets of the variant's network."""
     targets = encoding(recipe.layers, recipe.train.loss, len(rows.classes)).encode(rows.targets)
     return engine.EncodedRows(torch.from_numpy(scaled(rows.features, scaling)), torch.from_numpy(targets))

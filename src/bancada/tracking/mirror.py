@@ -5,7 +5,7 @@ No mlflow here: this is what MLflow is to hold, and record.py writes it.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from dvc.utils.flatten import flatten
 
 from bancada.base import files, lockfile
 from bancada.networks.saved import read_history
@@ -109,7 +108,7 @@ def parameters(training: Description) -> dict[str, str]:
         "num_seeds": len(recipe["seeds"]),
         "device": recipe["device"],
         "train_rows": training.train_rows,
-        **flatten(recipe["train"]),
+        **dict(_flat(recipe["train"])),
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
@@ -121,6 +120,14 @@ def layer_text(layer: Mapping[str, Any]) -> str:
     if layer["kind"] != "linear":
         return str(layer["kind"])
     return f"{{linear: {layer['width']}, bias: false}}" if layer.get("bias") is False else str(layer["width"])
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 # --- curves ---------------------------------------------------------------------------------------------------------

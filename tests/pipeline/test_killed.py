@@ -214,6 +214,18 @@ def test_a_list_of_files_in_use_that_was_cut_off_is_no_obstacle(project: Path, p
     ends_as_if_undisturbed(project, plain_lock)
 
 
+def test_a_folder_of_the_run_cache_that_holds_no_run_is_no_obstacle(project: Path, plain_lock: bytes) -> None:
+    """DVC makes the folder before it writes the run: a process that is killed in between leaves it empty."""
+    assert idle.bancada(project, "-j", "2").returncode == 0
+    runs = list((project / ".dvc/cache/runs").glob("*/*/*"))
+    assert runs
+    for run in runs:
+        run.unlink()
+    for made in ("dvc.lock", "scores.csv"):
+        (project / made).unlink()
+    ends_as_if_undisturbed(project, plain_lock)
+
+
 # --- with tracking --------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, chdir, contextmanager
+from contextlib import AbstractContextManager, chdir, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -124,16 +124,20 @@ def using(repo: Any, stage: Any) -> AbstractContextManager[None]:
     return lock
 
 
-def remove_unreadable_lock(repo: Any) -> None:
-    """Remove DVC's list of the files in use where a process was killed while it wrote the list.
+def remove_what_was_cut_off(repo: Any) -> None:
+    """Remove what DVC cannot read because a process was killed while it wrote: DVC's commands would fail.
 
-    No DVC command works before that. To be called where no other process runs.
+    It is the list of the files in use, and folders of the run cache that hold no run yet. To be called where no other
+    process runs.
     """
     path = Path(repo.tmp_dir, RWLOCK_FILE)
     try:
         json.loads(path.read_text() or "{}") if path.exists() else None
     except json.JSONDecodeError:
         path.unlink()
+    for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
+        with suppress(OSError):  # it holds a run
+            folder.rmdir()
 
 
 def forget_workspace(repo: Any) -> None:

@@ -37,7 +37,7 @@ class Pipeline:
         self.folder = Path(self.repo.tmp_dir) / "bancada"
         self.held = ExitStack()
         self.alone = self.held.enter_context(locks.locked(self.folder / "lock", on_wait=_say_that_another_runs))
-        dvc.remove_unreadable_lock(self.repo)
+        dvc.remove_what_was_cut_off(self.repo)
         self.repo.lock.lock()
         self.order = [*dvc.planned(self.repo)[0]]
         self.stages, self.upstream = dvc.planned(self.repo, targets)

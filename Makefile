@@ -31,7 +31,7 @@ verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and 
 test: lint types  ## lint, types, and the tests of every day: at most five minutes on two cores
 	@$(TESTS) -m "not long"
 
-test-long: $(READY)  ## all tests: also a browser, every kind of training on emulated CPUs, kills at many moments
+test-long: $(READY)  ## all tests: also every kind of training on emulated CPUs, kills at many moments, every way a server fails
 	@$(TESTS)
 
 test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs: an hour; Debian's qemu-user is needed
@@ -76,7 +76,7 @@ endif
 	  "and then your make command again." >&2; exit 2; fi; \
 	"$$python" -m venv --clear .venv || { rm -rf .venv; exit 2; }
 
-# pip installs torch first, with what its build needs: pip takes a build for CPUs where it is told of one, uv does not.
+# pip installs torch first, with what its build needs: pip takes a build for CPUs from PIP_EXTRA_INDEX_URL, uv does not.
 # The constraints hold what torch needs to the lock's versions. They come without hashes, because with any hash pip asks
 # for torch's, too. uv pip check: the lock has all that pyproject.toml asks for.
 $(READY): .venv/pyvenv.cfg requirements.lock pyproject.toml

@@ -29,16 +29,18 @@ variants:
 
 def run(folder: Path, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
     """As in an activated environment, where another checkout's code is installed: the folder's own must run."""
-    told = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
-    told |= more | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    told["PYTHONPATH"] = os.pathsep.join(filter(None, [more.get("PYTHONPATH"), str(ROOT / "src")]))
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
+    variables |= more | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, [more.get("PYTHONPATH"), str(ROOT / "src")]))
     for role in ("AUTHOR", "COMMITTER"):
-        told |= {f"GIT_{role}_NAME": "a user", f"GIT_{role}_EMAIL": "user@example.org"}
-    return subprocess.run(command, cwd=folder, env=told, capture_output=True, text=True, errors="replace", timeout=240)
+        variables |= {f"GIT_{role}_NAME": "a user", f"GIT_{role}_EMAIL": "user@example.org"}
+    return subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, errors="replace", timeout=240
+    )
 
 
-def succeeds(folder: Path, *command: str, **told: str) -> str:
-    done = run(folder, *command, **told)
+def succeeds(folder: Path, *command: str, **variables: str) -> str:
+    done = run(folder, *command, **variables)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 

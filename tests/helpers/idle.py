@@ -80,21 +80,23 @@ Path(f"data/models/s/{name}").write_text(f"trained {name}")
 """
 
 
-def environment(**told: str) -> dict[str, str]:
+def environment(**variables: str) -> dict[str, str]:
     ours = {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
         "BANCADA_TRACKING": "off",
     }
-    return {**os.environ, **ours, **told}
+    return {**os.environ, **ours, **variables}
 
 
-def run(folder: Path, *command: str, **told: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=environment(**told), capture_output=True, text=True, timeout=120)
+def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=120
+    )
 
 
-def bancada(folder: Path, *options: str, **told: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, sys.executable, "-m", "bancada", "repro", *options, **told)
+def bancada(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, sys.executable, "-m", "bancada", "repro", *options, **variables)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -45,10 +45,12 @@ class Bench:
     def copy(self, folder: Path) -> "Bench":
         return Bench(shutil.copytree(self.root, folder, symlinks=True), self.known)
 
-    def start(self, command: Sequence[str], stderr: int = subprocess.DEVNULL, **told: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, command: Sequence[str], stderr: int = subprocess.DEVNULL, **variables: str
+    ) -> subprocess.Popen[bytes]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "BANCADA_"))}
         kept |= {"PATH": f"{clones.BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src")}
-        kept |= {"BANCADA_TRACKING": "off"} | told
+        kept |= {"BANCADA_TRACKING": "off"} | variables
         silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": stderr}
         return subprocess.Popen(command, cwd=self.root, env=kept, start_new_session=True, **silent)
 
@@ -73,8 +75,8 @@ class Bench:
             inside = {name for name in self.known if name.startswith(f"{folder}/")}
             assert inside and inside & set(found) in (set(), inside), f"{folder} is half there"
 
-    def ends_as_if_undisturbed(self, command: Sequence[str] = REPRO, **told: str) -> None:
-        done = clones.run(self.root, *command, **{"BANCADA_TRACKING": "off"} | told)
+    def ends_as_if_undisturbed(self, command: Sequence[str] = REPRO, **variables: str) -> None:
+        done = clones.run(self.root, *command, **{"BANCADA_TRACKING": "off"} | variables)
         assert done.returncode == 0, done.stdout + done.stderr
         assert self.holds() == self.known
 

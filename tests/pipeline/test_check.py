@@ -117,9 +117,9 @@ def test_an_edited_hash_of_the_folder_of_all_models_is_found(repository: Path) -
 def test_a_pattern_in_dvcignore_is_obeyed(repository: Path) -> None:
     """A file that DVC does not see is no change, wherever it lies."""
     with (repository / ".dvcignore").open("a") as file:
-        file.write("*.swp\n")
-    for folder in (MODEL, Path("data/sources"), Path("data/evaluation/moons/plots")):
-        (repository / folder / "x.swp").write_text("an editor's")
+        file.write("*.draft\n")
+    for folder in (MODEL, MODEL.parent, Path("data/sources"), Path("data/evaluation/moons/plots")):
+        (repository / folder / "x.draft").write_text("an editor's")
     assert audit(repository) == []
 
 
@@ -162,7 +162,7 @@ def test_what_a_removed_variant_leaves_is_found_and_pruned(repository: Path) -> 
     assert "moons_adam" not in (repository / "dvc.lock").read_text()
 
 
-def test_what_cannot_be_read_is_told_in_one_line(repository: Path) -> None:
+def test_what_cannot_be_read_is_one_line(repository: Path) -> None:
     edit(repository / "params.yaml", "epochs: 3", "epochs: none")
     refused = run(repository, *BANCADA, "check")
     assert (refused.returncode, refused.stdout) == (2, "")

@@ -62,8 +62,8 @@ def test_a_pull_requests_metrics_are_a_table_on_the_jobs_page(tmp_path: Path) ->
     (clone / ".venv/bin").mkdir(parents=True)
     (clone / ".venv/bin/dvc").symlink_to(shutil.which("dvc", path=f"{clones.BIN}") or "")
     page, script = tmp_path / "page.md", SCRIPTS["What a pull request does to the metrics, on the job's page"]
-    told = {**os.environ, "GITHUB_BASE_REF": "main", "GITHUB_STEP_SUMMARY": str(page)}
-    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=clone, env=told, check=True, timeout=60)
+    variables = {**os.environ, "GITHUB_BASE_REF": "main", "GITHUB_STEP_SUMMARY": str(page)}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=clone, env=variables, check=True, timeout=60)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines() if "|" in line]
     assert rows[0][:2] == ["Path", "Metric"]
     [row] = [row for row in rows if row[0].endswith("wine_logits.json") and row[1].endswith("mean")]

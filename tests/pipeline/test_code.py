@@ -3,14 +3,16 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 from clones import PARAMS, executed, run, succeeds
 from committed import commit, edit
 
-from bancada.base import BadInput
+from bancada.base import BadInput, lockfile
 from bancada.pipeline import code
 from bancada.pipeline.params import load
 
@@ -38,6 +40,22 @@ def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Cal
     assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
 
 
+def test_the_lock_has_the_hash_of_the_files_in_git_whatever_else_lies_below_src(tmp_path: Path) -> None:
+    """Else a clone would not be clean after `make repro`."""
+    copy = tmp_path / "src"
+    listed = subprocess.run(["git", "ls-files", "src"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / ".dvcignore", tmp_path)
+    for litter in ("bancada.egg-info/SOURCES.txt", "bancada/.mypy_cache/x.json", "bancada/__pycache__/x.pyc", "x.swp"):
+        (copy / litter).parent.mkdir(parents=True, exist_ok=True)
+        (copy / litter).write_text("litter")
+    with chdir(tmp_path):
+        here = lockfile.dvc_md5(Path("src"))
+    assert lockfile.parse((ROOT / "dvc.lock").read_text()).hashes("code")["src"] == here
+
+
 def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callable[[], dict[str, str]]) -> None:
     before, source = written(), Path("src/bancada")
     for path in source.rglob("*.py"):
@@ -56,7 +74,7 @@ def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callabl
     assert changed(before, written()) == set(before)
     before = written()
     (source / "tracking/store.py").write_text("import what.nobody.has")
-    assert changed(before, written()) == set()  # MLflow is told by a process beside the stages
+    assert changed(before, written()) == set()  # a process beside the stages writes to MLflow
 
 
 def test_an_import_that_is_deleted_is_noticed(written: Callable[[], dict[str, str]]) -> None:
@@ -147,10 +165,9 @@ def test_what_a_stage_imports_when_it_runs_is_in_its_file(repository: Path) -> N
         named = json.loads((repository / f"data/code/{stage}/{name}.json").read_text())["modules"].keys()
         assert len(loaded) > 5
         assert loaded <= named, f"{stage}@{name}"
-        assert f"bancada.data.sources.{'sklearn' if name == 'flowers' else 'none'}" in {
-            *named,
-            "bancada.data.sources.none",
-        }
+        kinds = {"moons": "half_moons", "flowers": "sklearn", "orchard": "csv"} if stage == "generate" else {}
+        for study, kind in kinds.items():
+            assert (f"bancada.data.sources.{kind}" in named) == (name == study)
 
 
 def test_dvc_reruns_code_alone_after_a_comment_and_evaluations_after_a_new_plot(repository: Path) -> None:

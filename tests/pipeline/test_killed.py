@@ -171,7 +171,11 @@ def test_a_training_killed_before_the_steps_of_its_writing(complete: Bench, tmp_
     start, hook = partial(bench.start, TRAIN), bench.root / "src/sitecustomize.py"
     count = steps(start, hook, "bancada.training.train", "data/models/line")
     assert count >= 6  # of two folders and two files that Python opens; pyarrow's is not seen
+    models = bench.root / "data/models/line"
+    older = shutil.copytree(models, tmp_path / "older")
     for step in range(SEED % every, count, every):
+        shutil.rmtree(models)  # a kill may have left none
+        shutil.copytree(older, models)
         assert kill_before(start, hook, "bancada.training.train", "data/models/line", step)
         print(f"KILL_SEED={SEED}: train killed before step {step} of {count}")
         bench.is_whole_or_not_there()
@@ -194,10 +198,10 @@ def test_bancada_repro_killed_before_a_step_of_its_bookkeeping(project: Path, pl
     """While it takes up what stages left: dvc.lock, DVC's list of files in use, the cache, its temporary files."""
     undisturbed, hook = shutil.copytree(project, project.parent / "undisturbed"), project.parent / "sitecustomize.py"
 
-    def start(folder: Path = project, stderr: int = subprocess.DEVNULL, **told: str) -> subprocess.Popen[bytes]:
-        told["PYTHONPATH"] = os.pathsep.join([str(hook.parent), idle.environment()["PYTHONPATH"]])
+    def start(folder: Path = project, stderr: int = subprocess.DEVNULL, **variables: str) -> subprocess.Popen[bytes]:
+        variables["PYTHONPATH"] = os.pathsep.join([str(hook.parent), idle.environment()["PYTHONPATH"]])
         return subprocess.Popen(
-            REPRO, cwd=folder, env=idle.environment(**told), stdout=subprocess.DEVNULL, stderr=stderr
+            REPRO, cwd=folder, env=idle.environment(**variables), stdout=subprocess.DEVNULL, stderr=stderr
         )
 
     count = steps(partial(start, undisturbed), hook, "bancada repro", place)

@@ -256,7 +256,7 @@ def test_a_variant_overrides_its_study_key_by_key_and_the_top_level_lr_overrides
     assert [params.recipe(name).train.lr for name in params.variants] == [0.25, 0.25, 0.25, 0.25]
 
 
-def test_every_replaced_key_is_told(loaded):
+def test_every_replaced_key_is_named(loaded):
     params = loaded(SMALL)
     own = [
         "variants.own.train.lr = 0.5 replaces studies.line.train.lr = 0.01",

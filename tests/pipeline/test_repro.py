@@ -73,8 +73,8 @@ def test_the_next_run_goes_on_where_one_was_stopped(
     project: Path, plain_lock: bytes, sent: signal.Signals, status: int
 ) -> None:
     command = [sys.executable, "-m", "bancada", "repro", "-j", "2"]
-    told: dict[str, Any] = {"cwd": project, "env": environment(SLEEP="3"), "stdout": subprocess.DEVNULL}
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **told) as stopped:
+    options: dict[str, Any] = {"cwd": project, "env": environment(SLEEP="3"), "stdout": subprocess.DEVNULL}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, **options) as stopped:
         wait_for(project / "b.started")
         wait_for(project / "a.started")
         stopped.send_signal(sent)

@@ -116,13 +116,15 @@ def change_weights(bench: Bench, factor: float) -> None:
 
 
 @pytest.mark.long
-def test_weights_a_rounding_apart_are_told_with_the_figure(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_a_rounding_apart_are_within_tolerance_with_the_number(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
     change_weights(bench, 1 + 2**-20)
     assert reproduce(bench.experiment, 1) == 3
     shown = capsys.readouterr().out
-    told = re.search(r"^weights.safetensors: \S+, (\S+) relative at 0.bias\[1, 2\]", shown, re.MULTILINE)
-    assert told
-    assert float(told[1]) == pytest.approx(2**-20, rel=0.07)  # of a number in 24 bits
+    found = re.search(r"^weights.safetensors: \S+, (\S+) relative at 0.bias\[1, 2\]", shown, re.MULTILINE)
+    assert found
+    assert float(found[1]) == pytest.approx(2**-20, rel=0.07)  # of a number in 24 bits
     assert "within tolerance: the weights of train@moons_adam" in shown
 
 

@@ -1,7 +1,7 @@
 """The same bytes, whatever differs around the pipeline: the folder, the cores, the shell's settings, the user's home.
 
 Many settings are changed at once, since all must be without effect; where they are not, the test tries each alone and
-names those that change something. tests/test_cpus.py does the same over CPUs.
+names those that change something. tests/pipeline/test_cpus.py does the same over CPUs.
 """
 
 import hashlib
@@ -99,7 +99,7 @@ class Surroundings:
     """Where and how one run is made; each setting changes something of it."""
 
     folder: str = "a"
-    told: dict[str, str] = field(default_factory=dict)  # environment
+    variables: dict[str, str] = field(default_factory=dict)  # environment
     before: tuple[str, ...] = ()  # commands that run the one behind them
     options: tuple[str, ...] = ("-j", "1")
     command: tuple[str, ...] = REPRO
@@ -131,7 +131,7 @@ def apply(setting: str, of: Surroundings) -> None:
         of.compiled = setting.removeprefix("locale ")
     else:
         key, _, value = setting.partition("=")
-        of.told[key] = value
+        of.variables[key] = value
 
 
 def leaves(folder: Path, settings: Iterable[str]) -> tuple[dict[str, str], str]:
@@ -141,25 +141,25 @@ def leaves(folder: Path, settings: Iterable[str]) -> tuple[dict[str, str], str]:
         apply(setting, of)
     clone = clones.clone_to(folder / of.folder)
     (clone / "params.yaml").write_text(PARAMS)
-    told = dict.fromkeys(PINS, "") | {"BANCADA_TRACKING": "off", "PYTHONHASHSEED": "0"} | of.told
+    variables = dict.fromkeys(PINS, "") | {"BANCADA_TRACKING": "off", "PYTHONHASHSEED": "0"} | of.variables
     if of.order:
         (folder / "site").mkdir()
         (folder / "site/sitecustomize.py").write_text(f"REVERSED = {of.order == 'reversed'}\n{OTHER_ORDER}")
-        told["PYTHONPATH"] = str(folder / "site")
+        variables["PYTHONPATH"] = str(folder / "site")
     if of.matplotlibrc:
         (folder / "matplotlibrc").write_text(MATPLOTLIBRC)
-        told["MATPLOTLIBRC"] = str(folder / "matplotlibrc")
+        variables["MATPLOTLIBRC"] = str(folder / "matplotlibrc")
     if of.home:
-        told["HOME"] = str(folder / "home")
+        variables["HOME"] = str(folder / "home")
         (folder / "home/.fonts").mkdir(parents=True)
         if "DejaVu" in of.home:
             another_dejavu_sans(folder / "home/.fonts/DejaVuSans.ttf")
     if of.compiled:
         compile_locale(of.compiled, folder / "locales")
-        told |= {"LOCPATH": str(folder / "locales"), "LC_ALL": of.compiled}
-    unset = [word for name, value in told.items() if value == "" for word in ("-u", name)]
-    told = {name: value for name, value in told.items() if value}
-    done = clones.run(clone, "env", *unset, *of.before, *of.command, *of.options, **told)
+        variables |= {"LOCPATH": str(folder / "locales"), "LC_ALL": of.compiled}
+    unset = [word for name, value in variables.items() if value == "" for word in ("-u", name)]
+    variables = {name: value for name, value in variables.items() if value}
+    done = clones.run(clone, "env", *unset, *of.before, *of.command, *of.options, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     made = [clone / "dvc.lock", *(path for path in (clone / "data").rglob("*") if path.is_file())]
     return {str(p.relative_to(clone)): hashlib.sha256(p.read_bytes()).hexdigest() for p in made}, done.stderr
@@ -240,7 +240,7 @@ def test_nothing_around_the_pipeline_changes_a_byte(name: str, reference: dict[s
     settings = MANY_AT_ONCE[name]
     found, said = leaves(tmp_path / "all", settings)
     for setting in settings:
-        assert setting in said or setting.partition("=")[0] not in PINS  # it is told that ours wins
+        assert setting in said or setting.partition("=")[0] not in PINS  # stderr says that ours wins
     print(f"{name}: {len(settings)} settings, {len(found)} files compared")
     if found != reference:
         alone = {setting: leaves(tmp_path / f"{i}", [setting])[0] for i, setting in enumerate(settings)}

@@ -163,6 +163,44 @@ def test_a_computed_name_is_refused_unless_it_is_declared(tmp_path: Path) -> Non
     assert list(Folder(tmp_path, frozenset({"one"})).closure(["one"])[0]) == ["one"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from importlib import import_module as load\nload('a')",
+        "import importlib\nload = importlib.import_module",
+        "import importlib\nmap(importlib.import_module, names)",
+        "import importlib\nimportlib.import_module(name='a')",
+        "import importlib\nimportlib.import_module('.a', package='b')",
+        "__import__('p', fromlist=['a'])",
+        "import runpy\nrunpy.run_path('a.py')",
+        "from importlib.util import spec_from_file_location\nspec_from_file_location('a', path)",
+    ],
+)
+def test_an_import_that_cannot_be_followed_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"one\.py: line \d: imports a module by a computed name"):
+        digest(tmp_path, text)
+
+
+def test_a_star_may_import_every_module_of_a_package(tmp_path: Path) -> None:
+    write(
+        tmp_path, {"one.py": "from p import *", "p/__init__.py": "", "p/_a.py": "", "p/b/__init__.py": "", "p/c.md": ""}
+    )
+    (tmp_path / f"p/fast{EXTENSION_SUFFIXES[0]}").write_bytes(b"")
+    assert " ".join(Folder(tmp_path).closure(["one"])[0]) == "one p p._a p.b p.fast"
+
+
+def test_a_data_file_in_a_package_counts_and_a_text_for_readers_does_not(tmp_path: Path) -> None:
+    inside = ["p/limits.json", "p/tables/more.csv"]
+    write(tmp_path, {"p/__init__.py": "", "p/q/__init__.py": "", **dict.fromkeys(inside, "1")})
+    found = [Folder(tmp_path).closure(["p"])]
+    for name in inside:
+        write(tmp_path, {name: "2", "p/README.md": "a", "p/.hidden": "b", "p/q/other.json": name})
+        found.append(Folder(tmp_path).closure(["p"]))
+    assert found[0] != found[1] != found[2]
+    write(tmp_path, {"p/README.md": "b", "p/.hidden": "c", "p/q/other.json": "d"})
+    assert Folder(tmp_path).closure(["p"]) == found[2]
+
+
 @pytest.mark.parametrize(("text", "said"), [("x = (\n", "one.py: line 1: "), ("x = 1\x00", "one.py: ")])
 def test_a_file_that_cannot_be_parsed_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ValueError, match="one") as refused:

@@ -21,9 +21,9 @@ TRAIN = "train@moons_tanh"
 BEFORE = dict.fromkeys(["code", "generate@moons", "split@moons"], "same bits")
 
 
-def verify(root: Path, *options: str, status: int, **told: str) -> tuple[dict[str, Any], str]:
+def verify(root: Path, *options: str, status: int, **variables: str) -> tuple[dict[str, Any], str]:
     """The JSON, and what was shown."""
-    done = run(root, *BANCADA, "verify", "--json", "verdict.json", "--markdown", "verdict.md", *options, **told)
+    done = run(root, *BANCADA, "verify", "--json", "verdict.json", "--markdown", "verdict.md", *options, **variables)
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
     said = json.loads((root / "verdict.json").read_text())
     assert said["exit_status"] == status
@@ -36,7 +36,7 @@ def verdicts(said: Mapping[str, Any]) -> dict[str, str]:
 
 
 def not_same(said: Mapping[str, Any]) -> dict[str, str]:
-    """The outs that are not the same bits, and what is told of them."""
+    """The outs that are not the same bits, and what is said of them."""
     outs = [out for stage in said["stages"] for out in stage["outs"] if out["verdict"] != "same bits"]
     return {out["path"]: out["problem"] for out in outs}
 
@@ -101,7 +101,7 @@ def change_weights(root: Path, factor: float) -> None:
     commit(root)
 
 
-def test_weights_a_rounding_apart_are_within_tolerance_with_the_figure(repository: Path) -> None:
+def test_weights_a_rounding_apart_are_within_tolerance_with_the_number(repository: Path) -> None:
     change_weights(repository, 1 + 2**-20)
     said, shown = verify(repository, "--stages", TRAIN, status=3)
     assert verdicts(said) == {**BEFORE, TRAIN: "within tolerance"}
@@ -222,7 +222,7 @@ def test_a_shallow_clone_as_ci_makes_it_is_verified(repository: Path, tmp_path: 
     verify(tmp_path / "shallow", "--stages", "generate@moons", status=0)
 
 
-def test_what_cannot_be_verified_is_told_in_one_line_with_status_2(repository: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_verified_is_one_line_with_status_2(repository: Path, tmp_path: Path) -> None:
     def refusal(root: Path, *options: str) -> str:
         done = run(root, *BANCADA, "verify", *options)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stdout + done.stderr
@@ -255,10 +255,10 @@ def test_interrupted_it_leaves_nothing_behind(
     repository: Path, tmp_path: Path, sent: signal.Signals, status: int
 ) -> None:
     (tmp_path / "temp").mkdir()
-    told = {**os.environ, "TMPDIR": str(tmp_path / "temp"), "PYTHONUNBUFFERED": "1"}
+    variables = {**os.environ, "TMPDIR": str(tmp_path / "temp"), "PYTHONUNBUFFERED": "1"}
     command = [*BANCADA, "verify", "-j", "1"]
     with subprocess.Popen(
-        command, cwd=repository, env=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        command, cwd=repository, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     ) as process:
         assert process.stdout
         while b": started" not in process.stdout.readline():

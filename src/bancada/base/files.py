@@ -49,8 +49,8 @@ def refuse_leftovers(study: str, variants: Collection[str]) -> None:
 
     DVC hashes the folder of all models, so the results of this workspace would differ from those of a fresh clone.
     """
-    for path in sorted(models(study).glob("*")):
-        if path.name not in variants and not is_hidden(path):
+    for path in sorted(models(study).glob("[!.]*/")):  # hidden are those that a killed process left half-written
+        if path.name not in variants:
             raise BadInput(f"{path}: left over, for {PARAMS_FILE} has no variant {path.name} in {study}; delete it")
 
 
@@ -77,15 +77,6 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         remove(unfinished)
         remove(old)
-
-
-def is_hidden(path: Path) -> bool:
-    """Return whether .dvcignore hides this name from DVC.
-
-    Hidden are files that a killed process left half written, and files of other programs, such as .DS_Store.
-    """
-    unfinished = path.name.startswith(".") and path.name.endswith((".unfinished", ".tmp"))
-    return unfinished or path.name in (".DS_Store", "__pycache__")
 
 
 def remove(path: Path) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bancada.base import BadInput, locks, params_file
-from bancada.base.params_file import ParamsFile
 
 DVC_FOLDER = Path(".dvc")
 FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs and loss curves of the stages that are running
 
 
-def run(main: Callable[[ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
+def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
     """Call `main` with params.yaml and the study or variant that the command line names.
 
     Exit with status 2 for bad input, and with 1 if a file cannot be read or written, for example on a full disk.

@@ -3,7 +3,6 @@
 import numpy as np
 
 from bancada.base import files, params_file, refusals, settings, stage, tables
-from bancada.base.tables import Table
 from bancada.data.settings import Split
 
 
@@ -17,7 +16,7 @@ def main(params: params_file.ParamsFile, study: str) -> None:
             tables.write(rows, folder / f"{part}.parquet")
 
 
-def parts_of(table: Table, split: Split, key: str) -> dict[str, Table]:
+def parts_of(table: tables.Table, split: Split, key: str) -> dict[str, tables.Table]:
     """Return `divide(table, split)`. If the split is impossible, raise BadInput that names `key` of params.yaml."""
     try:
         return divide(table, split)
@@ -25,7 +24,7 @@ def parts_of(table: Table, split: Split, key: str) -> dict[str, Table]:
         raise refusals.BadInput(f"{refusals.PARAMS_FILE}: {key}: {error}") from None
 
 
-def divide(table: Table, split: Split) -> dict[str, Table]:
+def divide(table: tables.Table, split: Split) -> dict[str, tables.Table]:
     """Return train, validation and test: each row is in one of them; with `validation: test` the test rows are both.
 
     scikit-learn's train_test_split takes the test rows first, then the validation rows from the rows that are left, so

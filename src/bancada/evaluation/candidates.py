@@ -12,7 +12,6 @@ from bancada.base.tables import Table
 from bancada.evaluation.leaderboard import Cell, Entry
 from bancada.evaluation.statistics import Summary, as_written, epochs_to_converge, summary, thinned
 from bancada.networks import encoding, metrics, saved
-from bancada.networks.metrics import Values
 
 PREDICTIONS = ("input", "features", "variant", "target", *Summary._fields)  # the columns of predictions.csv
 CURVES = ("variant", "epoch", "loss", "validation_loss")  # the columns of loss.csv
@@ -61,7 +60,7 @@ class Candidate:
         return curves
 
     @cached_property
-    def epochs_to_converge(self) -> Values:
+    def epochs_to_converge(self) -> metrics.Values:
         """The number of epochs until the watched loss has converged."""
         losses = self.curve(f"{self.watched}_loss")
         epochs = np.full(len(losses), np.nan)
@@ -69,13 +68,13 @@ class Candidate:
         return epochs
 
     @cached_property
-    def scores(self) -> dict[tuple[str, str], Values]:
+    def scores(self) -> dict[tuple[str, str], metrics.Values]:
         """The values of every metric by split and metric, rounded as in the files; NaN for a diverged seed.
 
         The errors of the weights belong to no rows: they count for the main split. epochs_to_converge counts for the
         watched split.
         """
-        found: dict[tuple[str, str], Values] = {}
+        found: dict[tuple[str, str], metrics.Values] = {}
         for split, rows in self.parts.items():
             found[split, "loss"] = self.trained.loss(self.outputs[split], rows.targets)
             for name, metric in metrics.METRICS.items():
@@ -85,7 +84,7 @@ class Candidate:
         found[self.watched, "epochs_to_converge"] = self.epochs_to_converge
         return {key: self.of_finished(values) for key, values in found.items()}
 
-    def _weight_errors(self) -> dict[str, Values]:
+    def _weight_errors(self) -> dict[str, metrics.Values]:
         """Return the errors in the units of the unscaled features, for a single linear layer if the truth is known."""
         trained = self.trained
         if not self.truth or [layer.kind for layer in trained.layers] != ["linear"]:
@@ -101,7 +100,7 @@ class Candidate:
             "bias_error": metrics.bias_error(biases, self.truth[1]),
         }
 
-    def of_finished(self, values: Values) -> Values:
+    def of_finished(self, values: metrics.Values) -> metrics.Values:
         """Return the values rounded as in the files; NaN for diverged seeds and for values that are not finite."""
         written = [as_written(float(value)) for value in values]
         return np.array([v if i in self.finished and math.isfinite(v) else np.nan for i, v in enumerate(written)])

@@ -16,8 +16,7 @@ from jaxtyping import Float64, Int64, Shaped
 from pydantic import TypeAdapter
 from safetensors import numpy as safetensors
 
-from bancada.base.files import HISTORY, RUN, WEIGHTS, whole
-from bancada.base.tables import Table, read_columns, write_columns
+from bancada.base import files, tables
 from bancada.networks import inference
 from bancada.networks.encoding import SCALING, Encoding, encoding, scaled
 from bancada.networks.settings import Layers, LayerSpec, Loss
@@ -34,7 +33,7 @@ class TrainingResult:
     diverged: dict[int, int]  # position of the seed -> epoch
 
 
-def description(recipe: Mapping[str, Any], rows: Table) -> dict[str, Any]:
+def description(recipe: Mapping[str, Any], rows: tables.Table) -> dict[str, Any]:
     """Return the content of run.json, without what only the training shows. `recipe`: its study, variant and keys."""
     return {
         "study": recipe["study"],
@@ -51,11 +50,11 @@ def save(folder: Path, described: dict[str, Any], result: TrainingResult, scalin
     """Write the folder: weights and `scaling`, history, and run.json with the epochs in which seeds diverged."""
     seeds = described["recipe"]["seeds"]
     run = described | {"diverged": {str(seeds[i]): epoch for i, epoch in result.diverged.items()}}
-    with whole(folder) as unfinished:
+    with files.whole(folder) as unfinished:
         unfinished.mkdir()
-        (unfinished / WEIGHTS).write_bytes(safetensors.save(result.weights | scaling))
-        _write_history(unfinished / HISTORY, seeds, result)
-        (unfinished / RUN).write_text(json.dumps(run, indent=1) + "\n")
+        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | scaling))
+        _write_history(unfinished / files.HISTORY, seeds, result)
+        (unfinished / files.RUN).write_text(json.dumps(run, indent=1) + "\n")
 
 
 def _write_history(path: Path, seeds: list[int], result: TrainingResult) -> None:
@@ -63,7 +62,7 @@ def _write_history(path: Path, seeds: list[int], result: TrainingResult) -> None
     trained = np.isfinite(result.history["lr"])  # [seed, epoch]
     place, epoch = np.nonzero(trained)
     losses = {name: result.history[name][trained] for name in HISTORY_COLUMNS}
-    write_columns({"seed": np.array(seeds)[place], "epoch": epoch, **losses}, path)
+    tables.write_columns({"seed": np.array(seeds)[place], "epoch": epoch, **losses}, path)
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class SavedVariant:
 
 def load(folder: Path) -> SavedVariant:
     """Return the variant that `save` wrote."""
-    run = json.loads((folder / RUN).read_text())
-    stored: Mapping[str, np.ndarray] = safetensors.load_file(folder / WEIGHTS)
+    run = json.loads((folder / files.RUN).read_text())
+    stored: Mapping[str, np.ndarray] = safetensors.load_file(folder / files.WEIGHTS)
     return SavedVariant(
         layers=TypeAdapter(Layers).validate_python(run["recipe"]["layers"]),
         loss_name=run["recipe"]["train"]["loss"],
@@ -120,4 +119,4 @@ def load(folder: Path) -> SavedVariant:
 
 def read_history(folder: Path) -> dict[str, np.ndarray]:
     """Return the columns of history.parquet: seed, epoch, losses and learning rate."""
-    return read_columns(folder / HISTORY)[0]
+    return tables.read_columns(folder / files.HISTORY)[0]

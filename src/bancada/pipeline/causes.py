@@ -45,17 +45,15 @@ def of_the_commit(clone: Clone, entries: dict[str, Any], stages: Sequence[Stage]
                 text = f"{stage.name}: {out.path}, or its hash in dvc.lock, was edited or committed alone"
                 todo = f"`bancada repro --force {stage.name}`, and commit what that changes"
                 found.append((out.path, out.lock, Cause(text, todo)))
-    return [_uncommitted(path) if _is_here(clone, path, md5) else cause for path, md5, cause in found]
+    return [_not_committed(clone, path, md5) or cause for path, md5, cause in found]
 
 
-def _is_here(clone: Clone, path: str, md5: str | None) -> bool:
-    """Return whether the workspace holds the file that dvc.lock names, and that is not committed."""
+def _not_committed(clone: Clone, path: str, md5: str | None) -> Cause | None:
+    """Return the cause if the workspace holds the file that dvc.lock names, and that is not committed."""
     with chdir(clone.source):
         changed = bool(git(clone.source, "status", "--porcelain", "--", path).stdout)
-        return changed and bool(md5) and lockfile.dvc_md5(Path(path)) == md5
-
-
-def _uncommitted(path: str) -> Cause:
+        if not (changed and md5 and lockfile.dvc_md5(Path(path)) == md5):
+            return None
     text = f"{path}: dvc.lock was made with the one of this workspace, which is not committed"
     return Cause(text, f"`git add {path}` and commit it")
 

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bancada.base import BadInput, files
+from bancada.base import BadInput, files, lockfile
 from bancada.base.git import git_answer
-from bancada.base.lockfile import LOCK_FILE
-from bancada.pipeline import code, params, requirements
+from bancada.pipeline import code, params, requirements, steps
 from bancada.pipeline import dvc_internals as dvc
-from bancada.pipeline.params import Params
-from bancada.pipeline.steps import forget
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
@@ -76,7 +73,7 @@ def check(prune: bool) -> list[Finding]:
     found = [*changed_code(known), *audit(Path.cwd()), *_unknown_to_git()]
     gone = [finding for finding in found if finding.problem == GONE_ENTRY]
     if prune and gone:
-        forget(gone[0].stages)
+        steps.forget(gone[0].stages)
         print(f"taken out of dvc.lock: {', '.join(gone[0].stages)}")
         found.remove(gone[0])
     return found
@@ -89,16 +86,18 @@ def add_code() -> list[Finding]:
     added by hand: git takes no other files into a commit of named files. Raise BadInput where the stage cannot run.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--quiet", "--single-item", CODE_STAGE], capture_output=True, text=True
+        [sys.executable, "-m", "dvc", "repro", "--single-item", CODE_STAGE], capture_output=True, text=True
     )
     if done.returncode:
         raise BadInput(next(iter(done.stderr.splitlines()), f"dvc repro {CODE_STAGE}: failed"))
-    made = [str(LOCK_FILE), str(files.CODE)]
+    made = [str(lockfile.LOCK_FILE), str(files.CODE)]
     named_files = Path(os.environ.get("GIT_INDEX_FILE", "")).name.startswith("next-index")
     if named_files and subprocess.run(["git", "diff", "--quiet", "--", *made]).returncode:
         todo = f"`git add {' '.join(made)}`, and commit without naming files"
         return [Finding("file", made[0], "follows from this commit and is not in it", todo)]
-    subprocess.run(["git", "add", "--", *made], check=True)
+    added = subprocess.run(["git", "add", "--", *made], capture_output=True, text=True)
+    if added.returncode:
+        raise BadInput(f"git add: {next(iter(added.stderr.splitlines()), 'failed')}")
     return []
 
 
@@ -109,12 +108,15 @@ def warn_of_other_packages() -> None:
         print(f"packages other than {requirements.LOCK}'s: {named}; `make repro` installs them", file=sys.stderr)
 
 
-def changed_code(known: Params) -> list[Finding]:
+def changed_code(known: params.Params) -> list[Finding]:
     """Return the modules and packages that are not as data/code says, each with the stages that depend on it."""
     found: dict[Finding, list[str]] = defaultdict(list)
     for name, text in code.contents(known, Path()).items():
         path, stage = files.CODE / name, name.removesuffix(".json").replace("/", "@")
-        before, now = json.loads(path.read_text("utf-8")) if path.exists() else {}, json.loads(text)
+        try:
+            before, now = json.loads(path.read_text("utf-8")) if path.exists() else {}, json.loads(text)
+        except ValueError:
+            raise BadInput(f"{path}: no JSON, so no stage wrote it; `bancada repro code` writes it anew") from None
         for part in now:
             for key in changed("", before.get(part, {}), now[part]):
                 subject = f"{part.removesuffix('s')} {key.removeprefix('.')}" if key else part
@@ -157,7 +159,8 @@ def audit(root: Path) -> list[Finding]:
         for path, left in locks.items():  # of no stage
             if left:
                 found[Finding("gone", path.replace(".yaml", ".lock"), GONE_ENTRY, "`bancada check --prune`")] += left
-    return [replace(one, stages=tuple(names)) for one, names in found.items()] + list(_left_models(root, made))
+        left_models = list(_left_models(repo, root, made))
+    return [replace(one, stages=tuple(names)) for one, names in found.items()] + left_models
 
 
 def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
@@ -218,9 +221,9 @@ def _out(out: Any, path: str) -> Iterator[Finding]:
         yield Finding("file", path, f"is not the one that {keeper} names", f"{back} restores that one, {again}")
 
 
-def _left_models(root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+def _left_models(repo: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the model folders that no stage makes: a study's evaluation would read them."""
     for path in sorted((root / files.DATA / "models").glob("*/*")):
         name = path.relative_to(root).as_posix()
-        if name not in made and not files.is_hidden(path) and not files.is_hidden(path.parent):
+        if name not in made and not repo.dvcignore.is_ignored(repo.fs, str(path)):
             yield Finding("gone", name, "left over, for dvc.yaml has no stage that makes it", "delete it")

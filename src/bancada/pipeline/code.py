@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,14 @@ from packaging.utils import canonicalize_name
 from bancada.base import BadInput, files
 from bancada.data import sources
 from bancada.pipeline import params as all_params
+from bancada.pipeline import requirements, syntax
 from bancada.pipeline.params import Params
-from bancada.pipeline.requirements import LOCK, pinned
-from bancada.pipeline.syntax import Folder
 
-STAGES = {
+STAGES = {  # of each study, and, for `train`, of each variant
     "generate": "bancada.data.generate",
     "split": "bancada.data.split",
-    "train": "bancada.training.train",
     "evaluate": "bancada.evaluation.evaluate",
+    "train": "bancada.training.train",
 }
 # This module imports the kind of a study's source by a computed name: the stages' entries name that module.
 DECLARED = frozenset({sources.__name__})
@@ -45,10 +44,11 @@ def main() -> None:
 
 def contents(params: Params, root: Path) -> dict[str, str]:
     """Return the text of each file below data/code, by its path there, for the code in `root`."""
-    versions, folder = pinned(root / LOCK), Folder(root / "src", DECLARED)
+    versions, folder = requirements.pinned(root / requirements.LOCK), syntax.Folder(root / "src", DECLARED)
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     found = {}
-    for stage, name in _stages(params):
+    every = [(stage, name) for stage in STAGES for name in (params.variants if stage == "train" else params.studies)]
+    for stage, name in every:
         by_name = [sources.module_of(params.source(name).kind)] if stage == "generate" else []
         entries = (STAGES[stage], *by_name)
         if entries not in known:
@@ -58,12 +58,7 @@ def contents(params: Params, root: Path) -> dict[str, str]:
     return found
 
 
-def _stages(params: Params) -> list[tuple[str, str]]:
-    studies = [(stage, study) for study in params.studies for stage in ("generate", "split", "evaluate")]
-    return [*studies, *(("train", variant) for variant in params.variants)]
-
-
-def _depends_on(entries: Sequence[str], folder: Folder, versions: Mapping[str, str]) -> dict[str, Any]:
+def _depends_on(entries: Sequence[str], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:
     try:
         modules, foreign = folder.closure(entries)
     except ValueError as error:
@@ -72,21 +67,25 @@ def _depends_on(entries: Sequence[str], folder: Folder, versions: Mapping[str, s
     for name in sorted(foreign):
         if name.partition(".")[0] in sys.stdlib_module_names:
             continue
-        package = _package_of(name, versions)
+        package = _package_of(name)
         if package not in versions:
-            raise BadInput(f"{LOCK}: no package {name}, which {entries[0]} imports; `make lock` writes it anew")
+            raise BadInput(f"{requirements.LOCK}: no package {name}, which {entries[0]} imports: `make lock`")
         packages[package] = versions[package]
     return {"modules": modules, "packages": dict(sorted(packages.items()))}
 
 
-def _package_of(module: str, versions: Mapping[str, str]) -> str:
-    """Return the name of the package that a module belongs to: ruamel.yaml is ruamel-yaml's, sklearn scikit-learn's."""
+@cache
+def _package_of(module: str) -> str:
+    """Return the name of the package that a module belongs to: ruamel.yaml is ruamel-yaml's, sklearn scikit-learn's.
+
+    Of several packages with one name at the top, such as google's, it is the one that has the module's file.
+    """
     parts = module.split(".")
-    for name in (canonicalize_name(".".join(parts[:2])), canonicalize_name(parts[0])):
-        if name in versions:
-            return str(name)
-    installed = [canonicalize_name(name) for name in _distributions().get(parts[0], parts[:1])]
-    return next((name for name in installed if name in versions), installed[0])
+    names = sorted(set(_distributions().get(parts[0], parts[:1])))
+    if len(names) > 1:
+        starts = tuple("/".join(parts[:2]) + end for end in ("/", "."))
+        names.sort(key=lambda name: not any(str(file).startswith(starts) for file in distribution(name).files or ()))
+    return str(canonicalize_name(names[0]))
 
 
 @cache

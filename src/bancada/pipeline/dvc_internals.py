@@ -1,4 +1,4 @@
-"""DVC's repository, its stages and their files; here stands all that DVC does not promise as a public interface.
+"""DVC's repository, its stages and their files. Functions that DVC keeps to itself (`_make_cmd`) are called here alone.
 
 requirements.lock pins DVC, and the tests hold the dvc.lock of `bancada repro` against that of plain `dvc repro`.
 """

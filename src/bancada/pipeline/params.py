@@ -6,9 +6,8 @@
 from pathlib import Path
 from typing import Any
 
-from bancada.base import params_file
+from bancada.base import params_file, settings
 from bancada.base.refusals import PARAMS_FILE, bad, did_you_mean
-from bancada.base.settings import Name, checked
 from bancada.data import sources
 from bancada.data.settings import Source, Split
 from bancada.evaluation.settings import Comparison, check_predict
@@ -30,8 +29,8 @@ class Study(Comparison):
 class Params(Common):
     """The whole of params.yaml."""
 
-    studies: dict[Name, Study]
-    variants: dict[Name, Variant]
+    studies: dict[settings.Name, Study]
+    variants: dict[settings.Name, Variant]
 
     def variants_of(self, study: str) -> list[str]:
         """Return the names of a study's variants, in the order of the file."""
@@ -53,7 +52,7 @@ class Params(Common):
 
 def load(path: Path = Path(PARAMS_FILE)) -> Params:
     """Read and check the whole file. Raise BadInput, which names the first key that cannot be used."""
-    params = checked(Params, params_file.read(path).raw, "")
+    params = settings.checked(Params, params_file.read(path).raw, "")
     for name, variant in params.variants.items():
         if variant.study not in params.studies:
             hint = did_you_mean(variant.study, params.studies)

@@ -16,25 +16,21 @@ from urllib.parse import unquote
 
 from bancada.base import BadInput, files, lockfile, notify
 from bancada.base.git import git
-from bancada.pipeline import causes, requirements
+from bancada.pipeline import causes, check, requirements, verdict
 from bancada.pipeline.causes import Cause
-from bancada.pipeline.check import changed, several
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
 from bancada.pipeline.dvc_internals import opened, planned
-from bancada.pipeline.requirements import LOCK
-from bancada.pipeline.verdict import STATUS
-from bancada.tracking import mirror
+from bancada.tracking import mirror, runs
 from bancada.tracking.catch_up import NO_STORE, shown_store
-from bancada.tracking.models import WEIGHTS
+from bancada.tracking.models import WEIGHTS_MD5
 from bancada.tracking.store import STORE_ERRORS, artifact_paths, open_store
 from bancada.tracking.surroundings import CUT, UNTRACKED, repository_root, store_uri
 
 DIFF = "git.diff"
 # Without these tags nothing can be reproduced.
-TAGS = ("git.commit", "bancada.study", "bancada.variant", "dvc.stage", WEIGHTS)
+TAGS = ("git.commit", "bancada.study", "bancada.variant", "dvc.stage", WEIGHTS_MD5)
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of MLflow's errors
-LIBRARIES = ("numpy", "torch", "python")  # whose versions are tags
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
     try:
         store = open_store(root)
         run = store.client.get_run(run_id)
-        for name in artifact_paths(store, run) & {DIFF, LOCK, files.RUN, files.WEIGHTS}:
+        for name in artifact_paths(store, run) & {DIFF, requirements.LOCK, files.RUN, files.WEIGHTS}:
             store.client.download_artifacts(run_id, name, str(folder))
     except (*NO_STORE, *STORE_ERRORS) as error:
         if getattr(error, "error_code", "") in NO_RUN:
@@ -94,7 +90,7 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
     tags = run.data.tags
     for tag in TAGS:
         if not tags.get(tag):
-            known = "it is not finished" if tag == WEIGHTS else "it is no training of bancada in a git repository"
+            known = "it is not finished" if tag == WEIGHTS_MD5 else "it is no training of bancada in a git repository"
             raise BadInput(f"{run_id}: has no tag {tag}: {known}, so there is nothing to reproduce")
     if tags.get("git.clean") != "true" and not (folder / DIFF).exists():
         raise BadInput(f"{run_id}: made with changes that were not committed, and its {DIFF} is not in the store")
@@ -116,7 +112,7 @@ def _apply(run: RecordedRun, clone: Clone) -> str:
     if done.returncode:
         why = next(iter(done.stderr.splitlines()), "git apply failed")
         raise BadInput(f"{run.run_id}: its {DIFF} does not apply to commit {clone.commit[:10]}: {why}")
-    return f" with what was not committed of {several(git(top, 'diff', '--name-only').stdout.split(), 5)}"
+    return f" with what was not committed of {check.several(git(top, 'diff', '--name-only').stdout.split(), 5)}"
 
 
 def _refuse_untracked(run: RecordedRun, clone: Clone, target: str) -> None:
@@ -133,7 +129,7 @@ def _refuse_untracked(run: RecordedRun, clone: Clone, target: str) -> None:
 def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
     with chdir(clone.root):
         made = mirror.result(files.model(run.tags["bancada.study"], run.tags["bancada.variant"]))
-    recorded = run.tags[WEIGHTS]
+    recorded = run.tags[WEIGHTS_MD5]
     difference = SAME if made.weights_md5 == recorded else _compared(run, clone.root / made.folder)
     why = list(_why(run, clone, made, difference))
     print(f"\nrecorded  {recorded}\nmade      {made.weights_md5}")
@@ -144,15 +140,15 @@ def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
     machine = causes.machine(clone.root)
     where = f"{machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
     print(f"\n{difference.verdict}: the weights of {run.tags['dvc.stage']} of run {run.run_id}, {where}")
-    return STATUS[difference.verdict]
+    return verdict.STATUS[difference.verdict]
 
 
 def _compared(run: RecordedRun, model: Path) -> Difference:
     old = run.folder / files.WEIGHTS
     if not old.exists():
         return different("not compared number by number: the run's own is not in the store")
-    if lockfile.md5(old) != run.tags[WEIGHTS]:
-        return different(f"not compared number by number: the run's own is not the one that its tag {WEIGHTS} names")
+    if lockfile.md5(old) != run.tags[WEIGHTS_MD5]:
+        return different(f"not compared number by number: the run's own is not what its tag {WEIGHTS_MD5} names")
     return compare(old, model / files.WEIGHTS)
 
 
@@ -166,12 +162,13 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
     found = causes.of_the_environment(clone.root)
     yield from found
     here: dict[str, str | None] = {**requirements.installed(), "python": platform.python_version()}
-    made_with = requirements.pinned(run.folder / LOCK)
-    made_with |= {name: run.tags[f"bancada.{name}"] for name in LIBRARIES if f"bancada.{name}" in run.tags}
+    made_with = requirements.pinned(run.folder / requirements.LOCK)
+    tags = {name: run.tags.get(f"bancada.{name}") for name in (*runs.LIBRARIES, "python")}
+    made_with |= {name: version for name, version in tags.items() if version}
     other = requirements.others({name: version for name, version in made_with.items() if name in here}, here)
     if other:
-        text = f"the run was made with other versions: here {several(other, requirements.MOST_NAMED)}"
-        yield Cause(text, f"try it with the run's {LOCK}")
+        text = f"the run was made with other versions: here {check.several(other, requirements.MOST_NAMED)}"
+        yield Cause(text, f"try it with the run's {requirements.LOCK}")
     if not found and not other and same_inputs:
         yield Cause(f"{causes.FINE}, and the inputs are the run's", "try it on the machine that made it")
 
@@ -179,7 +176,7 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
 def _other_inputs(run: RecordedRun, clone: Clone, recipe: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield why the fingerprint is another one: the recipe, the rows, or else the code and the versions of packages."""
     kept = run.folder / files.RUN
-    other = list(changed("recipe", json.loads(kept.read_text())["recipe"], recipe)) if kept.exists() else []
+    other = list(check.changed("recipe", json.loads(kept.read_text())["recipe"], recipe)) if kept.exists() else []
     for part, digest in run.splits.items():
         path = files.split(run.tags["bancada.study"]) / f"{part}.parquet"
         if (clone.root / path).exists() and lockfile.md5(clone.root / path) != digest:

@@ -16,9 +16,8 @@ from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
 
-from bancada.base import BadInput, files, lockfile, locks
+from bancada.base import BadInput, files, lockfile, locks, notify
 from bancada.base.lockfile import LOCK_FILE
-from bancada.base.notify import tracking
 from bancada.pipeline import dvc_internals as dvc
 
 LOCK_HEAD = "schema: '2.0'\nstages:\n"
@@ -180,7 +179,7 @@ def _environment() -> dict[str, str]:
     The stages start no process that records results: there is one for all of them.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {"PATH": path, "BANCADA_TRACKING": "off" if tracking() == "off" else "shared"}
+    return {"PATH": path, "BANCADA_TRACKING": "off" if notify.tracking() == "off" else "shared"}
 
 
 def _say_that_another_runs() -> None:

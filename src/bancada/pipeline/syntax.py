@@ -12,7 +12,10 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-BY_NAME = ("import_module", "__import__")  # functions that import a module by its name
+# Functions that import a module by its name, or run a file.
+BY_NAME = ("import_module", "__import__", "run_module", "run_path", "spec_from_file_location")
+NO_DATA = (".py", ".pyi", ".so", ".pyd", ".md")
+FOLLOWED = BY_NAME[:2]  # in a call that names the module alone, and in full
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,9 @@ class Folder:
         """Return all modules of the folder that `entries` import, directly or not, and the names of foreign modules.
 
         An import counts wherever it stands: in a function, below `if` or `try`. The packages around a module count,
-        too. The modules are given with their hashes. Raise ValueError, with one line, for a file that cannot be parsed,
-        and for a module that is imported by a computed name, unless `declared` holds the module that does so.
+        too, with the data files in their folders. The modules are given with their hashes. Raise ValueError, with one
+        line, for a file that cannot be parsed, and for a module that is imported by a computed name, unless `declared`
+        holds the module that does so.
         """
         found: dict[str, str] = {}
         foreign: set[str] = set()
@@ -66,7 +70,7 @@ class Folder:
         return next((path for path in candidates if path.is_file()), None)
 
     def read(self, name: str, path: Path) -> Module:
-        """Parse one file; of a compiled module all bytes count."""
+        """Parse one file; of a compiled module, and of a package's data files, all bytes count."""
         if path.suffix != ".py":
             return Module(_hash(path.read_bytes()), frozenset())
         try:
@@ -75,19 +79,24 @@ class Folder:
             line = f" line {error.lineno}:" if isinstance(error, SyntaxError) and error.lineno else ""
             raise ValueError(f"{path}:{line} {getattr(error, 'msg', error)}") from None
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        names = set[str]()
-        for node in ast.walk(tree):
-            for imported in self.imports(node, package):
+        names, plain = set[str](), set[ast.AST]()
+        for node in ast.walk(tree):  # a call comes before the name that it calls
+            for imported in self.imports(node, package, plain):
                 if imported is not None:
                     names.add(imported.strip("."))
                 elif name not in self.declared:
                     raise ValueError(
                         f"{path}: line {vars(node)['lineno']}: imports a module by a computed name; write the name out"
                     )
-        return Module(_hash("\n".join(_walk(tree)).encode()), frozenset(names - {""}))
+        inside = _data(path.parent) if path.name == "__init__.py" else ()
+        data = [f"{file.name} {_hash(file.read_bytes())}" for file in inside]
+        return Module(_hash("\n".join([*_walk(tree), *data]).encode()), frozenset(names - {""}))
 
-    def imports(self, node: ast.AST, package: str) -> Iterator[str | None]:
-        """Yield the names that a node imports; None for one that is computed."""
+    def imports(self, node: ast.AST, package: str, plain: set[ast.AST]) -> Iterator[str | None]:
+        """Yield the names that a node imports; None for one that is computed.
+
+        `plain` gets the names of functions in calls that can be followed: `import_module("a.b")`.
+        """
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,16 +105,31 @@ class Folder:
             yield source
             for alias in node.names:
                 if alias.name != "*":
-                    yield f"{source}.{alias.name}"
+                    yield None if alias.name in BY_NAME and alias.asname else f"{source}.{alias.name}"
                 else:  # a package's `__all__` may name any of its modules
                     inside = self.path.joinpath(*source.split("."))
-                    yield from (f"{source}.{path.stem}" for path in inside.glob("*.py") if path.stem != "__init__")
-        elif isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in BY_NAME and node.args:
-                first = node.args[0]
-                written = first.value if isinstance(first, ast.Constant) else None
-                yield written if isinstance(written, str) and not written.startswith(".") else None
+                    found = {path.name.partition(".")[0] for path in inside.glob("*")}
+                    yield from sorted(f"{source}.{name}" for name in found if not name.startswith("__"))
+        elif isinstance(node, ast.Call) and _name(node.func) in FOLLOWED:
+            match node.args, node.keywords:
+                case [ast.Constant(value=str(written))], [] if not written.startswith("."):
+                    plain.add(node.func)
+                    yield written
+        elif _name(node) in BY_NAME and node not in plain:
+            yield None
+
+
+def _name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _data(folder: Path) -> Iterator[Path]:
+    """Yield the data files in a package's folder, and in folders inside it that are no packages: it may read them."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
+            yield from _data(path)
+        elif path.is_file() and path.suffix not in NO_DATA and not path.name.startswith("."):
+            yield path
 
 
 def _walk(node: object) -> Iterator[str]:

@@ -20,9 +20,7 @@ from rich.markdown import Markdown
 
 from bancada.base import BadInput
 from bancada.base.git import git
-from bancada.pipeline import causes
-from bancada.pipeline.causes import Cause
-from bancada.pipeline.check import Finding, audit
+from bancada.pipeline import causes, check
 from bancada.pipeline.clone import Clone, clone_of, fetch, fetch_inputs, head
 from bancada.pipeline.compare import Verdict
 from bancada.pipeline.judge import Committed, Stage, clear, committed, judge, made_by_none
@@ -90,15 +88,15 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> dict[str, Any]:
         return as_report(stages, elsewhere, here, _causes(clone, expected, stages), context)
 
 
-def _of_the_workspace(root: Path) -> list[Finding]:
+def _of_the_workspace(root: Path) -> list[check.Finding]:
     try:
-        return [finding for finding in audit(root) if finding.kind in ("file", "gone")]
+        return [finding for finding in check.audit(root) if finding.kind in ("file", "gone")]
     except BadInput as error:  # a dvc.yaml that is being edited, for example, does not concern the commit
         print(f"this workspace could not be looked at: {error}", file=sys.stderr)
         return []
 
 
-def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[Cause]:
+def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[causes.Cause]:
     if all(stage.verdict == Verdict.SAME for stage in stages):
         return []
     found = causes.of_the_commit(clone, expected.entries, stages)
@@ -110,5 +108,5 @@ def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[
             f"{causes.FINE}, and dvc.lock is of the committed code and parameters. The committed files were made by"
             " code or data that was never committed, or with other packages or on another kind of CPU"
         )
-        found = [Cause(text, "`bancada verify` where they were made, or `bancada repro --force` and commit anew")]
+        found = [causes.Cause(text, "`bancada verify` where they were made, or `bancada repro --force` and commit")]
     return found

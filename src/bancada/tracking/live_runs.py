@@ -36,7 +36,7 @@ class LiveRun:
         new = lines[self.seen :]
         self.seen += len(new)
         if new and self.run_id:
-            with surroundings.locked(store.root):
+            with surroundings.store_lock(store.root):
                 if runs.is_finished(store.client.get_run(self.run_id)):  # another process has completed it
                     self.run_id = ""
                 else:
@@ -58,7 +58,7 @@ class LiveRun:
 
         A run that is finished, or that another process with the same training writes to, is left alone.
         """
-        with surroundings.locked(store.root):
+        with surroundings.store_lock(store.root):
             found = find_run(store, training.study, training.fingerprint)
             if runs.is_finished(found) or (found and _belongs_to_another(found, training.variant)):
                 return
@@ -87,7 +87,7 @@ def _belongs_to_another(run: Run, variant: str) -> bool:
 
 def _stop(store: Store, run_id: str, status: str) -> None:
     """Set the status, unless another process has completed the run."""
-    with surroundings.locked(store.root):
+    with surroundings.store_lock(store.root):
         if not runs.is_finished(store.client.get_run(run_id)):
             store.client.set_terminated(run_id, status)
 

@@ -54,7 +54,7 @@ class Result(Description):
 
 def results() -> list[Path]:
     """Return every model folder that exists, whatever params.yaml says."""
-    return sorted(path for path in (files.DATA / "models").glob("*/*") if path.is_dir() and not files.is_hidden(path))
+    return sorted((files.DATA / "models").glob("[!.]*/[!.]*/"))
 
 
 def result(folder: Path, inputs: Inputs | None = None) -> Result:

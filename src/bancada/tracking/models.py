@@ -27,7 +27,7 @@ from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.mirror import Result
 from bancada.tracking.store import Store
 
-MODEL, SEED, WEIGHTS = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
+MODEL, SEED, WEIGHTS_MD5 = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CHAMPION = "champion"  # the alias
 THRESHOLDS = {"signs": 0.0, "bits": 0.5}  # by the kind of encoding; the others choose the class of the largest output
 PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model needs
@@ -40,10 +40,10 @@ def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *,
     `with_example`: the split files are those that the model was trained on.
     """
     seed, tags, run_id = evaluation.best_seeds.get(result.variant), run.data.tags, run.info.run_id
-    if seed is None or tags.get(WEIGHTS) != result.weights_md5 or (MODEL in tags and tags.get(SEED) == str(seed)):
+    if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or (MODEL in tags and tags.get(SEED) == str(seed)):
         return []
     client, experiment = store.client, run.info.experiment_id
-    model_tags = {WEIGHTS: result.weights_md5, SEED: str(seed), "bancada.variant": result.variant}
+    model_tags = {WEIGHTS_MD5: result.weights_md5, SEED: str(seed), "bancada.variant": result.variant}
     params = mirror.parameters(result)
     # A model whose upload was interrupted is completed.
     unfinished = f"source_run_id = '{run_id}' and tags.`{SEED}` = '{seed}'"
@@ -69,8 +69,8 @@ def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapp
     tags = store.client.get_run(run_id).data.tags if run_id else {}
     if MODEL not in tags:
         return []
-    client, of_version = store.client, {key: tags[key] for key in ("bancada.variant", WEIGHTS, SEED)}
-    with surroundings.locked(store.root):
+    client, of_version = store.client, {key: tags[key] for key in ("bancada.variant", WEIGHTS_MD5, SEED)}
+    with surroundings.store_lock(store.root):
         found = client.search_registered_models(f"name = '{study}'")
         [registered] = found or [client.create_registered_model(study)]
         versions = client.search_model_versions(f"name = '{study}'")

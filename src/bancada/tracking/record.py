@@ -62,11 +62,11 @@ class Recorder:
         `split_is_its`: the split files are those that it was trained on. `began_ms`: the time at which its training
         began, if it has just ended; then it confirms a run that has the training already.
         """
-        with surroundings.locked(self.store.root):
+        with surroundings.store_lock(self.store.root):
             run = find_run(self.store, result.study, result.fingerprint)
             if finished := runs.is_finished(run):
                 tags = runs.with_experiment(run, self.origin)
-                before = run.data.tags.get(models.WEIGHTS, result.weights_md5)
+                before = run.data.tags.get(models.WEIGHTS_MD5, result.weights_md5)
                 if before != result.weights_md5 and (self.newest or WARNING not in run.data.tags):
                     tags[WARNING] = f"the same inputs gave other weights: {result.weights_md5} after {before}"
                 if began_ms is not None and WARNING not in tags:
@@ -111,7 +111,7 @@ class Recorder:
         run_id = run.info.run_id
         runs.add_points(store, run_id, points, logged)
         diverged = {"bancada.diverged_seeds": json.dumps(result.diverged)}
-        runs.set_tags(store, run, diverged | {models.WEIGHTS: result.weights_md5})
+        runs.set_tags(store, run, diverged | {models.WEIGHTS_MD5: result.weights_md5})
         if split_is_its:
             _add_datasets(store, run_id, result.study)
         _upload(store, run, _artifacts(result))
@@ -179,7 +179,7 @@ def _artifacts(result: Result) -> dict[str, Path]:
 def _restore_artifacts(store: Store, run: Run, result: Result, evaluation: Evaluation | None) -> list[str]:
     """Upload the artifacts that the run has lost, if the files here are still those of the run."""
     tags, wanted = store.client.get_run(run.info.run_id).data.tags, dict[str, Path]()
-    if tags.get(models.WEIGHTS) == result.weights_md5:
+    if tags.get(models.WEIGHTS_MD5) == result.weights_md5:
         wanted |= _artifacts(result)
     if evaluation and tags.get(EVALUATION) == evaluation.md5:
         wanted |= evaluation.artifacts

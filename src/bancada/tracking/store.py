@@ -23,7 +23,7 @@ from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
 
 from bancada.base.files import whole
-from bancada.tracking.surroundings import locked, sqlite_uri, store_uri
+from bancada.tracking.surroundings import sqlite_uri, store_lock, store_uri
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # errors are raised and reported in one line
@@ -61,7 +61,7 @@ def open_store(root: Path, on_progress: Callable[[], None] = lambda: None) -> St
     """
     uri = store_uri(root)
     path = Path(unquote(uri.removeprefix("sqlite:///")))
-    with locked(root), chdir(root):
+    with store_lock(root), chdir(root):
         exists = uri.startswith("sqlite:///") and path.is_file() and path.stat().st_size > 0
         if exists:
             _check_writable(path)

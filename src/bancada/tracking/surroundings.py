@@ -45,7 +45,7 @@ def sqlite_uri(path: Path) -> str:
     return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
-def locked(root: Path) -> AbstractContextManager[IO[str]]:
+def store_lock(root: Path) -> AbstractContextManager[IO[str]]:
     """Let one process at a time create the store, create a run or complete a run.
 
     Raise TimeoutError if another process holds the lock for too long.

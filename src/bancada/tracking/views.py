@@ -16,8 +16,7 @@ from mlflow.entities import Run
 from bancada.base.notify import without_credentials
 from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.networks.metrics import HIGHER_IS_BETTER
-from bancada.tracking.evaluations import Evaluation, Row, score_name
-from bancada.tracking.runs import set_tags
+from bancada.tracking import evaluations, runs
 from bancada.tracking.store import Store, experiment_id
 
 KEY = "bancada"
@@ -30,7 +29,7 @@ MOST_RUNS = 100  # in a chart
 GOLDEN = 0.618034  # of a circle: each further hue falls into one of the widest gaps
 
 
-def show_study(store: Store, study: str, evaluation: Evaluation) -> list[str]:
+def show_study(store: Store, study: str, evaluation: evaluations.Evaluation) -> list[str]:
     """Describe the experiment and save its view. Return what was written, in words."""
     experiment = store.client.get_experiment(experiment_id(store, study))
     view = {
@@ -46,13 +45,13 @@ def show_study(store: Store, study: str, evaluation: Evaluation) -> list[str]:
     return ["description and saved view"] if tags else []
 
 
-def show_run(store: Store, run: Run, evaluation: Evaluation, variant: str) -> list[str]:
+def show_run(store: Store, run: Run, evaluation: evaluations.Evaluation, variant: str) -> list[str]:
     """Describe and colour the run of a variant. Return what was written, in words."""
     row = next(row for row in evaluation.leaderboard if row["variant"] == variant)
     variants = sorted(row["variant"] for row in evaluation.leaderboard)
     color = run_color(variants.index(variant), run.data.tags["bancada.fingerprint"])
     tags = _changed({NOTE: run_note(row, len(variants)), "mlflow.runColor": color}, run.data.tags)
-    return ["description"] if set_tags(store, run, tags) else []
+    return ["description"] if runs.set_tags(store, run, tags) else []
 
 
 def _changed(tags: Mapping[str, str], existing: Mapping[str, str]) -> dict[str, str]:
@@ -86,7 +85,7 @@ def _page(experiment: str) -> str:
 # --- descriptions ---------------------------------------------------------------------------------------------------
 
 
-def study_note(study: str, experiment: str, leaderboard: list[Row]) -> str:
+def study_note(study: str, experiment: str, leaderboard: list[evaluations.Row]) -> str:
     """Return Markdown that explains the page and holds the leaderboard. The page shows its first line when folded."""
     variants, seeds = len(leaderboard), leaderboard[0]["num_seeds"]
     table = "\n".join(f"    {line}" for line in format_leaderboard(leaderboard, study).splitlines())
@@ -100,7 +99,7 @@ A run is a variant with its settings; scores and curves are means over its seeds
 """
 
 
-def run_note(row: Row, variants: int) -> str:
+def run_note(row: evaluations.Row, variants: int) -> str:
     """Return one line with the variant's place, score, interval and verdict."""
     number = {
         key: f"{float(row[key]):.4g}" if row[key] else "none" for key in ("mean", "median", "ci95_low", "ci95_high")
@@ -109,7 +108,7 @@ def run_note(row: Row, variants: int) -> str:
     score = f"mean {number['mean']}{interval}" if row["mean"] else f"median {number['median']}"
     diverged = f", {row['diverged_seeds']} diverged" if row["diverged_seeds"] != "0" else ""
     verdict = f"; {row['verdict']}" if row["verdict"] else ""
-    name = score_name(row["split"], row["metric"])
+    name = evaluations.score_name(row["split"], row["metric"])
     return f"{row['rank']} of {variants} by {name}: {score}, {row['num_seeds']} seeds{diverged}{verdict}"
 
 
@@ -127,9 +126,9 @@ def run_color(place: int, fingerprint: str) -> str:
 # --- the saved view -------------------------------------------------------------------------------------------------
 
 
-def view_state(row: Row) -> dict[str, Any]:
+def view_state(row: evaluations.Row) -> dict[str, Any]:
     """Return the page's state for a study, of whose leaderboard `row` is one line."""
-    score = score_name(row["split"], row["metric"])
+    score = evaluations.score_name(row["split"], row["metric"])
     columns = [
         *(f"metrics.`{name}`" for name in (score, f"{score}_std", f"{score}_median", "diverged_seeds")),
         *(f"params.`{name}`" for name in PARAMS),

@@ -214,7 +214,7 @@ def _optimizer(settings: options.Train, flat: Tensor) -> Optimizer:
     Adam is fused, because the square root of the other one is rounded differently by different CPUs. SGD is not fused,
     because that is faster.
     """
-    # torch.optim imports torch's compiler, which takes seconds, unless it is told to stay out: nothing is compiled here
+    # torch.optim imports torch's compiler, which takes seconds, unless it is disabled: nothing is compiled here
     method = unwrap(Optimizer.add_param_group)
     setattr(method, "__dynamo_disable", method)
     chosen = settings.optimizer

@@ -12,8 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from bancada.base import locks, notify
-from bancada.base.stage import DVC_FOLDER, FOLDER
+from bancada.base import locks, notify, stage
 
 if TYPE_CHECKING:  # readers of these files do without torch
     from bancada.training.engine import History
@@ -24,7 +23,7 @@ MOST_POINTS = 320  # of a curve, as many as MLflow draws; the whole history is a
 
 def path_of(variant: str) -> Path:
     """Return the path of the file while the variant is trained."""
-    return FOLDER / f"{variant}.jsonl"
+    return stage.FOLDER / f"{variant}.jsonl"
 
 
 def kept_epochs(planned: int, last: int) -> Int64[np.ndarray, " kept"]:
@@ -43,7 +42,7 @@ def shown(run: Mapping[str, Any]) -> Iterator[Callable[["History"], None]]:
     The first line of the file is `run`. Each later line is {"epoch": e, "train_loss": [a number per seed], ...}. There
     is no file if tracking is off or there is no folder .dvc. If the file cannot be written, the training goes on.
     """
-    file = _opened(path_of(run["variant"])) if notify.tracking() != "off" and DVC_FOLDER.is_dir() else None
+    file = _opened(path_of(run["variant"])) if notify.tracking() != "off" and stage.DVC_FOLDER.is_dir() else None
     if file is None:
         yield lambda history: None
         return

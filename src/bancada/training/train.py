@@ -14,8 +14,7 @@ from bancada.base import BadInput, files, notify, params_file, stage, tables
 from bancada.networks.encoding import SCALING, encoding, scaled
 from bancada.networks.saved import TrainingResult, description, save
 from bancada.networks.start import start
-from bancada.training import engine, live, scratch
-from bancada.training.fit import refuse_misfit_of_rows
+from bancada.training import engine, fit, live, scratch
 from bancada.training.settings import Recipe, training_keys
 
 PLAIN_LINES = 5  # lines of progress if there is no terminal
@@ -27,7 +26,7 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
     recipe = keys.recipe()
     rows, validation = (tables.read(files.split(recipe.study) / f"{part}.parquet") for part in files.PARTS[:2])
     check_device(recipe.device)
-    refuse_misfit_of_rows(keys, rows)
+    fit.refuse_misfit_of_rows(keys, rows)
     for sentence in keys.overrides():
         print(f"{variant}: {sentence}")
     scaling = input_scaling(rows) if recipe.train.standardize else {}

@@ -8,7 +8,8 @@ def _code_of_this_folder() -> Path | None:
     """Return `src/bancada` of the repository that the current folder belongs to; None where there is none.
 
     A stage runs in a clone, or in the temporary folder of a DVC experiment, with an environment in which another
-    checkout is installed. It must run the code that stands beside its dvc.yaml.
+    checkout is installed. It must run the code that stands beside its dvc.yaml. This file alone is always the installed
+    one: nothing that a result depends on may stand here.
     """
     try:
         here = Path.cwd()

@@ -12,6 +12,7 @@ from clones import PARAMS, executed, run, succeeds
 from committed import BANCADA, edit
 
 
+@pytest.mark.long
 def test_a_fresh_clone_records_also_what_did_not_have_to_run(repository: Path, tmp_path: Path) -> None:
     """Its models are missing, but git has their evaluation, which is not made again."""
     fresh = tmp_path / "a fresh clone"

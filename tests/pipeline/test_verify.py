@@ -127,6 +127,7 @@ def test_weights_changed_and_committed_are_different_and_so_are_the_packages(rep
     )
 
 
+@pytest.mark.long
 def test_what_changed_without_a_rerun_is_named_with_its_stages(repository: Path) -> None:
     edit(repository / "src/bancada/data/split.py", "import numpy as np", "import numpy as np, math")
     edit(repository / "params.yaml", "stratify: true, seed: 111", "stratify: true, seed: 112")
@@ -141,6 +142,7 @@ def test_what_changed_without_a_rerun_is_named_with_its_stages(repository: Path)
     assert "bancada repro split@moons, and commit what that changes" in shown
 
 
+@pytest.mark.long
 def test_files_of_git_that_no_stage_makes_are_named(repository: Path) -> None:
     """An out taken out of dvc.yaml and edited, a removed study's, a hidden one, a link in the place of a file."""
     folder = Path("data/evaluation/moons")

@@ -154,8 +154,8 @@ def server(started: Server) -> Server:
 @pytest.mark.parametrize(
     ("fault", "at"),
     [
-        pytest.param("refuses", "", marks=pytest.mark.long),
-        ("hangs", "runs/log-batch"),
+        ("refuses", ""),
+        pytest.param("hangs", "runs/log-batch", marks=pytest.mark.long),
         pytest.param("hangs", "", marks=pytest.mark.long),
         pytest.param("answers 500", "", marks=pytest.mark.long),
         pytest.param("dies", "runs/log-batch", marks=pytest.mark.long),

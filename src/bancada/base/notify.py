@@ -37,7 +37,7 @@ def recorded(stage: str, folder: Path) -> Iterator[None]:
     try:
         yield
         notifier.tell("ended", stage, folder)
-    except Exception:
+    except Exception:  # whatever it is, it is raised again
         notifier.tell("failed", stage)
         raise
     finally:

@@ -76,6 +76,16 @@ def write_pipeline_files() -> None:
     evaluate()
 
 
+def go_to_temporary_experiment(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the current folder, and the environment, those of `dvc exp run --temp -n brave-cat` for the repository."""
+    for key, value in {"DVC_ROOT": str(root), "DVC_EXP_NAME": "brave-cat", "DVC_STAGE": "train@toy_tanh"}.items():
+        monkeypatch.setenv(key, value)
+    temporary = tmp_path / "exp"
+    temporary.mkdir()
+    monkeypatch.chdir(temporary)
+    return temporary
+
+
 def history(lengths: dict[int, int], epochs: int) -> dict[str, np.ndarray]:
     """Return the loss seed + epoch / 4, and twice that for validation; a seed with fewer epochs ends in infinity."""
     columns: dict[str, list[float]] = {name: [] for name in ("seed", "epoch", "train_loss", "validation_loss", "lr")}

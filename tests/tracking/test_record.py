@@ -21,6 +21,7 @@ from toy import (
     count,
     evaluate,
     fingerprint,
+    go_to_temporary_experiment,
     rows,
     train_variant,
     write_code,
@@ -309,11 +310,7 @@ def test_files_that_the_pipeline_writes_leave_the_tree_clean_and_other_changes_a
 def test_a_temporary_experiment_folder_records_into_the_main_repository(
     bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for key, value in {"DVC_ROOT": str(bench), "DVC_EXP_NAME": "brave-cat", "DVC_STAGE": "train@toy_tanh"}.items():
-        monkeypatch.setenv(key, value)
-    temporary = tmp_path / "exp"
-    temporary.mkdir()
-    monkeypatch.chdir(temporary)
+    temporary = go_to_temporary_experiment(bench, tmp_path, monkeypatch)
     with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         write_pipeline_files()
     assert list(temporary.glob("ml*")) == []

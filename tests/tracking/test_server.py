@@ -17,7 +17,7 @@ import clones
 import psycopg
 import pytest
 from servers import PASSWORD, Proxy, dump, mlflow_server, postgres
-from toy import EPOCHS, NOBODY, SOURCE, train_variant, write_pipeline_files
+from toy import EPOCHS, NOBODY, SOURCE, go_to_temporary_experiment, train_variant, write_pipeline_files
 
 from bancada.base import files, notify
 from bancada.tracking import catch_up, mirror
@@ -160,11 +160,7 @@ def test_track_writes_all_that_is_missing_and_a_second_time_nothing(
 def test_a_temporary_experiment_folder_records_its_files_and_its_name(
     team: Team, member: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for key, value in {"DVC_ROOT": str(member), "DVC_EXP_NAME": "brave-cat", "DVC_STAGE": "train@toy_tanh"}.items():
-        monkeypatch.setenv(key, value)
-    temporary = tmp_path / "exp"
-    temporary.mkdir()
-    monkeypatch.chdir(temporary)
+    temporary = go_to_temporary_experiment(member, tmp_path, monkeypatch)
     with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         write_pipeline_files()
         result = train_variant("toy_tanh", "temporary", weights=b"of the experiment")

@@ -84,7 +84,7 @@ $(READY): .venv/pyvenv.cfg requirements.lock pyproject.toml
 	@$(GET_UV)
 	@$(PIP) -c <(sed -n '/^[a-z].*==/s/ *\\$$//p' requirements.lock) $$(sed -n '/^torch==/p' requirements.lock)
 	@sed '/^torch==/d' requirements.lock | $(UV_PIP) install -q --require-hashes -r -
-	@$(UV_PIP) install -q --no-deps --no-build-isolation -e .
+	@$(UV_PIP) install -q --compile-bytecode --no-deps --no-build-isolation -e .
 	@found=$$($(UV_PIP) check 2>&1) || { \
 	  echo "$$found"; echo "If pyproject.toml asks for what requirements.lock does not have, type: make lock"; exit 1; } >&2
 	@touch $@

@@ -8,6 +8,7 @@ from pathlib import Path
 import clones
 import pytest
 from clones import succeeds
+from once import once
 
 BANCADA = (sys.executable, "-m", "bancada")
 MODEL = Path("data/models/moons/moons_tanh")
@@ -16,10 +17,12 @@ METRICS = Path("data/evaluation/moons/metrics/moons_tanh.json")
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = clones.clone_to(tmp_path_factory.mktemp("committed") / "a clone")
-    succeeds(root, *BANCADA, "repro", "-q", "-j", "2", BANCADA_TRACKING="off")
-    commit(root)
-    return root
+    def make(folder: Path) -> None:
+        root = clones.clone_to(folder / "a clone")
+        succeeds(root, *BANCADA, "repro", "-q", "-j", "2", BANCADA_TRACKING="off")
+        commit(root)
+
+    return once(tmp_path_factory, "committed", make) / "a clone"
 
 
 @pytest.fixture

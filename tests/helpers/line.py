@@ -11,6 +11,7 @@ from pathlib import Path
 
 import clones
 import pytest
+from once import once
 
 PYTHON = (sys.executable, "-m")
 REPRO = (*PYTHON, "bancada", "repro", "-j", "2")
@@ -101,6 +102,9 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def complete(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    root = shutil.copytree(untouched, tmp_path_factory.mktemp("complete") / "a clone", symlinks=True)
-    clones.succeeds(root, *REPRO, BANCADA_TRACKING="off")
+    def make(folder: Path) -> None:
+        root = shutil.copytree(untouched, folder / "a clone", symlinks=True)
+        clones.succeeds(root, *REPRO, BANCADA_TRACKING="off")
+
+    root = once(tmp_path_factory, "complete", make) / "a clone"
     return Bench(root, Bench(root, {}).holds())

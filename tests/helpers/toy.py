@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from once import once
 
 from bancada.base import files, tables
 from bancada.evaluation.leaderboard import COLUMNS
@@ -43,12 +44,14 @@ PACKAGES = {"numpy": "2.4.0", "torch": "2.13.0"}
 SCORES = "variant,split,metric,mean,std,median,ci95_low,ci95_high,num_seeds\n"
 
 
+def _make_store(folder: Path) -> None:
+    open_store(folder)
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Create a database once: mlflow takes seconds for it, so most tests start from a copy of this one."""
-    folder = tmp_path_factory.mktemp("store")
-    open_store(folder)
-    return folder / "mlflow.db"
+    return once(tmp_path_factory, "store", _make_store) / "mlflow.db"
 
 
 @pytest.fixture

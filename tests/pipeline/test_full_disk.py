@@ -55,7 +55,12 @@ def files_below(folder: Path, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("full", "named"), [("cache", ".dvc/cache/files/md5"), ("dvc.lock", "dvc.lock"), ("all", ".dvc/cache/files/md5")]
+    ("full", "named"),
+    [
+        pytest.param("cache", ".dvc/cache/files/md5", marks=pytest.mark.long),
+        pytest.param("dvc.lock", "dvc.lock", marks=pytest.mark.long),
+        ("all", ".dvc/cache/files/md5"),
+    ],
 )
 def test_bancada_repro_says_what_is_full_and_goes_on_when_there_is_room(
     complete: Bench, tmp_path: Path, mounted: Mount, full: str, named: str

@@ -93,7 +93,13 @@ def kill(start: Callable[[], subprocess.Popen[bytes]], after_s: float, with_stag
 
 
 @pytest.mark.parametrize("count", [pytest.param(2, id="few"), MANY])
-@pytest.mark.parametrize(("command", "out"), [(TRAIN, MODEL), (EVALUATE, EVALUATION)], ids=["train", "evaluate"])
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        pytest.param(TRAIN, MODEL, id="train"),
+        pytest.param(EVALUATE, EVALUATION, id="evaluate", marks=pytest.mark.long),
+    ],
+)
 def test_a_stage_killed_at_random_moments(
     complete: Bench, tmp_path: Path, command: tuple[str, ...], out: str, count: int
 ) -> None:

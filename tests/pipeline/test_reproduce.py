@@ -87,7 +87,10 @@ def bench(recorded: Bench, tmp_path: Path, plain_shell: None, monkeypatch: pytes
     return Bench(root, recorded.plain, recorded.experiment, recorded.elsewhere)
 
 
-@pytest.mark.parametrize("way", ["plain", "experiment", pytest.param("elsewhere", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param("plain", marks=pytest.mark.long), "experiment", pytest.param("elsewhere", marks=pytest.mark.long)],
+)
 def test_a_run_comes_out_again_whatever_way_it_was_made(
     recorded: Bench,
     way: str,

@@ -235,7 +235,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["another machine", pytest.param("a bare shell", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", MANY_AT_ONCE)
 def test_nothing_around_the_pipeline_changes_a_byte(name: str, reference: dict[str, str], tmp_path: Path) -> None:
     settings = MANY_AT_ONCE[name]
     found, said = leaves(tmp_path / "all", settings)

@@ -101,6 +101,7 @@ def change_weights(root: Path, factor: float) -> None:
     commit(root)
 
 
+@pytest.mark.long
 def test_weights_a_rounding_apart_are_within_tolerance_with_the_number(repository: Path) -> None:
     change_weights(repository, 1 + 2**-20)
     said, shown = verify(repository, "--stages", TRAIN, status=3)

@@ -154,7 +154,7 @@ def server(started: Server) -> Server:
 @pytest.mark.parametrize(
     ("fault", "at"),
     [
-        ("refuses", ""),
+        pytest.param("refuses", "", marks=pytest.mark.long),
         pytest.param("hangs", "runs/log-batch", marks=pytest.mark.long),
         pytest.param("hangs", "", marks=pytest.mark.long),
         pytest.param("answers 500", "", marks=pytest.mark.long),

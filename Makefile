@@ -83,8 +83,8 @@ $(READY): .venv/pyvenv.cfg requirements.lock pyproject.toml
 	@echo "bringing .venv to what requirements.lock says: some minutes, the first time"
 	@$(GET_UV)
 	@$(PIP) -c <(sed -n '/^[a-z].*==/s/ *\\$$//p' requirements.lock) $$(sed -n '/^torch==/p' requirements.lock)
-	@sed '/^torch==/d' requirements.lock | $(UV_PIP) install -q --require-hashes -r -
-	@$(UV_PIP) install -q --compile-bytecode --no-deps --no-build-isolation -e .
+	@sed '/^torch==/d' requirements.lock | $(UV_PIP) install -q --compile-bytecode --require-hashes -r -
+	@$(UV_PIP) install -q --no-deps --no-build-isolation -e .
 	@found=$$($(UV_PIP) check 2>&1) || { \
 	  echo "$$found"; echo "If pyproject.toml asks for what requirements.lock does not have, type: make lock"; exit 1; } >&2
 	@touch $@

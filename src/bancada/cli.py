@@ -105,15 +105,20 @@ def verify(
 
 
 @app.command()
-def reproduce(run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")], jobs: Jobs = None) -> None:
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")],
+    jobs: Jobs = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Run also code that came from the store.")] = False,
+) -> None:
     """Train again what an MLflow run holds, at its commit and with its parameters, in a temporary clone.
 
+    What was not committed came from the store: it is shown first, where it is more than params.yaml.
     Exit status: 0 the weights that the run recorded; 3 within tolerance; 1 different; 2 could not be run.
     """
     with at_the_root(kept=REMOVED):
         from bancada.pipeline.reproduce import reproduce
 
-        raise typer.Exit(reproduce(run_id, jobs or cores()))
+        raise typer.Exit(reproduce(run_id, jobs or cores(), yes))
 
 
 @contextmanager

@@ -168,6 +168,59 @@ def test_a_run_that_cannot_be_brought_back_is_refused_in_one_line(bench: Bench) 
     assert not (bench.root / "mlflow.db").exists()
 
 
+FROM_STORE = """\
+diff --git a/src/bancada/__init__.py b/src/bancada/__init__.py
+--- a/src/bancada/__init__.py
++++ b/src/bancada/__init__.py
+@@ -1 +1,2 @@
++# a comment with a hidden \x1b[8mpart
+ {first}
+"""
+
+
+def add_code(bench: Bench) -> None:
+    """To what the experiment's run says was not committed."""
+    first = (bench.root / "src/bancada/__init__.py").read_text().splitlines()[0]
+    with bench.artifact(bench.experiment, "git.diff").open("a") as file:
+        file.write(FROM_STORE.format(first=first))
+
+
+def test_code_from_the_store_is_shown_and_does_not_run_unasked(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_code(bench)
+    with Path(os.devnull).open() as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        refusal = bench.refused(bench.experiment)
+    assert refusal.endswith(f"not run. To run this code, type: bancada reproduce {bench.experiment} --yes")
+    shown = capsys.readouterr().out
+    assert "+# a comment with a hidden \\x1b[8mpart\n" in shown
+    assert "\x1b" not in shown
+    assert "changes more than params.yaml:\nparams.yaml, src/bancada/__init__.py\n" in shown
+
+
+@pytest.mark.long
+def test_code_from_the_store_runs_once_the_user_has_agreed(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    add_code(bench)
+    assert reproduce(bench.experiment, 1, yes=True) == 0
+    assert "with what was not committed of params.yaml, src/bancada/__init__.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        ("dvc.stage", "--force"),
+        ("dvc.stage", "evaluate@moons"),
+        ("bancada.study", "../../elsewhere"),
+        ("git.commit", "--output=x"),
+        ("git.commit", "unknown"),
+    ],
+)
+def test_tags_that_are_not_of_the_form_bancada_writes_are_refused(bench: Bench, tag: str, value: str) -> None:
+    bench.tag(bench.experiment, tag, value)
+    assert f"its tag {tag} is '{value}', so there is nothing to reproduce" in bench.refused(bench.experiment)
+
+
 def test_bad_input_has_status_2_and_one_line(bench: Bench) -> None:
     done = run(bench.root, *BANCADA, "reproduce", "0" * 32)
     assert (done.returncode, done.stdout) == (2, "")

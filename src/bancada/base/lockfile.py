@@ -1,17 +1,24 @@
-"""dvc.lock, and DVC's hashes of the files that it names, computed by DVC's own code. No stage imports this."""
+"""dvc.lock, and DVC's hashes of the files that it names, found by DVC's own code. No stage imports this."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dvc.fs.dvc import DVCFileSystem
 from dvc.ignore import DvcIgnoreFilter
+from dvc.repo import Repo
+from dvc.repo.brancher import switch
 from dvc_data.hashfile.hash import file_md5
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import localfs
 from ruamel.yaml import YAML
+
+from bancada.base.git import fetch_missing
 
 LOCK_FILE = Path("dvc.lock")
 
@@ -57,6 +64,19 @@ def dvc_md5(path: Path) -> str:
         tree.add(inside.relative_to(path.absolute()).parts, Meta(), HashInfo("md5", md5(inside)))
     tree.digest()
     return str(tree.hash_info.value)
+
+
+@contextmanager
+def files_at(root: Path, commit: str) -> Iterator[Any]:
+    """Yield a file system with all files of the repository at `root` as they were at a commit: git's and DVC's.
+
+    Paths are relative to `root`, which need not be git's own. What is in neither DVC's cache nor a remote is listed,
+    and an error when it is read.
+    """
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # errors are raised
+    fetch_missing(root, commit)
+    with Repo(str(root)) as repo, switch(repo, commit):
+        yield DVCFileSystem(repo=repo)
 
 
 def md5(path: Path) -> str:

@@ -18,6 +18,7 @@ from typing import Literal
 SILENCE_S = 8.0  # how long a stage that has ended waits for a process that shows no sign of life
 PATIENCE_S = 60.0  # how long it waits for one that does, because its store is slow
 LATER = "`bancada track` does it later"
+NOTE = "note: "  # begins a line that the process writes for the user
 RECORDED = "recorded"  # as in the line `recorded train@moons_tanh`, which the process writes
 
 
@@ -71,6 +72,9 @@ class Notifier:
                 self._wait(self.process)
                 self.output.seek(0)
                 recorded = self.output.read().splitlines()
+                for line in recorded:
+                    if line.startswith(NOTE):
+                        print(f"bancada: {line.removeprefix(NOTE)}", file=sys.stderr)
                 missed = [stage for stage in self.ended_well if f"{RECORDED} {stage}" not in recorded]
                 self.errors.seek(0)
                 lines = [line for line in self.errors.read().splitlines() if line.strip()]
@@ -128,6 +132,23 @@ def first_line(error: BaseException) -> str:
     return without_credentials(next(iter(str(error).splitlines()), ""))[:300]
 
 
+SECRET = ("_PASSWORD", "_TOKEN", "_SECRET_ACCESS_KEY")  # the ends of names in the environment
+STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")
+# A URI with a password, or with a token in place of a user's name; `git@example.org` is neither.
+WITH_PASSWORD = re.compile(
+    r"://[^/\s:@'\"]*:[^/\s@'\"]+@|://[^/\s:@'\"]{20,}@|[?&](password|sslpassword|token)=[^&\s'\"]"
+)
+
+
+def credential_in(text: str) -> str:
+    """Return in words which credential stands in a text that is to be stored; nothing where none does."""
+    for name, value in os.environ.items():
+        secret = value.partition("://")[2].rpartition("@")[0].partition(":")[2] if name in STORES else value
+        if secret and name.endswith((*SECRET, *STORES)) and secret in text:
+            return f"the password in {name}" if name in STORES else f"the value of {name}"
+    return "a URI with a password" if WITH_PASSWORD.search(text) else ""
+
+
 def without_credentials(text: str) -> str:
     """Return the text without the credentials in it.
 
@@ -135,8 +156,8 @@ def without_credentials(text: str) -> str:
     """
     for name, value in os.environ.items():
         user = value.partition("://")[2].rpartition("@")[0]  # a password may hold a slash
-        if user and name in ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI"):
+        if user and name in STORES:
             text = text.replace(f"{user}@", "")
-        if value and name.endswith(("_PASSWORD", "_TOKEN", "_SECRET_ACCESS_KEY")):
+        if value and name.endswith(SECRET):
             text = text.replace(value, "***")
     return re.sub(r"(?<=://)[^/\s'\"]*@|(?<=[?&])(user|password|sslpassword|token)=[^&\s'\"]*", "", text)

@@ -12,7 +12,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 
 from bancada.base import lockfile
-from bancada.base.git import git
+from bancada.base.git import asked
 from bancada.pipeline import requirements
 from bancada.pipeline.check import several
 from bancada.pipeline.clone import Clone
@@ -51,7 +51,7 @@ def of_the_commit(clone: Clone, entries: dict[str, Any], stages: Sequence[Stage]
 def _not_committed(clone: Clone, path: str, md5: str | None) -> Cause | None:
     """Return the cause if the workspace holds the file that dvc.lock names, and that is not committed."""
     with chdir(clone.source):
-        changed = bool(git(clone.source, "status", "--porcelain", "--", path).stdout)
+        changed = bool(asked(clone.source, "status", "--porcelain", "--", path))
         if not (changed and md5 and lockfile.dvc_md5(Path(path)) == md5):
             return None
     text = f"{path}: dvc.lock was made with the one of this workspace, which is not committed"

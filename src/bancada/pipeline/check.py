@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bancada.base import BadInput, files, lockfile
-from bancada.base.git import git_answer
+from bancada.base.git import asked, in_repository
 from bancada.pipeline import code, params, requirements, steps
 from bancada.pipeline import dvc_internals as dvc
 
@@ -135,7 +135,9 @@ def changed(key: str, before: Any, now: Any) -> Iterator[str]:
 
 def _unknown_to_git() -> Iterator[Finding]:
     """Yield the files that results depend on, or that are results, and that a commit would leave out."""
-    for path in git_answer("ls-files", "-z", "--others", "--exclude-standard", "--", *OF_GIT).split("\0"):
+    if not in_repository(Path()):
+        return
+    for path in asked(Path(), "ls-files", "-z", "--others", "--exclude-standard", "--", *OF_GIT).split("\0"):
         if path:
             yield Finding("file", path, "git does not know it, and a clone would not have it", f"`git add {path}`")
 

@@ -7,13 +7,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from bancada.base import BadInput, files, lockfile
-from bancada.base.git import git
-from bancada.pipeline.dvc_internals import opened, quiet, runs
+from bancada.base.git import asked, commit_of, fetch_missing, in_repository
+from bancada.pipeline.dvc_internals import opened, runs
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
@@ -63,11 +61,12 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 def head(root: Path, rev: str = "HEAD") -> str:
     """Return the full name of a commit. Raise BadInput where there is no git, no repository or no such commit."""
-    done = git(root, "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
-    if done.returncode:
-        known = git(root, "rev-parse", "--git-dir").returncode == 0
-        raise BadInput(f"{root}: no commit {rev} in this git repository" if known else f"{root}: no git repository")
-    return done.stdout.strip()
+    if not in_repository(root):
+        raise BadInput(f"{root}: no git repository")
+    commit = commit_of(root, rev)
+    if not commit:
+        raise BadInput(f"{root}: no commit {rev} in this git repository")
+    return commit
 
 
 @contextmanager
@@ -76,14 +75,12 @@ def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
 
     Raise BadInput where that is impossible.
     """
-    prefix = git(source, "rev-parse", "--show-prefix").stdout.strip()
-    top = git(source, "rev-parse", "--show-toplevel").stdout.strip()
+    prefix = asked(source, "rev-parse", "--show-prefix").rstrip("\n")
+    top = Path(asked(source, "rev-parse", "--show-toplevel").rstrip("\n"))
     with tempfile.TemporaryDirectory(prefix=f"bancada-{purpose}-", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
         whole = folder / "clone"
-        # --shared: also a commit that no branch leads to
-        _succeeds(folder, "clone", "--quiet", "--shared", "--no-checkout", "--template=", "--", top, str(whole))
-        _succeeds(whole, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
+        _check_out(top, commit, whole)
         clone = Clone(source, commit, folder, whole / prefix)
         if not (clone.root / ".dvc").is_dir() or not (clone.root / "dvc.yaml").is_file():
             raise BadInput(f"commit {commit[:10]}: holds no dvc.yaml, or no .dvc")
@@ -105,11 +102,19 @@ CONFIG = """\
 """
 
 
-def _succeeds(folder: Path, *arguments: str) -> None:
-    done = git(folder, *arguments)
-    if done.returncode:
-        command = next(word for word in arguments if word in ("clone", "checkout"))
-        raise BadInput(f"git {command}: {next(iter(done.stderr.splitlines()), 'failed')}")
+def _check_out(source: Path, commit: str, folder: Path) -> None:
+    """Clone a repository with its submodules, as far as `source` has them, as they were at a commit."""
+    fetch_missing(source, commit)
+    # --shared: also a commit that no branch leads to
+    asked(source, "clone", "--quiet", "--shared", "--no-checkout", "--template=", "--", str(source), str(folder))
+    asked(folder, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
+    for line in asked(folder, "ls-tree", "-r", "-z", commit).split("\0"):
+        entry, _, path = line.partition("\t")
+        if entry.startswith(SUBMODULE) and (source / path / ".git").exists():
+            _check_out(source / path, entry.split()[2], folder / path)
+
+
+SUBMODULE = "160000 commit "  # in what `git ls-tree` prints
 
 
 def fetch_inputs(clone: Clone) -> None:
@@ -130,9 +135,9 @@ def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
 
     with chdir(clone.source):
         try:
-            system = _files_at(str(clone.source), clone.commit)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            system.get(path.as_posix(), str(to), recursive=system.isdir(path.as_posix()))
+            with lockfile.files_at(clone.source, clone.commit) as system:
+                to.parent.mkdir(parents=True, exist_ok=True)
+                system.get(path.as_posix(), str(to), recursive=system.isdir(path.as_posix()))
         except (DvcException, DataIndexDirError, OSError):
             files.remove(to)
             return "in neither DVC's cache nor a remote"
@@ -140,11 +145,3 @@ def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
         return ""
     files.remove(to)
     return "damaged in DVC's cache"
-
-
-@cache
-def _files_at(source: str, commit: str) -> Any:
-    from dvc.api import DVCFileSystem
-
-    quiet()
-    return DVCFileSystem(source, rev=commit)

@@ -132,7 +132,7 @@ def remove_what_was_cut_off(repo: Any) -> None:
     """
     path = Path(repo.tmp_dir, RWLOCK_FILE)
     try:
-        json.loads(path.read_text() or "{}") if path.exists() else None
+        json.loads(path.read_text()) if path.exists() else None
     except json.JSONDecodeError:
         path.unlink()
     for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bancada.base import BadInput, files, lockfile
-from bancada.base.git import git
+from bancada.base.git import asked
 from bancada.base.lockfile import LOCK_FILE
 from bancada.pipeline.check import CHANGED, CMD_CHANGED, CODE_STAGE, Finding, changed
 from bancada.pipeline.clone import Clone
@@ -161,9 +161,9 @@ def _overlap(path: str, other: str) -> bool:
 def made_by_none(clone: Clone, stages: Sequence[Stage]) -> list[Finding]:
     """Return the files that git has, or got, among the results, and that no stage made, after all have run."""
     other = [out.path for stage in stages for out in stage.outs if out.verdict]
-    found, prefix = [], git(clone.root, "rev-parse", "--show-prefix").stdout.strip()
-    listed = git(clone.root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *MADE)
-    for line in filter(None, listed.stdout.split("\0")):
+    found, prefix = [], asked(clone.root, "rev-parse", "--show-prefix").strip()
+    listed = asked(clone.root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *MADE)
+    for line in filter(None, listed.split("\0")):
         path = line[3:].removeprefix(prefix)
         if not any(_overlap(path, out) for out in other):
             gone = "D" in line[:2]

@@ -19,7 +19,7 @@ from typing import Literal
 
 from dvc.exceptions import DvcException
 
-from bancada.base import BadInput, files, notify, tables
+from bancada.base import BadInput, files, git, notify, tables
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict
 from bancada.pipeline.check import CODE_STAGE, warn_of_other_packages
@@ -39,6 +39,7 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
     touched, for wrong parameters, tables and targets.
     """
     params = load()
+    git.refuse_broken(Path())
     warn_of_other_packages()
     for study in params.studies:
         files.refuse_leftovers(study, params.variants_of(study))

@@ -4,18 +4,25 @@ What git did not hold when the run was made, such as the `-S lr=0.01` of a DVC e
 """
 
 import json
+import os
 import platform
+import re
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import typer
+
 from bancada.base import BadInput, files, lockfile, notify
-from bancada.base.git import git
+from bancada.base.git import asked, commit_of
+from bancada.base.refusals import PARAMS_FILE
 from bancada.pipeline import causes, check, requirements, verdict
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
@@ -25,11 +32,19 @@ from bancada.tracking import mirror, runs
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS_MD5
 from bancada.tracking.store import STORE_ERRORS, artifact_paths, open_store
-from bancada.tracking.surroundings import CUT, UNTRACKED, repository_root, store_uri
+from bancada.tracking.surroundings import UNKNOWN, UNTRACKED, repository_root, store_uri
 
 DIFF = "git.diff"
 # Without these tags nothing can be reproduced.
-TAGS = ("git.commit", "bancada.study", "bancada.variant", "dvc.stage", WEIGHTS_MD5)
+NAME = r"[A-Za-z0-9_-]+"
+TAGS = {  # each with its form: a store may hold anything
+    "git.commit": "[0-9a-f]{40,64}",
+    "bancada.study": NAME,
+    "bancada.variant": NAME,
+    "dvc.stage": f"train@{NAME}",
+    WEIGHTS_MD5: "[0-9a-f]{32}",
+}
+CUT = b"\n# cut: "  # in a diff of a version of bancada that cut long ones
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of MLflow's errors
 
 
@@ -43,26 +58,30 @@ class RecordedRun:
     folder: Path
 
     @property
-    def diff(self) -> str:
-        """What was not committed when it was made: names of files that git did not know, and a patch."""
+    def diff(self) -> tuple[list[str], bytes]:
+        """What was not committed when it was made: the names of files that git did not know, and a patch."""
         path = self.folder / DIFF
-        return path.read_bytes().decode(errors="surrogateescape") if path.exists() else ""
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        names = list(takewhile(lambda line: line.startswith(UNTRACKED.encode()), lines))
+        patch = b"".join(lines[len(names) :])
+        return [os.fsdecode(name.rstrip()).removeprefix(UNTRACKED) for name in names], patch
 
 
-def reproduce(run_id: str, jobs: int) -> int:
+def reproduce(run_id: str, jobs: int, yes: bool = False) -> int:
     """Train again in a temporary clone, and print whether the weights are those of the run.
 
+    Code that came from the store runs after the user agreed alone; `yes`: the user has.
     The exit status is 0 for the same weights, 3 within tolerance, 1 different. Raise BadInput where it cannot be tried.
     """
     began, root = time.monotonic(), Path.cwd()
     with tempfile.TemporaryDirectory(prefix="bancada-run-") as name:
         run = _recorded(run_id, Path(name))
         commit = run.tags["git.commit"]
-        if git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        if not commit_of(root, commit):
             missing = f"made at commit {commit[:10]}, which this repository does not have: `git fetch`"
             raise BadInput(f"{run_id}: {missing}")
         with clone_of(root, head(root, commit), "reproduce") as clone:
-            target, with_diff = run.tags["dvc.stage"], _apply(run, clone)
+            target, with_diff = run.tags["dvc.stage"], _apply(run, clone, yes)
             _refuse_untracked(run, clone, target)
             fetch_inputs(clone)
             print(f"{target} at commit {commit[:10]}{with_diff}, in a temporary clone", flush=True)
@@ -88,36 +107,58 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
             raise BadInput(f"{run_id}: there is no such run in {shown}") from None
         raise BadInput(f"MLflow's store {shown}: {type(error).__name__}: {notify.first_line(error)}") from None
     tags = run.data.tags
-    for tag in TAGS:
+    problem = f" ({tags['git.problem']})" if "git.problem" in tags else ""
+    for tag, form in TAGS.items():
         if not tags.get(tag):
             known = "it is not finished" if tag == WEIGHTS_MD5 else "it is no training of bancada in a git repository"
             raise BadInput(f"{run_id}: has no tag {tag}: {known}, so there is nothing to reproduce")
+        if not re.fullmatch(form, tags[tag]):
+            raise BadInput(f"{run_id}: its tag {tag} is {tags[tag]!r}, so there is nothing to reproduce{problem}")
     if tags.get("git.clean") != "true" and not (folder / DIFF).exists():
-        raise BadInput(f"{run_id}: made with changes that were not committed, and its {DIFF} is not in the store")
+        what = f"made with changes that were not committed, and its {DIFF} is not in the store"
+        if tags.get("git.clean") == UNKNOWN:
+            what = "nobody knows whether it was made with changes that were not committed"
+        raise BadInput(f"{run_id}: {what}{problem}")
     rows = run.inputs.dataset_inputs if run.inputs else []
     return RecordedRun(run_id, tags, {one.dataset.name.rpartition("/")[2]: one.dataset.digest for one in rows}, folder)
 
 
-def _apply(run: RecordedRun, clone: Clone) -> str:
+def _apply(run: RecordedRun, clone: Clone, yes: bool) -> str:
     """Bring the clone to the tree of the run. Return in words what that changed; raise BadInput if it is impossible."""
-    if CUT in run.diff:
+    _, patch = run.diff
+    if CUT in patch[-100:]:
         raise BadInput(f"{run.run_id}: its {DIFF} was too long and is cut, so its code cannot be brought back")
-    patch = "".join(line for line in run.diff.splitlines(keepends=True) if not line.startswith(UNTRACKED))
     if not patch.strip():
         return ""
-    whole = run.folder / "patch"
-    whole.write_bytes(patch.encode(errors="surrogateescape"))
-    top = Path(git(clone.root, "rev-parse", "--show-toplevel").stdout.strip())
-    done = git(top, "apply", "--whitespace=nowarn", str(whole))
-    if done.returncode:
-        why = next(iter(done.stderr.splitlines()), "git apply failed")
-        raise BadInput(f"{run.run_id}: its {DIFF} does not apply to commit {clone.commit[:10]}: {why}")
-    return f" with what was not committed of {check.several(git(top, 'diff', '--name-only').stdout.split(), 5)}"
+    path = run.folder / "patch"
+    path.write_bytes(patch)
+    top = Path(asked(clone.root, "rev-parse", "--show-toplevel").rstrip("\n"))
+    try:
+        asked(top, "apply", "--whitespace=nowarn", str(path))
+        # Beside each name stand the numbers of lines; a summary is of new files, renamed ones, links.
+        changed = asked(top, "apply", "--numstat", "-z", str(path)).rstrip("\0").split("\0")
+        summary = asked(top, "apply", "--summary", str(path))
+    except BadInput as error:
+        raise BadInput(f"{run.run_id}: its {DIFF} does not apply to commit {clone.commit[:10]}: {error}") from None
+    names = [entry.split("\t")[2] for entry in changed]
+    if summary or [top / name for name in names] != [clone.root / PARAMS_FILE]:
+        _agree(run, names, patch, yes)
+    return f" with what was not committed of {check.several(names, 5)}"
+
+
+def _agree(run: RecordedRun, names: Sequence[str], patch: bytes, yes: bool) -> None:
+    """Show code that came from the store, and end the program unless the user agrees to run it."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in patch.decode(errors="replace"))
+    print(f"{shown}\nThis {DIFF} of run {run.run_id} came from the store, and changes more than {PARAMS_FILE}:")
+    print(check.several(names, 5), flush=True)
+    if yes or (sys.stdin.isatty() and typer.confirm("Run it?")):
+        return
+    raise BadInput(f"{run.run_id}: not run. To run this code, type: bancada reproduce {run.run_id} --yes")
 
 
 def _refuse_untracked(run: RecordedRun, clone: Clone, target: str) -> None:
     """Raise BadInput where the run read files that git did not know."""
-    names = [line.removeprefix(UNTRACKED) for line in run.diff.splitlines() if line.startswith(UNTRACKED)]
+    names, _ = run.diff
     with opened(clone.root) as repo:
         read = [Path(dep.fs_path) for stage in planned(repo, [target])[0].values() for dep in stage.deps]
     missing = [name for name in names if any((clone.root / name).is_relative_to(dep) for dep in read)]

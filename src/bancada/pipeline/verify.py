@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from bancada.base import BadInput
-from bancada.base.git import git
+from bancada.base.git import asked, file_at
 from bancada.pipeline import causes, check
 from bancada.pipeline.clone import Clone, clone_of, fetch, fetch_inputs, head
 from bancada.pipeline.compare import Verdict
@@ -62,9 +62,9 @@ def _write(path: Path | None, text: str, mode: str = "w") -> None:
 
 def _verify(root: Path, targets: Sequence[str], jobs: int) -> dict[str, Any]:
     began, commit = time.monotonic(), head(root)
-    if git(root, "cat-file", "-e", f"{commit}:./dvc.lock").returncode:
+    if not file_at(root, commit, "dvc.lock"):
         raise BadInput(f"dvc.lock: commit {commit[:10]} has none, so it says of no result what it should be")
-    uncommitted = git(root, "status", "--porcelain", "--untracked-files=no").stdout.splitlines()
+    changed = asked(root, "diff", "--name-only", "--relative", "--no-renames", "-z", "HEAD", "--", ".")
     with clone_of(root, commit, "verify") as clone:
         fetch_inputs(clone)
         expected = committed(clone.root, targets, clone.folder / "committed")
@@ -80,7 +80,7 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> dict[str, Any]:
         context = {
             "commit": commit,
             "asked_for": list(targets),
-            "uncommitted": [line[3:] for line in uncommitted],
+            "uncommitted": [name for name in changed.split("\0") if name],
             "machine": causes.machine(clone.root),
             "jobs": jobs,
             "seconds": round(time.monotonic() - began, 1),

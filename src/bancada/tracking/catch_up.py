@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy.exc
@@ -40,9 +39,11 @@ def track(all_experiments: bool) -> int:
         return 0
     root, tally = repository_root(Path.cwd()), Tally()
     try:
-        store = open_store(root)
+        store, origin = open_store(root), surroundings.origin()
+        if origin.problem:
+            print(origin.problem, file=sys.stderr)
         live_runs.close_killed(store)
-        _write(Recorder(store, surroundings.origin(), restore=True), tally)
+        _write(Recorder(store, origin, restore=True), tally)
         for experiment in surroundings.experiments() if all_experiments else ():
             _write_experiment(store, experiment, tally)
         _mark_duplicates(store, tally)
@@ -162,7 +163,7 @@ def _write_experiment(store: Store, experiment: surroundings.Experiment, tally: 
     Its scores do not replace those of the workspace, or of a newer experiment.
     """
     commits = (experiment.baseline, experiment.commit)
-    before, after = (lockfile.parse(git.git_answer("show", f"{commit}:dvc.lock")).stages for commit in commits)
+    before, after = (lockfile.parse(git.file_at(Path(), commit, "dvc.lock")).stages for commit in commits)
     recorder = Recorder(store, experiment.origin(), newest=False, restore=True)
     with _files_of(experiment) as folder, chdir(folder):
         changed = {
@@ -177,12 +178,13 @@ def _write_experiment(store: Store, experiment: surroundings.Experiment, tally: 
 @contextmanager
 def _files_of(experiment: surroundings.Experiment) -> Iterator[Path]:
     """Yield a temporary folder with the experiment's files, from its commit and DVC's cache, as far as they exist."""
-    from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError  # for a folder whose list of files is not in the cache
 
-    with tempfile.TemporaryDirectory(prefix="bancada-") as name:
-        source: Any = DVCFileSystem(str(Path.cwd()), rev=experiment.commit)
+    with (
+        tempfile.TemporaryDirectory(prefix="bancada-") as name,
+        lockfile.files_at(Path.cwd(), experiment.commit) as source,
+    ):
         in_git = ("dvc.lock", "requirements.lock", str(files.CODE), str(files.DATA / "evaluation"))
         in_cache = [*source.glob(f"{files.DATA}/models/*/*"), *source.glob(f"{files.DATA}/split/*")]
         for path in (*filter(source.exists, in_git), *in_cache):

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from bancada.base import BadInput
-from bancada.base.notify import RECORDED, first_line
+from bancada.base.notify import NOTE, RECORDED, first_line
 from bancada.tracking import live_runs, mirror, record, surroundings
 from bancada.tracking.store import STORE_ERRORS, Store, open_store
 from bancada.training import live
@@ -32,6 +32,8 @@ def main() -> None:
     """Follow the events on standard input, and exit with the reason where something is not recorded."""
     sign_of_life("mlflow is loaded")
     listener, events = Listener(), queue.SimpleQueue[str]()
+    if listener.origin.problem:
+        sign_of_life(f"{NOTE}{listener.origin.problem}")
     reader = threading.Thread(target=_read, args=(events,), daemon=True)
     reader.start()
     while reader.is_alive() or not events.empty():

@@ -6,6 +6,7 @@ training; an unfinished one that is found gets what it lacks.
 
 import json
 import math
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -116,7 +117,7 @@ class Recorder:
             _add_datasets(store, run_id, result.study)
         _upload(store, run, _artifacts(result))
         if self.origin.diff:
-            client.log_text(run_id, self.origin.diff, "git.diff")
+            _upload_text(store, run, "git.diff", self.origin.diff)
         client.set_terminated(run_id, "FINISHED")
         finished = client.get_run(run_id)
         if runs.LIVE_FILE in finished.data.tags:  # the path may belong to another training tomorrow
@@ -196,3 +197,11 @@ def _upload(store: Store, run: Run, paths: dict[str, Path]) -> None:
     with ThreadPoolExecutor(1 if store.artifacts else UPLOADS) as pool:
         for _ in pool.map(upload, paths, paths.values()):  # after a failure, or Ctrl-C, it cancels the rest
             store.on_progress()
+
+
+def _upload_text(store: Store, run: Run, name: str, content: bytes) -> None:
+    """Upload bytes as they are; mlflow's own log_text takes UTF-8 alone."""
+    with tempfile.TemporaryDirectory(prefix="bancada-") as folder:
+        path = Path(folder, name)
+        path.write_bytes(content)
+        _upload(store, run, {name: path})

@@ -6,18 +6,21 @@ import os
 import re
 import tempfile
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from bancada.base import files, locks, notify
-from bancada.base.git import git_answer
+from bancada.base import BadInput, files, git, locks, notify
 
 LOCK_PATIENCE_S = 40.0
-MOST_DIFF = 1_000_000  # characters
-UNTRACKED, CUT = "# untracked: ", "\n# cut: "  # lines that we add to a diff
+MOST_DIFF = 1_000_000  # bytes
+UNTRACKED = "# untracked: "  # begins a line that we add to a diff
+UNKNOWN = "unknown"  # what git could not say
 # Options that give the form which `git apply` reads, whatever the user's configuration of `git diff` is.
-PATCH = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+PATCH = (
+    *("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--unified=3"),
+    *("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=none"),
+)
 # What the pipeline itself writes into git while it runs, and DVC's configuration, which may hold a remote's keys.
 EXCLUDED = ("dvc.lock", str(files.CODE), str(files.DATA / "evaluation"), ".dvc/config")
 PATHS = (".", *(f":(exclude){path}" for path in EXCLUDED))
@@ -62,26 +65,60 @@ class Origin:
 
     experiment: str | None = None  # name of the DVC experiment
     baseline_rev: str | None = None
-    commit: str | None = None
-    diff: str = ""  # against that commit; empty where the working tree is clean
+    commit: str = ""  # empty where there is none, UNKNOWN where git could not say
+    clean: bool | None = None  # whether the files are those of the commit; None: not known
+    diff: bytes = b""  # against that commit: exact, or empty where it is not kept
+    problem: str = ""  # what git could not say, or why the diff is not kept: a sentence
 
     def tags(self) -> dict[str, str]:
-        """Return the tags of a run, without those that are not known."""
-        tags = {
-            "dvc.baseline_rev": self.baseline_rev,
-            "git.commit": self.commit,
-            "git.clean": json.dumps(not self.diff) if self.commit else None,
-            "mlflow.source.git.commit": self.commit,
-            "mlflow.source.git.dirty": json.dumps(bool(self.diff)) if self.commit else None,
-        }
+        """Return the tags of a run; without a commit there are none about git."""
+        tags = {"dvc.baseline_rev": self.baseline_rev, "git.problem": self.problem}
+        if self.commit:
+            tags |= {"git.commit": self.commit, "git.clean": UNKNOWN if self.clean is None else json.dumps(self.clean)}
+        if self.commit not in ("", UNKNOWN):
+            tags["mlflow.source.git.commit"] = self.commit
+        if self.clean is not None:
+            tags["mlflow.source.git.dirty"] = json.dumps(not self.clean)
         return {key: value for key, value in tags.items() if value}
 
 
 def origin() -> Origin:
     """Return the origin of what this process makes in the current folder."""
-    commit = git_answer("rev-parse", "HEAD").strip()
-    name, baseline = os.environ.get("DVC_EXP_NAME"), os.environ.get("DVC_EXP_BASELINE_REV")
-    return Origin(name or None, baseline or None, commit or None, _diff() if commit else "")
+    known = Origin(os.environ.get("DVC_EXP_NAME") or None, os.environ.get("DVC_EXP_BASELINE_REV") or None)
+    try:
+        commit = git.commit_of(Path())
+    except BadInput as error:
+        return replace(known, commit=UNKNOWN, problem=f"the commit is recorded as unknown: {error}")
+    return _with_diff(replace(known, commit=commit), "HEAD") if commit else known
+
+
+def _with_diff(known: Origin, *commits: str) -> Origin:
+    """Return the origin with the difference of this folder, or of the second commit, from the first one."""
+    try:
+        diff = git.exact(Path(), "diff", *PATCH, *commits, "--", *PATHS)
+        if len(commits) == 1:
+            diff = _untracked() + diff
+    except BadInput as error:
+        return replace(known, problem=f"git.clean is recorded as unknown: {error}")
+    if why := _not_to_be_kept(diff):
+        return replace(known, clean=False, problem=f"git.diff is left out, so the run cannot be reproduced: {why}")
+    return replace(known, clean=not diff, diff=diff)
+
+
+def _untracked() -> bytes:
+    """Return a line for each file that git does not know."""
+    options = ("-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard", "--", *PATHS)
+    return b"".join(UNTRACKED.encode() + name + b"\n" for name in git.exact(Path(), *options).splitlines())
+
+
+def _not_to_be_kept(diff: bytes) -> str:
+    """Return why a diff would be no use, or do harm, in a store; a changed one would bring back other code."""
+    if len(diff) > MOST_DIFF:
+        return f"it has {len(diff):,} bytes, more than {MOST_DIFF:,}"
+    if re.search(rb"^\+Subproject commit ", diff, re.MULTILINE):
+        return "a submodule is not as it was committed"
+    held = notify.credential_in(diff.decode(errors="surrogateescape"))
+    return f"it holds {held}" if held else ""
 
 
 @dataclass(frozen=True)
@@ -94,25 +131,16 @@ class Experiment:
 
     def origin(self) -> Origin:
         """Return the origin that its results had when it ran: its baseline, and its difference from that."""
-        diff = _cut(git_answer("diff", self.baseline, self.commit, *PATCH, "--", *PATHS))
-        return Origin(self.name, self.baseline, self.baseline, diff)
+        return _with_diff(Origin(self.name, self.baseline, self.baseline), self.baseline, self.commit)
 
 
 def experiments() -> list[Experiment]:
     """Return all DVC experiments of this repository, the newest first."""
-    listed = git_answer("for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
+    if not git.in_repository(Path()):
+        return []
+    listed = git.asked(
+        Path(), "for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps"
+    )
     # refs/exps/ab/cdef.../NAME is an experiment on the baseline abcdef...; other refs there are DVC's own.
     matches = re.findall(r"^(\w+) refs/exps/([0-9a-f]{2})/([0-9a-f]{38,62})/(.+)$", listed, re.MULTILINE)
     return [Experiment(name, commit, start + rest) for commit, start, rest, name in matches]
-
-
-def _diff() -> str:
-    """Return `git diff HEAD` of this folder, below the names of its untracked files."""
-    untracked = git_answer("-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard", "--", *PATHS)
-    names = "".join(f"{UNTRACKED}{name}\n" for name in untracked.splitlines())
-    return _cut(names + git_answer("diff", "HEAD", *PATCH, "--", *PATHS))
-
-
-def _cut(diff: str) -> str:
-    cut = f"{CUT}{len(diff) - MOST_DIFF} more characters\n" if len(diff) > MOST_DIFF else ""
-    return notify.without_credentials(diff[:MOST_DIFF]) + cut

@@ -15,10 +15,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 from servers import mlflow_server
 from toy import NOBODY, evaluate
 
+from bancada.evaluation.leaderboard import COLUMNS
 from bancada.tracking import catch_up
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, open_store
-from bancada.tracking.views import NOTE, VIEW, run_color
+from bancada.tracking.views import NOTE, VIEW, run_color, run_note
 
 PATIENCE_S = 60  # for a page, on a machine that is busy
 
@@ -51,6 +52,12 @@ def test_a_study_is_described_by_its_leaderboard_and_a_run_by_its_place(recorded
         "toy_tanh": "1 of 2 by test_error_rate_percent: mean 2.5, 3 seeds; baseline",
         "toy_adam": "2 of 2 by test_error_rate_percent: median 2.25, 3 seeds, 1 diverged; worse",
     }
+
+
+def test_the_note_of_a_run_says_that_a_metric_is_not_defined_and_gives_no_place() -> None:
+    row = dict.fromkeys(COLUMNS, "") | {"split": "test", "metric": "r2", "diverged_seeds": "0", "num_seeds": "3"}
+    row |= {"verdict": "not defined", "note": "r2 is not defined on these rows, for 3 of 3 seeds"}
+    assert run_note(row, 2) == "test_r2 is not defined on these rows, for 3 of 3 seeds"
 
 
 def test_changes_and_deletions_made_in_the_ui_stay(recorded: Store) -> None:

@@ -86,13 +86,13 @@ class SavedVariant:
         return encoding(self.layers, self.loss_name, len(self.classes))
 
     def outputs(self, features: Float64[np.ndarray, "row feature"]) -> Float64[np.ndarray, "seed row output"]:
-        """Return the outputs of the networks in evaluation mode; NaN for a diverged seed."""
+        """Return the outputs of the networks in evaluation mode; NaN for a diverged seed, and where they overflow."""
         return inference.outputs(self.layers, self.weights, scaled(features, self.scaling))
 
     def predict(
         self, features: Float64[np.ndarray, "row feature"]
     ) -> Int64[np.ndarray, "seed row 1"] | Float64[np.ndarray, "seed row target"]:
-        """Return the decided class indices (meaningless for a diverged seed), or the predicted numbers."""
+        """Return the decided class indices, UNDECIDED where an output is not finite, or the predicted numbers."""
         return self.encoding.decide(self.outputs(features))
 
     def loss(

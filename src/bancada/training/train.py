@@ -24,13 +24,16 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
     """Train the variant with every seed and write its folder. Raise BadInput if it does not fit the data."""
     keys = training_keys(params, variant)
     recipe = keys.recipe()
-    rows, validation = (tables.read(files.split(recipe.study) / f"{part}.parquet") for part in files.PARTS[:2])
+    paths = [files.split(recipe.study) / f"{part}.parquet" for part in files.PARTS[:2]]
+    rows, validation = map(tables.read, paths)
     check_device(recipe.device)
     fit.refuse_misfit_of_rows(keys, rows)
     for sentence in keys.overrides():
         print(f"{variant}: {sentence}")
     scaling = input_scaling(rows) if recipe.train.standardize else {}
     learned, held_out = (encoded(recipe, part, scaling) for part in (rows, validation))
+    for path, part, numbers in zip(paths, (rows, validation), (learned, held_out), strict=True):
+        fit.refuse_too_large(path, part, torch.cat([numbers.features, numbers.targets]).numpy())
     described = description(recipe.model_dump(mode="json", exclude_none=True), rows)
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):

@@ -19,6 +19,7 @@ from bancada.evaluation import plots
 from bancada.evaluation.evaluate import main
 from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.evaluation.sheets import sheet, write
+from bancada.training import train
 from bancada.training.settings import training_keys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -324,6 +325,28 @@ def test_a_metric_that_is_not_defined_is_called_so_and_nothing_has_diverged(monk
 def words(figure):
     """All texts of a figure."""
     return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_a_rate_that_was_overruled_is_told_by_both_stages_the_leaderboard_and_the_metrics(undrawn, capsys):
+    """What `dvc exp run -S lr=0.01` leaves, and then -S studies.study.train.lr=0.003."""
+    params = given(LINE, [1], {"train": 6}, "mse", num_seeds=1, lr=0.003)
+    params.raw["variants"]["other"]["train"] = {"lr": 0.01}
+    write_split(line_rows())
+    train.main(params, "base")
+    plain = (files.model("study", "base") / "run.json").read_bytes()
+    assert b"overruled" not in plain and capsys.readouterr().err == ""
+    leftover = ParamsFile({**params.raw, "lr": 0.01})
+    train.main(leftover, "base")
+    overruled, way_out = "lr = 0.01 replaces studies.study.train.lr = 0.003", "`lr: null` at the top of params.yaml"
+    assert capsys.readouterr().err.startswith(f"base: {overruled}; {way_out}")
+    assert json.loads((files.model("study", "base") / "run.json").read_text())["overruled"] == overruled
+    train.main(leftover, "other")  # its rate is the same
+    main(leftover, "study")
+    assert capsys.readouterr().err.startswith(f"study: {overruled} in 1 of 2 variants; {way_out}")
+    notes = {row["variant"]: row["note"] for row in read("leaderboard.csv")}
+    assert overruled in notes["base"].split("; ") and "replaces" not in notes["other"]
+    metrics = [json.loads((files.evaluation("study") / f"metrics/{name}.json").read_text()) for name in notes]
+    assert [content.get("overruled") for content in metrics] == [overruled if n == "base" else None for n in notes]
 
 
 def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):

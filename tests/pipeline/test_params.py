@@ -6,6 +6,7 @@ import pytest
 
 from bancada.base import BadInput
 from bancada.pipeline.params import Params, load
+from bancada.pipeline.repro import tell_overruled
 
 COMMITTED = (Path(__file__).parents[2] / "params.yaml").read_text()
 
@@ -264,9 +265,23 @@ def test_every_replaced_key_is_named(loaded):
     ]
     assert params.training("plain").overrides() == []
     assert params.training("own").overrides() == own
+    assert params.training("own").overruled() == ""
     params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
-    assert params.training("plain").overrides() == ["lr = 0.25 replaces studies.line.train.lr = 0.01"]
-    assert params.training("own").overrides() == [*own, "lr = 0.25 replaces variants.own.train.lr = 0.5"]
+    assert params.training("plain").overruled() == "lr = 0.25 replaces studies.line.train.lr = 0.01"
+    assert params.training("own").overruled() == "lr = 0.25 replaces variants.own.train.lr = 0.5"
+    params = loaded(SMALL.replace("lr: null", "lr: 0.01"))
+    assert params.training("plain").overruled() == ""  # the same rate
+
+
+def test_the_rates_that_the_lr_at_the_top_replaces_are_told_once_at_the_end(loaded, capsys):
+    tell_overruled(loaded(SMALL))
+    assert capsys.readouterr().err == ""
+    tell_overruled(loaded(SMALL.replace("lr: null", "lr: 0.25")))
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "\nparams.yaml: lr = 0.25 replaces studies.line.train.lr = 0.01, variants.own.train.lr = 0.5"
+    )
+    assert told.endswith("`lr: null` at the top of params.yaml lets each have its own\n")
 
 
 def test_a_recipe_can_be_read_back_from_its_dump(loaded):

@@ -60,6 +60,15 @@ def test_the_note_of_a_run_says_that_a_metric_is_not_defined_and_gives_no_place(
     assert run_note(row, 2) == "test_r2 is not defined on these rows, for 3 of 3 seeds"
 
 
+def test_the_note_of_a_run_names_the_rate_that_was_overruled() -> None:
+    row = dict.fromkeys(COLUMNS, "") | {"rank": "1", "split": "test", "metric": "mse", "mean": "2", "num_seeds": "3"}
+    row |= {"diverged_seeds": "0", "verdict": "worse"}
+    assert run_note(row | {"note": "one seed: no interval"}, 2) == "1 of 2 by test_mse: mean 2, 3 seeds; worse"
+    overruled = "lr = 0.01 replaces studies.s.train.lr = 0.003"
+    told = run_note(row | {"note": f"one seed: no interval; {overruled}"}, 2)
+    assert told == f"1 of 2 by test_mse: mean 2, 3 seeds; worse; {overruled}"
+
+
 def test_changes_and_deletions_made_in_the_ui_stay(recorded: Store) -> None:
     found = recorded.client.get_experiment_by_name("toy")
     assert found is not None

@@ -123,7 +123,8 @@ class Candidate:
         same_weights = all((value == value[0]).all() for value in self.trained.weights.values())
         infinite = int(np.isinf(computed[self.finished]).sum())
         diverged = len(self.trained.diverged)
-        return Entry(self.name, self.of_finished(computed), epochs, diverged, same_weights, infinite)
+        values, overruled = self.of_finished(computed), self.trained.overruled
+        return Entry(self.name, values, epochs, diverged, same_weights, infinite, overruled)
 
     def predictions(self, inputs: Float64[np.ndarray, "input feature"]) -> Iterator[Sequence[Cell]]:
         """Yield the rows of predictions.csv: statistics over seeds, or the share of seeds that decide for a class."""

@@ -45,6 +45,7 @@ class Entry:
     diverged_seeds: int
     deterministic: bool  # all seeds have the same weights: the start is given and batches are not shuffled
     infinite_seeds: int = 0  # those that did not diverge, but gave outputs or a value that are not finite
+    overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
 
     @property
     def undefined_seeds(self) -> int:
@@ -82,7 +83,7 @@ def leaderboard(
             *(seeds[last] if defined else None, float(entry.values[last])),
             *(entry.epochs_to_converge, entry.diverged_seeds, len(seeds)),
             *(entry.deterministic if len(seeds) > 1 else None, *verdict),
-            "; ".join(filter(None, [*_notes_on_spread(entry, metric, over_seeds.std), note])),
+            "; ".join(filter(None, [*_notes_on_spread(entry, metric, over_seeds.std), note, entry.overruled])),
         )
         rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return rows

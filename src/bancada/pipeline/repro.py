@@ -22,6 +22,7 @@ from dvc.exceptions import DvcException
 from bancada.base import BadInput, files, notify, tables
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict
+from bancada.networks.saved import LR_NULL
 from bancada.pipeline.check import CODE_STAGE, warn_of_other_packages
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
@@ -259,6 +260,14 @@ def show_results(params: Params) -> None:
                 print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
     print(f"\n{EXPLANATION}")
     print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
+
+
+def tell_overruled(params: Params) -> None:
+    """Print which learning rates the `lr` at the top of params.yaml replaces, if any."""
+    overruled = [params.training(variant).overruled() for variant in params.variants]
+    rates = list(dict.fromkeys(text.partition(" replaces ")[2] for text in overruled if text))
+    if rates:
+        print(f"\nparams.yaml: lr = {params.lr} replaces {', '.join(rates)}; {LR_NULL}", file=sys.stderr)
 
 
 def tail(log: Path) -> list[str]:

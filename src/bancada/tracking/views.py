@@ -111,7 +111,8 @@ def run_note(row: evaluations.Row, variants: int) -> str:
     score = f"mean {number['mean']}{interval}" if row["mean"] else f"median {number['median']}"
     diverged = f", {row['diverged_seeds']} diverged" if row["diverged_seeds"] != "0" else ""
     verdict = f"; {row['verdict']}" if row["verdict"] else ""
-    return f"{row['rank']} of {variants} by {name}: {score}, {row['num_seeds']} seeds{diverged}{verdict}"
+    overruled = "".join(f"; {note}" for note in row["note"].split("; ") if note.startswith("lr = "))
+    return f"{row['rank']} of {variants} by {name}: {score}, {row['num_seeds']} seeds{diverged}{verdict}{overruled}"
 
 
 def run_color(place: int, fingerprint: str) -> str:

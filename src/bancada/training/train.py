@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bancada.base import BadInput, files, notify, params_file, stage, tables
 from bancada.networks.encoding import SCALING, encoding, scaled
-from bancada.networks.saved import TrainingResult, description, save
+from bancada.networks.saved import LR_NULL, TrainingResult, description, save
 from bancada.networks.start import start
 from bancada.training import engine, fit, live, scratch
 from bancada.training.settings import Recipe, training_keys
@@ -30,11 +30,13 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
     fit.refuse_misfit_of_rows(keys, rows)
     for sentence in keys.overrides():
         print(f"{variant}: {sentence}")
+    if overruled := keys.overruled():
+        print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
     scaling = input_scaling(rows) if recipe.train.standardize else {}
     learned, held_out = (encoded(recipe, part, scaling) for part in (rows, validation))
     for path, part, numbers in zip(paths, (rows, validation), (learned, held_out), strict=True):
         fit.refuse_too_large(path, part, torch.cat([numbers.features, numbers.targets]).numpy())
-    described = description(recipe.model_dump(mode="json", exclude_none=True), rows)
+    described = description(recipe.model_dump(mode="json", exclude_none=True), rows, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
         with progress_shown(variant, recipe.train.epochs) as print_progress, live.shown(described) as write_progress:

@@ -374,6 +374,26 @@ def test_new_weights_make_a_new_version_and_the_alias_follows_the_best(bench: Pa
     assert (champion_of(opened), count(bench, "model_versions")) == (("3", "toy_tanh", "112"), 3)
 
 
+def test_a_model_with_older_code_for_serving_is_replaced(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older serving.py answered rows that it should have refused."""
+    trained("names")
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    older = tmp_path / "serving.py"
+    older.write_text(models.SERVING.read_text() + "# older\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(models, "SERVING", older)
+        opened = recorded(alone)
+    first = model_of(opened)
+    assert champion_of(opened)[0] == "1"
+    for _ in range(2):
+        recorded(alone)
+        assert model_of(opened) != first
+        assert champion_of(opened)[0] == "2"
+    assert (count(alone, "logged_models"), count(alone, "model_versions")) == (2, 2)
+
+
 def champion_of(opened: Store) -> tuple[str, str, str]:
     version = opened.client.get_model_version_by_alias("toy", "champion")
     return str(version.version), version.tags["bancada.variant"], version.tags["bancada.best_seed"]

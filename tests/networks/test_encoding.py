@@ -9,10 +9,10 @@ from pydantic import TypeAdapter
 from bancada.base import BadInput, files, tables
 from bancada.base.params_file import ParamsFile
 from bancada.base.tables import Table
-from bancada.networks.encoding import UNDECIDED, encoding, scaled
+from bancada.networks.encoding import UNDECIDED, encoding, input_scaling, scaled
 from bancada.networks.settings import Layers
 from bancada.training.fit import out_of_reach
-from bancada.training.train import input_scaling, main
+from bancada.training.train import main
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_targets_out_of_the_range_of_the_last_layer_are_named() -> None:
 def test_standardised_features_have_mean_0_and_sd_1_and_a_constant_one_is_0() -> None:
     features = np.stack([np.full(7, 0.1), np.arange(7.0), np.full(7, 3e9)], axis=1)
     assert features[:, 0].std() > 0  # by rounding alone
-    scaling = input_scaling(Table(features, features[:, 1:2], ["a", "b", "c"], ["t"], []))
+    scaling = input_scaling(features, standardize=True)
     assert scaling["input_std"].tolist() == [1, 2, 1]  # 0 to 6: variance (9 + 4 + 1 + 0 + 1 + 4 + 9) / 7 = 4
     expected = [[0] * 7, [-1.5, -1, -0.5, 0, 0.5, 1, 1.5], [0] * 7]
     np.testing.assert_allclose(scaled(features, scaling), expected, atol=1e-12)

@@ -6,7 +6,7 @@ import pytest
 
 from bancada.base import BadInput
 from bancada.pipeline.params import Params, load
-from bancada.pipeline.repro import tell_overruled
+from bancada.pipeline.repro import refuse_bad_data, tell_overruled
 
 COMMITTED = (Path(__file__).parents[2] / "params.yaml").read_text()
 
@@ -271,6 +271,16 @@ def test_every_replaced_key_is_named(loaded):
     assert params.training("own").overruled() == "lr = 0.25 replaces variants.own.train.lr = 0.5"
     params = loaded(SMALL.replace("lr: null", "lr: 0.01"))
     assert params.training("plain").overruled() == ""  # the same rate
+
+
+def test_a_new_input_that_float32_cannot_hold_once_it_is_standardized_is_refused_before_anything_runs(loaded):
+    text = SMALL.replace("[0.5, 1]]", "[0.5, -3.402823e+38]]").replace("epochs: 4}", "epochs: 4, standardize: true}", 1)
+    params = loaded(text.replace("noise_std: 0.01, seed: 5", "noise_std: 0.01, seed: 11"))  # x2 has an sd below 1
+    message = (
+        r"^params.yaml: studies.line.predict\[1\].x2 = -3.402823e\+38: too large for plain, which standardizes it$"
+    )
+    with pytest.raises(BadInput, match=message):
+        refuse_bad_data(params, {"line"}, set())
 
 
 def test_the_rates_that_the_lr_at_the_top_replaces_are_told_once_at_the_end(loaded, capsys):

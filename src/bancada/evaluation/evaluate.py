@@ -17,12 +17,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from bancada.base import BadInput, files, notify, params_file, stage, tables
-from bancada.base.refusals import bad
 from bancada.evaluation import plots, settings, sheets
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
 from bancada.evaluation.statistics import Summary, as_written, summary
-from bancada.networks import encoding, metrics, saved
+from bancada.networks import metrics, saved
 
 
 def main(params: params_file.ParamsFile, name: str) -> None:
@@ -35,22 +34,13 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
     truth = settings.true_line(params, name)
     candidates = [Candidate(key, saved.load(at), saved.read_history(at), parts, truth) for key, at in folders.items()]
-    given = [one if isinstance(one, list) else [one[feature] for feature in features] for one in study.predict]
-    inputs = np.array(given, dtype=np.float64).reshape(len(given), len(features))
-    refuse_too_large(name, candidates, inputs)
+    inputs = settings.new_inputs(study.predict, features)
+    for candidate in candidates:
+        settings.refuse_too_large(name, inputs, features, candidate.name, candidate.trained.scaling)
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
         evaluate(study, name, candidates, inputs)
     for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():
         print(f"{name}: {overruled} in {count} of {len(candidates)} variants; {saved.LR_NULL}", file=sys.stderr)
-
-
-def refuse_too_large(study: str, candidates: Sequence[Candidate], inputs: Float64[np.ndarray, "input feature"]) -> None:
-    """Raise BadInput for a new input that float32 cannot hold once it is standardized as a variant's training rows."""
-    for candidate in candidates:
-        standardized = encoding.scaled(inputs, candidate.trained.scaling)
-        for feature, i in np.argwhere(~np.isfinite(standardized)):
-            key = f"studies.{study}.predict[{i}].{candidate.trained.feature_names[feature]}"
-            raise bad(key, float(inputs[i, feature]), f"too large for {candidate.name}, which standardizes it")
 
 
 def trained_variants(study: str) -> list[str]:

@@ -18,6 +18,16 @@ UNDECIDED = -1  # in place of a class index, where an output is not finite
 SCALING = ("input_mean", "input_std")
 
 
+def input_scaling(features: Float64[np.ndarray, "row feature"], standardize: bool) -> dict[str, np.ndarray]:
+    """Return the mean and standard deviation of each feature over the training rows; sd 1 for a constant feature.
+
+    Empty if inputs are not standardized.
+    """
+    varies = np.ptp(features, axis=0) > 0  # by rounding errors, the sd of a constant 0.1 is 4e-17
+    values = (features.mean(axis=0), np.where(varies, features.std(axis=0), 1.0))
+    return dict(zip(SCALING, values, strict=True)) if standardize else {}
+
+
 def scaled(
     features: Float64[np.ndarray, "row feature"], scaling: Mapping[str, np.ndarray]
 ) -> Float32[np.ndarray, "feature row"]:

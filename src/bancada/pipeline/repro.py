@@ -21,7 +21,8 @@ from dvc.exceptions import DvcException
 
 from bancada.base import BadInput, files, notify, tables
 from bancada.data.split import parts_of
-from bancada.evaluation.settings import check_predict
+from bancada.evaluation.settings import check_predict, new_inputs, refuse_too_large
+from bancada.networks.encoding import input_scaling
 from bancada.networks.saved import LR_NULL
 from bancada.pipeline.check import CODE_STAGE, warn_of_other_packages
 from bancada.pipeline.params import Params, load
@@ -237,9 +238,13 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
         if study in studies:
             made = files.split(study) / "train.parquet"
             rows = tables.read(made) if study in divided and made.exists() else _training_rows(params, study)
-            check_predict(study, params.studies[study].predict, rows.feature_names)
+            predict = params.studies[study].predict
+            check_predict(study, predict, rows.feature_names)
+            inputs = new_inputs(predict, rows.feature_names)
             for variant in params.variants_of(study):
                 refuse_misfit_of_rows(params.training(variant), rows)
+                scaling = input_scaling(rows.features, params.recipe(variant).train.standardize)
+                refuse_too_large(study, inputs, rows.feature_names, variant, scaling)
 
 
 def _training_rows(params: Params, study: str) -> tables.Table:

@@ -286,13 +286,22 @@ def test_a_champion_is_served_for_one_row_and_for_a_thousand(alone: Path, tmp_pa
             answer = _post(f"http://127.0.0.1:{port}/invocations", sent, tmp_path / "log")
             wanted = expected("names", made[0])[: len(sent_rows)]
             assert answer == {"predictions": wanted.to_dict(orient="records")}
+        sent = {"dataframe_split": {"columns": FEATURES, "data": [[7.0, None, 3.0]]}}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(_request(f"http://127.0.0.1:{port}/invocations", sent), timeout=20)
+        assert refused.value.code == 400
+        assert "row 1, column 'sugar' = nan: must be a finite number" in refused.value.read().decode()
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(20)
 
 
+def _request(url: str, sent: dict[str, Any]) -> urllib.request.Request:
+    return urllib.request.Request(url, json.dumps(sent).encode(), {"Content-Type": "application/json"})
+
+
 def _post(url: str, sent: dict[str, Any], log: Path) -> Any:
-    request = urllib.request.Request(url, json.dumps(sent).encode(), {"Content-Type": "application/json"})
+    request = _request(url, sent)
     deadline = time.monotonic() + 60
     while True:
         try:

@@ -96,15 +96,13 @@ def _order(costs: Values) -> tuple[int, float]:
 
 
 def _notes_on_spread(entry: Entry, metric: str, std: float) -> list[str]:
-    seeds, sentences = (
-        len(entry.values),
-        {
-            "diverged": "{} seeds diverged: no mean",
-            "not finite": "{} seeds gave numbers that are not finite: no mean",
-            "not defined": metric + " is not defined on these rows, for {} seeds",
-        },
-    )
+    sentences = {
+        "diverged": "{} seeds diverged: no mean",
+        "not finite": "{} seeds gave numbers that are not finite: no mean",
+        "not defined": metric + " is not defined on these rows, for {} seeds",
+    }
     notes = [sentences[why].format(count) for why, count in entry.missing().items()]
+    seeds = len(entry.values)
     if seeds == 1 or entry.deterministic or std == 0:
         reason = "one seed" if seeds == 1 else "deterministic" if entry.deterministic else "the same for every seed"
         notes.append(f"{reason}: no interval")

@@ -99,6 +99,8 @@ def leaderboard(results: Results) -> Figure:
         labels[place] += "".join(f"\n{why}" for why in missing(results.candidates[place], metric))
     ax.set_yticks(range(len(labels)), [literal(label) for label in labels])
     ax.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"{metrics.METRICS[metric].label}, {better(metric)}")
+    if not np.isfinite(values).any():
+        ax.set_xticks([])
     _scale_scores(ax, np.concatenate(values))
     return figure
 
@@ -250,10 +252,8 @@ def predicted_vs_observed(results: Results) -> Figure | None:
     figure, panels = sheet(len(pairs), title, height=2.6, columns=3 if len(pairs) == 3 else 2, headings=1)
     many = len(rows) > 500
     for ax, (candidate, i) in zip(panels, pairs, strict=True):
-        observed, predicted = (
-            rows.targets[:, i],
-            candidate.predicted(results.split)[candidate.usable(results.split), :, i],
-        )
+        observed = rows.targets[:, i]
+        predicted = candidate.predicted(results.split)[candidate.usable(results.split), :, i]
         ax.set_title(literal(f"{candidate.name}: {rows.target_names[i]}"))
         ends = [observed.min(), observed.max()]
         ax.plot(ends, ends, "--", color="black", linewidth=1.2, label="predicted = observed")

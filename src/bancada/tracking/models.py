@@ -43,11 +43,8 @@ def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *,
     """
     seed, tags, run_id = evaluation.best_seeds.get(result.variant), run.data.tags, run.info.run_id
     model_tags = {WEIGHTS_MD5: result.weights_md5, SEED: str(seed), CODE: _code_hash()}
-    if (
-        seed is None
-        or tags.get(WEIGHTS_MD5) != result.weights_md5
-        or (MODEL in tags and model_tags.items() <= tags.items())
-    ):
+    done = MODEL in tags and model_tags.items() <= tags.items()
+    if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or done:
         return []
     client, experiment = store.client, run.info.experiment_id
     model_tags["bancada.variant"] = result.variant
@@ -63,9 +60,8 @@ def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *,
     outputs = client.get_run(run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    client.log_batch(
-        run_id, tags=[RunTag(MODEL, model.model_id), *(RunTag(key, model_tags[key]) for key in (SEED, CODE))]
-    )
+    run_tags = {MODEL: model.model_id, SEED: str(seed), CODE: model_tags[CODE]}
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run_tags.items()])
     return ["model"]
 
 
@@ -78,10 +74,8 @@ def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapp
     tags = store.client.get_run(run_id).data.tags if run_id else {}
     if MODEL not in tags:
         return []
-    client, of_version = (
-        store.client,
-        {key: tags[key] for key in ("bancada.variant", WEIGHTS_MD5, SEED, CODE) if key in tags},
-    )
+    client = store.client
+    of_version = {key: tags[key] for key in ("bancada.variant", WEIGHTS_MD5, SEED, CODE) if key in tags}
     with surroundings.store_lock(store.root):
         found = client.search_registered_models(f"name = '{study}'")
         [registered] = found or [client.create_registered_model(study)]

@@ -26,11 +26,12 @@ from rich.table import Table as Printed
 from torch import nn
 
 from bancada.data.split import divide
+from bancada.networks.encoding import input_scaling
 from bancada.networks.start import sequential
 from bancada.pipeline.params import load
 from bancada.training.engine import EncodedRows
 from bancada.training.settings import Recipe
-from bancada.training.train import encoded, input_scaling
+from bancada.training.train import encoded
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 SAMPLE_S = 2.0
@@ -73,7 +74,7 @@ def lessons_seconds(variant: str) -> float:
     asked = PARAMS.recipe(variant)
     table = PARAMS.source(asked.study).make(f"studies.{asked.study}.source")
     train_rows = divide(table, PARAMS.studies[asked.study].split)["train"]
-    rows = encoded(asked, train_rows, input_scaling(train_rows) if asked.train.standardize else {})
+    rows = encoded(asked, train_rows, input_scaling(train_rows.features, asked.train.standardize))
     epochs = lessons_loop(asked, rows, sequential(asked.layers, len(rows.features)))
     next(epochs)
     began, done = time.perf_counter(), 0

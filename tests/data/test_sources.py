@@ -12,7 +12,7 @@ import pytest
 from sklearn import datasets
 
 from bancada.base import BadInput, params_file, tables
-from bancada.data import generate
+from bancada.data import generate, labels
 from bancada.data.sources.classification import Classification
 from bancada.data.sources.csv import CsvFile
 from bancada.data.sources.half_moons import HalfMoons
@@ -217,18 +217,58 @@ def test_rows_limits_the_table_to_its_first_rows(folder):
 
 
 @pytest.mark.parametrize(
-    ("labels", "classes", "indices"),
+    ("texts", "classes"),
     [
-        (["3", "1", "3"], [1, 3], [1, 0, 1]),
-        (["2.0", "10", "2"], [2, 10], [0, 1, 0]),
-        (["red", "blue", "red"], ["blue", "red"], [1, 0, 1]),
-        (["NA", "1", "DE"], ["1", "DE", "NA"], [2, 0, 1]),
+        (["3", "1", "3"], [1, 3]),
+        (["-1", "10", "2", "0"], [-1, 0, 2, 10]),
+        (["2.0", "10.0", "2.0"], [2, 10]),  # as a table that was once a column of floats
+        (["red", "blue", "red"], ["blue", "red"]),
+        (["1", "DE"], ["1", "DE"]),  # one word makes words of all labels
+        (["18_25", "26_35"], ["18_25", "26_35"]),
+        (["1_0", "10", "7"], ["10", "1_0", "7"]),
+        (["1E1", "10"], ["10", "1E1"]),
+        (["1", "01", "+1", "1.0", "1.00"], ["+1", "01", "1", "1.0", "1.00"]),
+        (["2.0", "2"], ["2", "2.0"]),
+        (["0", "-0"], ["-0", "0"]),
+        (["3", "3.5"], ["3", "3.5"]),
+        (["True", "1"], ["1", "True"]),
+        (["\uff13", "3"], ["3", "\uff13"]),  # a full-width 3
+        (["inf", "1"], ["1", "inf"]),
+        (["9007199254740993", "9007199254740992"], ["9007199254740992", "9007199254740993"]),  # 2 ** 53 and one more
+        (["+", "-"], ["+", "-"]),
+        (["a\0", "a"], ["a", "a\0"]),
     ],
 )
-def test_labels_are_whole_numbers_or_words(folder, labels, classes, indices):
-    table = made("a,b,c\n" + "".join(f"1,2,{label}\n" for label in labels), "classification")
+def test_a_label_is_the_text_that_stands_there_and_a_number_only_where_all_are_whole(folder, texts, classes):
+    table = made("a,b,c\n" + "".join(f"1,2,{text}\n" for text in texts), "classification")
     assert table.classes == classes
-    assert table.targets[:, 0].tolist() == indices
+    assert [type(label) for label in table.classes] == [type(label) for label in classes]
+    found = [table.classes[i] for i in table.targets[:, 0]]
+    kind = type(classes[0])
+    assert found == [kind(float(text)) if kind is int else text for text in texts]
+    tables.write(table, folder / "made.parquet")
+    again = tables.read(folder / "made.parquet")
+    assert [again.classes[i] for i in again.targets[:, 0]] == found
+
+
+def test_rows_without_a_label_are_refused_all_at_once_with_their_lines(folder):
+    rows = ["1,2,ash", "1,2,", "1,2,?", '1,2,"two\nlines"', "1,2,NA", "1,2,-", "1,2,nan", "1,2,oak"]
+    with pytest.raises(BadInput) as refused:
+        made("\n".join(["a,b,c", *rows]), "classification")
+    assert str(refused.value) == (
+        "data/sources/mine.csv: column 'c': 5 rows have no label: "
+        "lines 3 (empty), 4 (?), 7 (NA), 8 (-), 9 (nan); take them out, or give them a class"
+    )
+    with pytest.raises(BadInput, match=r"column 'c': 1 row has no label: line 2 \(NULL\); take"):
+        made("a,b,c\n1,2,NULL\n1,2,+\n1,2,-\n", "classification")
+    with pytest.raises(BadInput, match=r"column 'c': 200 rows have no label: line.* 101 \(empty\) and 100 more; take"):
+        made("a,b,c\n" + "1,2,\n" * 200, "classification")
+
+
+def test_what_pandas_reads_as_missing_is_no_label():
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    assert STR_NA_VALUES <= labels.MISSING
 
 
 BROKEN = {  # a file, the task -> the line after the file's name
@@ -252,9 +292,6 @@ BROKEN = {  # a file, the task -> the line after the file's name
     "after a cell of two lines": ('a,b,x,c\n1,2,"l\nl",3\n1,?,x,3\n', "regression", "line 4, column 'b' = ?: must be"),
     "word as target": ("a,b,c\n1,2,x\n", "regression", "line 2, column 'c' = x: must be a number"),
     "word as feature": ("a,b,c\n1,2,x\n1,z,y\n", "classification", "line 3, column 'b' = z: must be a number"),
-    "empty label": ("a,b,c\n1,2,x\n1,2,\n", "classification", "line 3, column 'c': is empty"),
-    "fraction as label": ("a,b,c\n1,2,3\n1,2,3.5\n", "classification", "line 3, column 'c' = 3.5: is no class"),
-    "nan as label": ("a,b,c\n1,2,3\n1,2,nan\n", "classification", "line 3, column 'c' = nan: is no class"),
     "one class": ("a,b,c\n1,2,3\n1,2,3\n", "classification", "column 'c' has one class, 3; at least two are needed"),
 }
 
@@ -297,6 +334,11 @@ def test_the_real_wines_are_read_where_a_path_is_set_and_their_id_is_no_feature(
     assert table.features[1].tolist() == [float(f"1.{column}") for column in range(11)]
     assert table.classes == [3, 4, 5, 6, 7, 8]
     assert table.targets[:, 0].tolist() == [2, 3, 2]
+    write(["5.0", "6.0", "5.0"])
+    assert Classification.model_validate(quality).make(KEY).targets[:, 0].tolist() == [2, 3, 2]
+    write(["5", "6", "05"])
+    with pytest.raises(BadInput, match=r"line 4, column 'quality' = 05: is no class of"):
+        Classification.model_validate(quality).make(KEY)
     write([5, 6, 9])
     with pytest.raises(
         BadInput, match=r"line 4, column 'quality' = 9: is no class of studies.mine.source.class_counts"

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.stats
 import torch
+from matplotlib.text import Text
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -16,7 +17,9 @@ from bancada.base.params_file import ParamsFile
 from bancada.base.tables import Table
 from bancada.evaluation import plots
 from bancada.evaluation.evaluate import main
+from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.evaluation.sheets import sheet, write
+from bancada.training import train
 from bancada.training.settings import training_keys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -214,6 +217,136 @@ def test_every_out_is_there_and_has_the_same_bytes_when_made_again(moons):
             with Image.open(files.evaluation("study") / name) as picture:
                 assert picture.width == 880
                 assert picture.info.keys() <= {"dpi"}
+
+
+def test_a_finished_seed_whose_outputs_overflow_has_no_score_and_decides_nothing():
+    """`lost` has ten layers of weights 3e38 in seed 8: 2 becomes more than float64 can hold, 0 stays 0."""
+    layers = [1] * 10 + ["tanh"]
+    params = given(
+        *(MOONS, layers, {"train": 4, "test": 4}, "error_rate_percent"),
+        variants=("base", "lost"),
+        predict=[{"x": 2, "y": 0}, {"x": 0, "y": 0}],
+        num_seeds=3,
+    )
+    write_split(CORNERS, test=two_classes((0, 1, 0), (0, 1, 0), (-1, 1, 0), (-2, 1, 0)))
+    small = {f"{i}.weight": [[[1.0]]] * 3 for i in range(1, 10)} | {f"{i}.bias": [[0.0]] * 3 for i in range(10)}
+    small["0.weight"] = [[[1.0, 0.0]]] * 3
+    write_model(params, "base", CORNERS, small)
+    large = {
+        name: [values[0], [[3e38] * len(values[0][0])] if "weight" in name else [0.0], values[2]]
+        for name, values in small.items()
+    }
+    large["0.weight"][1] = [[3e38, 0.0]]
+    write_model(params, "lost", CORNERS, large)
+    main(params, "study")
+    for part in ("train", "test"):
+        for metric in ("error_rate_percent", "loss"):
+            values = [row["value"] != "" for row in scored("lost", metric, part, "per_seed.csv")]
+            assert values == [True, False, True]
+    row = {row["variant"]: row for row in read("leaderboard.csv")}["lost"]
+    assert (row["mean"], row["diverged_seeds"], row["rank"]) == ("", "0", "2")
+    assert row["note"].startswith("1 of 3 seeds gave numbers that are not finite: no mean")
+    shares = [(row["input"], row["target"], row["mean"]) for row in read("predictions.csv") if row["variant"] == "lost"]
+    assert shares[:2] == [("1", "-1", "0"), ("1", "1", "0.666666667")]
+    assert shares[2:] == [("2", "-1", "1"), ("2", "1", "0")]
+
+
+def test_an_input_that_no_seed_decides_has_no_share(undrawn):
+    params = given(MOONS, [1, "tanh"], {"train": 4}, "error_rate_percent", variants=("base",), predict=[[1, 1]])
+    write_split(CORNERS)
+    lost = {"0.weight": [[[NAN, NAN]]] * 4, "0.bias": [[NAN]] * 4}
+    write_model(params, "base", CORNERS, lost, [[NAN]] * 4, diverged=dict.fromkeys(SEEDS, 0))
+    main(params, "study")
+    assert [row["mean"] for row in read("predictions.csv")] == ["", ""]
+
+
+@pytest.mark.parametrize("layers", [[1, "tanh"], [2, "sigmoid"], [2, "relu"]])
+def test_a_test_row_that_float32_cannot_hold_once_it_is_standardized_is_not_decided(layers, undrawn):
+    """The activation of an infinity would be finite: a decision for some class."""
+    split = {"train": 4, "validation": 4, "test": 1}
+    params = given(MOONS, layers, split, "error_rate_percent", variants=("base",), standardize=True)
+    write_split(CORNERS, CORNERS, two_classes((1e30, 1, 1)))
+    units = layers[0]
+    scaling = {"input_mean": [0.0, 0.0], "input_std": [1e-30, 1.0]}
+    write_model(
+        *(params, "base", CORNERS),
+        {"0.weight": [[[1.0, 0.0]] * units] * 4, "0.bias": [[0.0] * units] * 4} | scaling,
+    )
+    main(params, "study")
+    assert [row["value"] for row in scored("base", "error_rate_percent", "test", "per_seed.csv")] == [""] * 4
+    assert (
+        read("leaderboard.csv")[0]["note"]
+        == "4 of 4 seeds gave numbers that are not finite: no mean; deterministic: no interval"
+    )
+    assert scored("base", "error_rate_percent", "train")[0]["mean"] != ""
+
+
+def test_a_new_input_that_float32_cannot_hold_once_it_is_standardized_is_refused(undrawn):
+    split = {"train": 4}
+    params = given(MOONS, [1], split, "error_rate_percent", predict=[{"x": 1, "y": 1}, {"y": 1e38, "x": 1}])
+    write_split(CORNERS)
+    scaling = {"input_mean": [0.0, 0.0], "input_std": [1.0, 0.1]}
+    for variant in ("base", "other"):
+        write_model(params, variant, CORNERS, classifier([True] * 4) | (scaling if variant == "other" else {}))
+    with pytest.raises(
+        BadInput,
+        match=r"^params.yaml: studies.study.predict\[1\].y = 1e\+38: too large for other, which standardizes it$",
+    ):
+        main(params, "study")
+    assert not files.evaluation("study").exists()
+
+
+def test_a_metric_that_is_not_defined_is_called_so_and_nothing_has_diverged(monkeypatch):
+    """R2 of one row."""
+    params = given(TABLE, [1], {"train": 4, "test": 1}, "r2")
+    rows = Table(np.array([[1.0], [2], [3], [4]]), np.array([[1.0], [2], [3], [5]]), ["rooms"], ["price"], [])
+    write_split(rows, test=rows.take(np.array([0])))
+    for variant, weight in (("base", 1.0), ("other", 2.0)):
+        write_model(params, variant, rows, {"0.weight": [[[weight]]] * 4, "0.bias": [[0.0]] * 4})
+    texts = []
+    monkeypatch.setattr("bancada.evaluation.sheets.write", lambda figure, path: texts.extend(words(figure)))
+    main(params, "study")
+    assert "base\n4 of 4 not defined" in texts
+    assert not [text for text in texts if "diverged" in text]
+    board = read("leaderboard.csv")
+    for row in board:
+        assert [row[name] for name in ("rank", "mean", "best_seed", "best", "worst_seed", "worst", "p_holm")] == [
+            ""
+        ] * 7
+        assert row["diverged_seeds"] == "0"
+        assert row["note"].startswith("r2 is not defined on these rows, for 4 of 4 seeds")
+    assert {row["variant"]: row["verdict"] for row in board} == {"base": "baseline", "other": "not defined"}
+    (mse,) = scored("base", "mse", "test")
+    assert mse["mean"] == "0"
+    table = format_leaderboard(board, "study")
+    assert "n. d." in table and "none" not in table and "diverged" not in table
+
+
+def words(figure):
+    """All texts of a figure."""
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_a_rate_that_was_overruled_is_told_by_both_stages_the_leaderboard_and_the_metrics(undrawn, capsys):
+    """What `dvc exp run -S lr=0.01` leaves, and then -S studies.study.train.lr=0.003."""
+    params = given(LINE, [1], {"train": 6}, "mse", num_seeds=1, lr=0.003)
+    params.raw["variants"]["other"]["train"] = {"lr": 0.01}
+    write_split(line_rows())
+    train.main(params, "base")
+    plain = (files.model("study", "base") / "run.json").read_bytes()
+    assert b"overruled" not in plain and capsys.readouterr().err == ""
+    leftover = ParamsFile({**params.raw, "lr": 0.01})
+    train.main(leftover, "base")
+    overruled, way_out = "lr = 0.01 replaces studies.study.train.lr = 0.003", "`lr: null` at the top of params.yaml"
+    assert capsys.readouterr().err.startswith(f"base: {overruled}; {way_out}")
+    assert json.loads((files.model("study", "base") / "run.json").read_text())["overruled"] == overruled
+    train.main(leftover, "other")  # its rate is the same
+    main(leftover, "study")
+    assert capsys.readouterr().err.startswith(f"study: {overruled} in 1 of 2 variants; {way_out}")
+    notes = {row["variant"]: row["note"] for row in read("leaderboard.csv")}
+    assert overruled in notes["base"].split("; ") and "replaces" not in notes["other"]
+    metrics = [json.loads((files.evaluation("study") / f"metrics/{name}.json").read_text()) for name in notes]
+    assert [content.get("overruled") for content in metrics] == [overruled if n == "base" else None for n in notes]
 
 
 def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):

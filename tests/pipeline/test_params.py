@@ -6,6 +6,7 @@ import pytest
 
 from bancada.base import BadInput
 from bancada.pipeline.params import Params, load
+from bancada.pipeline.repro import refuse_bad_data, tell_overruled
 
 COMMITTED = (Path(__file__).parents[2] / "params.yaml").read_text()
 
@@ -264,9 +265,33 @@ def test_every_replaced_key_is_named(loaded):
     ]
     assert params.training("plain").overrides() == []
     assert params.training("own").overrides() == own
+    assert params.training("own").overruled() == ""
     params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
-    assert params.training("plain").overrides() == ["lr = 0.25 replaces studies.line.train.lr = 0.01"]
-    assert params.training("own").overrides() == [*own, "lr = 0.25 replaces variants.own.train.lr = 0.5"]
+    assert params.training("plain").overruled() == "lr = 0.25 replaces studies.line.train.lr = 0.01"
+    assert params.training("own").overruled() == "lr = 0.25 replaces variants.own.train.lr = 0.5"
+    params = loaded(SMALL.replace("lr: null", "lr: 0.01"))
+    assert params.training("plain").overruled() == ""  # the same rate
+
+
+def test_a_new_input_that_float32_cannot_hold_once_it_is_standardized_is_refused_before_anything_runs(loaded):
+    text = SMALL.replace("[0.5, 1]]", "[0.5, -3.402823e+38]]").replace("epochs: 4}", "epochs: 4, standardize: true}", 1)
+    params = loaded(text.replace("noise_std: 0.01, seed: 5", "noise_std: 0.01, seed: 11"))  # x2 has an sd below 1
+    message = (
+        r"^params.yaml: studies.line.predict\[1\].x2 = -3.402823e\+38: too large for plain, which standardizes it$"
+    )
+    with pytest.raises(BadInput, match=message):
+        refuse_bad_data(params, {"line"}, set())
+
+
+def test_the_rates_that_the_lr_at_the_top_replaces_are_told_once_at_the_end(loaded, capsys):
+    tell_overruled(loaded(SMALL))
+    assert capsys.readouterr().err == ""
+    tell_overruled(loaded(SMALL.replace("lr: null", "lr: 0.25")))
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "\nparams.yaml: lr = 0.25 replaces studies.line.train.lr = 0.01, variants.own.train.lr = 0.5"
+    )
+    assert told.endswith("`lr: null` at the top of params.yaml lets each have its own\n")
 
 
 def test_a_recipe_can_be_read_back_from_its_dump(loaded):

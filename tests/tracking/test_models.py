@@ -20,6 +20,9 @@ import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
+from mlflow.pyfunc.scoring_server import invocations
 from safetensors.numpy import save_file
 from torch import nn
 from toy import NOBODY, SOURCE, count, fingerprint, rows, train_variant, write_leaderboard
@@ -28,6 +31,7 @@ from bancada.base import files, tables
 from bancada.tracking import evaluations, mirror, models
 from bancada.tracking.mirror import Result
 from bancada.tracking.record import Recorder
+from bancada.tracking.serving import ServedModel
 from bancada.tracking.store import Store, find_run, open_store
 from bancada.tracking.surroundings import Origin
 
@@ -177,6 +181,48 @@ def test_predictions_are_those_of_the_best_seeds_network_on_raw_features(alone: 
     assert loaded.metadata.get_output_schema().input_names() == KINDS[kind]["targets"]
 
 
+def answer(loaded: PyFuncModel, cells: list[list[Any]]) -> tuple[int, str]:
+    """Status and text of the scoring server, which is MLflow's own, without its HTTP."""
+    body = json.dumps({"dataframe_split": {"columns": FEATURES, "data": cells}})
+    try:
+        response = invocations(body, "application/json", loaded, loaded.metadata.get_input_schema())
+    except MlflowException as error:
+        return error.get_http_status_code(), str(error)
+    return response.status, response.response
+
+
+@pytest.mark.parametrize("kind", ["names", "numbers"])
+def test_a_cell_that_is_no_finite_number_is_an_error_that_names_row_and_column(alone: Path, kind: str) -> None:
+    trained(kind)
+    scored({"toy_tanh": [5.0, 1.0, 3.0]})
+    loaded = mlflow.pyfunc.load_model(str(folder_of(alone, model_of(recorded(alone)))))
+    good: list[Any] = [7.0, 150.0, 3.0]
+    assert answer(loaded, [good])[0] == 200
+    assert answer(loaded, []) == (200, '{"predictions": []}')
+    for cell, shown in ((None, "nan"), (float("nan"), "nan"), (1e39, "1e+39"), (float("-inf"), "-inf")):
+        status, text = answer(loaded, [good, [7.0, cell, 3.0], [7.0, 150.0, cell]])
+        assert status == 400
+        assert f"row 2, column 'sugar' = {shown}; row 3, column 'pH' = {shown}: must be a finite number" in text
+    status, text = answer(loaded, [[7.0, 150.0, 3e38]])  # its standard deviation is 0.5: 6e38
+    assert (status, "row 1, column 'pH' = 3e+38: must be a finite number that float32 can hold" in text) == (400, True)
+    status, text = answer(loaded, [[None] * 3] * 4)
+    assert "row 2, column 'sugar' = nan and 7 more: must be" in text
+    status, text = answer(loaded, [["seven", 150.0, 3.0]])
+    assert (status, "Failed to convert column acidity" in text) == (400, True)
+
+
+@pytest.mark.parametrize("last", ["one_hot", "tanh"])
+def test_a_row_that_overflows_inside_the_network_is_an_error_that_names_the_row(last: str) -> None:
+    """Ten linear layers with weights of 3e38: a row of zeros stays 0, another one grows beyond the largest float64."""
+    layers = [{"kind": "linear", "width": 2, "bias": False}] * 10 + [{"kind": "tanh"}] * (last == "tanh")
+    weights = {f"{i}.weight": torch.full((2, 2), 3e38) for i in range(10)}
+    described = {"feature_names": ["a", "b"], "target_names": ["c"], "classes": ["x", "y"], "threshold": None}
+    served = ServedModel(described | {"layers": layers}, weights)
+    assert served.predict(pd.DataFrame({"a": [0.0], "b": [0.0]}))["c"].tolist() == ["x"]
+    with pytest.raises(MlflowException, match=r"^row 2: the network gives no finite output$"):
+        served.predict(pd.DataFrame({"a": [0.0, 1.0], "b": [0.0, 1.0]}))
+
+
 def test_a_model_holds_versions_and_an_example_but_no_pickle_and_no_path(alone: Path) -> None:
     trained("names")
     scored({"toy_tanh": [5.0, 1.0, 3.0]})
@@ -240,13 +286,22 @@ def test_a_champion_is_served_for_one_row_and_for_a_thousand(alone: Path, tmp_pa
             answer = _post(f"http://127.0.0.1:{port}/invocations", sent, tmp_path / "log")
             wanted = expected("names", made[0])[: len(sent_rows)]
             assert answer == {"predictions": wanted.to_dict(orient="records")}
+        sent = {"dataframe_split": {"columns": FEATURES, "data": [[7.0, None, 3.0]]}}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(_request(f"http://127.0.0.1:{port}/invocations", sent), timeout=20)
+        assert refused.value.code == 400
+        assert "row 1, column 'sugar' = nan: must be a finite number" in refused.value.read().decode()
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(20)
 
 
+def _request(url: str, sent: dict[str, Any]) -> urllib.request.Request:
+    return urllib.request.Request(url, json.dumps(sent).encode(), {"Content-Type": "application/json"})
+
+
 def _post(url: str, sent: dict[str, Any], log: Path) -> Any:
-    request = urllib.request.Request(url, json.dumps(sent).encode(), {"Content-Type": "application/json"})
+    request = _request(url, sent)
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -271,6 +326,16 @@ def _post(url: str, sent: dict[str, Any], log: Path) -> Any:
 def test_the_best_seed(bench: Path, values: Values, metric: str, split: str, seed: int | None) -> None:
     scored({"toy_tanh": values}, metric, split)
     assert evaluations.read("toy").best_seeds.get("toy_tanh") == seed
+
+
+def test_where_the_metric_is_not_defined_the_first_seed_that_did_not_diverge_is_the_best(bench: Path) -> None:
+    """R2 of one row: only the loss has values."""
+    scored({"toy_tanh": [None, None, None]}, "r2")
+    per_seed = files.evaluation("toy") / "per_seed.csv"
+    losses = "".join(f"toy_tanh,test,loss,{seed},{value}\n" for seed, value in zip(SEEDS, ("", 0.5, 0.25), strict=True))
+    per_seed.write_text(per_seed.read_text() + losses)
+    read = evaluations.read("toy")
+    assert (read.best_seeds, read.champion) == ({"toy_tanh": 112}, None)
 
 
 @pytest.mark.parametrize(
@@ -316,6 +381,26 @@ def test_new_weights_make_a_new_version_and_the_alias_follows_the_best(bench: Pa
     scored({"toy_tanh": [3.0, 1.0, 2.0], "toy_adam": [4.0, 5.0, 6.0]})
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("3", "toy_tanh", "112"), 3)
+
+
+def test_a_model_with_older_code_for_serving_is_replaced(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older serving.py answered rows that it should have refused."""
+    trained("names")
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    older = tmp_path / "serving.py"
+    older.write_text(models.SERVING.read_text() + "# older\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(models, "SERVING", older)
+        opened = recorded(alone)
+    first = model_of(opened)
+    assert champion_of(opened)[0] == "1"
+    for _ in range(2):
+        recorded(alone)
+        assert model_of(opened) != first
+        assert champion_of(opened)[0] == "2"
+    assert (count(alone, "logged_models"), count(alone, "model_versions")) == (2, 2)
 
 
 def champion_of(opened: Store) -> tuple[str, str, str]:

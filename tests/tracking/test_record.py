@@ -61,6 +61,12 @@ def test_the_fingerprint_changes_with_each_input(bench: Path, changed: str) -> N
     assert after.fingerprint == fingerprint("toy_tanh")
 
 
+def test_the_fingerprint_does_not_change_with_the_rate_that_was_overruled(bench: Path) -> None:
+    before, path = fingerprint("toy_tanh"), files.model("toy", "toy_tanh") / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"overruled": "lr = 0.5 replaces studies.toy.lr = 0.1"}))
+    assert mirror.result(files.model("toy", "toy_tanh")).fingerprint == before
+
+
 def test_the_fingerprint_does_not_change_with_the_seeds_that_diverged(bench: Path) -> None:
     one, other = (train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: last}) for last in (5, 3))
     assert (one.diverged, other.diverged) == ({}, {"113": 2})

@@ -15,10 +15,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 from servers import mlflow_server
 from toy import NOBODY, evaluate
 
+from bancada.evaluation.leaderboard import COLUMNS
 from bancada.tracking import catch_up
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, open_store
-from bancada.tracking.views import NOTE, VIEW, run_color
+from bancada.tracking.views import NOTE, VIEW, run_color, run_note
 
 PATIENCE_S = 60  # for a page, on a machine that is busy
 
@@ -51,6 +52,21 @@ def test_a_study_is_described_by_its_leaderboard_and_a_run_by_its_place(recorded
         "toy_tanh": "1 of 2 by test_error_rate_percent: mean 2.5, 3 seeds; baseline",
         "toy_adam": "2 of 2 by test_error_rate_percent: median 2.25, 3 seeds, 1 diverged; worse",
     }
+
+
+def test_the_note_of_a_run_says_that_a_metric_is_not_defined_and_gives_no_place() -> None:
+    row = dict.fromkeys(COLUMNS, "") | {"split": "test", "metric": "r2", "diverged_seeds": "0", "num_seeds": "3"}
+    row |= {"verdict": "not defined", "note": "r2 is not defined on these rows, for 3 of 3 seeds"}
+    assert run_note(row, 2) == "test_r2 is not defined on these rows, for 3 of 3 seeds"
+
+
+def test_the_note_of_a_run_names_the_rate_that_was_overruled() -> None:
+    row = dict.fromkeys(COLUMNS, "") | {"rank": "1", "split": "test", "metric": "mse", "mean": "2", "num_seeds": "3"}
+    row |= {"diverged_seeds": "0", "verdict": "worse"}
+    assert run_note(row | {"note": "one seed: no interval"}, 2) == "1 of 2 by test_mse: mean 2, 3 seeds; worse"
+    overruled = "lr = 0.01 replaces studies.s.train.lr = 0.003"
+    told = run_note(row | {"note": f"one seed: no interval; {overruled}"}, 2)
+    assert told == f"1 of 2 by test_mse: mean 2, 3 seeds; worse; {overruled}"
 
 
 def test_changes_and_deletions_made_in_the_ui_stay(recorded: Store) -> None:

@@ -13,6 +13,7 @@ from bancada.base.tables import Table
 from bancada.data.sources.linear import LinearData
 from bancada.data.split import divide
 from bancada.evaluation.statistics import epochs_to_converge
+from bancada.networks.encoding import input_scaling
 from bancada.networks.saved import TrainingResult
 from bancada.networks.start import State, start
 from bancada.pipeline.params import Params, load
@@ -20,7 +21,7 @@ from bancada.training import engine, scratch
 from bancada.training.engine import EncodedRows
 from bancada.training.fit import refuse_misfit_of_rows
 from bancada.training.settings import Recipe
-from bancada.training.train import encoded, input_scaling, shuffles, stream, train
+from bancada.training.train import encoded, shuffles, stream, train
 
 PARAMS = load(Path(__file__).parents[2] / "params.yaml")
 NEW_ORCHARD = np.array([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: the lesson's new input
@@ -32,7 +33,7 @@ def trained(variant: str, num_seeds: int = 10) -> TrainingResult:
     recipe = keys.recipe()
     rows, validation = data(recipe.study)
     refuse_misfit_of_rows(keys, rows)
-    scaling = input_scaling(rows) if recipe.train.standardize else {}
+    scaling = input_scaling(rows.features, recipe.train.standardize)
     return train(recipe, encoded(recipe, rows, scaling), encoded(recipe, validation, scaling), lambda history: None)
 
 

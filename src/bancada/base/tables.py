@@ -36,8 +36,9 @@ def write(table: Table, path: Path) -> None:
     """Write one column for each feature and target; a class is stored as its label, not as its index."""
     columns: dict[str, Any] = dict(zip(table.feature_names, table.features.T, strict=True))
     if table.classes:
-        labels = np.array(table.classes)[table.targets[:, 0]]
-        columns[table.target_names[0]] = labels.tolist() if isinstance(table.classes[0], str) else labels
+        labels: list[Any] = [table.classes[i] for i in table.targets[:, 0]]  # numpy would cut off a final NUL
+        words = isinstance(table.classes[0], str)
+        columns[table.target_names[0]] = labels if words else np.array(labels, dtype=np.int64)
     else:
         columns |= zip(table.target_names, table.targets.T, strict=True)
     meaning = {"features": table.feature_names, "targets": table.target_names, "classes": table.classes}

@@ -33,7 +33,7 @@ def divide(table: tables.Table, split: Split) -> dict[str, tables.Table]:
     _, validation, test = split.counts(len(table))
     if split.stratify and not table.classes:
         raise ValueError("only classes can be stratified")
-    labels = np.array(table.classes)[table.targets[:, 0]] if split.stratify else None
+    labels = table.targets[:, 0] if split.stratify else None
     left, part = np.arange(len(table)), dict.fromkeys(files.PARTS, np.arange(0))
     for name, rows in (("test", test), ("validation", validation)):
         if rows:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from bancada.base.tables import Table
 from bancada.evaluation.leaderboard import Cell, Entry
@@ -52,6 +52,11 @@ class Candidate:
         """Return the decided class indices or the predicted numbers, [seed, row, target]."""
         return self.trained.encoding.decide(self.outputs[split])
 
+    def usable(self, split: str) -> Bool[np.ndarray, " seed"]:
+        """Return which seeds have only finite outputs for the split: a seed that diverged has none."""
+        finite: Bool[np.ndarray, " seed"] = np.isfinite(self.outputs[split]).all(axis=(1, 2))
+        return finite
+
     def curve(self, column: str) -> Float64[np.ndarray, "seed epoch"]:
         """Return a column of the history; NaN after the epoch in which a seed diverged."""
         seed, epoch = self.history["seed"], self.history["epoch"]
@@ -69,20 +74,26 @@ class Candidate:
 
     @cached_property
     def scores(self) -> dict[tuple[str, str], metrics.Values]:
-        """The values of every metric by split and metric, rounded as in the files; NaN for a diverged seed.
+        """The values of every metric by split and metric, rounded as in the files; NaN for a seed that has none."""
+        return {key: self.of_finished(values) for key, values in self._computed.items()}
+
+    @cached_property
+    def _computed(self) -> dict[tuple[str, str], metrics.Values]:
+        """The values as they are computed: infinite for a seed with outputs that are not finite, NaN if not defined.
 
         The errors of the weights belong to no rows: they count for the main split. epochs_to_converge counts for the
         watched split.
         """
         found: dict[tuple[str, str], metrics.Values] = {}
         for split, rows in self.parts.items():
-            found[split, "loss"] = self.trained.loss(self.outputs[split], rows.targets)
+            of_split = {"loss": self.trained.loss(self.outputs[split], rows.targets)}
             for name, metric in metrics.METRICS.items():
                 if metric.function and metric.of == ("classes" if rows.classes else "numbers"):
-                    found[split, name] = metric.function(self.predicted(split), rows.targets)
+                    of_split[name] = metric.function(self.predicted(split), rows.targets)
+            found |= {(split, name): np.where(self.usable(split), of, np.inf) for name, of in of_split.items()}
         found |= {(self.main_split, name): values for name, values in self._weight_errors().items()}
         found[self.watched, "epochs_to_converge"] = self.epochs_to_converge
-        return {key: self.of_finished(values) for key, values in found.items()}
+        return found
 
     def _weight_errors(self) -> dict[str, metrics.Values]:
         """Return the errors in the units of the unscaled features, for a single linear layer if the truth is known."""
@@ -107,10 +118,13 @@ class Candidate:
 
     def entry(self, metric: str) -> Entry:
         """Return the variant's entry in the leaderboard of this metric."""
-        values = self.scores.get((self.main_split, metric), np.full(len(self.trained.seeds), np.nan))
+        computed = self._computed.get((self.main_split, metric), np.full(len(self.trained.seeds), np.nan))
         epochs = summary(self.epochs_to_converge).median
         same_weights = all((value == value[0]).all() for value in self.trained.weights.values())
-        return Entry(self.name, values, epochs, len(self.trained.diverged), deterministic=same_weights)
+        infinite = int(np.isinf(computed[self.finished]).sum())
+        diverged = len(self.trained.diverged)
+        values, overruled = self.of_finished(computed), self.trained.overruled
+        return Entry(self.name, values, epochs, diverged, same_weights, infinite, overruled)
 
     def predictions(self, inputs: Float64[np.ndarray, "input feature"]) -> Iterator[Sequence[Cell]]:
         """Yield the rows of predictions.csv: statistics over seeds, or the share of seeds that decide for a class."""
@@ -119,7 +133,9 @@ class Candidate:
         for i, given in enumerate(inputs):
             features = ", ".join(f"{name} = {x:.9g}" for name, x in zip(trained.feature_names, given, strict=True))
             for index in range(len(trained.classes)):
-                share = int((predicted[self.finished, i, 0] == index).sum()) / seeds
+                decided = predicted[:, i, 0]
+                none = (decided == encoding.UNDECIDED).all()
+                share = math.nan if none else int((decided == index).sum()) / seeds
                 yield i + 1, features, self.name, trained.classes[index], share, None, None, None, None, seeds
             for target, name in enumerate([] if trained.classes else trained.target_names):
                 values = self.of_finished(predicted[:, i, target])

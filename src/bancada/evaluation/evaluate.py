@@ -6,9 +6,12 @@ statistics.py says what the numbers mean, leaderboard.py what the verdicts mean.
 import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -31,9 +34,13 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
     truth = settings.true_line(params, name)
     candidates = [Candidate(key, saved.load(at), saved.read_history(at), parts, truth) for key, at in folders.items()]
-    inputs = [given if isinstance(given, list) else [given[feature] for feature in features] for given in study.predict]
+    inputs = settings.new_inputs(study.predict, features)
+    for candidate in candidates:
+        settings.refuse_too_large(name, inputs, features, candidate.name, candidate.trained.scaling)
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
-        evaluate(study, name, candidates, np.array(inputs, dtype=np.float64).reshape(len(inputs), len(features)))
+        evaluate(study, name, candidates, inputs)
+    for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():
+        print(f"{name}: {overruled} in {count} of {len(candidates)} variants; {saved.LR_NULL}", file=sys.stderr)
 
 
 def trained_variants(study: str) -> list[str]:
@@ -67,8 +74,8 @@ def evaluate(
     write_csv(folder / "leaderboard.csv", COLUMNS, [tuple(row.values()) for row in board])
     write_csv(folder / "predictions.csv", PREDICTIONS, chain.from_iterable(c.predictions(inputs) for c in candidates))
     write_csv(folder / "loss.csv", CURVES, chain.from_iterable(c.mean_curves() for c in candidates))
-    write_metrics(folder / "metrics", board)
     by_name = {candidate.name: candidate for candidate in candidates}
+    write_metrics(folder / "metrics", board, {name: candidate.trained.overruled for name, candidate in by_name.items()})
     results = plots.Results(name, board, [by_name[row["variant"]] for row in board], study.decision_region)
     with files.whole(folder / "plots") as unfinished:
         unfinished.mkdir()
@@ -104,14 +111,16 @@ def _cell(value: Cell) -> str:
     return "" if value is None else str(value)
 
 
-def write_metrics(folder: Path, board: Sequence[Row]) -> None:
-    """Write one small file for each variant, a row of `dvc metrics show`."""
+def write_metrics(folder: Path, board: Sequence[Row], overruled: Mapping[str, str]) -> None:
+    """Write one small file for each variant, a row of `dvc metrics show`, with the learning rate that was overruled."""
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
         for row in board:
             over_seeds = ("mean", "ci95_low", "ci95_high")
             shown = {key: as_written(row[key]) if math.isfinite(row[key]) else None for key in over_seeds}
-            content = {row["metric"]: shown, "diverged_seeds": row["diverged_seeds"]}
+            content: dict[str, Any] = {row["metric"]: shown, "diverged_seeds": row["diverged_seeds"]}
+            if overruled[row["variant"]]:
+                content["overruled"] = overruled[row["variant"]]
             (unfinished / f"{row['variant']}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ The verdicts are:
 `better`, `worse`                  the Holm-corrected p is below 0.05, and the mean difference is larger than
                                    `min_difference`
 `no difference shown`              anything else, also if the interval of the difference lies within +-min_difference
+`not defined`                      the metric is not defined for the variant or for the baseline, such as R2 of one row
 `better (deterministic)`, `worse (deterministic)`
                                    neither variant depends on the seed: there is nothing to test, and the difference is
                                    the same for every seed
@@ -43,6 +44,22 @@ class Entry:
     epochs_to_converge: float  # median over seeds; NaN if it is unknown
     diverged_seeds: int
     deterministic: bool  # all seeds have the same weights: the start is given and batches are not shuffled
+    infinite_seeds: int = 0  # those that did not diverge, but gave outputs or a value that are not finite
+    overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
+
+    @property
+    def undefined_seeds(self) -> int:
+        """The number of seeds for which the metric is not defined."""
+        return int(np.count_nonzero(~np.isfinite(self.values))) - self.diverged_seeds - self.infinite_seeds
+
+    def missing(self) -> dict[str, str]:
+        """Return why seeds have no value, such as {"diverged": "2 of 10"}; empty if all have one."""
+        counted = {
+            "diverged": self.diverged_seeds,
+            "not finite": self.infinite_seeds,
+            "not defined": self.undefined_seeds,
+        }
+        return {why: f"{count} of {len(self.values)}" for why, count in counted.items() if count}
 
 
 def leaderboard(
@@ -57,14 +74,16 @@ def leaderboard(
     for entry in sorted(entries, key=lambda entry: keys[entry.variant]):
         over_seeds = summary(entry.values, higher)
         best, last = np.argsort(costs[entry.variant], kind="stable")[[0, -1]]
+        rank = 1 + sum(key < keys[entry.variant] for key in keys.values())  # equal variants share a rank
+        defined = not entry.undefined_seeds
         *verdict, note = judged[entry.variant]
         cells = (
-            1 + sum(key < keys[entry.variant] for key in keys.values()),  # equal variants share a rank
-            *(entry.variant, split, metric, *over_seeds[:5]),
-            *(seeds[best], float(entry.values[best]), seeds[last], float(entry.values[last])),
+            *(rank if defined else None, entry.variant, split, metric, *over_seeds[:5]),
+            *(seeds[best] if math.isfinite(entry.values[best]) else None, float(entry.values[best])),
+            *(seeds[last] if defined else None, float(entry.values[last])),
             *(entry.epochs_to_converge, entry.diverged_seeds, len(seeds)),
             *(entry.deterministic if len(seeds) > 1 else None, *verdict),
-            "; ".join(filter(None, [*_notes_on_spread(entry, over_seeds.std), note])),
+            "; ".join(filter(None, [*_notes_on_spread(entry, metric, over_seeds.std), note, entry.overruled])),
         )
         rows.append(dict(zip(COLUMNS, cells, strict=True)))
     return rows
@@ -76,9 +95,14 @@ def _order(costs: Values) -> tuple[int, float]:
     return missing, as_written(float(np.median(costs) if missing else np.mean(costs)))
 
 
-def _notes_on_spread(entry: Entry, std: float) -> list[str]:
-    diverged, seeds = entry.diverged_seeds, len(entry.values)
-    notes = [f"{diverged} of {seeds} seeds diverged: no mean"] if diverged else []
+def _notes_on_spread(entry: Entry, metric: str, std: float) -> list[str]:
+    sentences = {
+        "diverged": "{} seeds diverged: no mean",
+        "not finite": "{} seeds gave numbers that are not finite: no mean",
+        "not defined": metric + " is not defined on these rows, for {} seeds",
+    }
+    notes = [sentences[why].format(count) for why, count in entry.missing().items()]
+    seeds = len(entry.values)
     if seeds == 1 or entry.deterministic or std == 0:
         reason = "one seed" if seeds == 1 else "deterministic" if entry.deterministic else "the same for every seed"
         notes.append(f"{reason}: no interval")
@@ -97,9 +121,12 @@ def _judge(entries: Sequence[Entry], baseline: str | None, min_difference: float
     if base is None:
         return judged
     judged[base.variant] = [None, None, None, None, "baseline", ""]
-    compared = {e.variant: compare(e.values, base.values, higher) for e in entries if e is not base}
+    others = [entry for entry in entries if entry is not base]
+    judged |= {e.variant: [None, None, None, None, "not defined", ""] for e in others}
+    defined = [e for e in others if not (e.undefined_seeds or base.undefined_seeds)]
+    compared = {e.variant: compare(e.values, base.values, higher) for e in defined}
     deterministic = len(base.values) > 1 and base.deterministic  # one seed cannot show it
-    tested = [e.variant for e in entries if e is not base and not (e.deterministic and deterministic)]
+    tested = [e.variant for e in defined if not (e.deterministic and deterministic)]
     p_holm = dict(zip(tested, holm([compared[variant].p for variant in tested]), strict=True))
     least = smallest_p(len(base.values), len(tested))
     for variant, found in compared.items():
@@ -148,8 +175,8 @@ def format_leaderboard(rows: Sequence[dict[str, str]], study: str) -> str:
 
 EXPLANATION = """\
 ±95 %: half the 95 % interval, over training seeds on one data set. epochs: to converge, median over seeds. div.: seeds
-that diverged. *: the median, because a diverged seed has no value. diff.: to the baseline, paired by seed. p: exact
-signed-rank test, Holm-corrected over the study."""
+that diverged. *: the median, because a seed has no value. diff.: to the baseline, paired by seed. p: exact
+signed-rank test, Holm-corrected over the study. n. d.: not defined."""
 
 
 ROWS_OF = {  # the name of a main split in titles, with the reason if it is not the test rows
@@ -194,7 +221,7 @@ def _common_exponent(rows: Sequence[dict[str, str]]) -> int:
 
 
 def _shown(row: dict[str, str], unit: float) -> list[str]:
-    """Return the cells of a row for the terminal, with the median in place of a mean that a diverged seed lacks."""
+    """Return the cells of a row for the terminal, with the median in place of a mean where a seed has no value."""
 
     def short(key: str, sign: str = "") -> str:
         return _short(float(row[key]) / unit, sign) if row[key] else ""
@@ -202,14 +229,15 @@ def _shown(row: dict[str, str], unit: float) -> list[str]:
     def half(low: str, high: str) -> str:
         return _short((float(row[high]) - float(row[low])) / 2 / unit) if row[low] else ""
 
+    nothing = "none" if row["rank"] else "n. d."
     return [
         row["rank"],
         row["variant"],
-        short("mean") or (f"{short('median')}*" if row["median"] else ""),
+        short("mean") or (f"{short('median')}*" if row["median"] else nothing),
         half("ci95_low", "ci95_high"),
         short("std"),
-        short("best") or "none",
-        short("worst") or "none",
+        short("best") or nothing,
+        short("worst") or nothing,
         f"{float(row['epochs_to_converge']):.0f}" if row["epochs_to_converge"] else "",
         row["diverged_seeds"],
         short("difference", sign="+"),

@@ -68,7 +68,7 @@ def loss(results: Results) -> Figure:
             kept = thinned(values.shape[1], MAX_POINTS // min(len(candidates), COLUMNS))
             band(ax, kept + 1, values[:, kept], i, "training" if part == "train" else part, width=1.2)
         medians += ax.get_lines()
-        epochs, converged = summary(candidate.epochs_to_converge).median, "most seeds diverged"
+        epochs, converged = summary(candidate.epochs_to_converge).median, ", ".join(missing(candidate, "loss"))
         if math.isfinite(epochs):
             converged = f"converged after {epochs:.0f} epochs"
             ax.axvline(epochs, color="black", linestyle=":", linewidth=1.3, label="99 % of the decrease")
@@ -96,12 +96,18 @@ def leaderboard(results: Results) -> Figure:
             ax.plot(interval, [place, place], "-", color=COLORS[0], linewidth=2.2, label="95 % interval of the mean")
         if math.isfinite(mean):
             ax.plot([mean], [place], "D", color=COLORS[1], markersize=5.5, label="mean over seeds")
-        if not finite.all():
-            labels[place] += f"\n{seeds - finite.sum()} of {seeds} diverged"
+        labels[place] += "".join(f"\n{why}" for why in missing(results.candidates[place], metric))
     ax.set_yticks(range(len(labels)), [literal(label) for label in labels])
     ax.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"{metrics.METRICS[metric].label}, {better(metric)}")
+    if not np.isfinite(values).any():
+        ax.set_xticks([])
     _scale_scores(ax, np.concatenate(values))
     return figure
+
+
+def missing(candidate: Candidate, metric: str) -> list[str]:
+    """Return why seeds have no value of the metric, such as ["2 of 10 diverged"]."""
+    return [f"{count} {why}" for why, count in candidate.entry(metric).missing().items()]
 
 
 def data(results: Results) -> Figure:
@@ -178,8 +184,8 @@ def decision_regions(results: Results) -> Figure | None:
             ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=literal(f"predicted {name}"))
         ax.plot(*rows.features[wrong].T, "x", color="black", markersize=3.5, label="wrong for the median seed")
         mean = summary(candidate.scores[results.split, "error_rate_percent"]).mean
-        diverged = f"{len(candidate.trained.diverged)} of {seeds} seeds diverged"
-        subtitle = f"mean error rate {as_written(mean):.2f} %" if math.isfinite(mean) else diverged
+        without = ", ".join(missing(candidate, "error_rate_percent"))
+        subtitle = f"mean error rate {as_written(mean):.2f} %" if math.isfinite(mean) else without
         ax.set(xlim=(left, right), ylim=(bottom, top), title=literal(f"{candidate.name}\n{subtitle}"))
         ax.grid(False)
     name_axes(panels, *rows.feature_names)
@@ -187,13 +193,13 @@ def decision_regions(results: Results) -> Figure | None:
 
 
 def wrong_for_the_median_seed(candidate: Candidate) -> Bool[np.ndarray, " row"]:
-    """Return which rows of the main split the seed with the median error rate decides wrongly; none if it diverged."""
+    """Return which rows of the main split the seed with the median error rate decides wrongly; none if it has none."""
     split = candidate.main_split
     errors = candidate.scores[split, "error_rate_percent"]
     best_first = np.argsort(np.where(np.isfinite(errors), errors, np.inf), kind="stable")
     median = int(best_first[(len(errors) - 1) // 2])
     wrong: Bool[np.ndarray, " row"] = (candidate.predicted(split)[median] != candidate.parts[split].targets)[:, 0]
-    return wrong & (median in candidate.finished)
+    return wrong & bool(np.isfinite(errors[median]))
 
 
 def confusion(results: Results) -> Figure | None:
@@ -213,7 +219,7 @@ def confusion(results: Results) -> Figure | None:
         matrix = confusion_percent(candidate, results.split)
         ax.imshow(np.nan_to_num(matrix), cmap="Blues", vmin=0, vmax=100, aspect="auto")
         if np.isnan(matrix).all():
-            ax.text(0.5, 0.5, "every seed diverged", ha="center", va="center", transform=ax.transAxes)
+            _write_why_empty(ax, candidate, "error_rate_percent")
             matrix = matrix[:0]
         for (y, x), share in np.ndenumerate(matrix):
             shown = f"{share:.1f}" if math.isfinite(share) else "no rows" if x == 0 else ""
@@ -225,13 +231,13 @@ def confusion(results: Results) -> Figure | None:
 
 
 def confusion_percent(candidate: Candidate, split: str) -> Float64[np.ndarray, "observed decided"]:
-    """Return the percentage of each class's rows decided for each class: the mean over the seeds that did not diverge.
+    """Return the percentage of each class's rows decided for each class, the mean over the seeds with finite outputs.
 
     It is NaN for a class without rows.
     """
     rows = candidate.parts[split]
     counts = np.zeros((len(rows.classes), len(rows.classes)))
-    np.add.at(counts, (rows.targets[:, 0], candidate.predicted(split)[candidate.finished, :, 0]), 1)
+    np.add.at(counts, (rows.targets[:, 0], candidate.predicted(split)[candidate.usable(split), :, 0]), 1)
     total = counts.sum(axis=1, keepdims=True)
     return np.where(total > 0, 100 * counts / np.where(total > 0, total, 1), np.nan)
 
@@ -246,12 +252,13 @@ def predicted_vs_observed(results: Results) -> Figure | None:
     figure, panels = sheet(len(pairs), title, height=2.6, columns=3 if len(pairs) == 3 else 2, headings=1)
     many = len(rows) > 500
     for ax, (candidate, i) in zip(panels, pairs, strict=True):
-        observed, predicted = rows.targets[:, i], candidate.predicted(results.split)[candidate.finished][:, :, i]
+        observed = rows.targets[:, i]
+        predicted = candidate.predicted(results.split)[candidate.usable(results.split), :, i]
         ax.set_title(literal(f"{candidate.name}: {rows.target_names[i]}"))
         ends = [observed.min(), observed.max()]
         ax.plot(ends, ends, "--", color="black", linewidth=1.2, label="predicted = observed")
         if not len(predicted):
-            ax.text(0.5, 0.5, "every seed diverged", ha="center", va="center", transform=ax.transAxes)
+            _write_why_empty(ax, candidate, "mse")
             continue
         if not many:
             low, high = predicted.min(axis=0), predicted.max(axis=0)
@@ -278,6 +285,10 @@ def fit(results: Results) -> Figure | None:
         band(ax, grid, candidate.trained.predict(grid[:, None])[:, :, 0], i, candidate.name, width=2.0)
     name_axes([ax], train.feature_names[0], train.target_names[0])
     return figure
+
+
+def _write_why_empty(ax: Axes, candidate: Candidate, metric: str) -> None:
+    ax.text(0.5, 0.5, "\n".join(missing(candidate, metric)), ha="center", va="center", transform=ax.transAxes)
 
 
 def _scale_losses(panels: Sequence[Axes], lines: Sequence[Line2D]) -> None:

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+from jaxtyping import Float64
 from pydantic import Field
 
 from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import bad, did_you_mean
 from bancada.base.settings import Finite, Interval, NotNegative, Settings, checked
+from bancada.networks.encoding import scaled
 from bancada.networks.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -54,3 +57,24 @@ def check_predict(study: str, predict: Sequence[Mapping[str, float] | Sequence[f
                 raise bad(f"{key}.{feature}", None, "unknown feature" + did_you_mean(feature, features))
             if feature not in given:
                 raise bad(f"{key}.{feature}", None, "missing")
+
+
+def new_inputs(
+    predict: Sequence[Mapping[str, float] | Sequence[float]], features: list[str]
+) -> Float64[np.ndarray, "input feature"]:
+    """Return the new inputs, which `check_predict` has checked, with the features in their order."""
+    rows = [[one[name] for name in features] if isinstance(one, Mapping) else one for one in predict]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(features))
+
+
+def refuse_too_large(
+    study: str,
+    inputs: Float64[np.ndarray, "input feature"],
+    features: list[str],
+    variant: str,
+    scaling: Mapping[str, np.ndarray],
+) -> None:
+    """Raise BadInput for a new input that float32 cannot hold once it is standardized by a variant's `scaling`."""
+    for feature, i in np.argwhere(~np.isfinite(scaled(inputs, scaling))):
+        key = f"studies.{study}.predict[{i}].{features[feature]}"
+        raise bad(key, float(inputs[i, feature]), f"too large for {variant}, which standardizes it")

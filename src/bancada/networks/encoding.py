@@ -12,18 +12,34 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from bancada.networks.settings import LayerSpec, Loss
 
+UNDECIDED = -1  # in place of a class index, where an output is not finite
+
 # Arrays [feature] that are stored with the weights of networks whose inputs are standardized.
 SCALING = ("input_mean", "input_std")
+
+
+def input_scaling(features: Float64[np.ndarray, "row feature"], standardize: bool) -> dict[str, np.ndarray]:
+    """Return the mean and standard deviation of each feature over the training rows; sd 1 for a constant feature.
+
+    Empty if inputs are not standardized.
+    """
+    varies = np.ptp(features, axis=0) > 0  # by rounding errors, the sd of a constant 0.1 is 4e-17
+    values = (features.mean(axis=0), np.where(varies, features.std(axis=0), 1.0))
+    return dict(zip(SCALING, values, strict=True)) if standardize else {}
 
 
 def scaled(
     features: Float64[np.ndarray, "row feature"], scaling: Mapping[str, np.ndarray]
 ) -> Float32[np.ndarray, "feature row"]:
-    """Return the features as inputs of a network: in float32, and standardized by `scaling` if that is not empty."""
-    if scaling:
-        mean, std = (scaling[name] for name in SCALING)
-        features = (features - mean) / std
-    return features.T.astype(np.float32, order="C")
+    """Return the features as inputs of a network: in float32, and standardized by `scaling` if that is not empty.
+
+    An input that float32 cannot hold is infinite.
+    """
+    with np.errstate(over="ignore"):
+        if scaling:
+            mean, std = (scaling[name] for name in SCALING)
+            features = (features - mean) / std
+        return features.T.astype(np.float32, order="C")
 
 
 @dataclass(frozen=True)
@@ -39,22 +55,25 @@ class Encoding:
     low: float = 0.0
 
     def encode(self, targets: Shaped[np.ndarray, "row target"]) -> Float32[np.ndarray, "output row"]:
-        """Return the outputs that a perfect network would have for these targets (numbers, or class indices)."""
+        """Return the outputs that a perfect network would have for these targets (numbers, or class indices).
+
+        A number that float32 cannot hold is infinite.
+        """
         if self.kind == "numbers":
-            return np.ascontiguousarray(targets.T, dtype=np.float32)
+            with np.errstate(over="ignore"):
+                return np.ascontiguousarray(targets.T, dtype=np.float32)
         high = np.arange(self.classes)[:, None] == targets.T if self.kind == "one_hot" else targets.T == 1
         return np.where(high, 1.0, self.low).astype(np.float32)
 
     def decide(
         self, outputs: Float64[np.ndarray, "seed row output"]
     ) -> Int64[np.ndarray, "seed row 1"] | Float64[np.ndarray, "seed row target"]:
-        """Return the decided class indices, or the predicted numbers themselves."""
+        """Return the decided class indices, UNDECIDED where an output is not finite, or the predicted numbers."""
         if self.kind == "numbers":
             return outputs
-        if self.kind == "one_hot":
-            largest: Int64[np.ndarray, "seed row 1"] = outputs.argmax(axis=2, keepdims=True)
-            return largest
-        return (outputs > (self.low + 1) / 2).astype(np.int64)
+        one_hot = self.kind == "one_hot"
+        decided = outputs.argmax(axis=2, keepdims=True) if one_hot else outputs > (self.low + 1) / 2
+        return np.where(np.isfinite(outputs).all(axis=2, keepdims=True), decided, UNDECIDED).astype(np.int64)
 
 
 def encoding(layers: Sequence[LayerSpec], loss: Loss, classes: int) -> Encoding:

@@ -20,7 +20,10 @@ Activation = Float64[np.ndarray, "unit row"]
 def outputs(
     layers: Sequence[LayerSpec], weights: Weights, features: Float[np.ndarray, "feature row"]
 ) -> Float64[np.ndarray, "seed row output"]:
-    """Return the outputs of all seeds' networks in evaluation mode; `weights` are [seed, ...]. NaN weights give NaN."""
+    """Return the outputs of all seeds' networks in evaluation mode; `weights` are [seed, ...].
+
+    They are NaN where weights are NaN, and where an input, or a number inside the network, is not finite.
+    """
     rows, seeds = features.shape[1], len(next(iter(weights.values())))
     chunks = [features[:, at : at + CHUNK_ROWS].astype(np.float64) for at in range(0, rows, CHUNK_ROWS)]
     of_seeds = []
@@ -35,6 +38,7 @@ def _forward(
 ) -> Float64[np.ndarray, "output row"]:
     with np.errstate(all="ignore"):  # the weights of a diverged seed are NaN
         for i, layer in enumerate(layers):
+            h = np.where(np.isfinite(h), h, np.nan)  # tanh, sigmoid and relu would make an infinity finite again
             if layer.kind == "linear":
                 h = weights[f"{i}.weight"] @ h
                 if f"{i}.bias" in weights:
@@ -43,7 +47,7 @@ def _forward(
                 h = _batch_norm(weights, f"{i}", h)
             elif layer.kind != "dropout":
                 h = ACTIVATIONS[layer.kind](h)
-    return h
+    return np.where(np.isfinite(h), h, np.nan)
 
 
 def _batch_norm(weights: Weights, name: str, h: Activation) -> Activation:

@@ -21,6 +21,7 @@ from bancada.networks import inference
 from bancada.networks.encoding import SCALING, Encoding, encoding, scaled
 from bancada.networks.settings import Layers, LayerSpec, Loss
 
+LR_NULL = "`lr: null` at the top of params.yaml lets each have its own"  # the way out for an overruled rate
 HISTORY_COLUMNS = ("train_loss", "last_batch_loss", "validation_loss", "lr")
 
 
@@ -33,8 +34,11 @@ class TrainingResult:
     diverged: dict[int, int]  # position of the seed -> epoch
 
 
-def description(recipe: Mapping[str, Any], rows: tables.Table) -> dict[str, Any]:
-    """Return the content of run.json, without what only the training shows. `recipe`: its study, variant and keys."""
+def description(recipe: Mapping[str, Any], rows: tables.Table, overruled: str = "") -> dict[str, Any]:
+    """Return the content of run.json, without what only the training shows. `recipe`: its study, variant and keys.
+
+    `overruled`: which learning rate the `lr` at the top of params.yaml replaced, in words.
+    """
     return {
         "study": recipe["study"],
         "variant": recipe["variant"],
@@ -43,7 +47,7 @@ def description(recipe: Mapping[str, Any], rows: tables.Table) -> dict[str, Any]
         "target_names": rows.target_names,
         "classes": rows.classes,
         "train_rows": len(rows),
-    }
+    } | ({"overruled": overruled} if overruled else {})
 
 
 def save(folder: Path, described: dict[str, Any], result: TrainingResult, scaling: dict[str, np.ndarray]) -> None:
@@ -79,6 +83,7 @@ class SavedVariant:
     diverged: dict[int, int]  # seed -> epoch
     weights: dict[str, np.ndarray]  # by nn.Sequential's names, [seed, ...]
     scaling: dict[str, np.ndarray]  # the names of SCALING, [feature]; empty if inputs are not standardized
+    overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -86,13 +91,13 @@ class SavedVariant:
         return encoding(self.layers, self.loss_name, len(self.classes))
 
     def outputs(self, features: Float64[np.ndarray, "row feature"]) -> Float64[np.ndarray, "seed row output"]:
-        """Return the outputs of the networks in evaluation mode; NaN for a diverged seed."""
+        """Return the outputs of the networks in evaluation mode; NaN for a diverged seed, and where they overflow."""
         return inference.outputs(self.layers, self.weights, scaled(features, self.scaling))
 
     def predict(
         self, features: Float64[np.ndarray, "row feature"]
     ) -> Int64[np.ndarray, "seed row 1"] | Float64[np.ndarray, "seed row target"]:
-        """Return the decided class indices (meaningless for a diverged seed), or the predicted numbers."""
+        """Return the decided class indices, UNDECIDED where an output is not finite, or the predicted numbers."""
         return self.encoding.decide(self.outputs(features))
 
     def loss(
@@ -111,6 +116,7 @@ def load(folder: Path) -> SavedVariant:
         loss_name=run["recipe"]["train"]["loss"],
         seeds=run["recipe"]["seeds"],
         **{key: run[key] for key in ("study", "feature_names", "target_names", "classes")},
+        overruled=run.get("overruled", ""),
         diverged={int(seed): epoch for seed, epoch in run["diverged"].items()},
         weights={name: value for name, value in stored.items() if name not in SCALING},
         scaling={name: value for name, value in stored.items() if name in SCALING},

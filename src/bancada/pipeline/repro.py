@@ -21,7 +21,9 @@ from dvc.exceptions import DvcException
 
 from bancada.base import BadInput, files, git, notify, tables
 from bancada.data.split import parts_of
-from bancada.evaluation.settings import check_predict
+from bancada.evaluation.settings import check_predict, new_inputs, refuse_too_large
+from bancada.networks.encoding import input_scaling
+from bancada.networks.saved import LR_NULL
 from bancada.pipeline.check import CODE_STAGE, warn_of_other_packages
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
@@ -237,9 +239,13 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
         if study in studies:
             made = files.split(study) / "train.parquet"
             rows = tables.read(made) if study in divided and made.exists() else _training_rows(params, study)
-            check_predict(study, params.studies[study].predict, rows.feature_names)
+            predict = params.studies[study].predict
+            check_predict(study, predict, rows.feature_names)
+            inputs = new_inputs(predict, rows.feature_names)
             for variant in params.variants_of(study):
                 refuse_misfit_of_rows(params.training(variant), rows)
+                scaling = input_scaling(rows.features, params.recipe(variant).train.standardize)
+                refuse_too_large(study, inputs, rows.feature_names, variant, scaling)
 
 
 def _training_rows(params: Params, study: str) -> tables.Table:
@@ -260,6 +266,14 @@ def show_results(params: Params) -> None:
                 print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
     print(f"\n{EXPLANATION}")
     print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
+
+
+def tell_overruled(params: Params) -> None:
+    """Print which learning rates the `lr` at the top of params.yaml replaces, if any."""
+    overruled = [params.training(variant).overruled() for variant in params.variants]
+    rates = list(dict.fromkeys(text.partition(" replaces ")[2] for text in overruled if text))
+    if rates:
+        print(f"\nparams.yaml: lr = {params.lr} replaces {', '.join(rates)}; {LR_NULL}", file=sys.stderr)
 
 
 def tail(log: Path) -> list[str]:

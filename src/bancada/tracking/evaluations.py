@@ -25,7 +25,7 @@ class Evaluation:
     scores: dict[str, dict[str, float]]  # variant -> name of the metric in MLflow -> value; NaN for an empty cell
     leaderboard: list[Row]
     best_seeds: dict[str, int]  # by variant; a variant whose seeds all diverged has none
-    champion: str | None  # a variant; None where no rows are held out for validation
+    champion: str | None  # a variant; None where the metric has no value on validation rows
     artifacts: dict[str, Path]  # tables and plots, by their paths in a run; the curves are metrics of the run
     md5: str  # of the artifacts
 
@@ -40,11 +40,10 @@ def read(study: str) -> Evaluation:
 
     scores, leaderboard, per_seed = (_rows(folder / f"{name}.csv") for name in ("scores", "leaderboard", "per_seed"))
     held_out = _by_seed(per_seed, "validation", leaderboard[0]["metric"])
-    shown = _by_seed(per_seed, leaderboard[0]["split"], leaderboard[0]["metric"])
     return Evaluation(
         scores=_scores(scores),
         leaderboard=leaderboard,
-        best_seeds=_best_seeds(held_out, shown),
+        best_seeds=_best_seeds(held_out, per_seed),
         champion=_champion(held_out, leaderboard),
         artifacts=artifacts,
         md5=hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest(),
@@ -76,11 +75,11 @@ def _scores(rows: list[Row]) -> dict[str, dict[str, float]]:
     return scores
 
 
-Values = dict[str, dict[int, float]]  # variant -> seed -> value, lower is better, of the seeds that did not diverge
+Values = dict[str, dict[int, float]]  # variant -> seed -> value, lower is better, of the seeds that have one
 
 
 def _by_seed(rows: list[Row], split: str, metric: str) -> Values:
-    """Return the values; a variant whose seeds all diverged has none."""
+    """Return the values; a variant without any is left out."""
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     values: Values = {}
     for row in rows:
@@ -89,14 +88,15 @@ def _by_seed(rows: list[Row], split: str, metric: str) -> Values:
     return values
 
 
-def _best_seeds(held_out: Values, shown: Values) -> dict[str, int]:
+def _best_seeds(held_out: Values, per_seed: list[Row]) -> dict[str, int]:
     """Return each variant's best seed on the validation rows, the first of equal ones.
 
-    Where no rows are held out for validation, it is the first seed. A diverged seed is never the best.
+    Where no rows are held out, or the metric has no value on them, it is the first seed that has any value: a seed that
+    diverged has none.
     """
     if held_out:
         return {variant: min(seeds, key=seeds.__getitem__) for variant, seeds in held_out.items()}
-    return {variant: next(iter(seeds)) for variant, seeds in shown.items()}
+    return {row["variant"]: int(row["seed"]) for row in reversed(per_seed) if row["value"]}
 
 
 def _champion(held_out: Values, leaderboard: list[Row]) -> str | None:

@@ -82,7 +82,7 @@ def fingerprint(run: Mapping[str, Any], inputs: Inputs) -> str:
     """Return a hash of all that a training's result follows from: the recipe, the split, the code and the versions."""
     if "fingerprint" in run:  # at an older commit, the training itself wrote it
         return str(run["fingerprint"])
-    described = {key: value for key, value in run.items() if key != "diverged"}
+    described = {key: value for key, value in run.items() if key not in ("diverged", "overruled")}
     return hashlib.sha256(json.dumps([described, *inputs], sort_keys=True).encode()).hexdigest()
 
 

@@ -28,10 +28,12 @@ from bancada.tracking.mirror import Result
 from bancada.tracking.store import Store
 
 MODEL, SEED, WEIGHTS_MD5 = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
+CODE = "bancada.serving"  # tag: a hash of serving.py, because an older one may have had a fault
 CHAMPION = "champion"  # the alias
 THRESHOLDS = {"signs": 0.0, "bits": 0.5}  # by the kind of encoding; the others choose the class of the largest output
 PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model needs
 EXAMPLE_ROWS = 3
+SERVING = Path(__file__).with_name("serving.py")
 
 
 def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *, with_example: bool) -> list[str]:
@@ -40,13 +42,15 @@ def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *,
     `with_example`: the split files are those that the model was trained on.
     """
     seed, tags, run_id = evaluation.best_seeds.get(result.variant), run.data.tags, run.info.run_id
-    if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or (MODEL in tags and tags.get(SEED) == str(seed)):
+    model_tags = {WEIGHTS_MD5: result.weights_md5, SEED: str(seed), CODE: _code_hash()}
+    done = MODEL in tags and model_tags.items() <= tags.items()
+    if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or done:
         return []
     client, experiment = store.client, run.info.experiment_id
-    model_tags = {WEIGHTS_MD5: result.weights_md5, SEED: str(seed), "bancada.variant": result.variant}
+    model_tags["bancada.variant"] = result.variant
     params = mirror.parameters(result)
     # A model whose upload was interrupted is completed.
-    unfinished = f"source_run_id = '{run_id}' and tags.`{SEED}` = '{seed}'"
+    unfinished = f"source_run_id = '{run_id}' and tags.`{SEED}` = '{seed}' and tags.`{CODE}` = '{model_tags[CODE]}'"
     found = client.search_logged_models([experiment], unfinished, max_results=1)
     [model] = found or [client.create_logged_model(experiment, result.variant, run_id, model_tags, params, "network")]
     with packed(result, seed, run_id, model.model_id, with_example) as folder:
@@ -56,7 +60,8 @@ def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *,
     outputs = client.get_run(run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    client.log_batch(run_id, tags=[RunTag(MODEL, model.model_id), RunTag(SEED, str(seed))])
+    run_tags = {MODEL: model.model_id, SEED: str(seed), CODE: model_tags[CODE]}
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run_tags.items()])
     return ["model"]
 
 
@@ -69,7 +74,8 @@ def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapp
     tags = store.client.get_run(run_id).data.tags if run_id else {}
     if MODEL not in tags:
         return []
-    client, of_version = store.client, {key: tags[key] for key in ("bancada.variant", WEIGHTS_MD5, SEED)}
+    client = store.client
+    of_version = {key: tags[key] for key in ("bancada.variant", WEIGHTS_MD5, SEED, CODE) if key in tags}
     with surroundings.store_lock(store.root):
         found = client.search_registered_models(f"name = '{study}'")
         [registered] = found or [client.create_registered_model(study)]
@@ -115,9 +121,11 @@ def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: 
 
 def _code(folder: Path) -> Path:
     """Copy serving.py to a name that changes with its content: a process may load models of several versions."""
-    source = Path(__file__).with_name("serving.py")
-    digest = hashlib.md5(source.read_bytes(), usedforsecurity=False).hexdigest()[:8]
-    return Path(shutil.copy(source, folder / f"bancada_serving_{digest}.py"))
+    return Path(shutil.copy(SERVING, folder / f"bancada_serving_{_code_hash()}.py"))
+
+
+def _code_hash() -> str:
+    return hashlib.md5(SERVING.read_bytes(), usedforsecurity=False).hexdigest()[:8]
 
 
 def _weights(trained: saved.SavedVariant, seed: int) -> dict[str, np.ndarray]:

@@ -101,6 +101,9 @@ A run is a variant with its settings; scores and curves are means over its seeds
 
 def run_note(row: evaluations.Row, variants: int) -> str:
     """Return one line with the variant's place, score, interval and verdict."""
+    name = evaluations.score_name(row["split"], row["metric"])
+    if not row["rank"]:
+        return f"{name.removesuffix(row['metric'])}{row['note']}"
     number = {
         key: f"{float(row[key]):.4g}" if row[key] else "none" for key in ("mean", "median", "ci95_low", "ci95_high")
     }
@@ -108,8 +111,8 @@ def run_note(row: evaluations.Row, variants: int) -> str:
     score = f"mean {number['mean']}{interval}" if row["mean"] else f"median {number['median']}"
     diverged = f", {row['diverged_seeds']} diverged" if row["diverged_seeds"] != "0" else ""
     verdict = f"; {row['verdict']}" if row["verdict"] else ""
-    name = evaluations.score_name(row["split"], row["metric"])
-    return f"{row['rank']} of {variants} by {name}: {score}, {row['num_seeds']} seeds{diverged}{verdict}"
+    overruled = "".join(f"; {note}" for note in row["note"].split("; ") if note.startswith("lr = "))
+    return f"{row['rank']} of {variants} by {name}: {score}, {row['num_seeds']} seeds{diverged}{verdict}{overruled}"
 
 
 def run_color(place: int, fingerprint: str) -> str:

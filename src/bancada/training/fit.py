@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
-from bancada.base.refusals import bad
+from bancada.base.refusals import BadInput, bad
 from bancada.base.tables import Table
 from bancada.data.settings import DataShape
 from bancada.networks.encoding import encoding
@@ -36,6 +37,14 @@ def refuse_misfit_of_rows(keys: TrainingKeys, rows: Table) -> None:
     problem = out_of_reach(recipe.layers, encoded)
     if problem:
         raise bad(f"variants.{recipe.variant}.layers", None, problem)
+
+
+def refuse_too_large(path: Path, rows: Table, encoded: Float32[np.ndarray, "column row"]) -> None:
+    """Raise BadInput for the first number of the table that float32 cannot hold. `encoded`: inputs, then targets."""
+    names = [*rows.feature_names, *rows.target_names]
+    for column, row in np.argwhere(~np.isfinite(encoded)):
+        where = f"{path}: row {row + 1}, column '{names[column]}'"
+        raise BadInput(f"{where}: the number, or what it is once standardized, is too large for float32")
 
 
 def misfit(layers: Sequence[LayerSpec], loss: Loss, shape: DataShape) -> tuple[str, str] | None:

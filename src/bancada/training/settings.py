@@ -130,17 +130,18 @@ class TrainingKeys:
         return f"studies.{self.variant.study}.train.{key}" if shared else f"variants.{self.name}.train.{key}"
 
     def overrides(self) -> list[str]:
-        """Return a sentence for each training key that replaces another."""
-        sentences = [
+        """Return a sentence for each training key of the variant that replaces one of its study."""
+        return [
             f"variants.{self.name}.train.{key} = {value}"
             f" replaces studies.{self.variant.study}.train.{key} = {self.shared[key]}"
             for key, value in self.variant.train.items()
             if key in self.shared
         ]
-        below = self.variant.train.get("lr", self.shared.get("lr"))
-        if self.common.lr and below is not None:
-            sentences.append(f"lr = {self.common.lr} replaces {self.written_at('lr')} = {below}")
-        return sentences
+
+    def overruled(self) -> str:
+        """Return which learning rate the `lr` at the top replaces, in words; an empty string if there is none."""
+        lr, below = self.common.lr, self.variant.train.get("lr", self.shared.get("lr"))
+        return "" if lr is None or below in (None, lr) else f"lr = {lr} replaces {self.written_at('lr')} = {below}"
 
 
 def training_keys(params: ParamsFile, name: str) -> TrainingKeys:

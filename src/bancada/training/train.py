@@ -11,8 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bancada.base import BadInput, files, notify, params_file, stage, tables
-from bancada.networks.encoding import SCALING, encoding, scaled
-from bancada.networks.saved import TrainingResult, description, save
+from bancada.networks.encoding import encoding, input_scaling, scaled
+from bancada.networks.saved import LR_NULL, TrainingResult, description, save
 from bancada.networks.start import start
 from bancada.training import engine, fit, live, scratch
 from bancada.training.settings import Recipe, training_keys
@@ -24,14 +24,19 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
     """Train the variant with every seed and write its folder. Raise BadInput if it does not fit the data."""
     keys = training_keys(params, variant)
     recipe = keys.recipe()
-    rows, validation = (tables.read(files.split(recipe.study) / f"{part}.parquet") for part in files.PARTS[:2])
+    paths = [files.split(recipe.study) / f"{part}.parquet" for part in files.PARTS[:2]]
+    rows, validation = map(tables.read, paths)
     check_device(recipe.device)
     fit.refuse_misfit_of_rows(keys, rows)
     for sentence in keys.overrides():
         print(f"{variant}: {sentence}")
-    scaling = input_scaling(rows) if recipe.train.standardize else {}
+    if overruled := keys.overruled():
+        print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
+    scaling = input_scaling(rows.features, recipe.train.standardize)
     learned, held_out = (encoded(recipe, part, scaling) for part in (rows, validation))
-    described = description(recipe.model_dump(mode="json", exclude_none=True), rows)
+    for path, part, numbers in zip(paths, (rows, validation), (learned, held_out), strict=True):
+        fit.refuse_too_large(path, part, torch.cat([numbers.features, numbers.targets]).numpy())
+    described = description(recipe.model_dump(mode="json", exclude_none=True), rows, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
         with progress_shown(variant, recipe.train.epochs) as print_progress, live.shown(described) as write_progress:
@@ -50,13 +55,6 @@ def check_device(device: str) -> None:
     """Raise BadInput if torch cannot use the device."""
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
-
-
-def input_scaling(rows: tables.Table) -> dict[str, np.ndarray]:
-    """Return the mean and standard deviation of each feature over the training rows; sd 1 for a constant feature."""
-    varies = np.ptp(rows.features, axis=0) > 0  # by rounding errors, the sd of a constant 0.1 is 4e-17
-    values = (rows.features.mean(axis=0), np.where(varies, rows.features.std(axis=0), 1.0))
-    return dict(zip(SCALING, values, strict=True))
 
 
 def encoded(recipe: Recipe, rows: tables.Table, scaling: dict[str, np.ndarray]) -> engine.EncodedRows:

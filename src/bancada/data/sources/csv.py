@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Int64
 from pydantic import model_validator
 
 from bancada.base.refusals import BadInput, did_you_mean, shown
 from bancada.base.settings import LARGEST, Count
 from bancada.base.tables import Table
+from bancada.data import labels
 from bancada.data.settings import Columns, DataShape, Source, SourceFile
+
+MOST_NAMED = 100  # lines in a message
 
 
 class CsvFile(Source):
@@ -70,16 +74,18 @@ class CsvFile(Source):
         columns: dict[str, Any] = {name: array("d") for name in (*features, *self.targets)}
         if self.has_classes:
             columns[self.targets[0]] = []
+        lines = []
         for line, cells in islice(records, self.rows):
             if len(cells) != len(header):
                 raise BadInput(f"{path}: line {line}: {len(cells)} cells, but the header has {len(header)} columns")
             row = dict(zip(header, cells, strict=True))
+            lines.append(line)
             for name, values in columns.items():
                 try:
-                    values.append(_number(row[name]) if isinstance(values, array) else _label(row[name], known, key))
+                    values.append(_number(row[name]) if isinstance(values, array) else row[name])
                 except ValueError as error:
                     raise BadInput(f"{path}: line {line}, column '{name}'{shown(row[name])}: {error}") from None
-        rows = len(columns[self.targets[0]])
+        rows = len(lines)
         if not rows:
             raise BadInput(f"{path}: no rows below the header")
         if self.rows and rows < self.rows:
@@ -87,14 +93,30 @@ class CsvFile(Source):
         inputs = np.column_stack([columns[name] for name in features])
         if not self.has_classes:
             return Table(inputs, np.column_stack([columns[name] for name in self.targets]), features, self.targets, [])
-        labels = columns[self.targets[0]]
-        if any(isinstance(label, str) for label in labels):  # one word makes words of all labels
-            labels = [str(label) for label in labels]
-        classes: list[int] | list[str] = known or sorted(set(labels))
-        if len(classes) < 2:
-            raise BadInput(f"{path}: column '{self.targets[0]}' has one class, {classes[0]}; at least two are needed")
-        index = np.array([classes.index(label) for label in labels], dtype=np.int64)
+        classes, index = self._classes(columns[self.targets[0]], lines, key, known)
         return Table(inputs, index[:, None], features, self.targets, classes)
+
+    def _classes(
+        self, texts: list[str], lines: list[int], key: str, known: list[int] | None
+    ) -> tuple[list[int] | list[str], Int64[np.ndarray, " row"]]:
+        """Return the sorted classes, and the index of each row's class."""
+        column = f"column '{self.targets[0]}'"
+        places = [f"{lines[i]} ({texts[i] or 'empty'})" for i in labels.missing(texts)]
+        if places:
+            more = f" and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else ""
+            count = f"{len(places)} row{'s have' if len(places) > 1 else ' has'} no label"
+            where = f"line{'s' * (len(places) > 1)} {', '.join(places[:MOST_NAMED])}{more}"
+            raise BadInput(f"{self.path}: {column}: {count}: {where}; take them out, or give them a class")
+        label = labels.labels_of(texts)
+        classes = known or sorted(set(label.values()))
+        place = {str(name): i for i, name in enumerate(classes)}
+        for line, text in zip(lines, texts, strict=True):
+            if str(label[text]) not in place:
+                problem = f"is no class of {key}.class_counts: {', '.join(place)}"
+                raise BadInput(f"{self.path}: line {line}, {column}{shown(text)}: {problem}")
+        if len(classes) < 2:
+            raise BadInput(f"{self.path}: {column} has one class, {classes[0]}; at least two are needed")
+        return classes, np.array([place[str(label[text])] for text in texts], dtype=np.int64)
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -143,23 +165,6 @@ def _number(cell: str) -> float:
     if abs(number) > LARGEST:
         raise ValueError(f"must not be beyond {LARGEST:.3g}, the largest number that a network can take")
     return number
-
-
-def _label(cell: str, known: list[int] | None, key: str) -> int | str:
-    """Return the cell's label, a whole number or a word. Raise ValueError if it is not the label of a class."""
-    if not cell:
-        raise ValueError("is empty")
-    try:
-        number = float(cell)
-    except ValueError:
-        label: int | str = cell
-    else:
-        if not (number.is_integer() and abs(number) <= 2**53):
-            raise ValueError("is no class (a whole number or a word)")
-        label = int(number)
-    if known and label not in known:
-        raise ValueError(f"is no class of {key}.class_counts: {', '.join(map(str, known))}")
-    return label
 
 
 SOURCE = CsvFile

@@ -147,6 +147,8 @@ def server(started: Server) -> Server:
     started.proxy.mend()
     with closing(sqlite3.connect(started.held.database, timeout=30)) as database:
         database.execute("update experiments set name = name || experiment_id where name in ('moons', 'toy')")
+        for table in ("experiment_tags", "tags"):
+            database.execute(f"delete from {table} where key = 'bancada.study'")
         database.commit()
     return started
 
@@ -204,7 +206,7 @@ def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written
         recorded += 1
         server.proxy.mend()
         opened = open_store(bench)
-        run_id = Recorder(opened, NOBODY, restore=True).write(result, evaluations.read("toy")).run_id
+        run_id = Recorder(opened, NOBODY, mend=True).write(result, evaluations.read("toy")).run_id
         runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
         assert runs == [("FINISHED", recorded)]
         points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")

@@ -81,6 +81,8 @@ def member(team: Team, bench: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     does not know the study yet."""
     (bench / "mlflow.db").unlink()
     team.rows("update experiments set name = name || experiment_id where name = 'toy' returning 1")
+    for table in ("experiment_tags", "tags"):
+        team.rows(f"delete from {table} where key = 'bancada.study' returning 1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", team.proxy.uri)
     return bench
 

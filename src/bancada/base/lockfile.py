@@ -34,6 +34,14 @@ class Lock:
         known = self.hashes(stage)
         return all(known.get(path.as_posix()) in (None, dvc_md5(path)) for path in paths)
 
+    def names(self, stage: str, *paths: Path) -> bool:
+        """Return whether these are the files that the stage last read or made, all of which dvc.lock names."""
+        known = self.hashes(stage)
+        return self.agrees(stage, *paths) and all(known.get(path.as_posix()) for path in paths)
+
+
+NONE = Lock({})
+
 
 def parse(text: str) -> Lock:
     """Read the text of a dvc.lock."""

@@ -2,8 +2,9 @@
 
 base/notify.py starts it in the stages' folder. Its standard input has a line for each event: `began STAGE MS`,
 `ended STAGE FOLDER` and `failed STAGE`, or `found STAGE FOLDER` for files that exist without a run of the stage. The
-end of input means that no event follows. Each line of standard output is a sign of life, and `recorded STAGE` means
-that MLflow has the stage's results. If a stage is not recorded, the last line on standard error says why.
+end of input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that
+MLflow has the stage's results, `missed STAGE WHY` that it does not have all of them, and `note TEXT` is for the user.
+If nothing is said of a stage, the last line on standard error says why it is not recorded.
 """
 
 import gc
@@ -17,10 +18,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from bancada.base import BadInput
-from bancada.base.notify import RECORDED, first_line
+from bancada.base.notify import MISSED, NOTE, RECORDED, first_line, grouped
 from bancada.tracking import live_runs, mirror, record, surroundings
-from bancada.tracking.store import STORE_ERRORS, Store, open_store
+from bancada.tracking.store import STORE_ERRORS, Failed, Store, open_store
 from bancada.training import live
 
 POLL_S = 0.5  # how often the listener looks for something to do
@@ -30,7 +30,7 @@ RETRY_S = 10.0  # how long it leaves a store alone that has failed
 
 def main() -> None:
     """Follow the events on standard input, and exit with the reason where something is not recorded."""
-    sign_of_life("mlflow is loaded")
+    sign_of_life()
     listener, events = Listener(), queue.SimpleQueue[str]()
     reader = threading.Thread(target=_read, args=(events,), daemon=True)
     reader.start()
@@ -79,14 +79,14 @@ class Listener:
             return
         try:
             if not self.store:
-                self.store = open_store(self.root, on_progress=sign_of_life)
-                live_runs.close_killed(self.store)
+                self.store = open_store(self.root, on_progress=sign_of_life, say=partial(_tell, NOTE))
+                self._attempt("trainings that were killed", live_runs.close_killed)
             self._show()
             while self.tasks:
                 self.tasks[0](self.store)
                 del self.tasks[0]
         except STORE_ERRORS as error:
-            self._failed(error)
+            self.reason = f"{type(error).__name__}: {first_line(error)}"
             self.retry_at = time.monotonic() + RETRY_S
 
     def finish(self) -> None:
@@ -103,26 +103,31 @@ class Listener:
         for stage, training in list(self.running.items()):
             if self.store and live.path_of(training.variant).exists():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from now on there is a run whose status must be set
-                try:
-                    training.send(self.store)
-                except (ValueError, KeyError) as error:  # a damaged live file; the result is recorded all the same
-                    self._failed(error)
+                if not self._attempt(stage, training.send):  # the result is recorded all the same
                     self.tasks.append(partial(self.running.pop(stage).end, status="KILLED"))
+
+    def _attempt(self, name: str, do: Callable[[Store], None]) -> bool:
+        """Do what is no result, and say whether it could be done. Raise an error only if the store does not answer."""
+        assert self.store
+        failed = Failed()
+        with self.store.part(name, failed):
+            do(self.store)
+        self.reason = failed.get(name, self.reason)
+        return not failed
 
     def _record(self, stage: str, folder: Path, store: Store) -> None:
         kind, _, name = stage.partition("@")
         recorder = record.Recorder(store, self.origin)
-        try:
+        with store.part(stage, recorder.failed):
             if kind == "evaluate":
                 recorder.write_study(name, after_each=self._show)  # trainings go on meanwhile
-            else:
-                recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage))
-            sign_of_life(f"{RECORDED} {stage}")
-        except (BadInput, ValueError, KeyError) as error:  # its files are damaged; the other stages are recorded
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        self.reason = f"{type(error).__name__}: {first_line(error)}"
+            elif recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage)).deleted:
+                store.say(record.left_deleted([name]))
+        if recorder.failed:
+            why = "; ".join(f"{', '.join(what)}: {why}" for why, what in grouped(recorder.failed).items())
+            _tell(MISSED, f"{stage} {why.removeprefix(f'{stage}: ')}")
+        else:
+            _tell(RECORDED, stage)
 
 
 def _read(events: queue.SimpleQueue[str]) -> None:
@@ -130,9 +135,13 @@ def _read(events: queue.SimpleQueue[str]) -> None:
         events.put(line)
 
 
-def sign_of_life(text: str = "the store answered") -> None:
+def sign_of_life() -> None:
     """Write a line to standard output, so that the stage goes on waiting."""
-    print(text, flush=True)
+    print("the store answered", flush=True)
+
+
+def _tell(word: str, text: str) -> None:
+    print(word, " ".join(text.split()), flush=True)
 
 
 if __name__ == "__main__":

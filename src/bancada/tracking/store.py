@@ -1,5 +1,8 @@
 """Open the MLflow store: create it where there is none, and correct its locations where its folder was moved.
 
+Everything here names its store: MLflow's own default, which follows the current folder and what lies in it, is never
+used.
+
 MLflow stores the locations of artifacts as absolute paths, and neither its client nor its command line can change them
 (its issues 3144 and 2577). A relative location becomes absolute when the experiment is created (its pull request 7670),
 and `mlflow-artifacts:` needs a server. So `_follow_root` updates MLflow's tables, by MLflow's own classes for them.
@@ -8,22 +11,24 @@ and `mlflow-artifacts:` needs a server. So `_follow_root` updates MLflow's table
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import chdir, closing
+from contextlib import AbstractContextManager, chdir, closing, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import mlflow.store.db.utils as database
 import sqlalchemy.exc
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run, ViewType
+from mlflow.entities import Experiment, LifecycleStage, Run, RunInfo, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
 
 from bancada.base.files import whole
-from bancada.tracking.surroundings import sqlite_uri, store_lock, store_uri
+from bancada.base.notify import first_line
+from bancada.tracking.surroundings import note_progress, sqlite_uri, store_lock, store_uri
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # errors are raised and reported in one line
@@ -31,6 +36,7 @@ for _name in ("mlflow", "alembic"):
 database.MAX_RETRY_COUNT = 3  # of 10, which last 100 s
 LOCK_PATIENCE_S = 4.0  # for a SQLite file that another program writes to
 ARTIFACTS = "mlartifacts"
+STUDY = "bancada.study"  # tag of experiments, runs and registered models
 SERVED = ("http://", "https://", "databricks")  # a server decides where its artifacts are kept
 # All that a store raises; a refused connection is an OSError.
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
@@ -42,6 +48,8 @@ LOCATIONS: tuple[sqlalchemy.Column[str], ...] = (
     SqlModelVersion.storage_location,
 )
 OLDEST_FIRST = ["attributes.start_time ASC", "attributes.run_id ASC"]
+T = TypeVar("T")
+Failed = dict[str, str]  # what is not recorded -> why
 
 
 @dataclass(frozen=True)
@@ -51,28 +59,78 @@ class Store:
     client: MlflowClient
     root: Path
     artifacts: Path | None  # where experiments keep theirs; None where a server decides
+    database: Path | None  # the SQLite file, if it is one
     on_progress: Callable[[], None]  # called whenever the store has taken another part of something large
+    say: Callable[[str], None]  # tells the user something in a line
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Let one process at a time create a run or complete a run."""
+        return store_lock(self.root, self.on_progress)
+
+    def progressed(self) -> None:
+        """Show whoever waits for this process, or for its lock, that the store has taken another part."""
+        note_progress(self.root)
+        self.on_progress()
+
+    def answers(self) -> bool:
+        """Return whether the store can be read, and a SQLite file be written to."""
+        try:
+            self.client.search_experiments(max_results=1)
+            if self.database:
+                _check_writable(self.database)
+        except STORE_ERRORS:
+            return False
+        return True
+
+    @contextmanager
+    def part(self, name: str, failed: Failed) -> Iterator[None]:
+        """Run the block, a part of something larger, and go on after it.
+
+        Whatever fails in it is put into `failed`. It is raised only if the store does not answer any more.
+        """
+        try:
+            yield
+        except Exception as error:  # whatever it is, the user reads of it
+            if not self.answers():
+                raise
+            failed[name] = cause(error)
 
 
-def open_store(root: Path, on_progress: Callable[[], None] = lambda: None) -> Store:
+def cause(error: Exception) -> str:
+    """Say in a line what failed: a file here, or something that the store, which answers, does not take."""
+    line = f"{type(error).__name__}: {first_line(error)}"
+    if isinstance(error, MlflowException | sqlalchemy.exc.SQLAlchemyError | sqlite3.Error) or is_refused(error):
+        return f"the store refuses it: {line}"
+    return line
+
+
+def is_refused(error: Exception) -> bool:
+    """Return whether a server answered a request with an error."""
+    return getattr(error, "response", None) is not None
+
+
+def open_store(root: Path, on_progress: Callable[[], None] = lambda: None, say: Callable[[str], None] = print) -> Store:
     """Open the store and make sure that it answers; create it where there is none.
 
     The current folder is the root meanwhile, because mlflow creates its experiment `Default` with a location in it.
     """
     uri = store_uri(root)
     path = Path(unquote(uri.removeprefix("sqlite:///")))
-    with store_lock(root), chdir(root):
+    with store_lock(root, on_progress), chdir(root):
         exists = uri.startswith("sqlite:///") and path.is_file() and path.stat().st_size > 0
         if exists:
             _check_writable(path)
         elif uri.startswith("sqlite:////") and "?" not in uri and path.parent.is_dir() and not path.is_dir():
             _create(path)
-        client = MlflowClient(uri)
+        client = MlflowClient(uri, uri)
         experiments = client.search_experiments(ViewType.ALL)
         if exists:
             _follow_root(client, {_root_of(each) for each in experiments} - {None, root}, path, root)
-    on_progress()
-    return Store(client, root, None if uri.startswith(SERVED) else root / ARTIFACTS, on_progress)
+    artifacts = None if uri.startswith(SERVED) else root / ARTIFACTS
+    database = path if uri.startswith("sqlite:///") and path.is_file() else None
+    store = Store(client, root, artifacts, database, on_progress, say)
+    store.progressed()
+    return store
 
 
 def _check_writable(path: Path) -> None:
@@ -115,41 +173,117 @@ def _root_of(experiment: Experiment) -> Path | None:
     """Return the root of the folder in which we created the experiment, or None if its location is not one of ours."""
     split = urlsplit(experiment.artifact_location or "")
     folder = Path(unquote(split.path))
-    ours = split.scheme == "file" and folder.name == experiment.name and folder.parent.name == ARTIFACTS
+    study = experiment.tags.get(STUDY, experiment.name)
+    ours = split.scheme == "file" and folder.name == study and folder.parent.name == ARTIFACTS
     return folder.parent.parent if ours else None
 
 
+# --- experiments ----------------------------------------------------------------------------------------------------
+
+
+def experiments_of(store: Store, study: str) -> list[Experiment]:
+    """Return the experiments that hold the study's runs, whatever their names are; deleted ones come last.
+
+    They have the study as a tag. One of an older bancada gets it: its runs have it.
+    """
+    tagged = store.client.search_experiments(ViewType.ALL, filter_string=f"tags.`{STUDY}` = '{study}'")
+    found = sorted(tagged, key=lambda each: int(each.creation_time or 0)) or _without_tag(store, study)
+    return sorted(found, key=is_deleted)
+
+
+def is_deleted(found: Experiment | RunInfo) -> bool:
+    """Return whether someone deleted it. MLflow keeps what was deleted, until `mlflow gc` removes it."""
+    return bool(found.lifecycle_stage == LifecycleStage.DELETED)
+
+
+def _without_tag(store: Store, study: str) -> list[Experiment]:
+    """Return the experiment into which an older bancada wrote the study's runs, and give it its tag."""
+    everything = {each.experiment_id: each for each in every(store.client.search_experiments, ViewType.ALL)}
+    runs = runs_where(store, f"tags.`{STUDY}` = '{study}'", list(everything), ViewType.ALL)
+    holding = {run.info.experiment_id: everything[run.info.experiment_id] for run in runs}
+    # MLflow's own experiment keeps its files in ./mlruns.
+    found = [each for each in holding.values() if each.name != Experiment.DEFAULT_EXPERIMENT_NAME]
+    best = sorted(found, key=lambda each: (is_deleted(each), each.name != study))[:1]
+    for each in best:
+        if not is_deleted(each):
+            store.client.set_experiment_tag(each.experiment_id, STUDY, study)
+    return best
+
+
 def experiment_id(store: Store, study: str) -> str:
-    """Return the id of the study's experiment. Create it, or restore one that someone deleted in the UI."""
-    found = store.client.get_experiment_by_name(study)
-    if found is None:
+    """Return the id of the study's experiment. Create it where there is none, or where someone deleted it."""
+
+    def existing() -> str | None:
+        found = experiments_of(store, study)
+        return str(found[0].experiment_id) if found and not is_deleted(found[0]) else None
+
+    def create(name: str) -> str:
         location = (store.artifacts / study).as_uri() if store.artifacts else None
-        try:
-            return str(store.client.create_experiment(study, location))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine may have created it meanwhile
-                raise
-            return experiment_id(store, study)
-    if found.lifecycle_stage == "deleted":
-        store.client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+        return str(store.client.create_experiment(name, location, {STUDY: study}))
+
+    return existing() or create_named(store, "experiment", study, create, existing)
+
+
+def create_named(
+    store: Store, kind: str, study: str, create: Callable[[str], T], existing: Callable[[], T | None]
+) -> T:
+    """Create an experiment or a registered model under the study's name, or a similar one where that is taken."""
+    try:
+        return create(study)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    if found := existing():  # another machine has created it meanwhile
+        return found
+    name = f"{study} (bancada)"
+    made = create(name)
+    why = f"MLflow has another {kind} of that name, deleted or not made by bancada"
+    store.say(f"{study}: its {kind} in MLflow is called `{name}`, because {why}")
+    return made
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
 
 
 def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
-    """Return the run with these inputs; the oldest, if machines that share a server made two."""
-    condition = f"tags.`bancada.fingerprint` = '{fingerprint}'"
-    runs = store.client.search_runs([experiment_id(store, study)], condition, max_results=1, order_by=OLDEST_FIRST)
-    return runs[0] if runs else None
+    """Return the run with these inputs, also a deleted one if there is no other.
+
+    It is the oldest, if machines that share a server made two.
+    """
+    ids = [each.experiment_id for each in experiments_of(store, study)]
+    found = list(runs_where(store, f"tags.`bancada.fingerprint` = '{fingerprint}'", ids, ViewType.ALL))
+    return min(found, key=lambda run: is_deleted(run.info), default=None)
 
 
-def runs_where(store: Store, condition: str) -> Iterator[Run]:
-    """Yield the runs of all experiments for which the condition holds, the oldest first."""
-    ids = [found.experiment_id for found in store.client.search_experiments()]
-    token: str | None = ""
-    while ids and token is not None:
-        page = store.client.search_runs(ids, condition, max_results=1000, order_by=OLDEST_FIRST, page_token=token)
+def runs_where(
+    store: Store, condition: str, experiments: list[str] | None = None, view: int = ViewType.ACTIVE_ONLY
+) -> Iterator[Run]:
+    """Yield the runs for which the condition holds, of these or of all active experiments, the oldest first."""
+    if experiments is None:
+        experiments = [each.experiment_id for each in every(store.client.search_experiments)]
+    if experiments:
+        search = store.client.search_runs
+        yield from every(search, experiments, condition, view, max_results=1000, order_by=OLDEST_FIRST)
+
+
+def every(search: Callable[..., Any], *arguments: Any, **named: Any) -> Iterator[Any]:
+    """Yield what a search of MLflow's client finds, from all pages of its answer."""
+    token = None
+    while True:
+        page = search(*arguments, page_token=token, **named)
         yield from page
-        token = page.token
+        if not (token := page.token):
+            return
+
+
+def known(get: Callable[[str], T], identity: str) -> T | None:
+    """Return what the store has under this identity, or None where somebody removed it."""
+    try:
+        return get(identity)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
 
 
 def artifact_paths(store: Store, run: Run, folder: str | None = None) -> set[str]:

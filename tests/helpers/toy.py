@@ -197,9 +197,8 @@ def write_leaderboard(means: dict[str, str], metric: str = "error_rate_percent")
 
 def write_lock() -> None:
     """Write dvc.lock with the models and the evaluation that are here, by hashes of our own."""
-    folder, entries = files.evaluation("toy"), []
-    for model in sorted(files.models("toy").iterdir()):
-        entries.append((f"train@{model.name}", {model: folder_hash(model)}))
+    folder = files.evaluation("toy")
+    entries = [(f"train@{model.name}", {model: folder_hash(model)}) for model in sorted(files.models("toy").iterdir())]
     outs = {path: md5(path.read_bytes()) for path in sorted(folder.glob("*.csv"))}
     entries.append(("evaluate@toy", outs | {folder / "plots": folder_hash(folder / "plots")}))
     lines = ["schema: '2.0'", "stages:"]

@@ -14,6 +14,7 @@ from dvc_objects.fs.local import localfs
 from ruamel.yaml import YAML
 
 LOCK_FILE = Path("dvc.lock")
+DIFFERS = "it is not the one that dvc.lock names"
 
 
 @dataclass(frozen=True)

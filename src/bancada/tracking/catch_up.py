@@ -130,7 +130,7 @@ def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) ->
 def _readable(tally: Tally, lock: lockfile.Lock) -> Iterator[mirror.Result]:
     for folder in mirror.results():
         if not lock.agrees(f"train@{folder.name}", folder):
-            tally.failed[str(folder)] = "it is not the one that dvc.lock names; `dvc checkout` or `dvc repro` mends it"
+            tally.failed[str(folder)] = f"{lockfile.DIFFERS}; `dvc checkout` or `dvc repro` mends it"
             continue
         try:
             yield mirror.result(folder, _inputs(folder, lock))

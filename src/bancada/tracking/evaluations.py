@@ -83,7 +83,7 @@ def _damaged(study: str, lock: lockfile.Lock) -> dict[Path, str]:
     known = {Path(path) for path in lock.hashes(stage) if Path(path).parent == folder}
     recorded = {path for path in known if path.name == "plots" or (path.suffix == ".csv" and path.name != "loss.csv")}
     return {
-        path: "it is not the one that dvc.lock names" if path.exists() else "it is missing"
+        path: lockfile.DIFFERS if path.exists() else "it is missing"
         for path in sorted(recorded)
         if not lock.agrees(stage, path)
     }
@@ -107,9 +107,10 @@ def _leaderboard(rows: list[Row]) -> list[Row]:
 
 def _rows(path: Path) -> list[Row]:
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if any(None in row.values() for row in rows):
-        raise ValueError("a row is cut off")
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if not reader.fieldnames or any(None in row.values() for row in rows):
+        raise ValueError("it is cut off")
     return rows
 
 

@@ -142,6 +142,8 @@ class Recorder:
         if split_is_its:
             _add_datasets(store, run_id, result.study)
         self._upload(run, result, self._artifacts(result))
+        if not self.requirements:
+            self.failed["requirements.lock"] = lockfile.DIFFERS
         if self.origin.diff:
             with store.part(f"{result.name}: git.diff", self.failed):
                 client.log_text(run_id, self.origin.diff, "git.diff")

@@ -61,9 +61,7 @@ def log_model(store: Store, new: NewModel, *, restore: bool) -> list[str]:
     found = client.search_logged_models([experiment], unfinished, max_results=1)
     [model] = found or [client.create_logged_model(experiment, result.variant, run_id, model_tags, params, "network")]
     with packed(result, seed, run_id, model.model_id, new.with_example) as folder:
-        store.progressed()
         client.log_model_artifacts(model.model_id, str(folder))
-    store.progressed()
     client.finalize_logged_model(model.model_id, "READY")
     outputs = client.get_run(run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:

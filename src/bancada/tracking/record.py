@@ -223,7 +223,6 @@ class Recorder:
                     raise
                 self.failed[f"{result.name}: {name}"] = cause(error)
                 return False
-            self.store.progressed()
             return True
 
         with ThreadPoolExecutor(1 if self.store.artifacts else UPLOADS) as pool:

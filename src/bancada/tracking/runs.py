@@ -78,7 +78,6 @@ def add_points(store: Store, run_id: str, points: Iterable[mirror.Point], logged
     metrics = [Metric(point.name, point.value, now, point.epoch) for point in new]
     for start in range(0, len(metrics), POINTS_A_CALL):
         store.client.log_batch(run_id, metrics[start : start + POINTS_A_CALL])
-        store.progressed()
 
 
 def logged_points(store: Store, run_id: str) -> set[Logged]:

@@ -8,6 +8,7 @@ MLflow stores the locations of artifacts as absolute paths, and neither its clie
 and `mlflow-artifacts:` needs a server. So `_follow_root` updates MLflow's tables, by MLflow's own classes for them.
 """
 
+import functools
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -52,6 +53,28 @@ T = TypeVar("T")
 Failed = dict[str, str]  # what is not recorded -> why
 
 
+class Client(MlflowClient):
+    """MLflow's client, which calls `answered` after each answer of the store: that is progress."""
+
+    def __init__(self, uri: str, answered: Callable[[], None]) -> None:
+        super().__init__(uri, uri)
+        self._answered = answered
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute; one of MLflow's public methods with the call after it."""
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not callable(found):
+            return found
+
+        @functools.wraps(found)
+        def watched(*arguments: Any, **named: Any) -> Any:
+            answer = found(*arguments, **named)
+            self._answered()
+            return answer
+
+        return watched
+
+
 @dataclass(frozen=True)
 class Store:
     """An open tracking store."""
@@ -60,17 +83,12 @@ class Store:
     root: Path
     artifacts: Path | None  # where experiments keep theirs; None where a server decides
     database: Path | None  # the SQLite file, if it is one
-    on_progress: Callable[[], None]  # called whenever the store has taken another part of something large
+    on_progress: Callable[[], None]  # called whenever others that hold the store's lock make progress
     say: Callable[[str], None]  # tells the user something in a line
 
     def lock(self) -> AbstractContextManager[None]:
         """Let one process at a time create a run or complete a run."""
         return store_lock(self.root, self.on_progress)
-
-    def progressed(self) -> None:
-        """Show whoever waits for this process, or for its lock, that the store has taken another part."""
-        note_progress(self.root)
-        self.on_progress()
 
     def answers(self) -> bool:
         """Return whether the store can be read, and a SQLite file be written to."""
@@ -116,21 +134,24 @@ def open_store(root: Path, on_progress: Callable[[], None] = lambda: None, say: 
     """
     uri = store_uri(root)
     path = Path(unquote(uri.removeprefix("sqlite:///")))
+
+    def answered() -> None:
+        note_progress(root)
+        on_progress()
+
     with store_lock(root, on_progress), chdir(root):
         exists = uri.startswith("sqlite:///") and path.is_file() and path.stat().st_size > 0
         if exists:
             _check_writable(path)
         elif uri.startswith("sqlite:////") and "?" not in uri and path.parent.is_dir() and not path.is_dir():
             _create(path)
-        client = MlflowClient(uri, uri)
+        client = Client(uri, answered)
         experiments = client.search_experiments(ViewType.ALL)
         if exists:
             _follow_root(client, {_root_of(each) for each in experiments} - {None, root}, path, root)
     artifacts = None if uri.startswith(SERVED) else root / ARTIFACTS
     database = path if uri.startswith("sqlite:///") and path.is_file() else None
-    store = Store(client, root, artifacts, database, on_progress, say)
-    store.progressed()
-    return store
+    return Store(client, root, artifacts, database, on_progress, say)
 
 
 def _check_writable(path: Path) -> None:

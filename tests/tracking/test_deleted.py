@@ -106,8 +106,14 @@ def test_a_model_that_was_deleted_is_left_out_and_stops_nothing(bench: Path, cap
     train_variant("toy_zwei")  # recorded after it
     assert catch_up.track(all_experiments=False) == 0
     out, err = capfd.readouterr()
-    assert (out.count("the model of toy_tanh was deleted in MLflow; `bancada track --restore`"), err) == (1, "")
+    assert (out.count("its model was deleted in MLflow; `bancada track --restore` brings it back"), err) == (1, "")
     assert "1 runs new, " in out
     assert count(bench, "model_versions") == 0
+    assert catch_up.track(all_experiments=False, restore=True) == 0
+    assert "toy: version 1, toy_tanh, is the champion now" in capfd.readouterr().out
+    open_store(bench).client.delete_registered_model("toy")
+    assert catch_up.track(all_experiments=False) == 0
+    assert "its version was deleted in MLflow; `bancada track --restore` brings it back" in capfd.readouterr().out
+    assert count(bench, "registered_models") == 0
     assert catch_up.track(all_experiments=False, restore=True) == 0
     assert "toy: version 1, toy_tanh, is the champion now" in capfd.readouterr().out

@@ -258,7 +258,7 @@ def test_the_next_command_closes_killed_trainings_of_this_machine_only(
     [(run_id,)] = rows(bench, "select run_uuid from runs")
     place = f"{host.format(host=socket.gethostname())}:{path.absolute()}"
     opened.client.set_tag(run_id, runs.LIVE_FILE, place)
-    close_killed(opened)
+    close_killed(opened, {})
     assert status(bench) == [status_then]
 
 
@@ -290,7 +290,7 @@ def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pyt
         patched.setattr(runs, "add_points", dies)
         Recorder(opened, NOBODY).write(result, began_ms=1)
     assert status(bench) == ["RUNNING"]
-    close_killed(opened)
+    close_killed(opened, {})
     assert status(bench) == ["KILLED"]
 
 

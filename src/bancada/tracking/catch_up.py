@@ -22,7 +22,7 @@ from bancada.base import BadInput, files, git, lockfile
 from bancada.base.notify import first_line, grouped, tracking, without_credentials
 from bancada.tracking import evaluations, live_runs, mirror, surroundings
 from bancada.tracking.record import Outcome, Recorder, left_deleted
-from bancada.tracking.store import STORE_ERRORS, Failed, Store, open_store, runs_where
+from bancada.tracking.store import STORE_ERRORS, Failed, Store, StoreAway, open_store, runs_where
 from bancada.tracking.surroundings import repository_root, store_uri
 
 DUPLICATE = "bancada.duplicate_of"  # tag
@@ -49,17 +49,17 @@ def track(all_experiments: bool, restore: bool = False) -> int:
         print(f"MLflow's store {shown_store(root)} cannot be written to: {why}", file=sys.stderr)
         return 1
     try:
-        with store.part("runs of trainings that were killed", tally.failed):
-            live_runs.close_killed(store)
-        _write(Recorder(store, surroundings.origin(), mend=True, restore=restore, failed=tally.failed), tally)
+        live_runs.close_killed(store, tally.failed)
+        recorder = Recorder(store, surroundings.origin(), mend=True, restore=restore, failed=tally.failed)
+        with store.part("the results that are here", tally.failed):
+            _write(recorder, tally)
         for experiment in surroundings.experiments() if all_experiments else ():
-            with store.part(f"experiment {experiment.name}", tally.failed):
-                _write_experiment(store, experiment, tally, restore)
-        with store.part("duplicates", tally.failed):
+            with store.part(f"the experiment {experiment.name}", tally.failed):
+                _write_experiment(replace(recorder, origin=experiment.origin(), newest=False), experiment, tally)
+        with store.part("marks of duplicates", tally.failed):
             _mark_duplicates(store, tally)
-    except STORE_ERRORS as error:
-        why = f"{type(error).__name__}: {first_line(error)}"
-        tally.failed["the rest"] = f"MLflow's store {shown_store(root)} does not answer any more: {why}"
+    except StoreAway as error:
+        tally.failed["the rest"] = f"MLflow's store {shown_store(root)} does not answer any more: {first_line(error)}"
     if not tally.runs and not tally.failed and not tally.deleted:
         print("there are no results: `dvc repro` makes them, `dvc pull` fetches them", file=sys.stderr)
     if tally.deleted:
@@ -112,12 +112,14 @@ def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) ->
     recorder = replace(recorder, requirements=lock.agrees("code", Path("requirements.lock")))
     without_name = replace(recorder, origin=replace(recorder.origin, experiment=None))
     results = list(_readable(tally, lock))
-    evaluated = {study: _evaluation(study, lock, tally) for study in sorted({result.study for result in results})}
-    run_ids = {}
+    evaluated, run_ids = dict[str, evaluations.Evaluation | None](), dict[str, str]()
+    for study in sorted({result.study for result in results}):
+        with store.part(str(files.evaluation(study)), tally.failed):
+            evaluated[study] = _evaluation(study, lock, tally)
     for result in results:
         with store.part(result.name, tally.failed):
             named = recorder if changed is None or result.study in changed else without_name
-            outcome = named.write(result, evaluated[result.study], split_is_its=_split_is_its(result, lock))
+            outcome = named.write(result, evaluated.get(result.study), split_is_its=_split_is_its(result, lock))
             tally.add(result, outcome, of)
             if not outcome.deleted:
                 run_ids[result.variant] = outcome.run_id
@@ -129,11 +131,11 @@ def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) ->
 
 def _readable(tally: Tally, lock: lockfile.Lock) -> Iterator[mirror.Result]:
     for folder in mirror.results():
-        if not lock.agrees(f"train@{folder.name}", folder):
-            tally.failed[str(folder)] = f"{lockfile.DIFFERS}; `dvc checkout` or `dvc repro` mends it"
-            continue
         try:
-            yield mirror.result(folder, _inputs(folder, lock))
+            if lock.agrees(f"train@{folder.name}", folder):
+                yield mirror.result(folder, _inputs(folder, lock))
+            else:
+                tally.failed[str(folder)] = f"{lockfile.DIFFERS}; `dvc checkout` or `dvc repro` mends it"
         except (OSError, ValueError, KeyError, TypeError) as error:
             tally.failed[str(folder)] = f"not a complete model folder: {type(error).__name__}: {first_line(error)}"
 
@@ -178,14 +180,13 @@ def _is_of_these_models(study: str, lock: lockfile.Lock) -> bool:
 # --- DVC experiments ------------------------------------------------------------------------------------------------
 
 
-def _write_experiment(store: Store, experiment: surroundings.Experiment, tally: Tally, restore: bool) -> None:
+def _write_experiment(recorder: Recorder, experiment: surroundings.Experiment, tally: Tally) -> None:
     """Write an experiment's results, with its name on the runs of those studies that differ from its baseline.
 
     Its scores do not replace those of the workspace, or of a newer experiment.
     """
     commits = (experiment.baseline, experiment.commit)
     before, after = (lockfile.parse(git.git_answer("show", f"{commit}:dvc.lock")).stages for commit in commits)
-    recorder = Recorder(store, experiment.origin(), newest=False, mend=True, restore=restore, failed=tally.failed)
     with _files_of(experiment) as folder, chdir(folder):
         changed = {
             path.parent.name

@@ -8,6 +8,7 @@ must be an ancestor of HEAD.
 from collections.abc import Mapping
 from pathlib import Path
 
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from bancada.base import files, lockfile
@@ -17,37 +18,39 @@ from bancada.tracking.models import MODEL, SEED, WEIGHTS_MD5
 from bancada.tracking.store import STUDY, Store, create_named, every, known
 
 CHAMPION = "champion"  # the alias
+REGISTERED = "bancada.registered"  # tag of a run: its model of which a version was created
 COMMIT = "bancada.commit"  # tag of a version: HEAD when it got the alias
 
 
-def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapping[str, str]) -> list[str]:
+def set_champion(
+    store: Store, study: str, evaluation: Evaluation, run_ids: Mapping[str, str], *, restore: bool
+) -> list[str]:
     """Let the alias of the registered model name the study's champion. Return what was written, in words.
 
-    A version is created where there is none with these weights. `run_ids` are by variant.
+    A version is created where there is none with these weights. `run_ids` are by variant. `restore`: one that someone
+    deleted is created again.
     """
     variant = evaluation.champion or ""
-    tags = store.client.get_run(run_ids[variant]).data.tags if variant in run_ids else {}
-    if MODEL not in tags:
+    run = store.client.get_run(run_ids[variant]) if variant in run_ids else None
+    if run is None or MODEL not in run.data.tags:
         return []
-    of_version = {key: tags[key] for key in ("bancada.variant", WEIGHTS_MD5, SEED)}
+    of_version = {key: run.data.tags[key] for key in ("bancada.variant", WEIGHTS_MD5, SEED)}
     with store.lock():
         registered = _registered(store, study)
         versions = _versions(store, registered.name) if registered else []
         best = next((each for each in versions if of_version.items() <= each.tags.items()), None)
         number = str(registered.aliases.get(CHAMPION)) if registered else None
         holder = next((each for each in versions if str(each.version) == number), None)
-        is_right = best is not None and str(best.version) == number
-        head = git_answer("rev-parse", "HEAD").strip()
+        is_right, head = holder is not None and holder is best, git_answer("rev-parse", "HEAD").strip()
         if holder and is_right and holder.tags.get(COMMIT) == head:
             return []
-        if why := _why_not(study, variant, holder):
+        why = _why_not(study, variant, holder) or ("" if best or restore else _deleted(store, run))
+        if why:
             if not is_right:
                 store.say(f"{study}: {variant} is not the {CHAMPION} in MLflow yet: {why}")
             return []
         registered = registered or _create(store, study)
-        best = best or _create_version(store, registered.name, tags[MODEL], run_ids[variant], of_version)
-        if best is None:
-            return []
+        best = best or _create_version(store, registered.name, run, of_version)
         store.client.set_model_version_tag(registered.name, str(best.version), COMMIT, head)
         if is_right:
             return []
@@ -120,14 +123,19 @@ def _create(store: Store, study: str) -> RegisteredModel:
     )
 
 
-def _create_version(store: Store, name: str, model_id: str, run_id: str, tags: dict[str, str]) -> ModelVersion | None:
-    """Return a new version, or None where someone deleted the model that it would be made from."""
-    model = known(store.client.get_logged_model, model_id)
-    if model is None:
-        store.say(
-            f"{name}: no new version, because the model of {tags['bancada.variant']} was deleted in MLflow; "
-            "`bancada track --restore` brings it back"
-        )
-        return None
+def _create_version(store: Store, name: str, run: Run, tags: dict[str, str]) -> ModelVersion:
+    model = store.client.get_logged_model(run.data.tags[MODEL])
     # Its location, not `models:/ID`: that, MLflow's registry would look up in its default store.
-    return store.client.create_model_version(name, model.artifact_location, run_id, tags, model_id=model_id)
+    version = store.client.create_model_version(
+        name, model.artifact_location, run.info.run_id, tags, model_id=model.model_id
+    )
+    store.client.set_tag(run.info.run_id, REGISTERED, model.model_id)
+    return version
+
+
+def _deleted(store: Store, run: Run) -> str:
+    """Say what someone deleted of the run's model; nothing where all is there, or was never registered."""
+    model = run.data.tags[MODEL]
+    gone = "version" if run.data.tags.get(REGISTERED) == model else ""
+    gone = gone if known(store.client.get_logged_model, model) else "model"
+    return f"its {gone} was deleted in MLflow; `bancada track --restore` brings it back" if gone else ""

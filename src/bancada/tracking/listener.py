@@ -64,7 +64,11 @@ class Listener:
         if event == "began":
             self.began_ms[stage] = int(more[0])
             if kind == "train":
-                live_runs.remove_stale_curves(name)
+                try:
+                    live_runs.remove_stale_curves(name)
+                except OSError as error:  # this training is not shown while it runs; its result is recorded
+                    self.reason = f"{type(error).__name__}: {first_line(error)}"
+                    return
                 self.running[stage] = live_runs.LiveRun(name, self.origin, self.began_ms[stage])
             return
         training = self.running.pop(stage, None)
@@ -80,7 +84,7 @@ class Listener:
         try:
             if not self.store:
                 self.store = open_store(self.root, on_progress=sign_of_life, say=partial(_tell, NOTE))
-                self._attempt("trainings that were killed", live_runs.close_killed)
+                live_runs.close_killed(self.store, Failed())  # each of the next commands tries that again
             self._show()
             while self.tasks:
                 self.tasks[0](self.store)
@@ -103,17 +107,12 @@ class Listener:
         for stage, training in list(self.running.items()):
             if self.store and live.path_of(training.variant).exists():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from now on there is a run whose status must be set
-                if not self._attempt(stage, training.send):  # the result is recorded all the same
+                failed = Failed()
+                with self.store.part(stage, failed):
+                    training.send(self.store)
+                if failed:  # its result is recorded all the same
+                    self.reason = failed[stage]
                     self.tasks.append(partial(self.running.pop(stage).end, status="KILLED"))
-
-    def _attempt(self, name: str, do: Callable[[Store], None]) -> bool:
-        """Do what is no result, and say whether it could be done. Raise an error only if the store does not answer."""
-        assert self.store
-        failed = Failed()
-        with self.store.part(name, failed):
-            do(self.store)
-        self.reason = failed.get(name, self.reason)
-        return not failed
 
     def _record(self, stage: str, folder: Path, store: Store) -> None:
         kind, _, name = stage.partition("@")

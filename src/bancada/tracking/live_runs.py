@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from bancada.base.locks import try_to_lock
 from bancada.tracking import mirror, runs, surroundings
-from bancada.tracking.store import STUDY, Store, find_run, is_deleted, runs_where
+from bancada.tracking.store import STUDY, Failed, Store, find_run, is_deleted, runs_where
 from bancada.training import live
 
 
@@ -110,7 +110,7 @@ def remove_stale_curves(variant: str) -> None:
             live.path_of(variant).unlink(missing_ok=True)
 
 
-def close_killed(store: Store) -> None:
+def close_killed(store: Store, failed: Failed) -> None:
     """Set the status KILLED for runs that are RUNNING in MLflow, but whose training does not run any more.
 
     Runs of other machines are left alone. This machine may have had another name, as a container has: then the live
@@ -119,8 +119,9 @@ def close_killed(store: Store) -> None:
     for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"):
         host, _, name = run.data.tags[runs.LIVE_FILE].partition(":")
         path, variant = Path(name), (run.data.tags.get(STUDY), run.data.tags.get("bancada.variant"))
-        if (host == socket.gethostname() or _variant_of(path) == variant) and not live.running(path):
-            _stop(store, run.info.run_id, "KILLED")
+        with store.part(f"the end of the run {run.info.run_id}", failed):
+            if (host == socket.gethostname() or _variant_of(path) == variant) and not live.running(path):
+                _stop(store, run.info.run_id, "KILLED")
 
 
 def _variant_of(path: Path) -> tuple[str, str] | None:

@@ -116,7 +116,7 @@ class Recorder:
                 written += views.show_study(store, study, evaluation)
         if not self.origin.experiment:
             with store.part(f"{study}: champion", self.failed):
-                written += champions.set_champion(store, study, evaluation, run_ids)
+                written += champions.set_champion(store, study, evaluation, run_ids, restore=self.restore)
         return written
 
     def _confirmation(self, run: Run, result: Result, began_ms: int | None) -> dict[str, str]:

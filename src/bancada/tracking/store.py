@@ -53,6 +53,10 @@ T = TypeVar("T")
 Failed = dict[str, str]  # what is not recorded -> why
 
 
+class StoreAway(ConnectionError):
+    """The store does not answer any more. The message is the error that showed it."""
+
+
 class Client(MlflowClient):
     """MLflow's client, which calls `answered` after each answer of the store: that is progress."""
 
@@ -102,15 +106,17 @@ class Store:
 
     @contextmanager
     def part(self, name: str, failed: Failed) -> Iterator[None]:
-        """Run the block, a part of something larger, and go on after it.
+        """Run the block, a part of something larger, and go on after it, whatever fails in it: it is put into `failed`.
 
-        Whatever fails in it is put into `failed`. It is raised only if the store does not answer any more.
+        Raise StoreAway only if the store does not answer any more.
         """
         try:
             yield
+        except StoreAway:
+            raise
         except Exception as error:  # whatever it is, the user reads of it
             if not self.answers():
-                raise
+                raise StoreAway(f"{type(error).__name__}: {first_line(error)}") from error
             failed[name] = cause(error)
 
 

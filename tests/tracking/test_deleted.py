@@ -92,6 +92,15 @@ def test_a_training_after_its_experiment_was_deleted_begins_another_one(
     assert count(recorded, "runs") == 3
 
 
+def test_an_experiment_can_be_deleted_again_and_again(recorded: Path) -> None:
+    result = mirror.result(files.model("toy", "toy_tanh"))
+    for name in ("toy", "toy (bancada)", "toy (bancada 2)"):
+        opened = open_store(recorded)
+        Recorder(opened, NOBODY).write(result, began_ms=1)
+        opened.client.delete_experiment(opened.client.get_experiment_by_name(name).experiment_id)
+    assert count(recorded, "runs") == 2 + 2
+
+
 def test_a_model_that_was_deleted_is_left_out_and_stops_nothing(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(files.model("toy", "toy_adam"))
     scores = (files.evaluation("toy") / "scores.csv").read_text().splitlines()

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, chdir, closing, contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, count, product
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -255,18 +255,20 @@ def create_named(
     store: Store, kind: str, study: str, create: Callable[[str], T], existing: Callable[[], T | None]
 ) -> T:
     """Create an experiment or a registered model under the study's name, or a similar one where that is taken."""
-    try:
-        return create(study)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    if found := existing():  # another machine has created it meanwhile
-        return found
-    name = f"{study} (bancada)"
-    made = create(name)
-    why = f"MLflow has another {kind} of that name, deleted or not made by bancada"
-    store.say(f"{study}: its {kind} in MLflow is called `{name}`, because {why}")
-    return made
+    for name in chain((study, f"{study} (bancada)"), (f"{study} (bancada {number})" for number in count(2))):
+        try:
+            made = create(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            if found := existing():  # another machine has created it meanwhile
+                return found
+            continue
+        if name != study:
+            why = f"MLflow has another {kind} of that name, deleted or not made by bancada"
+            store.say(f"{study}: its {kind} in MLflow is called `{name}`, because {why}")
+        return made
+    raise AssertionError("there is always another name")
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

@@ -182,6 +182,19 @@ def test_one_listener_records_all_stages(bench: Path, capfd: pytest.CaptureFixtu
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_result_that_cannot_be_read_stops_no_other(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (MODEL / "run.json").write_text("{")
+    recorded_together("train@toy_tanh", "train@toy_adam", "evaluate@toy")
+    assert rows(bench, "select name, status from runs") == [("toy_adam", "FINISHED")]
+    assert rows(bench, "select value from latest_metrics where key = 'test_error_rate_percent_median'") == [(50.0,)]
+    out, err = capfd.readouterr()
+    assert out == ""
+    first, second = sorted(err.splitlines())
+    why = "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    assert second == f"bancada: not recorded in MLflow: train@toy_tanh: {why}; `bancada track` does it later"
+    assert first == f"bancada: not recorded in MLflow: evaluate@toy: toy/toy_tanh: {why}; `bancada track` does it later"
+
+
 def test_files_of_stages_that_did_not_run_are_recorded_and_confirm_nothing(
     bench: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,15 +104,13 @@ class Listener:
         if time.monotonic() < self.show_at:
             return
         self.show_at = time.monotonic() + SHOW_S
-        for stage, training in list(self.running.items()):
+        for stage, training in self.running.items():
             if self.store and live.path_of(training.variant).exists():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from now on there is a run whose status must be set
                 failed = Failed()
                 with self.store.part(stage, failed):
                     training.send(self.store)
-                if failed:  # its result is recorded all the same
-                    self.reason = failed[stage]
-                    self.tasks.append(partial(self.running.pop(stage).end, status="KILLED"))
+                self.reason = failed.get(stage, self.reason)  # it is tried again, and its result is recorded
 
     def _record(self, stage: str, folder: Path, store: Store) -> None:
         kind, _, name = stage.partition("@")

@@ -13,7 +13,8 @@ from toy import SOURCE, count, fingerprint, rows, train_variant
 
 from bancada.base import files, notify
 from bancada.tracking import surroundings
-from bancada.tracking.store import find_run, open_store
+from bancada.tracking.experiments import find_run
+from bancada.tracking.store import open_store
 
 MODEL = files.model("toy", "toy_tanh")
 

@@ -26,9 +26,10 @@ from toy import NOBODY, SOURCE, commit, count, fingerprint, rows, train_variant,
 
 from bancada.base import files, tables
 from bancada.tracking import evaluations, mirror, models
+from bancada.tracking.experiments import find_run
 from bancada.tracking.mirror import Result
 from bancada.tracking.record import Recorder
-from bancada.tracking.store import Store, find_run, open_store
+from bancada.tracking.store import Store, open_store
 from bancada.tracking.surroundings import Origin
 
 SEEDS, ROWS = [111, 112, 113], 1000

@@ -13,8 +13,9 @@ from test_track import NOTHING_NEW, go_to
 from toy import NOBODY, commit, count, git, rows, write_lock
 
 from bancada.tracking import catch_up
+from bancada.tracking.experiments import experiment_id
 from bancada.tracking.record import Recorder
-from bancada.tracking.store import experiment_id, open_store
+from bancada.tracking.store import open_store
 from bancada.tracking.surroundings import Origin
 
 EXPERIMENTS = "select name from experiments where name != 'Default' order by experiment_id"

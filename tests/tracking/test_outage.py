@@ -23,8 +23,9 @@ from toy import NOBODY, artifacts, evaluate, train_variant
 
 from bancada.base import files, notify
 from bancada.tracking import catch_up, evaluations
+from bancada.tracking.experiments import runs_where
 from bancada.tracking.record import Recorder
-from bancada.tracking.store import open_store, runs_where
+from bancada.tracking.store import open_store
 
 MORE_S = 10.0  # than with BANCADA_TRACKING=off
 PYTHON = (sys.executable, "-m")

@@ -21,8 +21,9 @@ from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from bancada.base import BadInput, files, git, lockfile
 from bancada.base.notify import first_line, grouped, tracking, without_credentials
 from bancada.tracking import evaluations, live_runs, mirror, surroundings
+from bancada.tracking.experiments import runs_where
 from bancada.tracking.record import Outcome, Recorder, left_deleted
-from bancada.tracking.store import STORE_ERRORS, Failed, Store, StoreAway, open_store, runs_where
+from bancada.tracking.store import STORE_ERRORS, Failed, Store, StoreAway, open_store
 from bancada.tracking.surroundings import repository_root, store_uri
 
 DUPLICATE = "bancada.duplicate_of"  # tag

@@ -14,8 +14,9 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from bancada.base import files, lockfile
 from bancada.base.git import git, git_answer
 from bancada.tracking.evaluations import Evaluation
+from bancada.tracking.experiments import create_named, every, known
 from bancada.tracking.models import MODEL, SEED, WEIGHTS_MD5
-from bancada.tracking.store import STUDY, Store, create_named, every, known
+from bancada.tracking.store import STUDY, Store
 
 CHAMPION = "champion"  # the alias
 REGISTERED = "bancada.registered"  # tag of a run: its model of which a version was created

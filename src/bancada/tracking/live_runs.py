@@ -11,7 +11,8 @@ from mlflow.entities import Run
 
 from bancada.base.locks import try_to_lock
 from bancada.tracking import mirror, runs, surroundings
-from bancada.tracking.store import STUDY, Failed, Store, find_run, is_deleted, runs_where
+from bancada.tracking.experiments import find_run, is_deleted, runs_where
+from bancada.tracking.store import STUDY, Failed, Store
 from bancada.training import live
 
 

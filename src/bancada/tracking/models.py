@@ -24,8 +24,9 @@ from safetensors.numpy import save_file
 from bancada.base import files, tables
 from bancada.networks import saved
 from bancada.tracking import mirror
+from bancada.tracking.experiments import known
 from bancada.tracking.mirror import Result
-from bancada.tracking.store import Store, known
+from bancada.tracking.store import Store
 
 MODEL, SEED, WEIGHTS_MD5 = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 THRESHOLDS = {"signs": 0.0, "bits": 0.5}  # by the kind of encoding; the others choose the class of the largest output

@@ -21,8 +21,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from bancada.base import files, lockfile
 from bancada.tracking import champions, evaluations, mirror, models, runs, surroundings, views
 from bancada.tracking.evaluations import Evaluation
+from bancada.tracking.experiments import find_run, is_deleted
 from bancada.tracking.mirror import Point, Result
-from bancada.tracking.store import Failed, Store, artifact_paths, cause, find_run, is_deleted, is_refused
+from bancada.tracking.store import Failed, Store, artifact_paths, cause, is_refused
 
 UPLOADS = 8  # at a time, to a server
 EVALUATION = "bancada.evaluation"  # tag: a hash of the evaluation that the run holds

@@ -10,7 +10,8 @@ from typing import TypeGuard
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from bancada.tracking import mirror
-from bancada.tracking.store import STUDY, Store, experiment_id, is_deleted
+from bancada.tracking.experiments import experiment_id, is_deleted
+from bancada.tracking.store import STUDY, Store
 from bancada.tracking.surroundings import Origin
 from bancada.training import live
 

@@ -16,7 +16,8 @@ from mlflow.entities import Run
 from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.tracking import evaluations, runs
-from bancada.tracking.store import Store, every, experiment_id
+from bancada.tracking.experiments import every, experiment_id
+from bancada.tracking.store import Store
 
 KEY = "bancada"
 NAME = "Leaderboard"

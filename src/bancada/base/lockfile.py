@@ -13,6 +13,8 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import localfs
 from ruamel.yaml import YAML
 
+from bancada.base.refusals import BadInput
+
 LOCK_FILE = Path("dvc.lock")
 DIFFERS = "it is not the one that dvc.lock names"
 
@@ -42,6 +44,14 @@ class Lock:
 
 
 NONE = Lock({})
+
+
+def here() -> Lock:
+    """Read the current folder's dvc.lock, if there is one. Raise BadInput where the file cannot be read."""
+    try:
+        return parse(LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{LOCK_FILE}: it cannot be read: {error}") from None
 
 
 def parse(text: str) -> Lock:

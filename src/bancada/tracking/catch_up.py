@@ -49,11 +49,12 @@ def track(all_experiments: bool, restore: bool = False) -> int:
         why = f"{type(error).__name__}: {first_line(error)}"
         print(f"MLflow's store {shown_store(root)} cannot be written to: {why}", file=sys.stderr)
         return 1
+    lock = lockfile.here()
     try:
         live_runs.close_killed(store, tally.failed)
         recorder = Recorder(store, surroundings.origin(), mend=True, restore=restore, failed=tally.failed)
         with store.part("the results that are here", tally.failed):
-            _write(recorder, tally)
+            _write(recorder, lock, tally)
         for experiment in surroundings.experiments() if all_experiments else ():
             with store.part(f"the experiment {experiment.name}", tally.failed):
                 _write_experiment(replace(recorder, origin=experiment.origin(), newest=False), experiment, tally)
@@ -106,10 +107,9 @@ class Tally:
 # --- the results of a folder ----------------------------------------------------------------------------------------
 
 
-def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) -> None:
+def _write(recorder: Recorder, lock: lockfile.Lock, tally: Tally, changed: set[str] | None = None) -> None:
     """Write the results of the current folder. `changed`: the studies of an experiment; None for the workspace."""
     store, of = recorder.store, recorder.origin.experiment
-    lock = lockfile.parse(lockfile.LOCK_FILE.read_text() if lockfile.LOCK_FILE.exists() else "")
     recorder = replace(recorder, requirements=lock.agrees("code", Path("requirements.lock")))
     without_name = replace(recorder, origin=replace(recorder.origin, experiment=None))
     results = list(_readable(tally, lock))
@@ -187,15 +187,15 @@ def _write_experiment(recorder: Recorder, experiment: surroundings.Experiment, t
     Its scores do not replace those of the workspace, or of a newer experiment.
     """
     commits = (experiment.baseline, experiment.commit)
-    before, after = (lockfile.parse(git.git_answer("show", f"{commit}:dvc.lock")).stages for commit in commits)
+    before, after = (lockfile.parse(git.git_answer("show", f"{commit}:dvc.lock")) for commit in commits)
     with _files_of(experiment) as folder, chdir(folder):
         changed = {
             path.parent.name
             for path in mirror.results()
             for stage in (f"train@{path.name}", f"evaluate@{path.parent.name}")
-            if before.get(stage) != after.get(stage)
+            if before.stages.get(stage) != after.stages.get(stage)
         }
-        _write(recorder, tally, changed)
+        _write(recorder, after, tally, changed)
 
 
 @contextmanager

@@ -87,7 +87,9 @@ class Listener:
                 live_runs.close_killed(self.store, Failed())  # each of the next commands tries that again
             self._show()
             while self.tasks:
-                self.tasks[0](self.store)
+                with self.store.part("a task", failed := Failed()):
+                    self.tasks[0](self.store)
+                self.reason = failed.get("a task", self.reason)
                 del self.tasks[0]
         except STORE_ERRORS as error:
             self.reason = f"{type(error).__name__}: {first_line(error)}"
@@ -107,8 +109,7 @@ class Listener:
         for stage, training in self.running.items():
             if self.store and live.path_of(training.variant).exists():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from now on there is a run whose status must be set
-                failed = Failed()
-                with self.store.part(stage, failed):
+                with self.store.part(stage, failed := Failed()):
                     training.send(self.store)
                 self.reason = failed.get(stage, self.reason)  # it is tried again, and its result is recorded
 

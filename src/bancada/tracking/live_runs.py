@@ -117,12 +117,13 @@ def close_killed(store: Store, failed: Failed) -> None:
     Runs of other machines are left alone. This machine may have had another name, as a container has: then the live
     file at the run's path is of the same variant.
     """
-    for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"):
-        host, _, name = run.data.tags[runs.LIVE_FILE].partition(":")
-        path, variant = Path(name), (run.data.tags.get(STUDY), run.data.tags.get("bancada.variant"))
-        with store.part(f"the end of the run {run.info.run_id}", failed):
-            if (host == socket.gethostname() or _variant_of(path) == variant) and not live.running(path):
-                _stop(store, run.info.run_id, "KILLED")
+    with store.part("the runs of trainings that were killed", failed):
+        for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"):
+            host, _, name = run.data.tags[runs.LIVE_FILE].partition(":")
+            path, variant = Path(name), (run.data.tags.get(STUDY), run.data.tags.get("bancada.variant"))
+            with store.part(f"the end of the run {run.info.run_id}", failed):
+                if (host == socket.gethostname() or _variant_of(path) == variant) and not live.running(path):
+                    _stop(store, run.info.run_id, "KILLED")
 
 
 def _variant_of(path: Path) -> tuple[str, str] | None:

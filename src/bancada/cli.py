@@ -45,26 +45,37 @@ def repro(
 @app.command()
 def track(
     all_exps: Annotated[bool, typer.Option("--all-exps", help="Also the results of every DVC experiment.")] = False,
+    restore: Annotated[bool, typer.Option("--restore", help="Bring back what was deleted in MLflow.")] = False,
 ) -> None:
-    """Write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice."""
+    """Write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice.
+
+    Exit status: 0 all is recorded; 1 something is not, with a line for each cause; 2 there is no store to write to.
+    """
     with at_the_root():
         from bancada.tracking.catch_up import track
 
-        raise typer.Exit(track(all_exps))
+        raise typer.Exit(track(all_exps, restore))
 
 
 @app.command()
-def ui() -> None:
-    """Show MLflow's pages with all results that are here: bancada track, then mlflow ui."""
-    with at_the_root():
-        from bancada.tracking.catch_up import show, track
+def ui(
+    host: Annotated[str, typer.Option("--host", envvar="MLFLOW_HOST", help="0.0.0.0: all interfaces.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", envvar="MLFLOW_PORT", min=1, max=65535)] = 5000,
+    allowed_hosts: Annotated[
+        str | None,
+        typer.Option(
+            "--allowed-hosts",
+            envvar="MLFLOW_SERVER_ALLOWED_HOSTS",
+            help="Names by which browsers may ask for it: bench.example,10.0.0.7; without it, this machine's own and "
+            "private addresses.",
+        ),
+    ] = None,
+) -> None:
+    """Show MLflow's pages with all results that are here: bancada track, then mlflow ui, until Ctrl-C."""
+    with at_the_root(kept=""):
+        from bancada.tracking.ui import show
 
-        if track(all_experiments=False) == 1:
-            raise typer.Exit(1)
-        uri = show()
-        if uri:  # in the environment, because everybody could read its password on the command line
-            os.environ |= {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-            os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui"])
+        raise typer.Exit(show(host, port, allowed_hosts))
 
 
 @app.command()

@@ -128,6 +128,7 @@ class Proxy:
     def __init__(self, server: int) -> None:
         self.server, self.port = server, free_port()
         self.fault: Fault | None = None
+        self.most_bytes: int | None = None  # larger requests are answered with 413, as nginx does
         self.before: Callable[[str], None] = lambda request: None  # called before a request is forwarded
         self.listening: _Listening | None = None
         self.counting, self.mended = threading.Lock(), threading.Event()
@@ -193,6 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
             if fault == "loses the answer":
                 self.ask(body)
             proxy.stop()
+        elif proxy.listening and proxy.most_bytes is not None and len(body) > proxy.most_bytes:
+            self.answer(413, {"Content-Type": "text/html"}, b"<html>413 Request Entity Too Large</html>")
         elif proxy.listening:
             proxy.before(request)
             self.answer(*self.ask(body))

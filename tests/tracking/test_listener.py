@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import sqlalchemy.exc
-from toy import SOURCE, count, fingerprint
+from toy import SOURCE, count, fingerprint, rows, train_variant
 
 from bancada.base import files, notify
-from bancada.tracking.store import find_run, open_store
+from bancada.tracking import surroundings
+from bancada.tracking.experiments import find_run
+from bancada.tracking.store import open_store
 
 MODEL = files.model("toy", "toy_tanh")
 
@@ -63,6 +66,73 @@ def test_a_stage_does_not_wait_for_a_listener_that_hangs(
     assert capfd.readouterr().err == f"bancada: not recorded in MLflow: {reason}\n"
 
 
+def test_a_stage_waits_for_a_listener_that_works(
+    bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On a busy machine mlflow alone may take longer to load than a silent listener is waited for."""
+    monkeypatch.setattr(notify, "SILENCE_S", 1.0)
+    busy = "import time\nwhile time.process_time() < 2: pass\nprint('recorded evaluate@toy')"
+    monkeypatch.setattr(notify.subprocess, "Popen", lambda command, **k: real_popen([sys.executable, "-c", busy], **k))
+    with notify.recorded("evaluate@toy", files.evaluation("toy")):
+        pass
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_lock_is_waited_for_while_its_holder_makes_progress(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "LOCK_PATIENCE_S", 0.4)
+    monkeypatch.setattr(surroundings, "LOOK_S", 0.05)
+    held, ended = threading.Event(), threading.Event()
+
+    def hold(progress: int) -> None:
+        with surroundings.store_lock(bench):
+            held.set()
+            for _ in range(progress):
+                time.sleep(0.1)
+                surroundings.note_progress(bench)
+            ended.wait(20)
+
+    for progress in (12, 0):
+        held.clear()
+        ended.clear()
+        holder, signs = threading.Thread(target=hold, args=(progress,)), list[float]()
+        holder.start()
+        held.wait()
+        began = time.monotonic()
+        try:
+            with (
+                pytest.raises(TimeoutError, match="bancada-tracking"),
+                surroundings.store_lock(bench, on_progress=lambda: signs.append(time.monotonic())),  # noqa: B023
+            ):
+                pass
+        finally:
+            ended.set()
+            holder.join()
+        assert time.monotonic() - began > 0.1 * progress
+        assert (len(signs) > 3) == (progress > 0)
+
+
+@pytest.mark.long
+def test_eight_stages_that_end_at_once_on_a_busy_machine_are_all_recorded(bench: Path) -> None:
+    for i in range(8):
+        train_variant(f"v{i}", epochs=1500)
+    code = "import sys\nfrom bancada.base import files, notify\n" + (
+        "with notify.recorded('train@' + sys.argv[1], files.model('toy', sys.argv[1])): pass"
+    )
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    try:
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        stages = [
+            subprocess.Popen([sys.executable, "-c", code, f"v{i}"], stderr=subprocess.PIPE, env=environment)
+            for i in range(8)
+        ]
+        assert [stage.communicate()[1] for stage in stages] == [b""] * 8
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert rows(bench, "select status, count(*) from runs") == [("FINISHED", 8)]
+
+
 def test_tracking_off_starts_nothing(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BANCADA_TRACKING", "off")
     monkeypatch.setattr(notify.subprocess, "Popen", None)
@@ -111,6 +181,19 @@ def test_one_listener_records_all_stages(bench: Path, capfd: pytest.CaptureFixtu
     assert run.data.metrics["test_error_rate_percent"] == 2.5
     assert run.data.tags["bancada.reproduced"] == "1"
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_result_that_cannot_be_read_stops_no_other(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (MODEL / "run.json").write_text("{")
+    recorded_together("train@toy_tanh", "train@toy_adam", "evaluate@toy")
+    assert rows(bench, "select name, status from runs") == [("toy_adam", "FINISHED")]
+    assert rows(bench, "select value from latest_metrics where key = 'test_error_rate_percent_median'") == [(50.0,)]
+    out, err = capfd.readouterr()
+    assert out == ""
+    first, second = sorted(err.splitlines())
+    why = "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    assert second == f"bancada: not recorded in MLflow: train@toy_tanh: {why}; `bancada track` does it later"
+    assert first == f"bancada: not recorded in MLflow: evaluate@toy: toy/toy_tanh: {why}; `bancada track` does it later"
 
 
 def test_files_of_stages_that_did_not_run_are_recorded_and_confirm_nothing(

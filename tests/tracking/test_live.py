@@ -237,6 +237,24 @@ def test_of_two_equal_trainings_at_once_one_is_shown_and_no_point_is_logged_twic
     assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(5 * 5 + 1,) * 2]
 
 
+def test_a_run_that_is_deleted_while_its_training_runs_is_left_alone_and_recorded_anew(
+    bench: Path, described: dict[str, Any]
+) -> None:
+    opened, training = open_store(bench), LiveRun("toy_tanh", NOBODY, 0)
+    with live.shown(described) as show:
+        show(history(1))
+        training.send(opened)
+        [(run_id,)] = rows(bench, "select run_uuid from runs")
+        opened.client.delete_run(run_id)
+        show(history(2))
+        training.send(opened)
+        assert count(bench, "metrics") == 5
+    training.end(opened, "KILLED")
+    Recorder(opened, NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1)
+    stages = rows(bench, "select lifecycle_stage, status from runs order by lifecycle_stage")
+    assert stages == [("active", "FINISHED"), ("deleted", "RUNNING")]
+
+
 @pytest.mark.parametrize(
     ("host", "left", "status_then"),
     [
@@ -258,7 +276,7 @@ def test_the_next_command_closes_killed_trainings_of_this_machine_only(
     [(run_id,)] = rows(bench, "select run_uuid from runs")
     place = f"{host.format(host=socket.gethostname())}:{path.absolute()}"
     opened.client.set_tag(run_id, runs.LIVE_FILE, place)
-    close_killed(opened)
+    close_killed(opened, {})
     assert status(bench) == [status_then]
 
 
@@ -290,7 +308,7 @@ def test_a_recording_that_was_killed_is_closed_too(bench: Path, monkeypatch: pyt
         patched.setattr(runs, "add_points", dies)
         Recorder(opened, NOBODY).write(result, began_ms=1)
     assert status(bench) == ["RUNNING"]
-    close_killed(opened)
+    close_killed(opened, {})
     assert status(bench) == ["KILLED"]
 
 

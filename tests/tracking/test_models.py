@@ -25,14 +25,15 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import invocations
 from safetensors.numpy import save_file
 from torch import nn
-from toy import NOBODY, SOURCE, count, fingerprint, rows, train_variant, write_leaderboard
+from toy import NOBODY, SOURCE, commit, count, fingerprint, rows, train_variant, write_leaderboard
 
 from bancada.base import files, tables
 from bancada.tracking import evaluations, mirror, models
+from bancada.tracking.experiments import find_run
 from bancada.tracking.mirror import Result
 from bancada.tracking.record import Recorder
 from bancada.tracking.serving import ServedModel
-from bancada.tracking.store import Store, find_run, open_store
+from bancada.tracking.store import Store, open_store
 from bancada.tracking.surroundings import Origin
 
 SEEDS, ROWS = [111, 112, 113], 1000
@@ -143,9 +144,10 @@ def scored(values: dict[str, Values], metric: str = "error_rate_percent", split:
 
 
 def recorded(bench: Path) -> Store:
-    opened = open_store(bench)
-    Recorder(opened, NOBODY).write_study("toy")
-    return opened
+    recorder = Recorder(open_store(bench), NOBODY)
+    recorder.write_study("toy")
+    assert recorder.failed == {}
+    return recorder.store
 
 
 def model_of(opened: Store, variant: str = "toy_tanh") -> str:
@@ -248,6 +250,7 @@ def test_a_model_holds_versions_and_an_example_but_no_pickle_and_no_path(alone: 
 def test_a_champion_loads_where_bancada_is_not_installed(alone: Path, tmp_path: Path) -> None:
     made = trained("names")[1]
     scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    commit()
     recorded(alone)
     raw_rows().to_csv(tmp_path / "rows.csv", index=False)
     code = (
@@ -271,6 +274,7 @@ def test_a_champion_loads_where_bancada_is_not_installed(alone: Path, tmp_path: 
 def test_a_champion_is_served_for_one_row_and_for_a_thousand(alone: Path, tmp_path: Path) -> None:
     made = trained("names")[1]
     scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    commit()
     recorded(alone)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -365,6 +369,7 @@ def test_new_weights_make_a_new_version_and_the_alias_follows_the_best(bench: Pa
     trained("signs")
     trained("signs", "toy_adam", draw=50)
     scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
+    commit()
     opened = recorded(bench)
     assert champion_of(opened) == ("1", "toy_tanh", "111")
     logged = count(bench, "logged_models")
@@ -372,13 +377,16 @@ def test_new_weights_make_a_new_version_and_the_alias_follows_the_best(bench: Pa
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("1", "toy_tanh", "111"), 1)
     scored({"toy_tanh": [7.0, 8.0, 9.0], "toy_adam": [4.0, 5.0, 6.0]})
+    commit()
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("2", "toy_adam", "111"), 2)
     assert count(bench, "logged_models") == logged  # the best seeds are the same
     scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
+    commit()
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("1", "toy_tanh", "111"), 2)
     scored({"toy_tanh": [3.0, 1.0, 2.0], "toy_adam": [4.0, 5.0, 6.0]})
+    commit()
     recorded(bench)
     assert (champion_of(opened), count(bench, "model_versions")) == (("3", "toy_tanh", "112"), 3)
 
@@ -444,9 +452,11 @@ def test_an_interrupted_model_is_completed_and_not_logged_twice(
         if count(alone, "logged_models"):
             raise ConnectionError("gone")
 
-    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+    with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, call, dies_after_it)
-        Recorder(opened, NOBODY).write_study("toy")
+        interrupted = Recorder(opened, NOBODY)
+        interrupted.write_study("toy")
+        assert "ConnectionError: gone" in interrupted.failed.values()
     recorded(alone)
     assert count(alone, "logged_models") == 1
     assert rows(alone, "select count(*) from inputs where destination_type = 'MODEL_OUTPUT'") == [(1,)]

@@ -2,6 +2,7 @@
 line says what is not recorded. When the store works again, `bancada track` writes it: nothing is lost or doubled."""
 
 import csv
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -20,7 +21,9 @@ from mounts import FILL, Mounted
 from servers import PASSWORD, Fault, Proxy, mlflow_server
 from toy import NOBODY, artifacts, evaluate, train_variant
 
+from bancada.base import files, notify
 from bancada.tracking import catch_up, evaluations
+from bancada.tracking.experiments import runs_where
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
@@ -147,6 +150,8 @@ def server(started: Server) -> Server:
     started.proxy.mend()
     with closing(sqlite3.connect(started.held.database, timeout=30)) as database:
         database.execute("update experiments set name = name || experiment_id where name in ('moons', 'toy')")
+        for table in ("experiment_tags", "tags"):
+            database.execute(f"delete from {table} where key = 'bancada.study'")
         database.commit()
     return started
 
@@ -204,7 +209,7 @@ def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written
         recorded += 1
         server.proxy.mend()
         opened = open_store(bench)
-        run_id = Recorder(opened, NOBODY, restore=True).write(result, evaluations.read("toy")).run_id
+        run_id = Recorder(opened, NOBODY, mend=True).write(result, evaluations.read("toy")).run_id
         runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
         assert runs == [("FINISHED", recorded)]
         points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")
@@ -213,6 +218,37 @@ def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written
         names = {"run.json", "weights.safetensors", "plots/regions.png", "evaluation/scores.csv"}
         assert artifacts(opened, run_id) >= names
     assert request > 10
+
+
+def test_a_file_that_a_server_refuses_is_named_and_all_else_is_recorded(
+    server: Server, bench: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the stage, by each `bancada track` after it, and until the server takes it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.proxy.uri)
+    train_variant("toy_adam", "large", weights=b"w" * 50_000)
+    monkeypatch.setattr(server.proxy, "most_bytes", 40_000)
+    with notify.recorded("train@toy_adam", files.model("toy", "toy_adam")):
+        pass
+    refused = r"toy/toy_adam: weights\.safetensors: the store refuses it: HTTPError: 413 .+"
+    assert re.fullmatch(rf"bancada: not recorded in MLflow: train@toy_adam: {refused}\n", capfd.readouterr().err)
+    assert catch_up.track(all_experiments=False) == 1
+    out, err = capfd.readouterr()
+    assert re.fullmatch(rf"not recorded: {refused}\n", err)
+    assert out.splitlines()[-1] == "1 runs new, 1 completed, 0 were complete, 0 marked as duplicates"
+    opened = open_store(bench)
+    held = {
+        run.data.tags["bancada.variant"]: artifacts(opened, run.info.run_id)
+        for run in runs_where(opened, "attributes.status = 'FINISHED'")
+    }
+    assert held["toy_tanh"] - held["toy_adam"] == {"weights.safetensors"}
+    assert "plots/regions.png" in held["toy_adam"]
+    before = server.held.dump()
+    assert catch_up.track(all_experiments=False) == 1
+    assert server.held.dump() == before
+    monkeypatch.setattr(server.proxy, "most_bytes", None)
+    capfd.readouterr()
+    assert catch_up.track(all_experiments=False) == 0
+    assert "toy/toy_adam: 1 missing artifacts -> " in capfd.readouterr().out
 
 
 OF_THE_TOY = OF_THE_STUDY.replace("moons", "toy")

@@ -32,8 +32,9 @@ from bancada.base import files, notify
 from bancada.base.lockfile import md5
 from bancada.pipeline import code
 from bancada.tracking import mirror, surroundings
+from bancada.tracking.experiments import find_run
 from bancada.tracking.record import Recorder
-from bancada.tracking.store import find_run, open_store
+from bancada.tracking.store import open_store
 from bancada.tracking.surroundings import Origin
 from bancada.training.live import kept_epochs
 

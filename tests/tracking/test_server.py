@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,8 @@ def member(team: Team, bench: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     does not know the study yet."""
     (bench / "mlflow.db").unlink()
     team.rows("update experiments set name = name || experiment_id where name = 'toy' returning 1")
+    for table in ("experiment_tags", "tags"):
+        team.rows(f"delete from {table} where key = 'bancada.study' returning 1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", team.proxy.uri)
     return bench
 
@@ -129,8 +132,14 @@ def test_a_whole_pipeline_is_recorded_and_a_second_run_confirms_it(team: Team, t
     before = team.everything()
     tracked = clones.run(clone, sys.executable, "-m", "bancada", "track", MLFLOW_TRACKING_URI=uri)
     assert (tracked.returncode, tracked.stderr) == (0, "")
-    assert tracked.stdout.startswith("0 runs new, 0 completed, 2 were complete, 0 marked")
+    not_committed, nothing_new = tracked.stdout.splitlines()
+    assert re.fullmatch(r"moons: moons_\w+ is not the champion in MLflow yet: commit dvc\.lock .+", not_committed)
+    assert nothing_new == "0 runs new, 0 completed, 2 were complete, 0 marked as duplicates"
     assert team.everything() == before
+    clones.succeeds(clone, "git", "add", "dvc.lock", "data")
+    clones.succeeds(clone, "git", "commit", "-q", "-m", "results")
+    committed = clones.succeeds(clone, sys.executable, "-m", "bancada", "track", MLFLOW_TRACKING_URI=uri)
+    assert re.match(r"moons: version 1, moons_\w+, is the champion now\n0 runs new", committed)
     assert not [path for name in ("mlflow.db", "mlartifacts") for path in clone.rglob(name)]
     team.keeps_no_password(*outputs, again.stdout, again.stderr, tracked.stdout, tracked.stderr)
 

@@ -223,9 +223,9 @@ def test_scores_of_other_models_are_not_written(bench: Path, capfd: pytest.Captu
 
 def test_a_damaged_model_is_named_and_the_others_are_recorded(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (files.model("toy", "toy_adam") / "run.json").write_text("{")
-    assert catch_up.track(all_experiments=False) == 2
+    assert catch_up.track(all_experiments=False) == 1  # something is not recorded
     out, err = capfd.readouterr()
-    assert err.startswith("data/models/toy/toy_adam: not a complete model folder: ")
+    assert err.startswith("not recorded: data/models/toy/toy_adam: not a complete model folder: ")
     assert err.count("\n") == 1
     assert out.splitlines()[-1].startswith("1 runs new, ")
 
@@ -279,10 +279,22 @@ def test_a_model_that_dvc_lock_names_has_the_inputs_that_it_names(
     assert recorded_fingerprint(bench, "toy_adam") == fingerprint("toy_adam")
 
 
-def test_a_model_that_dvc_lock_does_not_name_has_the_inputs_beside_it(
+def test_a_model_that_differs_from_dvc_lock_is_left_out_and_named(
     bench: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_lock("toy_tanh", "0123.dir", "4567", "the hash of an older model.dir")
+    assert catch_up.track(all_experiments=False) == 1
+    assert capfd.readouterr().err.startswith(
+        "not recorded: data/models/toy/toy_tanh: it is not the one that dvc.lock names; "
+    )
+    assert recorded_fingerprint(bench, "toy_adam") == fingerprint("toy_adam")
+    assert count(bench, "runs") == 1
+
+
+def test_a_model_that_dvc_lock_does_not_name_has_the_inputs_beside_it(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_lock("toy_adam", "0123.dir", "4567", folder_hash(files.model("toy", "toy_adam")))
     tracks(capfd)
     assert recorded_fingerprint(bench, "toy_tanh") == fingerprint("toy_tanh")
 

@@ -4,7 +4,13 @@ import itertools
 import json
 import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -12,11 +18,12 @@ from browser import chromium
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
-from servers import mlflow_server
-from toy import NOBODY, evaluate
+from servers import clean_environment, free_port
+from toy import NOBODY, SOURCE, evaluate
 
+from bancada.base import BadInput
 from bancada.evaluation.leaderboard import COLUMNS
-from bancada.tracking import catch_up
+from bancada.tracking import ui
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, open_store
 from bancada.tracking.views import NOTE, VIEW, run_color, run_note
@@ -117,20 +124,69 @@ def browser() -> Iterator[webdriver.Chrome]:
         yield opened
 
 
-def test_the_run_table_shows_each_run_with_its_test_error(
-    recorded: Store, tmp_path: Path, browser: webdriver.Chrome, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """At the address that `bancada ui` prints."""
-    assert catch_up.show() == f"sqlite:///{recorded.root}/mlflow.db"
-    address = capsys.readouterr().out.splitlines()[-1].removeprefix("toy: ")
-    with mlflow_server(f"sqlite:///{recorded.root}/mlflow.db", tmp_path / "unused", tmp_path / "log") as port:
-        browser.get(address.replace(":5000", f":{port}"))
+@contextmanager
+def bancada_ui(*options: str, **variables: str) -> Iterator[dict[str, str]]:
+    """Start the command in the current folder. Yield the addresses that it prints, and end it with Ctrl-C."""
+    command = [sys.executable, "-m", "bancada", "ui", *options]
+    environment = clean_environment() | {"PYTHONPATH": str(SOURCE), "MLFLOW_WORKERS": "1"} | variables
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as process:
+        try:
+            printed: dict[str, str] = {}
+            while "MLflow" not in printed and (line := process.stdout.readline()):
+                name, _, address = line.strip().partition(": ")
+                printed |= {name: address} if address.startswith("http://") else {}
+            yield printed
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+def status_of(port: int, name: str) -> int:
+    """The answer to a browser that asks for this name, wherever the name leads."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+        connection.request("GET", "/", headers={"Host": name})
+        return connection.getresponse().status
+
+
+def test_the_run_table_shows_each_run_with_its_test_error(recorded: Store, browser: webdriver.Chrome) -> None:
+    """At the address that `bancada ui` prints, for this machine and for a name that is allowed."""
+    Path("dvc.yaml").touch()
+    port = free_port()
+    with bancada_ui("--host", "0.0.0.0", "--allowed-hosts", "team.example", MLFLOW_PORT=str(port)) as printed:
+        assert printed["MLflow"] == f"http://team.example:{port}/"
+        assert status_of(port, f"team.example:{port}") == 200
+        assert status_of(port, f"evil.example:{port}") == 403
+        browser.get(printed["toy"])
+        assert browser.current_url.startswith(f"http://127.0.0.1:{port}/")
         cells = WebDriverWait(browser, PATIENCE_S).until(cells_of_the_run_table)
         browser.get(f"{browser.current_url}&compareRunsMode=CHART")
         WebDriverWait(browser, PATIENCE_S).until(lambda page: "Curves by epoch" in text_of(page))
     assert cells["metrics.`test_error_rate_percent`"] == ["2.5", "-"]
     assert cells["metrics.`test_error_rate_percent_median`"] == ["2.25", "50"]
     assert cells["params.`lr`"] == ["0.5", "1e-05"]
+    with socket.create_server(("127.0.0.1", port)):  # nothing of it has stayed
+        pass
+
+
+def test_a_port_that_is_taken_is_one_line_with_a_port_that_is_free(bench: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BadInput) as refused:
+            ui.show("127.0.0.1", port, None)
+    way_out = re.fullmatch(
+        rf"--port {port}: another program has it; `bancada ui --port (\d+)` takes another one", str(refused.value)
+    )
+    assert way_out is not None
+    with socket.create_server(("127.0.0.1", int(way_out[1]))):
+        pass
+    assert not (bench / "mlartifacts").exists()  # nothing was recorded before
+
+
+def test_an_address_that_this_machine_does_not_have_is_one_line(bench: Path) -> None:
+    with pytest.raises(BadInput, match=r"^--host 192\.0\.2\.1 --port 5000: Cannot assign requested address$"):
+        ui.show("192.0.2.1", 5000, None)
 
 
 def text_of(page: webdriver.Chrome) -> str:

@@ -19,8 +19,10 @@ from dvc_objects.fs.local import localfs
 from ruamel.yaml import YAML
 
 from bancada.base.git import fetch_missing
+from bancada.base.refusals import BadInput
 
 LOCK_FILE = Path("dvc.lock")
+DIFFERS = "it is not the one that dvc.lock names"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,22 @@ class Lock:
         """
         known = self.hashes(stage)
         return all(known.get(path.as_posix()) in (None, dvc_md5(path)) for path in paths)
+
+    def names(self, stage: str, *paths: Path) -> bool:
+        """Return whether these are the files that the stage last read or made, all of which dvc.lock names."""
+        known = self.hashes(stage)
+        return self.agrees(stage, *paths) and all(known.get(path.as_posix()) for path in paths)
+
+
+NONE = Lock({})
+
+
+def here() -> Lock:
+    """Read the current folder's dvc.lock, if there is one. Raise BadInput where the file cannot be read."""
+    try:
+        return parse(LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{LOCK_FILE}: it cannot be read: {error}") from None
 
 
 def parse(text: str) -> Lock:

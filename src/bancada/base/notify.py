@@ -10,16 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-SILENCE_S = 8.0  # how long a stage that has ended waits for a process that shows no sign of life
-PATIENCE_S = 60.0  # how long it waits for one that does, because its store is slow
+SILENCE_S = 8.0  # how long a stage that has ended waits for a process that makes no progress
+WORK_S = 0.25  # of CPU time: progress, as on a busy machine, where mlflow alone may take longer than that to load
 LATER = "`bancada track` does it later"
-NOTE = "note: "  # begins a line that the process writes for the user
-RECORDED = "recorded"  # as in the line `recorded train@moons_tanh`, which the process writes
+# The first words of lines that the process writes: `recorded train@moons_tanh`, `missed train@moons_tanh WHY`, and
+# `note TEXT` for the user. Any line is progress.
+RECORDED, MISSED, NOTE = "recorded", "missed", "note"
 
 
 def tracking() -> str:
@@ -65,23 +66,24 @@ class Notifier:
         self._send(event, stage, str(time.time_ns() // 1_000_000) if event == "began" else str(folder))
 
     def close(self) -> None:
-        """Wait until everything is recorded. Print one line on stderr if something is not."""
-        missed = [] if self.off else self.ended_well
+        """Wait until everything is recorded. Print a line on stderr for each reason why something is not."""
+        missed = {} if self.off else dict.fromkeys(self.ended_well, self.reason)
         if self.process:
             with self.output, self.errors:
                 self._wait(self.process)
-                self.output.seek(0)
-                recorded = self.output.read().splitlines()
-                for line in recorded:
-                    if line.startswith(NOTE):
-                        print(f"bancada: {line.removeprefix(NOTE)}", file=sys.stderr)
-                missed = [stage for stage in self.ended_well if f"{RECORDED} {stage}" not in recorded]
-                self.errors.seek(0)
+                for stream in (self.output, self.errors):
+                    stream.seek(0)
+                written = [line.partition(" ")[::2] for line in self.output.read().splitlines()]
                 lines = [line for line in self.errors.read().splitlines() if line.strip()]
-                lines = lines or [f"the process that records ended with status {self.process.returncode}"]
-                self.reason = self.reason or lines[-1]
-        if missed:
-            why = f"{', '.join(missed)}: {without_credentials(self.reason)[:300]}"
+            lines = lines or [f"the process that records ended with status {self.process.returncode}"]
+            missed = dict.fromkeys(self.ended_well, self.reason or lines[-1])
+            missed |= dict(text.partition(" ")[::2] for word, text in written if word == MISSED)
+            recorded = {text for word, text in written if word == RECORDED}
+            missed = {stage: why for stage, why in missed.items() if stage not in recorded}
+            for note in dict.fromkeys(text for word, text in written if word == NOTE):
+                print(f"bancada: {note}", flush=True)
+        for why, stages in grouped(missed).items():
+            why = f"{', '.join(stages)}: {without_credentials(why)[:300]}"
             print(f"bancada: not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
 
     def _send(self, *words: str) -> None:
@@ -109,22 +111,40 @@ class Notifier:
         )
 
     def _wait(self, process: subprocess.Popen[str]) -> None:
-        """Wait until the process has ended, or stop it when it shows no sign of life, which is a line of output."""
+        """Wait until the process has ended, or stop it when it makes no progress: no line of output, and no work."""
         assert process.stdin
         with suppress(OSError):
             process.stdin.close()
         if not self.ended_well:
             process.terminate()  # it ignores that if it has to set the status of a run
-        size, since, began = -1, 0.0, time.monotonic()
+        seen, since = (-1, -1), 0.0
         while process.poll() is None:
-            now = time.monotonic()
-            if (new_size := os.fstat(self.output.fileno()).st_size) > size:
-                size, since = new_size, now
-            if now - since > SILENCE_S or now - began > PATIENCE_S:
+            progress = os.fstat(self.output.fileno()).st_size, int(_cpu_s(process.pid) / WORK_S)
+            if progress != seen:
+                seen, since = progress, time.monotonic()
+            if time.monotonic() - since > SILENCE_S:
                 process.kill()
                 self.reason = "the store did not answer in time"
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU time that a child process, which may have ended, has used."""
+    import psutil  # 15 ms, which only stages with tracking pay
+
+    with suppress(psutil.Error):
+        used = psutil.Process(pid).cpu_times()
+        return float(used.user + used.system)
+    return 0.0
+
+
+def grouped(failed: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return what failed by the reason why."""
+    reasons: dict[str, list[str]] = {}
+    for what, why in failed.items():
+        reasons.setdefault(why, []).append(what)
+    return reasons
 
 
 def first_line(error: BaseException) -> str:

@@ -18,35 +18,29 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
 from bancada.base import BadInput, files, git, lockfile
-from bancada.base.notify import first_line, tracking, without_credentials
-from bancada.tracking import evaluations, live_runs, mirror, surroundings, views
-from bancada.tracking.record import Outcome, Recorder
-from bancada.tracking.store import SERVED, STORE_ERRORS, Store, open_store, runs_where
+from bancada.base.notify import first_line, grouped, tracking, without_credentials
+from bancada.tracking import evaluations, live_runs, mirror, surroundings
+from bancada.tracking.experiments import runs_where
+from bancada.tracking.record import Outcome, Recorder, left_deleted
+from bancada.tracking.store import STORE_ERRORS, Failed, Store, StoreAway, open_store
 from bancada.tracking.surroundings import repository_root, store_uri
 
 DUPLICATE = "bancada.duplicate_of"  # tag
 NO_STORE = (UnsupportedModelRegistryStoreURIException, sqlalchemy.exc.ArgumentError, ModuleNotFoundError)
 
 
-def track(all_experiments: bool) -> int:
+def track(all_experiments: bool, restore: bool = False) -> int:
     """Write the results of the current folder, the repository's root, and of the DVC experiments if wanted.
 
-    Return the exit status: 1 where the store does not answer, 2 where a model's files are damaged. Raise BadInput where
-    MLFLOW_TRACKING_URI names no store that can be used.
+    `restore`: bring back runs and models that someone deleted in MLflow. Return the exit status: 1 where something is
+    not recorded. Raise BadInput where MLFLOW_TRACKING_URI names no store that can be used.
     """
     if tracking() == "off":
         print("tracking is switched off: BANCADA_TRACKING=off")
         return 0
     root, tally = repository_root(Path.cwd()), Tally()
     try:
-        store, origin = open_store(root), surroundings.origin()
-        if origin.problem:
-            print(origin.problem, file=sys.stderr)
-        live_runs.close_killed(store)
-        _write(Recorder(store, origin, restore=True), tally)
-        for experiment in surroundings.experiments() if all_experiments else ():
-            _write_experiment(store, experiment, tally)
-        _mark_duplicates(store, tally)
+        store = open_store(root)
     except (*NO_STORE, *STORE_ERRORS) as error:
         is_folder = isinstance(error, MlflowException) and urlsplit(store_uri(root)).scheme in ("", "file")
         if is_folder or isinstance(error, NO_STORE):
@@ -54,23 +48,30 @@ def track(all_experiments: bool) -> int:
         why = f"{type(error).__name__}: {first_line(error)}"
         print(f"MLflow's store {shown_store(root)} cannot be written to: {why}", file=sys.stderr)
         return 1
-    if not tally.runs and not tally.broken:
-        print("there are no results: `dvc repro` makes them, `dvc pull` fetches them", file=sys.stderr)
-    print(tally)
-    return 2 if tally.broken else 0
-
-
-def show() -> str:
-    """Print the address of each study's page. Return the store's URI, or nothing where a server shows its pages."""
-    root = repository_root(Path.cwd())
+    lock = lockfile.here()
     try:
-        addresses = views.pages(open_store(root))
-    except STORE_ERRORS as error:
-        raise BadInput(f"MLflow's store {shown_store(root)}: {first_line(error)}") from None
-    for study, address in addresses.items():
-        print(f"{study}: {address}", flush=True)
-    uri = store_uri(root)
-    return "" if uri.startswith(SERVED) else uri
+        live_runs.close_killed(store, tally.failed)
+        origin = surroundings.origin()
+        if origin.problem:
+            print(origin.problem, file=sys.stderr)
+        recorder = Recorder(store, origin, mend=True, restore=restore, failed=tally.failed)
+        with store.part("the results that are here", tally.failed):
+            _write(recorder, lock, tally)
+        for experiment in surroundings.experiments() if all_experiments else ():
+            with store.part(f"the experiment {experiment.name}", tally.failed):
+                _write_experiment(replace(recorder, origin=experiment.origin(), newest=False), experiment, tally)
+        with store.part("marks of duplicates", tally.failed):
+            _mark_duplicates(store, tally)
+    except StoreAway as error:
+        tally.failed["the rest"] = f"MLflow's store {shown_store(root)} does not answer any more: {first_line(error)}"
+    if not tally.runs and not tally.failed and not tally.deleted:
+        print("there are no results: `dvc repro` makes them, `dvc pull` fetches them", file=sys.stderr)
+    if tally.deleted:
+        print(left_deleted(sorted(tally.deleted)))
+    print(tally, flush=True)
+    for why, what in grouped(tally.failed).items():
+        print(f"not recorded: {', '.join(what)}: {why}", file=sys.stderr)
+    return 1 if tally.failed else 0
 
 
 def shown_store(root: Path) -> str:
@@ -84,16 +85,20 @@ class Tally:
 
     runs: dict[str, str] = field(default_factory=dict)  # run id -> `new`, `completed` or `complete`
     duplicates: int = 0
-    broken: int = 0  # models that could not be read
+    deleted: set[str] = field(default_factory=set)  # STUDY/VARIANT of runs that someone deleted in MLflow
+    failed: Failed = field(default_factory=Failed)
 
     def add(self, result: mirror.Result, outcome: Outcome, experiment: str | None) -> None:
         """Count the run once, however many experiments have it, and print what was written to it."""
+        of = f" ({experiment})" if experiment else ""
+        if outcome.deleted:
+            self.deleted.add(result.name + of)
+            return
         status = "new" if "new run" in outcome.written else "completed" if outcome.written else "complete"
         if self.runs.get(outcome.run_id, "complete") == "complete":
             self.runs[outcome.run_id] = status
         if outcome.written:
-            of = f" ({experiment})" if experiment else ""
-            print(f"{result.study}/{result.variant}{of}: {', '.join(outcome.written)} -> {outcome.run_id}", flush=True)
+            print(f"{result.name}{of}: {', '.join(outcome.written)} -> {outcome.run_id}", flush=True)
 
     def __str__(self) -> str:
         count = Counter(self.runs.values())
@@ -104,19 +109,23 @@ class Tally:
 # --- the results of a folder ----------------------------------------------------------------------------------------
 
 
-def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) -> None:
+def _write(recorder: Recorder, lock: lockfile.Lock, tally: Tally, changed: set[str] | None = None) -> None:
     """Write the results of the current folder. `changed`: the studies of an experiment; None for the workspace."""
-    lock = lockfile.parse(lockfile.LOCK_FILE.read_text() if lockfile.LOCK_FILE.exists() else "")
-    results = list(_readable(tally, lock))
-    evaluated = {study: _evaluation(study, lock) for study in sorted({result.study for result in results})}
+    store, of = recorder.store, recorder.origin.experiment
+    recorder = replace(recorder, requirements=lock.agrees("code", Path("requirements.lock")))
     without_name = replace(recorder, origin=replace(recorder.origin, experiment=None))
-    run_ids = {}
+    results = list(_readable(tally, lock))
+    evaluated, run_ids = dict[str, evaluations.Evaluation | None](), dict[str, str]()
+    for study in sorted({result.study for result in results}):
+        with store.part(str(files.evaluation(study)), tally.failed):
+            evaluated[study] = _evaluation(study, lock, tally)
     for result in results:
-        split_is_its = lock.agrees(f"train@{result.variant}", result.folder, files.split(result.study))
-        named = recorder if changed is None or result.study in changed else without_name
-        outcome = named.write(result, evaluated[result.study], split_is_its=split_is_its)
-        tally.add(result, outcome, recorder.origin.experiment)
-        run_ids[result.variant] = outcome.run_id
+        with store.part(result.name, tally.failed):
+            named = recorder if changed is None or result.study in changed else without_name
+            outcome = named.write(result, evaluated.get(result.study), split_is_its=_split_is_its(result, lock))
+            tally.add(result, outcome, of)
+            if not outcome.deleted:
+                run_ids[result.variant] = outcome.run_id
     if changed is None:  # results of an experiment do not describe the study
         for study, evaluation in evaluated.items():
             for written in recorder.write_overview(study, evaluation, run_ids) if evaluation else ():
@@ -126,53 +135,69 @@ def _write(recorder: Recorder, tally: Tally, changed: set[str] | None = None) ->
 def _readable(tally: Tally, lock: lockfile.Lock) -> Iterator[mirror.Result]:
     for folder in mirror.results():
         try:
-            yield mirror.result(folder, _inputs(folder, lock))
+            if lock.agrees(f"train@{folder.name}", folder):
+                yield mirror.result(folder, _inputs(folder, lock))
+            else:
+                tally.failed[str(folder)] = f"{lockfile.DIFFERS}; `dvc checkout` or `dvc repro` mends it"
         except (OSError, ValueError, KeyError, TypeError) as error:
-            tally.broken += 1
-            print(f"{folder}: not a complete model folder: {first_line(error)}", file=sys.stderr)
+            tally.failed[str(folder)] = f"not a complete model folder: {type(error).__name__}: {first_line(error)}"
 
 
 def _inputs(folder: Path, lock: lockfile.Lock) -> mirror.Inputs:
     """Return what the model was made from: by dvc.lock if it has this model, otherwise by the files beside it."""
     study, variant = folder.parts[-2:]
-    known = lock.hashes(f"train@{variant}")
+    hashes = lock.hashes(f"train@{variant}")
     paths = (files.split(study).as_posix(), files.code("train", variant).as_posix())
-    if all(path in known for path in paths) and lock.agrees(f"train@{variant}", folder):
-        return mirror.Inputs(*(known[path] for path in paths))
+    if all(path in hashes for path in paths) and lock.names(f"train@{variant}", folder):
+        return mirror.Inputs(*(hashes[path] for path in paths))
     return mirror.inputs_here(study, variant)
 
 
-def _evaluation(study: str, lock: lockfile.Lock) -> evaluations.Evaluation | None:
-    """Return the study's evaluation if there is one, and if it is of the models in this folder."""
-    scores = files.evaluation(study) / "scores.csv"
-    if not scores.exists():
+def _split_is_its(result: mirror.Result, lock: lockfile.Lock) -> bool:
+    """Return whether the split files that are here are those that the model was trained on."""
+    split = files.split(result.study)
+    return split.exists() and lock.agrees(f"train@{result.variant}", result.folder, split)
+
+
+def _evaluation(study: str, lock: lockfile.Lock, tally: Tally) -> evaluations.Evaluation | None:
+    """Return the study's evaluation if there is one, and if it is of the models in this folder.
+
+    Its files that are not those of dvc.lock are left out.
+    """
+    folder, stage = files.evaluation(study), f"evaluate@{study}"
+    if not folder.exists() and not lock.hashes(stage):
         return None
-    if not lock.agrees(f"evaluate@{study}", files.models(study), scores):
-        why = f"left out, because it is not of the models in {files.models(study)}; run `dvc repro evaluate@{study}`"
-        print(f"{scores.parent}: {why}", file=sys.stderr)
+    if not _is_of_these_models(study, lock):
+        why = f"left out, because it is not of the models in {files.models(study)}; run `dvc repro {stage}`"
+        print(f"{folder}: {why}", file=sys.stderr)
         return None
-    return evaluations.read(study)
+    evaluation = evaluations.read(study, lock)
+    tally.failed |= {str(path): why for path, why in evaluation.left_out.items()}
+    return evaluation
+
+
+def _is_of_these_models(study: str, lock: lockfile.Lock) -> bool:
+    return lock.agrees(f"evaluate@{study}", files.models(study))
 
 
 # --- DVC experiments ------------------------------------------------------------------------------------------------
 
 
-def _write_experiment(store: Store, experiment: surroundings.Experiment, tally: Tally) -> None:
+def _write_experiment(recorder: Recorder, experiment: surroundings.Experiment, tally: Tally) -> None:
     """Write an experiment's results, with its name on the runs of those studies that differ from its baseline.
 
     Its scores do not replace those of the workspace, or of a newer experiment.
     """
     commits = (experiment.baseline, experiment.commit)
-    before, after = (lockfile.parse(git.file_at(Path(), commit, "dvc.lock")).stages for commit in commits)
-    recorder = Recorder(store, experiment.origin(), newest=False, restore=True)
+    before, after = (lockfile.parse(git.file_at(Path(), commit, "dvc.lock")) for commit in commits)
     with _files_of(experiment) as folder, chdir(folder):
         changed = {
             path.parent.name
             for path in mirror.results()
             for stage in (f"train@{path.name}", f"evaluate@{path.parent.name}")
-            if before.get(stage) != after.get(stage)
+            if before.stages.get(stage) != after.stages.get(stage)
         }
-        _write(recorder, tally, changed)
+        _write(recorder, after, tally, changed)
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 base/notify.py starts it in the stages' folder. Its standard input has a line for each event: `began STAGE MS`,
 `ended STAGE FOLDER` and `failed STAGE`, or `found STAGE FOLDER` for files that exist without a run of the stage. The
-end of input means that no event follows. Each line of standard output is a sign of life, and `recorded STAGE` means
-that MLflow has the stage's results. If a stage is not recorded, the last line on standard error says why.
+end of input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that
+MLflow has the stage's results, `missed STAGE WHY` that it does not have all of them, and `note TEXT` is for the user.
+If nothing is said of a stage, the last line on standard error says why it is not recorded.
 """
 
 import gc
@@ -17,10 +18,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from bancada.base import BadInput
-from bancada.base.notify import NOTE, RECORDED, first_line
+from bancada.base.notify import MISSED, NOTE, RECORDED, first_line, grouped
 from bancada.tracking import live_runs, mirror, record, surroundings
-from bancada.tracking.store import STORE_ERRORS, Store, open_store
+from bancada.tracking.store import STORE_ERRORS, Failed, Store, open_store
 from bancada.training import live
 
 POLL_S = 0.5  # how often the listener looks for something to do
@@ -30,10 +30,10 @@ RETRY_S = 10.0  # how long it leaves a store alone that has failed
 
 def main() -> None:
     """Follow the events on standard input, and exit with the reason where something is not recorded."""
-    sign_of_life("mlflow is loaded")
+    sign_of_life()
     listener, events = Listener(), queue.SimpleQueue[str]()
     if listener.origin.problem:
-        sign_of_life(f"{NOTE}{listener.origin.problem}")
+        _tell(NOTE, listener.origin.problem)
     reader = threading.Thread(target=_read, args=(events,), daemon=True)
     reader.start()
     while reader.is_alive() or not events.empty():
@@ -66,7 +66,11 @@ class Listener:
         if event == "began":
             self.began_ms[stage] = int(more[0])
             if kind == "train":
-                live_runs.remove_stale_curves(name)
+                try:
+                    live_runs.remove_stale_curves(name)
+                except OSError as error:  # this training is not shown while it runs; its result is recorded
+                    self.reason = f"{type(error).__name__}: {first_line(error)}"
+                    return
                 self.running[stage] = live_runs.LiveRun(name, self.origin, self.began_ms[stage])
             return
         training = self.running.pop(stage, None)
@@ -81,14 +85,16 @@ class Listener:
             return
         try:
             if not self.store:
-                self.store = open_store(self.root, on_progress=sign_of_life)
-                live_runs.close_killed(self.store)
+                self.store = open_store(self.root, on_progress=sign_of_life, say=partial(_tell, NOTE))
+                live_runs.close_killed(self.store, Failed())  # each of the next commands tries that again
             self._show()
             while self.tasks:
-                self.tasks[0](self.store)
+                with self.store.part("a task", failed := Failed()):
+                    self.tasks[0](self.store)
+                self.reason = failed.get("a task", self.reason)
                 del self.tasks[0]
         except STORE_ERRORS as error:
-            self._failed(error)
+            self.reason = f"{type(error).__name__}: {first_line(error)}"
             self.retry_at = time.monotonic() + RETRY_S
 
     def finish(self) -> None:
@@ -102,29 +108,26 @@ class Listener:
         if time.monotonic() < self.show_at:
             return
         self.show_at = time.monotonic() + SHOW_S
-        for stage, training in list(self.running.items()):
+        for stage, training in self.running.items():
             if self.store and live.path_of(training.variant).exists():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from now on there is a run whose status must be set
-                try:
+                with self.store.part(stage, failed := Failed()):
                     training.send(self.store)
-                except (ValueError, KeyError) as error:  # a damaged live file; the result is recorded all the same
-                    self._failed(error)
-                    self.tasks.append(partial(self.running.pop(stage).end, status="KILLED"))
+                self.reason = failed.get(stage, self.reason)  # it is tried again, and its result is recorded
 
     def _record(self, stage: str, folder: Path, store: Store) -> None:
         kind, _, name = stage.partition("@")
         recorder = record.Recorder(store, self.origin)
-        try:
+        with store.part(stage, recorder.failed):
             if kind == "evaluate":
                 recorder.write_study(name, after_each=self._show)  # trainings go on meanwhile
-            else:
-                recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage))
-            sign_of_life(f"{RECORDED} {stage}")
-        except (BadInput, ValueError, KeyError) as error:  # its files are damaged; the other stages are recorded
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        self.reason = f"{type(error).__name__}: {first_line(error)}"
+            elif recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage)).deleted:
+                store.say(record.left_deleted([name]))
+        if recorder.failed:
+            why = "; ".join(f"{', '.join(what)}: {why}" for why, what in grouped(recorder.failed).items())
+            _tell(MISSED, f"{stage} {why.removeprefix(f'{stage}: ')}")
+        else:
+            _tell(RECORDED, stage)
 
 
 def _read(events: queue.SimpleQueue[str]) -> None:
@@ -132,9 +135,13 @@ def _read(events: queue.SimpleQueue[str]) -> None:
         events.put(line)
 
 
-def sign_of_life(text: str = "the store answered") -> None:
+def sign_of_life() -> None:
     """Write a line to standard output, so that the stage goes on waiting."""
-    print(text, flush=True)
+    print("the store answered", flush=True)
+
+
+def _tell(word: str, text: str) -> None:
+    print(word, " ".join(text.split()), flush=True)
 
 
 if __name__ == "__main__":

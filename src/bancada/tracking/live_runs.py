@@ -11,7 +11,8 @@ from mlflow.entities import Run
 
 from bancada.base.locks import try_to_lock
 from bancada.tracking import mirror, runs, surroundings
-from bancada.tracking.store import Store, find_run, runs_where
+from bancada.tracking.experiments import find_run, is_deleted, runs_where
+from bancada.tracking.store import STUDY, Failed, Store
 from bancada.training import live
 
 
@@ -36,8 +37,8 @@ class LiveRun:
         new = lines[self.seen :]
         self.seen += len(new)
         if new and self.run_id:
-            with surroundings.store_lock(store.root):
-                if runs.is_finished(store.client.get_run(self.run_id)):  # another process has completed it
+            with store.lock():
+                if _is_closed(store, self.run_id):
                     self.run_id = ""
                 else:
                     runs.add_points(store, self.run_id, _points(new), self.logged)
@@ -58,8 +59,10 @@ class LiveRun:
 
         A run that is finished, or that another process with the same training writes to, is left alone.
         """
-        with surroundings.store_lock(store.root):
+        with store.lock():
             found = find_run(store, training.study, training.fingerprint)
+            if found and is_deleted(found.info):  # this training is recorded anew
+                found = None
             if runs.is_finished(found) or (found and _belongs_to_another(found, training.variant)):
                 return
             run = runs.begin(store, found, training, self.origin, self.began_ms)
@@ -86,10 +89,16 @@ def _belongs_to_another(run: Run, variant: str) -> bool:
 
 
 def _stop(store: Store, run_id: str, status: str) -> None:
-    """Set the status, unless another process has completed the run."""
-    with surroundings.store_lock(store.root):
-        if not runs.is_finished(store.client.get_run(run_id)):
+    """Set the status, unless the run is closed."""
+    with store.lock():
+        if not _is_closed(store, run_id):
             store.client.set_terminated(run_id, status)
+
+
+def _is_closed(store: Store, run_id: str) -> bool:
+    """Return whether another process has completed the run, or someone deleted it in MLflow."""
+    run = store.client.get_run(run_id)
+    return runs.is_finished(run) or is_deleted(run.info)
 
 
 # --- trainings that were killed -------------------------------------------------------------------------------------
@@ -102,17 +111,19 @@ def remove_stale_curves(variant: str) -> None:
             live.path_of(variant).unlink(missing_ok=True)
 
 
-def close_killed(store: Store) -> None:
+def close_killed(store: Store, failed: Failed) -> None:
     """Set the status KILLED for runs that are RUNNING in MLflow, but whose training does not run any more.
 
     Runs of other machines are left alone. This machine may have had another name, as a container has: then the live
     file at the run's path is of the same variant.
     """
-    for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"):
-        host, _, name = run.data.tags[runs.LIVE_FILE].partition(":")
-        path, variant = Path(name), (run.data.tags["bancada.study"], run.data.tags["bancada.variant"])
-        if (host == socket.gethostname() or _variant_of(path) == variant) and not live.running(path):
-            _stop(store, run.info.run_id, "KILLED")
+    with store.part("the runs of trainings that were killed", failed):
+        for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"):
+            host, _, name = run.data.tags[runs.LIVE_FILE].partition(":")
+            path, variant = Path(name), (run.data.tags.get(STUDY), run.data.tags.get("bancada.variant"))
+            with store.part(f"the end of the run {run.info.run_id}", failed):
+                if (host == socket.gethostname() or _variant_of(path) == variant) and not live.running(path):
+                    _stop(store, run.info.run_id, "KILLED")
 
 
 def _variant_of(path: Path) -> tuple[str, str] | None:

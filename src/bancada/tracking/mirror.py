@@ -42,6 +42,11 @@ class Description:
     versions: dict[str, str]  # of the packages that training depends on; empty where they are not known
     fingerprint: str
 
+    @property
+    def name(self) -> str:
+        """Return STUDY/VARIANT."""
+        return f"{self.study}/{self.variant}"
+
 
 @dataclass(frozen=True)
 class Result(Description):

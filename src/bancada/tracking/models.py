@@ -1,4 +1,4 @@
-"""Models in MLflow: the best seed of each run's variant, and a registered model for each study with its champion.
+"""Models in MLflow: the best seed of each run's variant.
 
 A model is code (serving.py), weights and a description; nothing is pickled.
 """
@@ -7,10 +7,11 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import mlflow.pyfunc
 import numpy as np
@@ -22,40 +23,49 @@ from safetensors.numpy import save_file
 
 from bancada.base import files, tables
 from bancada.networks import saved
-from bancada.tracking import mirror, surroundings
-from bancada.tracking.evaluations import Evaluation
+from bancada.tracking import mirror
+from bancada.tracking.experiments import known
 from bancada.tracking.mirror import Result
 from bancada.tracking.store import Store
 
 MODEL, SEED, WEIGHTS_MD5 = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CODE = "bancada.serving"  # tag: a hash of serving.py, because an older one may have had a fault
-CHAMPION = "champion"  # the alias
 THRESHOLDS = {"signs": 0.0, "bits": 0.5}  # by the kind of encoding; the others choose the class of the largest output
 PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model needs
 EXAMPLE_ROWS = 3
 SERVING = Path(__file__).with_name("serving.py")
 
 
-def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *, with_example: bool) -> list[str]:
-    """Log the best seed's network as a model of the run, if it has none yet. Return what was written, in words.
+class NewModel(NamedTuple):
+    """The best seed's network of a run's variant."""
 
-    `with_example`: the split files are those that the model was trained on.
+    run: Run
+    result: Result
+    seed: int | None  # none where all seeds diverged
+    with_example: bool  # the split files are those that it was trained on
+
+
+def log_model(store: Store, new: NewModel, *, restore: bool) -> list[str]:
+    """Log the network as a model of the run, if it has none yet. Return what was written, in words.
+
+    `restore`: a model that someone deleted in MLflow is logged again.
     """
-    seed, tags, run_id = evaluation.best_seeds.get(result.variant), run.data.tags, run.info.run_id
+    run, result, seed = new.run, new.result, new.seed
+    client, tags, run_id, experiment = store.client, run.data.tags, run.info.run_id, run.info.experiment_id
     model_tags = {WEIGHTS_MD5: result.weights_md5, SEED: str(seed), CODE: _code_hash()}
-    done = MODEL in tags and model_tags.items() <= tags.items()
-    if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or done:
+    has_one = MODEL in tags and model_tags.items() <= tags.items()
+    if has_one and restore:
+        has_one = known(client.get_logged_model, tags[MODEL]) is not None
+    if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or has_one:
         return []
-    client, experiment = store.client, run.info.experiment_id
     model_tags["bancada.variant"] = result.variant
     params = mirror.parameters(result)
     # A model whose upload was interrupted is completed.
     unfinished = f"source_run_id = '{run_id}' and tags.`{SEED}` = '{seed}' and tags.`{CODE}` = '{model_tags[CODE]}'"
     found = client.search_logged_models([experiment], unfinished, max_results=1)
     [model] = found or [client.create_logged_model(experiment, result.variant, run_id, model_tags, params, "network")]
-    with packed(result, seed, run_id, model.model_id, with_example) as folder:
+    with packed(result, seed, run_id, model.model_id, new.with_example) as folder:
         client.log_model_artifacts(model.model_id, str(folder))
-    store.on_progress()
     client.finalize_logged_model(model.model_id, "READY")
     outputs = client.get_run(run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
@@ -63,31 +73,6 @@ def log_model(store: Store, run: Run, result: Result, evaluation: Evaluation, *,
     run_tags = {MODEL: model.model_id, SEED: str(seed), CODE: model_tags[CODE]}
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run_tags.items()])
     return ["model"]
-
-
-def set_champion(store: Store, study: str, evaluation: Evaluation, run_ids: Mapping[str, str]) -> list[str]:
-    """Let the alias of the registered model name the study's champion. Return what was written, in words.
-
-    A version is created where there is none with these weights. `run_ids` are by variant.
-    """
-    run_id = run_ids.get(evaluation.champion or "")
-    tags = store.client.get_run(run_id).data.tags if run_id else {}
-    if MODEL not in tags:
-        return []
-    client = store.client
-    of_version = {key: tags[key] for key in ("bancada.variant", WEIGHTS_MD5, SEED, CODE) if key in tags}
-    with surroundings.store_lock(store.root):
-        found = client.search_registered_models(f"name = '{study}'")
-        [registered] = found or [client.create_registered_model(study)]
-        versions = client.search_model_versions(f"name = '{study}'")
-        best = next((each for each in versions if of_version.items() <= each.tags.items()), None)
-        if best is None:
-            source = f"models:/{tags[MODEL]}"
-            best = client.create_model_version(study, source, run_id, of_version, model_id=tags[MODEL])
-        if str(registered.aliases.get(CHAMPION)) == str(best.version):
-            return []
-        client.set_registered_model_alias(study, CHAMPION, str(best.version))
-    return [f"version {best.version}, {evaluation.champion}, is the {CHAMPION} now"]
 
 
 # --- the files of a model -------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from typing import TypeGuard
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from bancada.tracking import mirror
-from bancada.tracking.store import Store, experiment_id
+from bancada.tracking.experiments import experiment_id, is_deleted
+from bancada.tracking.store import STUDY, Store
 from bancada.tracking.surroundings import Origin
 from bancada.training import live
 
@@ -39,12 +40,23 @@ def begin(store: Store, run: Run | None, training: mirror.Description, origin: O
     return run
 
 
+def restored(store: Store, run: Run) -> Run:
+    """Bring back a run that someone deleted, and its experiment if that was deleted with all its runs."""
+    client, study = store.client, run.data.tags[STUDY]
+    if is_deleted(client.get_experiment(run.info.experiment_id)):
+        client.restore_experiment(run.info.experiment_id)
+        client.set_experiment_tag(run.info.experiment_id, STUDY, study)
+    if is_deleted(client.get_run(run.info.run_id).info):
+        client.restore_run(run.info.run_id)
+    return client.get_run(run.info.run_id)
+
+
 def _tags(training: mirror.Description, origin: Origin) -> dict[str, str]:
     return {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "bancada.training.train",
         "bancada.fingerprint": training.fingerprint,
-        "bancada.study": training.study,
+        STUDY: training.study,
         "bancada.variant": training.variant,
         **{f"bancada.{name}": training.versions[name] for name in LIBRARIES if name in training.versions},
         "bancada.python": platform.python_version(),
@@ -67,7 +79,6 @@ def add_points(store: Store, run_id: str, points: Iterable[mirror.Point], logged
     metrics = [Metric(point.name, point.value, now, point.epoch) for point in new]
     for start in range(0, len(metrics), POINTS_A_CALL):
         store.client.log_batch(run_id, metrics[start : start + POINTS_A_CALL])
-        store.on_progress()
 
 
 def logged_points(store: Store, run_id: str) -> set[Logged]:

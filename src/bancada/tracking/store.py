@@ -1,17 +1,22 @@
 """Open the MLflow store: create it where there is none, and correct its locations where its folder was moved.
 
+Everything here names its store: MLflow's own default, which follows the current folder and what lies in it, is never
+used.
+
 MLflow stores the locations of artifacts as absolute paths, and neither its client nor its command line can change them
 (its issues 3144 and 2577). A relative location becomes absolute when the experiment is created (its pull request 7670),
 and `mlflow-artifacts:` needs a server. So `_follow_root` updates MLflow's tables, by MLflow's own classes for them.
 """
 
+import functools
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import chdir, closing
+from contextlib import AbstractContextManager, chdir, closing, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import mlflow.store.db.utils as database
@@ -23,7 +28,8 @@ from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
 
 from bancada.base.files import whole
-from bancada.tracking.surroundings import sqlite_uri, store_lock, store_uri
+from bancada.base.notify import first_line
+from bancada.tracking.surroundings import note_progress, sqlite_uri, store_lock, store_uri
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # errors are raised and reported in one line
@@ -31,6 +37,7 @@ for _name in ("mlflow", "alembic"):
 database.MAX_RETRY_COUNT = 3  # of 10, which last 100 s
 LOCK_PATIENCE_S = 4.0  # for a SQLite file that another program writes to
 ARTIFACTS = "mlartifacts"
+STUDY = "bancada.study"  # tag of experiments, runs and registered models
 SERVED = ("http://", "https://", "databricks")  # a server decides where its artifacts are kept
 # All that a store raises; a refused connection is an OSError.
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
@@ -41,7 +48,33 @@ LOCATIONS: tuple[sqlalchemy.Column[str], ...] = (
     SqlModelVersion.source,
     SqlModelVersion.storage_location,
 )
-OLDEST_FIRST = ["attributes.start_time ASC", "attributes.run_id ASC"]
+Failed = dict[str, str]  # what is not recorded -> why
+
+
+class StoreAway(ConnectionError):
+    """The store does not answer any more. The message is the error that showed it."""
+
+
+class Client(MlflowClient):
+    """MLflow's client, which calls `answered` after each answer of the store: that is progress."""
+
+    def __init__(self, uri: str, answered: Callable[[], None]) -> None:
+        super().__init__(uri, uri)
+        self._answered = answered
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute; one of MLflow's public methods with the call after it."""
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not callable(found):
+            return found
+
+        @functools.wraps(found)
+        def watched(*arguments: Any, **named: Any) -> Any:
+            answer = found(*arguments, **named)
+            self._answered()
+            return answer
+
+        return watched
 
 
 @dataclass(frozen=True)
@@ -51,28 +84,78 @@ class Store:
     client: MlflowClient
     root: Path
     artifacts: Path | None  # where experiments keep theirs; None where a server decides
-    on_progress: Callable[[], None]  # called whenever the store has taken another part of something large
+    database: Path | None  # the SQLite file, if it is one
+    on_progress: Callable[[], None]  # called whenever others that hold the store's lock make progress
+    say: Callable[[str], None]  # tells the user something in a line
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Let one process at a time create a run or complete a run."""
+        return store_lock(self.root, self.on_progress)
+
+    def answers(self) -> bool:
+        """Return whether the store can be read, and a SQLite file be written to."""
+        try:
+            self.client.search_experiments(max_results=1)
+            if self.database:
+                _check_writable(self.database)
+        except STORE_ERRORS:
+            return False
+        return True
+
+    @contextmanager
+    def part(self, name: str, failed: Failed) -> Iterator[None]:
+        """Run the block, a part of something larger, and go on after it, whatever fails in it: it is put into `failed`.
+
+        Raise StoreAway only if the store does not answer any more.
+        """
+        try:
+            yield
+        except StoreAway:
+            raise
+        except Exception as error:  # whatever it is, the user reads of it
+            if not self.answers():
+                raise StoreAway(f"{type(error).__name__}: {first_line(error)}") from error
+            failed[name] = cause(error)
 
 
-def open_store(root: Path, on_progress: Callable[[], None] = lambda: None) -> Store:
+def cause(error: Exception) -> str:
+    """Say in a line what failed: a file here, or something that the store, which answers, does not take."""
+    line = f"{type(error).__name__}: {first_line(error)}"
+    if isinstance(error, MlflowException | sqlalchemy.exc.SQLAlchemyError | sqlite3.Error) or is_refused(error):
+        return f"the store refuses it: {line}"
+    return line
+
+
+def is_refused(error: Exception) -> bool:
+    """Return whether a server answered a request with an error."""
+    return getattr(error, "response", None) is not None
+
+
+def open_store(root: Path, on_progress: Callable[[], None] = lambda: None, say: Callable[[str], None] = print) -> Store:
     """Open the store and make sure that it answers; create it where there is none.
 
     The current folder is the root meanwhile, because mlflow creates its experiment `Default` with a location in it.
     """
     uri = store_uri(root)
     path = Path(unquote(uri.removeprefix("sqlite:///")))
-    with store_lock(root), chdir(root):
+
+    def answered() -> None:
+        note_progress(root)
+        on_progress()
+
+    with store_lock(root, on_progress), chdir(root):
         exists = uri.startswith("sqlite:///") and path.is_file() and path.stat().st_size > 0
         if exists:
             _check_writable(path)
         elif uri.startswith("sqlite:////") and "?" not in uri and path.parent.is_dir() and not path.is_dir():
             _create(path)
-        client = MlflowClient(uri)
+        client = Client(uri, answered)
         experiments = client.search_experiments(ViewType.ALL)
         if exists:
             _follow_root(client, {_root_of(each) for each in experiments} - {None, root}, path, root)
-    on_progress()
-    return Store(client, root, None if uri.startswith(SERVED) else root / ARTIFACTS, on_progress)
+    artifacts = None if uri.startswith(SERVED) else root / ARTIFACTS
+    database = path if uri.startswith("sqlite:///") and path.is_file() else None
+    return Store(client, root, artifacts, database, on_progress, say)
 
 
 def _check_writable(path: Path) -> None:
@@ -115,41 +198,9 @@ def _root_of(experiment: Experiment) -> Path | None:
     """Return the root of the folder in which we created the experiment, or None if its location is not one of ours."""
     split = urlsplit(experiment.artifact_location or "")
     folder = Path(unquote(split.path))
-    ours = split.scheme == "file" and folder.name == experiment.name and folder.parent.name == ARTIFACTS
+    study = experiment.tags.get(STUDY, experiment.name)
+    ours = split.scheme == "file" and folder.name == study and folder.parent.name == ARTIFACTS
     return folder.parent.parent if ours else None
-
-
-def experiment_id(store: Store, study: str) -> str:
-    """Return the id of the study's experiment. Create it, or restore one that someone deleted in the UI."""
-    found = store.client.get_experiment_by_name(study)
-    if found is None:
-        location = (store.artifacts / study).as_uri() if store.artifacts else None
-        try:
-            return str(store.client.create_experiment(study, location))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine may have created it meanwhile
-                raise
-            return experiment_id(store, study)
-    if found.lifecycle_stage == "deleted":
-        store.client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
-
-
-def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
-    """Return the run with these inputs; the oldest, if machines that share a server made two."""
-    condition = f"tags.`bancada.fingerprint` = '{fingerprint}'"
-    runs = store.client.search_runs([experiment_id(store, study)], condition, max_results=1, order_by=OLDEST_FIRST)
-    return runs[0] if runs else None
-
-
-def runs_where(store: Store, condition: str) -> Iterator[Run]:
-    """Yield the runs of all experiments for which the condition holds, the oldest first."""
-    ids = [found.experiment_id for found in store.client.search_experiments()]
-    token: str | None = ""
-    while ids and token is not None:
-        page = store.client.search_runs(ids, condition, max_results=1000, order_by=OLDEST_FIRST, page_token=token)
-        yield from page
-        token = page.token
 
 
 def artifact_paths(store: Store, run: Run, folder: str | None = None) -> set[str]:

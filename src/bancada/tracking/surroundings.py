@@ -5,14 +5,16 @@ import json
 import os
 import re
 import tempfile
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from bancada.base import BadInput, files, git, locks, notify
 
-LOCK_PATIENCE_S = 40.0
+LOCK_PATIENCE_S = 40.0  # how long to wait for a process that holds the store's lock and makes no progress
+LOOK_S = 1.0  # how often to look whether it does
 MOST_DIFF = 1_000_000  # bytes
 UNTRACKED = "# untracked: "  # begins a line that we add to a diff
 UNKNOWN = "unknown"  # what git could not say
@@ -48,15 +50,42 @@ def sqlite_uri(path: Path) -> str:
     return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
-def store_lock(root: Path) -> AbstractContextManager[IO[str]]:
+@contextmanager
+def store_lock(root: Path, on_progress: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Let one process at a time create the store, create a run or complete a run.
 
-    Raise TimeoutError if another process holds the lock for too long.
+    While others hold the lock and make progress, call `on_progress` and wait. Raise TimeoutError if they do not.
     """
+    lock, progress = _tracking_file(root, "lock"), _tracking_file(root, "progress")
+    with ExitStack() as held:
+        seen, since = _mtime(progress), time.monotonic()
+        while True:
+            try:
+                held.enter_context(locks.locked(lock, LOOK_S))
+                break
+            except TimeoutError:
+                if (now := _mtime(progress)) != seen:
+                    seen, since = now, time.monotonic()
+                    on_progress()
+                elif time.monotonic() - since > LOCK_PATIENCE_S:
+                    raise
+        yield
+
+
+def note_progress(root: Path) -> None:
+    """Let those who wait for the lock of the store see that its holder makes progress."""
+    _tracking_file(root, "progress").touch()
+
+
+def _tracking_file(root: Path, kind: str) -> Path:
     folder = root / ".dvc" / "tmp"
     if not folder.parent.is_dir():
         folder = Path(tempfile.gettempdir()) / f"bancada-{hashlib.md5(bytes(root), usedforsecurity=False).hexdigest()}"
-    return locks.locked(folder / "bancada-tracking.lock", LOCK_PATIENCE_S)
+    return folder / f"bancada-tracking.{kind}"
+
+
+def _mtime(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
 
 
 @dataclass(frozen=True)

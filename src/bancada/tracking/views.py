@@ -13,11 +13,11 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from bancada.base.notify import without_credentials
 from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.tracking import evaluations, runs
-from bancada.tracking.store import Store, experiment_id
+from bancada.tracking.experiments import every, experiment_id
+from bancada.tracking.store import Store
 
 KEY = "bancada"
 NAME = "Leaderboard"
@@ -46,8 +46,10 @@ def show_study(store: Store, study: str, evaluation: evaluations.Evaluation) -> 
 
 
 def show_run(store: Store, run: Run, evaluation: evaluations.Evaluation, variant: str) -> list[str]:
-    """Describe and colour the run of a variant. Return what was written, in words."""
-    row = next(row for row in evaluation.leaderboard if row["variant"] == variant)
+    """Describe and colour the run of a variant on the leaderboard. Return what was written, in words."""
+    row = next((row for row in evaluation.leaderboard if row["variant"] == variant), None)
+    if row is None:
+        return []
     variants = sorted(row["variant"] for row in evaluation.leaderboard)
     color = run_color(variants.index(variant), run.data.tags["bancada.fingerprint"])
     tags = _changed({NOTE: run_note(row, len(variants)), "mlflow.runColor": color}, run.data.tags)
@@ -70,11 +72,9 @@ def _md5(text: str | None) -> str | None:
 
 
 def pages(store: Store) -> dict[str, str]:
-    """Return the address of each study's view: at the server, or where `mlflow ui` will be."""
-    served = store.artifacts is None
-    base = without_credentials(store.client.tracking_uri).rstrip("/") if served else "http://127.0.0.1:5000"
-    experiments = sorted(store.client.search_experiments(), key=lambda each: each.name)
-    return {each.name: f"{base}/{_page(each.experiment_id)}" for each in experiments if VIEW in each.tags}
+    """Return the address of each study's view below that of MLflow's server."""
+    experiments = sorted(every(store.client.search_experiments), key=lambda each: each.name)
+    return {each.name: _page(each.experiment_id) for each in experiments if VIEW in each.tags}
 
 
 def _page(experiment: str) -> str:

@@ -120,8 +120,9 @@ def reproduce(run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's s
 def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     """Run the block in the repository's root. `kept` says what Ctrl-C leaves.
 
-    BadInput ends the program with its line and status 2, Ctrl-C with 130, SIGTERM with 143. An error in bancada itself
-    ends it with a traceback and 2, because Python's own 1 is the verdict `different`.
+    BadInput, and an error of DVC or of the system, ends the program with its line and status 2, Ctrl-C with 130,
+    SIGTERM with 143. An error in bancada itself ends it with a traceback and 2, because Python's own 1 is the verdict
+    `different`.
     """
     from bancada.base import BadInput
 
@@ -142,8 +143,10 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
         raise typer.Exit(130) from None
     except typer.Exit:
         raise
-    except Exception:  # whatever it is, its traceback is shown
-        traceback.print_exc()
+    except Exception as error:
+        from bancada.base.dvc_errors import told
+
+        print(told(error) or traceback.format_exc(), file=sys.stderr)
         raise typer.Exit(2) from None
 
 

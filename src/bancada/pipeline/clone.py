@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bancada.base import BadInput, files, lockfile
+from bancada.base.dvc_errors import NOWHERE
 from bancada.base.git import git
-from bancada.pipeline.dvc_internals import opened, quiet, runs
+from bancada.pipeline.dvc_internals import opened, quiet, runs, why_missing
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
@@ -120,22 +121,20 @@ def fetch_inputs(clone: Clone) -> None:
     for path, md5 in wanted.items():
         problem = fetch(clone, path, clone.root / path, md5)
         if problem:
-            raise BadInput(f"{path}: kept by DVC, and {problem}: `dvc pull {path}` first, or `dvc push` where it is")
+            advice = f": `dvc pull {path}` first, or `dvc push` where it is" if problem == NOWHERE else ""
+            raise BadInput(f"{path}: kept by DVC, and {problem}{advice}")
 
 
 def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
     """Bring one of the commit's files from the source's cache or remote. Return why that is impossible, or nothing."""
-    from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError  # of a folder whose listing is nowhere
-
     with chdir(clone.source):
+        system = _files_at(str(clone.source), clone.commit)
         try:
-            system = _files_at(str(clone.source), clone.commit)
             to.parent.mkdir(parents=True, exist_ok=True)
             system.get(path.as_posix(), str(to), recursive=system.isdir(path.as_posix()))
-        except (DvcException, DataIndexDirError, OSError):
+        except Exception as error:  # also of the library that reaches the remote
             files.remove(to)
-            return "in neither DVC's cache nor a remote"
+            return why_missing(system.repo, error, md5)
     if lockfile.dvc_md5(to) == md5:
         return ""
     files.remove(to)

@@ -26,6 +26,7 @@ from bancada.pipeline.params import Params
 STAGES = {  # of each study, and, for `train`, of each variant
     "generate": "bancada.data.generate",
     "split": "bancada.data.split",
+    "index": "bancada.training.index",
     "evaluate": "bancada.evaluation.evaluate",
     "train": "bancada.training.train",
 }
@@ -53,8 +54,7 @@ def contents(params: Params, root: Path) -> dict[str, str]:
         entries = (STAGES[stage], *by_name)
         if entries not in known:
             known[entries] = _depends_on(entries, folder, versions)
-        more = {"variants": sorted(params.variants_of(name))} if stage == "evaluate" else {}
-        found[f"{stage}/{name}.json"] = json.dumps(known[entries] | more, indent=1) + "\n"
+        found[f"{stage}/{name}.json"] = json.dumps(known[entries], indent=1) + "\n"
     return found
 
 

@@ -18,7 +18,7 @@ import sqlalchemy.exc
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
-from bancada.base import BadInput, files, git, lockfile
+from bancada.base import BadInput, files, git, index, lockfile
 from bancada.base.notify import first_line, tracking, without_credentials
 from bancada.tracking import evaluations, live_runs, mirror, surroundings, views
 from bancada.tracking.record import Outcome, Recorder
@@ -146,11 +146,23 @@ def _evaluation(study: str, lock: lockfile.Lock) -> evaluations.Evaluation | Non
     scores = files.evaluation(study) / "scores.csv"
     if not scores.exists():
         return None
-    if not lock.agrees(f"evaluate@{study}", files.models(study), scores):
-        why = f"left out, because it is not of the models in {files.models(study)}; run `dvc repro evaluate@{study}`"
-        print(f"{scores.parent}: {why}", file=sys.stderr)
-        return None
-    return evaluations.read(study)
+    models, why = files.models(study), ""
+    try:
+        # At an older commit, dvc.lock has the hash of all models instead of the index's.
+        if not (lock.agrees(f"evaluate@{study}", models, files.index(study), scores) and _indexed(study)):
+            why = f"it is not of the models in {models}; run `dvc repro evaluate@{study}`"
+    except BadInput as error:
+        why = str(error)
+    if why:
+        print(f"{scores.parent}: left out, because {why}", file=sys.stderr)
+    return None if why else evaluations.read(study)
+
+
+def _indexed(study: str) -> bool:
+    """Return whether the models that are here are those of the study's index, as far as both exist."""
+    known = index.read(study) if files.index(study).exists() else {}
+    here = [variant for variant in known if files.model(study, variant).is_dir()]
+    return index.of_models(study, here) == {variant: known[variant] for variant in here}
 
 
 # --- DVC experiments ------------------------------------------------------------------------------------------------
@@ -178,19 +190,21 @@ def _write_experiment(store: Store, experiment: surroundings.Experiment, tally: 
 def _files_of(experiment: surroundings.Experiment) -> Iterator[Path]:
     """Yield a temporary folder with the experiment's files, from its commit and DVC's cache, as far as they exist."""
     from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError  # for a folder whose list of files is not in the cache
+
+    from bancada.base import dvc_errors
 
     with tempfile.TemporaryDirectory(prefix="bancada-") as name:
         source: Any = DVCFileSystem(str(Path.cwd()), rev=experiment.commit)
-        in_git = ("dvc.lock", "requirements.lock", str(files.CODE), str(files.DATA / "evaluation"))
+        in_git = ("dvc.lock", "requirements.lock", *map(str, files.OF_GIT))
         in_cache = [*source.glob(f"{files.DATA}/models/*/*"), *source.glob(f"{files.DATA}/split/*")]
         for path in (*filter(source.exists, in_git), *in_cache):
             try:
                 source.get(path, str(Path(name) / path), recursive=source.isdir(path))
-            except (DvcException, DataIndexDirError, OSError) as error:
+            except Exception as error:  # also of the library that reaches a remote
                 files.remove(Path(name) / path)
-                print(f"{experiment.name}: {path} is not in DVC's cache: {first_line(error)}", file=sys.stderr)
+                found = dvc_errors.cause(error)
+                why = dvc_errors.NOWHERE if isinstance(found, FileNotFoundError) else dvc_errors.described(found)
+                print(f"{experiment.name}: {path}: {why}", file=sys.stderr)
         yield Path(name)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from mlflow.entities import Run
 
-from bancada.base.locks import try_to_lock
+from bancada.base import locks
 from bancada.tracking import mirror, runs, surroundings
 from bancada.tracking.store import Store, find_run, runs_where
 from bancada.training import live
@@ -97,8 +97,8 @@ def _stop(store: Store, run_id: str, status: str) -> None:
 
 def remove_stale_curves(variant: str) -> None:
     """Remove the live file of a killed training, before the next training of the variant begins to write."""
-    with suppress(FileNotFoundError), live.path_of(variant).open() as file:
-        if try_to_lock(file):  # otherwise a training writes it
+    with suppress(FileNotFoundError), live.path_of(variant).open() as file, locks.attempt(file) as free:
+        if free:  # otherwise a training writes it
             live.path_of(variant).unlink(missing_ok=True)
 
 

@@ -19,7 +19,7 @@ UNTRACKED, CUT = "# untracked: ", "\n# cut: "  # lines that we add to a diff
 # Options that give the form which `git apply` reads, whatever the user's configuration of `git diff` is.
 PATCH = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
 # What the pipeline itself writes into git while it runs, and DVC's configuration, which may hold a remote's keys.
-EXCLUDED = ("dvc.lock", str(files.CODE), str(files.DATA / "evaluation"), ".dvc/config")
+EXCLUDED = ("dvc.lock", *map(str, files.OF_GIT), ".dvc/config")
 PATHS = (".", *(f":(exclude){path}" for path in EXCLUDED))
 
 

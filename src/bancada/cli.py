@@ -68,7 +68,9 @@ def ui() -> None:
 
 @app.command()
 def check(
-    prune: Annotated[bool, typer.Option("--prune", help="Take stages that are gone out of dvc.lock first.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="First remove what is left of variants that are gone.")
+    ] = False,
     hook: Annotated[bool, typer.Option("--hook", help="First run the stage code and git add its result.")] = False,
 ) -> None:
     """Compare dvc.lock with dvc.yaml, params.yaml, the code and the results that are here. Run no other stage.

@@ -1,6 +1,6 @@
 """dvc.lock, and DVC's hashes of the files that it names, computed by DVC's own code. No stage imports this."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,12 @@ def dvc_md5(path: Path) -> str:
         return md5(path) if path.exists() else ""
     found = map(Path, DvcIgnoreFilter(localfs, str(Path.cwd())).find(localfs, str(path.absolute())))
     return folder_md5({inside.relative_to(path.absolute()).as_posix(): md5(inside) for inside in found})
+
+
+def hidden_from_dvc(root: Path) -> Callable[[Path], bool]:
+    """Return the question whether a file or folder in the repository at `root` is hidden by a .dvcignore."""
+    ignore = DvcIgnoreFilter(localfs, str(root.absolute()))
+    return lambda path: bool(ignore.is_ignored(localfs, str(path.absolute())))
 
 
 def folder_md5(hashes: Mapping[str, str]) -> str:

@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bancada.base import BadInput, files, index, lockfile
-from bancada.base.git import git
-from bancada.pipeline import code, leftovers, params, requirements
+from bancada.pipeline import code, kept, leftovers, params, requirements
 from bancada.pipeline import dvc_internals as dvc
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
-CODE_FOLDER = "src"
-OF_GIT = (CODE_FOLDER, str(files.DATA / "sources"), *map(str, files.OF_GIT))
 MOST_NAMED = 3  # stages in one line
 CODE_STAGE, INDEX_STAGE = "code", "index@"
 PRUNE = "`bancada check --prune`"
@@ -72,6 +69,7 @@ def check(prune: bool) -> list[Finding]:
     for removed in leftovers.prune(root) if prune else ():
         print(removed)
     with dvc.opened(root) as repo:
+        refuse_other_files(repo, root, known)
         left = leftovers.find(repo, root)
         return [*changed_code(known), *_audit(repo, root), *named(left), *_unknown_to_git(repo, root, left)]
 
@@ -105,6 +103,13 @@ def warn_of_other_packages() -> None:
         print(f"packages other than {requirements.LOCK}'s: {named}; `make repro` installs them", file=sys.stderr)
 
 
+def refuse_other_files(repo: Any, root: Path, known: params.Params) -> None:
+    """Raise BadInput where a hash that DVC computes here could be right for nobody else."""
+    sources = [path for study in known.studies if (path := getattr(known.source(study), "path", None))]
+    kept.refuse_hidden_sources(repo, root, sources)
+    kept.refuse_other_line_ends(repo, root)
+
+
 def changed_code(known: params.Params) -> list[Finding]:
     """Return the modules and packages that are not as data/code says, each with the stages that depend on it."""
     found: dict[Finding, list[str]] = defaultdict(list)
@@ -131,37 +136,14 @@ def changed(key: str, before: Any, now: Any) -> Iterator[str]:
 
 
 def _unknown_to_git(repo: Any, root: Path, left: leftovers.Leftovers) -> Iterator[Finding]:
-    """Yield the files that DVC hashes, as what results depend on or as results, and that a commit would leave out."""
-    if not dvc.has_git(repo):
-        return
-    known, excluded = (
-        _listed(root, "--recurse-submodules"),
-        _listed(root, "--others", "--ignored", "--exclude-standard"),
-    )
-    elsewhere = [*left.results, *left.strays, *(dvc.path_of(out, root) for out in repo.index.outs if out.use_cache)]
-    unknown = [
-        path
-        for path in (
-            Path(found).relative_to(root).as_posix() for folder in OF_GIT for found in dvc.seen(repo, root / folder)
-        )
-        if path not in known and not any(f"{path}/".startswith(f"{other}/") for other in elsewhere)
-    ]
-    if new := [path for path in unknown if path not in excluded]:
+    """Yield the files that results depend on, or that are results, and that a commit would leave out."""
+    new, ignored = kept.unknown_to_git(repo, root, [*left.results, *left.strays])
+    if new:
         todo = f"`git add {' '.join(new[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
         yield Finding("file", several(new), "git does not know it, and a clone would not have it", todo)
-    # What git leaves out of the code counts where a module imports it: data/code has its hash.
-    if hidden := [path for path in unknown if path in excluded and not path.startswith(f"{CODE_FOLDER}/")]:
-        todo = f"a line in .dvcignore hides it from DVC, `git add -f {' '.join(hidden[:MOST_NAMED])}` shows it to git"
-        yield Finding(
-            "file", several(hidden), "DVC reads it, and git leaves it out, so a clone would not have it", todo
-        )
-
-
-def _listed(root: Path, *options: str) -> set[str]:
-    done = git(root, "ls-files", "-z", *options, "--", *OF_GIT)
-    if done.returncode:
-        raise BadInput(f"git ls-files: {next(iter(done.stderr.splitlines()), 'failed')}")
-    return set(done.stdout.split("\0"))
+    if ignored:
+        todo = f"a line in .dvcignore hides it from DVC, too, or `git add -f {' '.join(ignored[:MOST_NAMED])}`"
+        yield Finding("file", several(ignored), "DVC reads it and git ignores it, so a clone would not have it", todo)
 
 
 def named(left: leftovers.Leftovers) -> Iterator[Finding]:

@@ -83,7 +83,9 @@ def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
         folder = Path(name).resolve()
         whole = folder / "clone"
         # --shared: also a commit that no branch leads to
-        _succeeds(folder, "clone", "--quiet", "--shared", "--no-checkout", "--template=", "--", top, str(whole))
+        # autocrlf: of a commit before .gitattributes, too, the files are those that were hashed
+        as_it_is = ("--quiet", "--config=core.autocrlf=false", "--no-checkout", "--template=")
+        _succeeds(folder, "clone", "--shared", *as_it_is, "--", top, str(whole))
         _succeeds(whole, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
         clone = Clone(source, commit, folder, whole / prefix)
         if not (clone.root / ".dvc").is_dir() or not (clone.root / "dvc.yaml").is_file():

@@ -17,7 +17,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from bancada.base import BadInput, files
+from bancada.base import BadInput, files, lockfile
 from bancada.data import sources
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements, syntax
@@ -45,7 +45,8 @@ def main() -> None:
 
 def contents(params: Params, root: Path) -> dict[str, str]:
     """Return the text of each file below data/code, by its path there, for the code in `root`."""
-    versions, folder = requirements.pinned(root / requirements.LOCK), syntax.Folder(root / "src", DECLARED)
+    versions = requirements.pinned(root / requirements.LOCK)
+    folder = syntax.Folder(root / "src", DECLARED, lockfile.hidden_from_dvc(root))
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     found = {}
     every = [(stage, name) for stage in STAGES for name in (params.variants if stage == "train" else params.studies)]

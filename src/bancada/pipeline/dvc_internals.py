@@ -147,8 +147,9 @@ def hold(repo: Any) -> None:
             repo.lock.lock()
         except LockError:
             refuse_without_locks(repo)
-            if not waits:
-                print("waiting for another DVC process to end", file=sys.stderr)
+            if not waits:  # a lock by hard links stays when its process is killed
+                hint = f"; if there is none, `rm {shown(repo.lock.lockfile)}`" if by_hardlink(repo) else ""
+                print(f"waiting for another DVC process to end{hint}", file=sys.stderr)
             waits = True
 
 

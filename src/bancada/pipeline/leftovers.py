@@ -1,6 +1,7 @@
 """What is left over: entries of dvc.lock, and files among the results, that no stage of dvc.yaml makes any more."""
 
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def _made_by_none(repo: Any, root: Path, folder: Path, made: set[str], around: s
     """Yield the files and folders in a folder that are no outs, lie in none and hold none."""
     for path in sorted((root / folder).iterdir()) if (root / folder).is_dir() else ():
         inside = folder / path.name
-        if inside.as_posix() in made or path.name == ".gitignore" or repo.dvcignore.is_ignored(repo.fs, str(path)):
+        if inside.as_posix() in made or path.name.startswith(".git") or repo.dvcignore.is_ignored(repo.fs, str(path)):
             continue
         if inside.as_posix() in around:
             yield from _made_by_none(repo, root, inside, made, around)
@@ -62,7 +63,9 @@ def _is_result(path: Path, inside: Path) -> bool:
 
 def prune(root: Path) -> Iterator[str]:
     """Remove the entries and the results that are left over, and yield what was removed; strays stay."""
-    with dvc.opened(root) as repo, repo.lock:
+    with dvc.opened(root) as repo, ExitStack() as held:
+        dvc.hold(repo)
+        held.callback(repo.lock.unlock)
         left = find(repo, root)
         for lock, names in left.entries.items():
             _forget(root / lock, names)

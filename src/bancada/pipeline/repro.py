@@ -24,7 +24,7 @@ from bancada.base.dvc_errors import shown, told
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict
 from bancada.pipeline import leftovers
-from bancada.pipeline.check import CODE_STAGE, named, warn_of_other_packages
+from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
 from bancada.training.fit import refuse_misfit_of_rows
@@ -45,6 +45,7 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
     warn_of_other_packages()
     try:
         with closing(_opened(targets)) as pipeline:
+            refuse_other_files(pipeline.repo, Path.cwd(), params)
             for finding in named(leftovers.find(pipeline.repo, Path.cwd())):
                 print(finding, file=sys.stderr)
             run = Run(pipeline, params, jobs, force)

@@ -7,7 +7,7 @@ import pytest
 from clones import PARAMS, run, succeeds
 from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
 
-from bancada.pipeline.check import Finding, audit, changed
+from bancada.pipeline.check import Finding, audit, changed, check, left_over
 
 OTHER = "0123456789abcdef0123456789abcdef"
 OTHER_HOOKS = "ruff-check,ruff-format,mypy"  # they take half a minute, and `make lint types` runs them
@@ -166,28 +166,28 @@ def test_a_missing_result_that_git_keeps_is_found(repository: Path) -> None:
     the_only(repository, "file", "data/evaluation/moons/scores.csv", "evaluate@moons")
 
 
-def test_what_a_removed_variant_leaves_is_named_until_it_is_pruned_and_nothing_else_is(repository: Path) -> None:
+def test_what_a_removed_variant_leaves_is_named_until_it_is_pruned_and_nothing_else_is(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its entry in dvc.lock and its model; a file of the user's stays, and is named every time."""
     (repository / "params.yaml").write_text(PARAMS[: PARAMS.index("  moons_adam")])
-    succeeds(repository, *BANCADA, "repro", "-q", BANCADA_TRACKING="off")
-    commit(repository)
     (repository / "data/evaluation/x.csv").write_text("a\n")
-    stray = "data/evaluation/x.csv: no stage makes it; delete it, or make it an out in dvc.yaml"
     left = "data/models/moons/moons_adam"
-    done = run(repository, *BANCADA, "check")
-    assert done.returncode == 1
-    assert done.stdout.splitlines() == [
+    gone = [
         "train@moons_adam: dvc.lock: an entry of a stage that dvc.yaml does not have; `bancada check --prune`",
         f"{left}: left over, for dvc.yaml has no stage that makes it; `bancada check --prune` removes it",
-        stray,
     ]
-    done = run(repository, *BANCADA, "check", "--prune")
-    assert done.returncode == 1
-    assert done.stdout.splitlines() == ["taken out of dvc.lock: train@moons_adam", f"removed: {left}", stray]
-    done = run(repository, *BANCADA, "check")
-    assert (done.returncode, done.stdout.splitlines()) == (1, [stray])
+    stray = "data/evaluation/x.csv: no stage makes it; delete it, or make it an out in dvc.yaml"
+
+    def found(prune: bool) -> list[str]:
+        return [str(finding) for finding in check(prune) if finding.kind == "gone"]
+
+    assert found(prune=False) == [str(one) for one in left_over(repository)] == [*gone, stray]
+    assert found(prune=True) == [stray]
+    assert capsys.readouterr().out.splitlines() == ["taken out of dvc.lock: train@moons_adam", f"removed: {left}"]
+    assert found(prune=False) == [stray]
     assert not (repository / left).exists()
-    assert "moons_adam" not in (repository / "dvc.lock").read_text()
+    assert "train@moons_adam" not in (repository / "dvc.lock").read_text()
 
 
 def test_what_a_removed_study_leaves_is_pruned_and_comments_in_dvc_lock_stay(repository: Path) -> None:

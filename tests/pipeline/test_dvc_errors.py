@@ -131,6 +131,26 @@ def test_a_merge_conflict_is_one_line_with_both_sides_to_choose(
         leftovers.find(repo, project)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.dvc", "outs: [\n", "x.dvc: line 2: no YAML"),
+        ("dvc.yaml", "stages: {a: {cmd: b, deps: 3}}\n", "dvc.yaml: stages.a.deps: expected a list"),
+        ("dvc.lock", "stages: 3\n", "dvc.lock: "),
+        (".dvc/config", "broken [\n", ".dvc/config, .dvc/config.local or the user's own: config file error: "),
+    ],
+)
+def test_a_file_of_dvc_that_cannot_be_read_is_named_in_one_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, said: str
+) -> None:
+    (project / name).write_text(text)
+    monkeypatch.chdir(project)
+    with pytest.raises(BadInput) as refused, opened(project) as repo:
+        leftovers.find(repo, project)
+    assert str(refused.value).startswith(said)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("text", [CONFLICT, "stages: 3\n", "stages: {a: 3}\n", "- 1\n", "{"])
 def test_a_dvc_lock_that_is_none_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(BadInput, match=r"^dvc\.lock: .*(no YAML|no mapping)"):

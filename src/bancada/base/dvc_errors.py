@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+from dvc.config import ConfigError
 from dvc.fs import RemoteMissingDepsError
 from dvc.utils.serialize import YAMLFileCorruptedError
-from dvc.utils.strictyaml import merge_conflict_marker
+from dvc.utils.strictyaml import YAMLValidationError, merge_conflict_marker
 
 from bancada.base.notify import without_credentials
 
@@ -19,10 +20,16 @@ def told(error: BaseException) -> str:
         missing = ", ".join(error.missing_deps)
         return f"{error.url}: DVC needs {missing} to reach it: `pip install 'dvc[{error.protocol}]'`"
     if isinstance(error, YAMLFileCorruptedError):
-        mark = getattr(error.__cause__ and error.__cause__.__cause__, "problem_mark", None)
+        mark = getattr(error.__cause__, "problem_mark", None)
         path = Path(shown(error.path))
         conflict = conflict_in(path.read_text(errors="replace"), path) if path.exists() else ""
         return f"{path}{f': line {mark.line + 1}' if mark else ''}: no YAML{conflict}"
+    if isinstance(error, YAMLValidationError):
+        first, *others = error.exc.errors
+        more = f" (and {len(others)} more)" if others else ""
+        return f"{shown(error.path)}: {'.'.join(map(str, first.path))}: {first.error_message}{more}"
+    if isinstance(error, ConfigError):
+        return f".dvc/config, .dvc/config.local or the user's own: {' '.join(str(error).split())}"
     if isinstance(error, OSError) and error.strerror:
         return f"{shown(error.filename)}: {error.strerror}" if error.filename else error.strerror
     lines = dict.fromkeys(" ".join(line.split()) for line in str(error).splitlines())

@@ -3,6 +3,7 @@
 What DVC leaves out (.dvcignore) it is asked, and git what it keeps (its index, .gitignore, its attributes).
 """
 
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,18 @@ def refuse_other_line_ends(repo: Any, root: Path) -> None:
     """Raise BadInput where git has other line ends in its files than lie here, and takes them for unchanged.
 
     It changes them by core.autocrlf where .gitattributes allows it, and DVC hashes what lies here: dvc.lock would be
-    right for nobody else.
+    right for nobody else. Print a line where git cannot be asked.
     """
     if not dvc.has_git(repo):
         return
-    changed = _asked(root, "diff", "-z", "--name-only", "--relative", "--", *HASHED, requirements.LOCK).split("\0")
-    found = []
-    for line in _asked(root, "ls-files", "-z", "--eol", "--", *HASHED, requirements.LOCK).split("\0"):
+    paths, found = (*HASHED, requirements.LOCK), []
+    try:
+        changed = _asked(root, "diff", "-z", "--name-only", "--relative", "--", *paths).split("\0")
+        listed = _asked(root, "ls-files", "-z", "--eol", "--", *paths).split("\0")
+    except BadInput as error:
+        print(f"whether git changed line ends is not known: {error}", file=sys.stderr)
+        return
+    for line in listed:
         ends, _, path = line.partition("\t")
         index, here, *_ = [*ends.split(), "", ""]
         if here[2:] in ("lf", "crlf", "mixed") and here[2:] != index[2:] and path not in changed:

@@ -33,7 +33,7 @@ def find(repo: Any, root: Path) -> Leftovers:
     for path, dvcfile in dvcfiles.items():
         named = {stage.name for stage in stages if stage.path_in_repo == path}
         if left := [name for name in dvcfile.lockfile_contents.get("stages") or {} if name not in named]:
-            entries[path.replace(".yaml", LOCK_FILE.suffix)] = left
+            entries[Path(path).with_suffix(LOCK_FILE.suffix).as_posix()] = left
     made = {dvc.path_of(out, root) for stage in stages for out in stage.outs} | {stage.path_in_repo for stage in stages}
     around = {parent.as_posix() for path in made for parent in Path(path).parents}
     folders = [folder for folder in files.MADE if folder.as_posix() not in made]

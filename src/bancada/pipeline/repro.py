@@ -84,7 +84,6 @@ class Run:
         self.done: set[str] = set()
         self.ran: list[str] = []
         self.named: set[str] = set()  # stages of which was said that another DVC process uses their files
-        self.blocked = False  # whether that is so now
         self.after: set[str] = set()  # stages that ran, and all that depend on one
         self.failed: dict[str, tuple[int, str]] = {}  # the exit status, and why
 
@@ -112,6 +111,11 @@ class Run:
         refuse_bad_data(self.params, studies, {name for name in studies if f"split@{name}" in self.done})
         to_do = len(self.ready) + len(self.waiting)
         print(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time", flush=True)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a stage whose inputs are done waits for another DVC process."""
+        return any(self.pipeline.upstream[name] <= self.done for name in self.waiting)
 
     @property
     def status(self) -> int:
@@ -175,13 +179,11 @@ class Run:
         if name not in self.named:
             print(f"{name}: waits for another DVC process: {told(error)}", file=sys.stderr)
         self.named.add(name)
-        self.blocked = True
 
     def _wait(self) -> None:
         """Wait until a stage ends. Other DVC commands may look at the repository meanwhile."""
         if not self.running:
             if self.blocked:
-                self.blocked = False
                 self.pipeline.pause()
                 time.sleep(BLOCKED_S)
                 self.pipeline.resume()

@@ -9,7 +9,6 @@ all stages of a CPU, because torch takes half a minute to load there.
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -112,13 +111,8 @@ def run_stages(stages: Sequence[str]) -> None:
         os.chdir(folder)
         with Path("params.yaml").open("w", encoding="utf-8") as file:
             YAML(typ="safe", pure=True).dump(raw, file)
-        from bancada.base import files, params_file
+        from bancada.base import params_file
 
-        for study in raw["studies"]:  # as the stage code does, of whose file evaluate reads no more
-            variants = [name for name, variant in raw["variants"].items() if variant["study"] == study]
-            path = files.code("evaluate", study)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"variants": variants}))
         params = params_file.read()
         for stage in needed(stages, raw):
             began = time.monotonic()
@@ -157,7 +151,9 @@ def run_stage(params: "ParamsFile", kind: str, name: str) -> str:
         train.main(params, name)
         return content(files.model(params.value(f"variants.{name}.study"), name))
     from bancada.evaluation import evaluate
+    from bancada.training import index
 
+    index.main(params, name)
     evaluate.main(params, name)
     return content(files.evaluation(name))
 

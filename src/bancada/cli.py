@@ -80,7 +80,9 @@ def ui(
 
 @app.command()
 def check(
-    prune: Annotated[bool, typer.Option("--prune", help="Take stages that are gone out of dvc.lock first.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="First remove what is left of variants that are gone.")
+    ] = False,
     hook: Annotated[bool, typer.Option("--hook", help="First run the stage code and git add its result.")] = False,
 ) -> None:
     """Compare dvc.lock with dvc.yaml, params.yaml, the code and the results that are here. Run no other stage.
@@ -137,8 +139,9 @@ def reproduce(
 def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     """Run the block in the repository's root. `kept` says what Ctrl-C leaves.
 
-    BadInput ends the program with its line and status 2, Ctrl-C with 130, SIGTERM with 143. An error in bancada itself
-    ends it with a traceback and 2, because Python's own 1 is the verdict `different`.
+    BadInput, and an error of DVC or of the system, ends the program with its line and status 2, Ctrl-C with 130,
+    SIGTERM with 143. An error in bancada itself ends it with a traceback and 2, because Python's own 1 is the verdict
+    `different`.
     """
     from bancada.base import BadInput
 
@@ -159,8 +162,10 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
         raise typer.Exit(130) from None
     except typer.Exit:
         raise
-    except Exception:  # whatever it is, its traceback is shown
-        traceback.print_exc()
+    except Exception as error:
+        from bancada.base.dvc_errors import told
+
+        print(told(error) or traceback.format_exc(), file=sys.stderr)
         raise typer.Exit(2) from None
 
 

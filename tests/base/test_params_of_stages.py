@@ -1,7 +1,6 @@
 """A stage reads the keys of params.yaml that dvc.yaml names for it: all of them, or DVC reruns too much; no others, or
 DVC reruns too little."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from bancada.base import files
 from bancada.base.params_file import ParamsFile
 from bancada.data import generate, split
 from bancada.evaluation import evaluate, plots
-from bancada.training import train
+from bancada.training import index, train
 
 DVC_YAML = YAML(typ="safe").load((Path(__file__).parents[2] / "dvc.yaml").read_text())
 PARAMS = YAML(typ="safe").load("""
@@ -43,6 +41,7 @@ STAGES: dict[str, Callable[[ParamsFile, str], None]] = {
     "generate": generate.main,
     "split": split.main,
     "train": train.main,
+    "index": index.main,
     "evaluate": evaluate.main,
 }
 
@@ -72,9 +71,6 @@ def test_every_kind_of_stage_reads_the_keys_that_dvc_yaml_names_for_it_and_no_ot
     monkeypatch.setenv("BANCADA_TRACKING", "off")
     monkeypatch.setattr(plots, "PLOTS", {})  # plots take seconds and read no params
     for study, variant in (("line", "by_hand"), ("moons", "moon")):
-        code = files.code("evaluate", study)
-        code.parent.mkdir(parents=True, exist_ok=True)
-        code.write_text(json.dumps({"variants": [variant]}))
         for stage, main in STAGES.items():
             params, name = Recording(), variant if stage == "train" else study
             main(params, name)

@@ -1,5 +1,6 @@
 import csv
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,10 @@ from safetensors.torch import save_file
 from bancada.base import BadInput, files, tables
 from bancada.base.params_file import ParamsFile
 from bancada.base.tables import Table
-from bancada.evaluation import plots
-from bancada.evaluation.evaluate import main
+from bancada.evaluation import evaluate, plots
 from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.evaluation.sheets import sheet, write
-from bancada.training import train
+from bancada.training import index, train
 from bancada.training.settings import training_keys
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,11 +39,16 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("bancada.evaluation.plots.PLOTS", {})
 
 
+def main(params, study):
+    """The stages index and evaluate."""
+    index.main(params, study)
+    evaluate.main(params, study)
+
+
 def given(source, layers, split, metric, num_seeds=4, variants=("base", "other"), predict=(), **train):
-    """params.yaml with one study, `study`, whose variants all have the same layers; and what the stage code writes."""
+    """params.yaml with one study, `study`, whose variants all have the same layers."""
     settings = {"loss": "mse", "lr": 0.1, "batch_size": "full", "epochs": 3, **train}
     study = {"source": source, "split": split, "metric": metric, "baseline": "base", "min_difference": 0.1}
-    write_variants(variants)
     return ParamsFile(
         {
             "seed": SEEDS[0],
@@ -54,12 +59,6 @@ def given(source, layers, split, metric, num_seeds=4, variants=("base", "other")
             "variants": {name: {"study": "study", "layers": list(layers)} for name in variants},
         }
     )
-
-
-def write_variants(names):
-    path = files.code("evaluate", "study")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"variants": list(names)}))
 
 
 def changed(params, **study):
@@ -355,8 +354,10 @@ def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):
 
     main(moons, "study")
     first = outs()
-    write_variants(["mixed", "diverged", "base"])
-    main(moons, "study")
+    variants = moons.raw["variants"]
+    main(
+        ParamsFile({**moons.raw, "variants": {name: variants[name] for name in ("mixed", "diverged", "base")}}), "study"
+    )
     assert outs() == first
 
 
@@ -391,17 +392,43 @@ def test_a_constant_feature_has_no_share_of_the_variance():
     assert plots.principal_components(rows)[1] == pytest.approx(list(expected / expected.sum()))
 
 
-def test_a_leftover_model_is_refused_by_name(moons):
-    files.model("study", "old").mkdir()
-    with pytest.raises(BadInput, match=r"data/models/study/old: left over"):
-        main(moons, "study")
+def test_a_variant_that_is_taken_out_is_compared_no_more_though_its_model_is_left_over(moons, undrawn):
+    main(moons, "study")
+    assert {row["variant"] for row in read("leaderboard.csv")} == {"base", "diverged", "mixed"}
+    variants = {name: keys for name, keys in moons.raw["variants"].items() if name != "mixed"}
+    main(ParamsFile({**moons.raw, "variants": variants}), "study")
+    assert files.model("study", "mixed").is_dir()
+    for name in ("leaderboard.csv", "scores.csv", "per_seed.csv", "loss.csv", "predictions.csv"):
+        assert {row["variant"] for row in read(name)} == {"base", "diverged"}, name
+
+
+def test_the_index_has_the_hashes_that_md5sum_prints(moons):
+    index.main(moons, "study")
+    folder = files.model("study", "mixed")
+    printed = subprocess.run(["md5sum", *sorted(folder.iterdir())], capture_output=True, text=True, check=True).stdout
+    hashes = {Path(line.split()[1]).name: line.split()[0] for line in printed.splitlines()}
+    assert json.loads(Path("data/index/study.json").read_text())["mixed"] == hashes
+
+
+def test_a_model_that_is_missing_or_is_not_the_one_of_the_index_is_refused_by_name(moons):
+    index.main(moons, "study")
+    with (files.model("study", "mixed") / "history.parquet").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(BadInput, match=r"data/models/study/mixed: not the one that data/index/study.json names"):
+        evaluate.main(moons, "study")
+    files.remove(files.model("study", "mixed"))
+    for stage in (index, evaluate):
+        with pytest.raises(BadInput, match=r"data/models/study/mixed/weights.safetensors: missing; .* train@mixed"):
+            stage.main(moons, "study")
+    files.index("study").write_text("[]")
+    with pytest.raises(BadInput, match=r"data/index/study.json: the stage index did not write this"):
+        evaluate.main(moons, "study")
     assert not files.evaluation("study").exists()
 
 
-def test_a_missing_model_is_refused_by_name(moons):
-    files.remove(files.model("study", "mixed"))
-    with pytest.raises(BadInput, match=r"data/models/study/mixed: missing"):
-        main(moons, "study")
+def test_a_study_without_variants_is_refused_by_name(moons):
+    with pytest.raises(BadInput, match=r"params.yaml: studies.study: no variant belongs to it"):
+        index.main(ParamsFile({**moons.raw, "variants": {}}), "study")
 
 
 def test_models_of_different_seeds_are_not_compared(moons):
@@ -432,7 +459,7 @@ def test_new_inputs_are_checked_against_features_that_only_the_table_names():
     with pytest.raises(
         BadInput, match=r"^params.yaml: studies.study.predict\[0\].xx2: unknown feature; did you mean 'x2'\?$"
     ):
-        main(params, "study")
+        evaluate.main(params, "study")
     assert not files.evaluation("study").exists()
 
 

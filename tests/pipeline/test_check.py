@@ -7,7 +7,7 @@ import pytest
 from clones import PARAMS, run, succeeds
 from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
 
-from bancada.pipeline.check import Finding, audit, changed
+from bancada.pipeline.check import Finding, audit, changed, check, left_over
 
 OTHER = "0123456789abcdef0123456789abcdef"
 OTHER_HOOKS = "ruff-check,ruff-format,mypy"  # they take half a minute, and `make lint types` runs them
@@ -109,9 +109,23 @@ def test_an_edited_hash_in_dvc_lock_breaks_the_chain_from_stage_to_stage(reposit
     assert finding.problem == "dvc.lock says that another one was read than split@moons made"
 
 
-def test_an_edited_hash_of_the_folder_of_all_models_is_found(repository: Path) -> None:
-    edit_lock(repository, "evaluate@moons", "deps", "data/models/moons", OTHER + ".dir")
-    the_only(repository, "stale", "data/models/moons", "evaluate@moons")
+def test_an_edited_hash_of_a_model_breaks_the_chain_to_the_index_without_data_too(repository: Path) -> None:
+    """The index names the models that the evaluation is of."""
+    edit_lock(repository, "train@moons_tanh", "outs", str(MODEL), OTHER + ".dir")
+    for folder in ("data/models", ".dvc/cache"):
+        shutil.rmtree(repository / folder)
+    finding = the_only(repository, "lock", str(MODEL), "index@moons")
+    assert finding.problem == "data/index/moons.json names another one than train@moons_tanh made"
+
+
+def test_a_model_that_was_left_over_when_the_index_was_made_is_no_matter(repository: Path, tmp_path: Path) -> None:
+    """DVC has its hash in dvc.lock; a clone, where it is not, has the same index."""
+    shutil.copytree(repository / MODEL, repository / "data/models/moons/moons_gone")
+    assert succeeds(repository, "dvc", "repro", "-q", "index@moons", BANCADA_TRACKING="off") == ""
+    commit(repository)
+    assert [finding.subject for finding in audit(repository)] == ["data/models/moons/moons_gone"]
+    succeeds(tmp_path, "git", "clone", "-q", str(repository), "fresh")
+    assert audit(tmp_path / "fresh") == []
 
 
 def test_a_pattern_in_dvcignore_is_obeyed(repository: Path) -> None:
@@ -125,7 +139,10 @@ def test_a_pattern_in_dvcignore_is_obeyed(repository: Path) -> None:
 
 def test_an_edited_hash_of_an_out_is_found(repository: Path) -> None:
     edit_lock(repository, "train@moons_tanh", "outs", str(MODEL), OTHER + ".dir")
-    the_only(repository, "file", str(MODEL), "train@moons_tanh")
+    assert [(found.kind, found.subject, found.stages) for found in audit(repository)] == [
+        ("file", str(MODEL), ("train@moons_tanh",)),
+        ("lock", str(MODEL), ("index@moons",)),
+    ]
 
 
 def test_a_result_that_was_edited_by_hand_is_named_with_two_ways_back(repository: Path) -> None:
@@ -149,17 +166,50 @@ def test_a_missing_result_that_git_keeps_is_found(repository: Path) -> None:
     the_only(repository, "file", "data/evaluation/moons/scores.csv", "evaluate@moons")
 
 
-def test_what_a_removed_variant_leaves_is_found_and_pruned(repository: Path) -> None:
-    """After the rerun that its study needs: its model, which evaluations would read, and its entry in dvc.lock."""
+def test_what_a_removed_variant_leaves_is_named_until_it_is_pruned_and_nothing_else_is(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its entry in dvc.lock and its model; a file of the user's stays, and is named every time."""
     (repository / "params.yaml").write_text(PARAMS[: PARAMS.index("  moons_adam")])
+    (repository / "data/evaluation/x.csv").write_text("a\n")
     left = "data/models/moons/moons_adam"
-    assert (left, ()) in {(finding.subject, finding.stages) for finding in audit(repository)}
-    shutil.rmtree(repository / left)
-    succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
-    the_only(repository, "gone", "dvc.lock", "train@moons_adam")
-    assert "train@moons_adam" in succeeds(repository, *BANCADA, "check", "--prune")
-    assert audit(repository) == []
-    assert "moons_adam" not in (repository / "dvc.lock").read_text()
+    gone = [
+        "train@moons_adam: dvc.lock: an entry of a stage that dvc.yaml does not have; `bancada check --prune`",
+        f"{left}: left over, for dvc.yaml has no stage that makes it; `bancada check --prune` removes it",
+    ]
+    stray = "data/evaluation/x.csv: no stage makes it; delete it, or make it an out in dvc.yaml"
+
+    def found(prune: bool) -> list[str]:
+        return [str(finding) for finding in check(prune) if finding.kind == "gone"]
+
+    assert found(prune=False) == [str(one) for one in left_over(repository)] == [*gone, stray]
+    assert found(prune=True) == [stray]
+    assert capsys.readouterr().out.splitlines() == ["taken out of dvc.lock: train@moons_adam", f"removed: {left}"]
+    assert found(prune=False) == [stray]
+    assert not (repository / left).exists()
+    assert "train@moons_adam" not in (repository / "dvc.lock").read_text()
+
+
+def test_what_a_removed_study_leaves_is_pruned_and_comments_in_dvc_lock_stay(repository: Path) -> None:
+    for folder in ("data/models", "data/split", "data/evaluation"):
+        shutil.copytree(repository / folder / "moons", repository / folder / "old")
+    shutil.copy(repository / "data/raw/moons.parquet", repository / "data/raw/old.parquet")
+    shutil.copy(repository / "data/index/moons.json", repository / "data/index/old.json")
+    (repository / "data/models/notes").mkdir()
+    (repository / "data/models/notes/mine.md").write_text("written by hand\n")
+    lock = repository / "dvc.lock"
+    lock.write_text("# mine\n" + lock.read_text() + "  split@old:\n    cmd: python -m bancada.data.split old\n")
+    before = (repository / "dvc.lock").read_text()
+    pruned = run(repository, *BANCADA, "check", "--prune")
+    gone = ("index/old.json", "evaluation/old", "raw/old.parquet", "split/old", "models/old")
+    assert pruned.stdout.splitlines()[:-1] == [
+        "taken out of dvc.lock: split@old",
+        *(f"removed: data/{name}" for name in gone),
+    ]
+    assert not any((repository / "data" / name).exists() for name in gone)
+    assert lock.read_text() == before[: before.index("  split@old:")]
+    assert pruned.stdout.splitlines()[-1].startswith("data/models/notes: no stage makes it")
+    assert (repository / "data/models/notes/mine.md").exists()
 
 
 def test_what_cannot_be_read_is_one_line(repository: Path) -> None:
@@ -186,7 +236,7 @@ def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path, monk
     assert "train@moons_adam: params.yaml: variants.moons_adam.train.optimizer.eps: changed since" in refused.stderr
     assert (repository / "README.md").read_text() == "not staged\n"
     succeeds(repository, *BANCADA, "repro", "-q", BANCADA_TRACKING="off")
-    commit(repository, "params.yaml", "dvc.lock", "data/evaluation")
+    commit(repository, "params.yaml", "dvc.lock", "data/index", "data/evaluation")
     assert succeeds(repository, "git", "log", "-1", "--format=%s") == "results\n"
 
 

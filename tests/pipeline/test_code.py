@@ -36,7 +36,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> set[str]:
 
 def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Callable[[], dict[str, str]]) -> None:
     now = written()
-    assert len(now) == 7 + 7 + 22 + 7
+    assert len(now) == 7 + 7 + 22 + 7 + 7
     assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
 
 
@@ -70,7 +70,7 @@ def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callabl
     edit(source / "networks/metrics.py", "METRICS = {", "METRICS = {**{}, ")
     assert changed(before, written()) == {name for name in before if name.startswith("evaluate/")}
     before = written()
-    edit(source / "base/tables.py", "import json\n", "import json, math\n")
+    edit(source / "base/files.py", "import os\n", "import os, math\n")
     assert changed(before, written()) == set(before)
     before = written()
     (source / "tracking/store.py").write_text("import what.nobody.has")
@@ -105,10 +105,10 @@ def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
     }
 
 
-def test_a_variant_that_is_removed_changes_its_studys_evaluation(written: Callable[[], dict[str, str]]) -> None:
+def test_a_variant_that_is_removed_changes_its_own_file_alone(written: Callable[[], dict[str, str]]) -> None:
     before = written()
     edit(Path("params.yaml"), "  houses_l1: {study: houses, layers: [4, relu, 1], train: {loss: l1}}\n", "")
-    assert changed(before, written()) == {"train/houses_l1.json", "evaluate/houses.json"}
+    assert changed(before, written()) == {"train/houses_l1.json"}
 
 
 def test_a_module_that_cannot_be_read_and_a_package_that_the_lock_lacks_are_refused(
@@ -184,4 +184,4 @@ def test_dvc_reruns_code_alone_after_a_comment_and_evaluations_after_a_new_plot(
     assert executed(succeeds(repository, "dvc", "exp", "run", **off)) == ["code", "evaluate@moons"]
     lr = ("-S", "studies.moons.train.lr=0.25")
     temporary = executed(succeeds(repository, "dvc", "exp", "run", "--temp", *lr, **off))
-    assert sorted(temporary) == ["code", "evaluate@moons", "train@moons_adam", "train@moons_tanh"]
+    assert sorted(temporary) == ["code", "evaluate@moons", "index@moons", "train@moons_adam", "train@moons_tanh"]

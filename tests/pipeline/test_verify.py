@@ -64,10 +64,19 @@ def test_committed_results_come_out_again_whatever_the_shell_and_the_user_have_s
         PYTHONPATH=str(tmp_path),
     )
     assert verdicts(said) == dict.fromkeys(
-        ["code", "generate@moons", "split@moons", "train@moons_tanh", "train@moons_adam", "evaluate@moons"], "same bits"
+        [
+            "code",
+            "generate@moons",
+            "split@moons",
+            "train@moons_tanh",
+            "train@moons_adam",
+            "index@moons",
+            "evaluate@moons",
+        ],
+        "same bits",
     )
     assert (said["starts"], said["causes"], said["here"]) == ([], [], [])
-    assert "same bits: all 12 outs of 6 stages; commit" in shown
+    assert "same bits: all 13 outs of 7 stages; commit" in shown
     assert "train@moons_adam: finished in" in shown
     assert "| evaluate@moons | same bits | 7 same bits |" in (repository / "verdict.md").read_text()
     assert not (tmp_path / "everybody").exists()
@@ -88,7 +97,10 @@ def test_what_is_wrong_in_the_workspace_alone_is_found(repository: Path) -> None
         "data/models/moons/moons_gone",
     ]
     assert f"{TRAIN}: {MODEL}: is not the one that dvc.lock names" in shown
-    assert "data/models/moons/moons_gone: left over, for dvc.yaml has no stage that makes it; delete it" in shown
+    assert (
+        "data/models/moons/moons_gone: left over, for dvc.yaml has no stage that makes it; bancada check --prune"
+        in shown
+    )
 
 
 def change_weights(root: Path, factor: float) -> None:
@@ -144,8 +156,8 @@ def test_what_changed_without_a_rerun_is_named_with_its_stages(repository: Path)
 
 
 @pytest.mark.long
-def test_files_of_git_that_no_stage_makes_are_named(repository: Path) -> None:
-    """An out taken out of dvc.yaml and edited, a removed study's, a hidden one, a link in the place of a file."""
+def test_files_of_git_that_no_stage_makes_are_named_as_check_names_them(repository: Path) -> None:
+    """An out taken out of dvc.yaml and edited, a removed study's, a link in the place of a file. DVC sees no hidden."""
     folder = Path("data/evaluation/moons")
     edit(repository / "dvc.yaml", "        - data/evaluation/${key}/predictions.csv: {cache: false}\n", "")
     succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
@@ -153,14 +165,23 @@ def test_files_of_git_that_no_stage_makes_are_named(repository: Path) -> None:
     (repository / "data/evaluation/old").mkdir()
     (repository / "data/evaluation/old/scores.csv").write_text("variant\n")
     (repository / folder / "plots/.x.tmp").write_text("")
+    commit(repository)
+    checked = run(repository, *BANCADA, "check")
+    lines = [
+        "data/evaluation/old: left over, for dvc.yaml has no stage that makes it; `bancada check --prune` removes it",
+        "data/evaluation/moons/predictions.csv: no stage makes it; delete it, or make it an out in dvc.yaml",
+    ]
+    assert (checked.returncode, checked.stdout.splitlines()[1:]) == (1, lines)
     (repository / folder / "scores.csv").rename(repository / "data/elsewhere.csv")
     (repository / folder / "scores.csv").symlink_to("../../elsewhere.csv")
     commit(repository)
     said, shown = verify(repository, status=1)
-    named = {finding["subject"] for finding in said["elsewhere"]}
-    wanted = {"data/evaluation/old/scores.csv", *(f"{folder}/{name}" for name in ("predictions.csv", "scores.csv"))}
-    assert named >= {*wanted, f"{folder}/plots/.x.tmp"}
-    assert "different: 11 same bits among 11 outs" in shown
+    assert [finding["line"] for finding in said["elsewhere"]][:2] == lines
+    [written] = said["elsewhere"][2:]
+    assert written["subject"] == f"{folder}/predictions.csv, {folder}/scores.csv"
+    assert written["problem"] == "this run made another one than git has"
+    assert said["here"] == []
+    assert "different: 12 same bits among 12 outs" in shown
 
 
 def test_a_stage_that_would_not_run_is_refused(repository: Path) -> None:

@@ -23,6 +23,7 @@ from toy import (
     evaluate,
     fingerprint,
     folder_hash,
+    md5,
     rows,
     split_hash,
     train_variant,
@@ -30,7 +31,7 @@ from toy import (
     write_pipeline_files,
 )
 
-from bancada.base import BadInput, files, notify
+from bancada.base import BadInput, files, index, notify
 from bancada.tracking import catch_up, mirror, store
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
@@ -219,6 +220,30 @@ def test_scores_of_other_models_are_not_written(bench: Path, capfd: pytest.Captu
     )
     assert artifacts_of_all(bench) == [WHOLE] * 2
     assert rows(bench, "select * from metrics where key like '%error_rate%'") == []
+
+
+def test_scores_are_written_as_far_as_the_models_that_are_here_are_those_of_the_index(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def why_left_out() -> str:
+        assert catch_up.track(all_experiments=False) == 0
+        return capfd.readouterr().err
+
+    path = files.index("toy")
+    path.parent.mkdir()
+    path.write_text(json.dumps(index.of_models("toy", ["toy_tanh", "toy_adam"])))
+    (bench / "dvc.lock").write_text(
+        f"stages:\n  evaluate@toy:\n    deps:\n    - path: {path}\n      md5: {md5(path.read_bytes())}\n"
+    )
+    train_variant("toy_adam", weights=b"other")
+    assert why_left_out().startswith(
+        "data/evaluation/toy: left out, because it is not of the models in data/models/toy"
+    )
+    shutil.rmtree(files.model("toy", "toy_adam"))
+    assert why_left_out() == ""
+    assert rows(bench, "select count(*) from latest_metrics where key = 'test_error_rate_percent'") == [(1,)]
+    path.write_text("{")
+    assert "because it is not of the models" in why_left_out()
 
 
 def test_a_damaged_model_is_named_and_the_others_are_recorded(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,16 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bancada.base.refusals import PARAMS_FILE, BadInput
-
 DATA = Path("data")
-CODE = DATA / "code"
+CODE, INDEX, EVALUATION = DATA / "code", DATA / "index", DATA / "evaluation"
+OF_GIT = (CODE, INDEX, EVALUATION)  # what git keeps of the folders in which there are outs alone
+MADE = (*OF_GIT, DATA / "raw", DATA / "split", DATA / "models")  # all of those folders
 PARTS = ("train", "validation", "test")
-WEIGHTS, HISTORY, RUN = "weights.safetensors", "history.parquet", "run.json"  # the files of a model
+WEIGHTS, HISTORY, RUN = "weights.safetensors", "history.parquet", "run.json"
+MODEL_FILES = (WEIGHTS, HISTORY, RUN)  # the files of a model
 
 
 def raw(study: str) -> Path:
@@ -34,24 +35,19 @@ def model(study: str, variant: str) -> Path:
     return models(study) / variant
 
 
+def index(study: str) -> Path:
+    """Return the path of the file that names the study's trained variants."""
+    return INDEX / f"{study}.json"
+
+
 def evaluation(study: str) -> Path:
     """Return the folder of metrics/, plots/, and the tables scores.csv, leaderboard.csv and others."""
-    return DATA / "evaluation" / study
+    return EVALUATION / study
 
 
 def code(stage: str, name: str) -> Path:
     """Return the path of the file that names the code that a stage depends on."""
     return CODE / stage / f"{name}.json"
-
-
-def refuse_leftovers(study: str, variants: Collection[str]) -> None:
-    """Raise BadInput for the model of a variant that params.yaml no longer has.
-
-    DVC hashes the folder of all models, so the results of this workspace would differ from those of a fresh clone.
-    """
-    for path in sorted(models(study).glob("[!.]*/")):  # hidden are those that a killed process left half-written
-        if path.name not in variants:
-            raise BadInput(f"{path}: left over, for {PARAMS_FILE} has no variant {path.name} in {study}; delete it")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """dvc.lock, and DVC's hashes of the files that it names, found by DVC's own code. No stage imports this."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,11 @@ from dvc_data.hashfile.meta import Meta
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import localfs
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+from bancada.base import BadInput
+from bancada.base.dvc_errors import conflict_in
 from bancada.base.git import fetch_missing
-from bancada.base.refusals import BadInput
 
 LOCK_FILE = Path("dvc.lock")
 DIFFERS = "it is not the one that dvc.lock names"
@@ -61,9 +63,17 @@ def here() -> Lock:
 
 
 def parse(text: str) -> Lock:
-    """Read the text of a dvc.lock."""
-    read = YAML(typ="safe").load(text) if text else {}
-    return Lock(read.get("stages") or {} if isinstance(read, dict) else {})
+    """Read the text of a dvc.lock. Raise BadInput where it is none."""
+    try:
+        read = YAML(typ="safe").load(text) if text else {}
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f": line {mark.line + 1}" if mark else ""
+        raise BadInput(f"{LOCK_FILE}{place}: no YAML{conflict_in(text, LOCK_FILE)}") from None
+    stages = (read.get("stages") or {}) if isinstance(read, dict) else None
+    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+        raise BadInput(f"{LOCK_FILE}: its stages are no mapping; `git checkout -- {LOCK_FILE}` restores it")
+    return Lock(stages)
 
 
 def files_of(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -76,10 +86,21 @@ def dvc_md5(path: Path) -> str:
     """Return DVC's hash of a file, or of a folder without files that .dvcignore hides; empty where nothing is."""
     if not path.is_dir():
         return md5(path) if path.exists() else ""
+    found = map(Path, DvcIgnoreFilter(localfs, str(Path.cwd())).find(localfs, str(path.absolute())))
+    return folder_md5({inside.relative_to(path.absolute()).as_posix(): md5(inside) for inside in found})
+
+
+def hidden_from_dvc(root: Path) -> Callable[[Path], bool]:
+    """Return the question whether a file or folder in the repository at `root` is hidden by a .dvcignore."""
+    ignore = DvcIgnoreFilter(localfs, str(root.absolute()))
+    return lambda path: bool(ignore.is_ignored(localfs, str(path.absolute())))
+
+
+def folder_md5(hashes: Mapping[str, str]) -> str:
+    """Return DVC's hash of a folder with files of these hashes, by their paths in it."""
     tree = Tree()  # type: ignore[no-untyped-call]  # dvc_data has no types here
-    for found in DvcIgnoreFilter(localfs, str(Path.cwd())).find(localfs, str(path.absolute())):
-        inside = Path(found)
-        tree.add(inside.relative_to(path.absolute()).parts, Meta(), HashInfo("md5", md5(inside)))
+    for path, value in hashes.items():
+        tree.add(tuple(path.split("/")), Meta(), HashInfo("md5", value))
     tree.digest()
     return str(tree.hash_info.value)
 

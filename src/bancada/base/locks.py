@@ -1,38 +1,78 @@
-"""Locks between processes: a process locks a file while it works, and the lock ends with the process."""
+"""Locks between processes: a process locks a file while it works, and the lock ends with the process.
 
-import fcntl
+Where the file system has no locks of its own, as some NFS and Lustre mounts have none, a file beside it that names the
+process takes their place.
+"""
+
+import errno
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from filelock import SoftFileLock, Timeout, lock_descriptor
+
 POLL_S = 0.02
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a file system that has none
 
 
-def try_to_lock(file: IO[str]) -> bool:
-    """Lock an open file until it is closed. Return False if another process holds the lock."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+@contextmanager
+def attempt(file: IO[str]) -> Iterator[bool]:
+    """Lock an open file during the block, and until it is closed. Yield False if another process holds the lock."""
+    with _beside(file) as soft:
+        yield _taken(file, soft)
 
 
 @contextmanager
 def locked(path: Path, patience_s: float = math.inf, on_wait: Callable[[], None] = lambda: None) -> Iterator[IO[str]]:
     """Hold the lock of `path` during the block; create the file if it does not exist.
 
-    Call `on_wait` once if another process holds the lock, and wait. Raise TimeoutError after `patience_s` seconds.
+    Call `on_wait` once if another process holds the lock, and wait. Raise TimeoutError after `patience_s` seconds. A
+    process that inherits the open file holds the lock, too, where the file system has locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        if not try_to_lock(file):
+    with path.open("w") as file, _beside(file) as soft:
+        if not _taken(file, soft):
             on_wait()
             began = time.monotonic()
-            while not try_to_lock(file):
+            while not _taken(file, soft):
                 if time.monotonic() - began > patience_s:
                     raise TimeoutError(f"another process has held {path} for {patience_s:g} s")
                 time.sleep(POLL_S)
         yield file
+
+
+def exist(folder: Path) -> bool:
+    """Return whether the file system of a folder has locks."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            return lock_descriptor(file.fileno(), blocking=False)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return False
+
+
+@contextmanager
+def _beside(file: IO[str]) -> Iterator[SoftFileLock]:
+    soft = SoftFileLock(f"{file.name}.held")
+    try:
+        yield soft
+    finally:
+        soft.release()
+
+
+def _taken(file: IO[str], soft: SoftFileLock) -> bool:
+    try:
+        return lock_descriptor(file.fileno(), blocking=False)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        soft.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True

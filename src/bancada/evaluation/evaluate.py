@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from bancada.base import BadInput, files, notify, params_file, stage, tables
+from bancada.base import BadInput, files, index, notify, params_file, stage, tables
 from bancada.evaluation import plots, settings, sheets
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
@@ -46,17 +46,14 @@ def main(params: params_file.ParamsFile, name: str) -> None:
 def trained_variants(study: str) -> list[str]:
     """Return the study's variants, sorted: their order in params.yaml does not change the results.
 
-    Raise BadInput for a variant that is not trained, and for a folder that belongs to no variant.
+    Raise BadInput for a model that is missing, or is not the one that the study's index names.
     """
-    path = files.code("evaluate", study)
-    if not path.exists():
-        raise BadInput(f"{path}: missing; `dvc repro code` makes it")
-    wanted: list[str] = sorted(json.loads(path.read_text("utf-8"))["variants"])
-    for name in wanted:
-        if not files.model(study, name).is_dir():
-            raise BadInput(f"{files.model(study, name)}: missing; `dvc repro train@{name}` makes it")
-    files.refuse_leftovers(study, wanted)
-    return wanted
+    indexed = index.read(study)
+    for name, hashes in index.of_models(study, indexed).items():
+        if hashes != indexed[name]:
+            problem = f"not the one that {files.index(study)} names; `dvc repro index@{study}` writes that anew"
+            raise BadInput(f"{files.model(study, name)}: {problem}")
+    return sorted(indexed)
 
 
 def evaluate(

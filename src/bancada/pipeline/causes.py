@@ -51,11 +51,11 @@ def of_the_commit(clone: Clone, entries: dict[str, Any], stages: Sequence[Stage]
 def _not_committed(clone: Clone, path: str, md5: str | None) -> Cause | None:
     """Return the cause if the workspace holds the file that dvc.lock names, and that is not committed."""
     with chdir(clone.source):
-        changed = bool(asked(clone.source, "status", "--porcelain", "--", path))
+        changed = bool(asked(clone.source, "status", "--porcelain", "--ignored", "--", path))
         if not (changed and md5 and lockfile.dvc_md5(Path(path)) == md5):
             return None
     text = f"{path}: dvc.lock was made with the one of this workspace, which is not committed"
-    return Cause(text, f"`git add {path}` and commit it")
+    return Cause(text, f"`git add {path}` and commit it; `bancada check` names files that git ignores")
 
 
 def of_the_environment(root: Path, cpuinfo: Path = CPUINFO) -> list[Cause]:

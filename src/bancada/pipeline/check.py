@@ -13,17 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bancada.base import BadInput, files, lockfile
-from bancada.base.git import asked, in_repository
-from bancada.pipeline import code, params, requirements, steps
+from bancada.base import BadInput, files, index, lockfile
+from bancada.pipeline import code, kept, leftovers, params, requirements
 from bancada.pipeline import dvc_internals as dvc
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
-OF_GIT = ("src", str(files.DATA / "sources"), str(files.CODE), str(files.DATA / "evaluation"))
 MOST_NAMED = 3  # stages in one line
-CODE_STAGE = "code"
+CODE_STAGE, INDEX_STAGE = "code", "index@"
+PRUNE = "`bancada check --prune`"
 RERUN = "`bancada repro{stages}`"
 CHANGED = "changed since dvc.lock was made"
 CMD_CHANGED = f"its cmd {CHANGED}"
@@ -59,24 +58,20 @@ def several(names: Iterable[str], most: int = MOST_NAMED) -> str:
     return ", ".join(names[:most]) + more
 
 
-GONE_ENTRY = "an entry of a stage that dvc.yaml does not have"
-
-
 def check(prune: bool) -> list[Finding]:
     """Return everything that is wrong in the current folder, the repository's root.
 
-    With `prune`, take the entries of stages that are gone out of dvc.lock. Raise BadInput where params.yaml, a module,
-    or a file of DVC cannot be read.
+    With `prune`, first remove what is left over of studies and variants that are gone. Raise BadInput where
+    params.yaml, a module, or a file of DVC cannot be read.
     """
-    known = params.load()
+    root, known = Path.cwd(), params.load()
     warn_of_other_packages()
-    found = [*changed_code(known), *audit(Path.cwd()), *_unknown_to_git()]
-    gone = [finding for finding in found if finding.problem == GONE_ENTRY]
-    if prune and gone:
-        steps.forget(gone[0].stages)
-        print(f"taken out of dvc.lock: {', '.join(gone[0].stages)}")
-        found.remove(gone[0])
-    return found
+    for removed in leftovers.prune(root) if prune else ():
+        print(removed)
+    with dvc.opened(root) as repo:
+        refuse_other_files(repo, root, known)
+        left = leftovers.find(repo, root)
+        return [*changed_code(known), *_audit(repo, root), *named(left), *_unknown_to_git(repo, root, left)]
 
 
 def add_code() -> list[Finding]:
@@ -108,6 +103,13 @@ def warn_of_other_packages() -> None:
         print(f"packages other than {requirements.LOCK}'s: {named}; `make repro` installs them", file=sys.stderr)
 
 
+def refuse_other_files(repo: Any, root: Path, known: params.Params) -> None:
+    """Raise BadInput where a hash that DVC computes here could be right for nobody else."""
+    sources = [path for study in known.studies if (path := getattr(known.source(study), "path", None))]
+    kept.refuse_hidden_sources(repo, root, sources)
+    kept.refuse_other_line_ends(repo, root)
+
+
 def changed_code(known: params.Params) -> list[Finding]:
     """Return the modules and packages that are not as data/code says, each with the stages that depend on it."""
     found: dict[Finding, list[str]] = defaultdict(list)
@@ -133,36 +135,61 @@ def changed(key: str, before: Any, now: Any) -> Iterator[str]:
         yield key
 
 
-def _unknown_to_git() -> Iterator[Finding]:
+def _unknown_to_git(repo: Any, root: Path, left: leftovers.Leftovers) -> Iterator[Finding]:
     """Yield the files that results depend on, or that are results, and that a commit would leave out."""
-    if not in_repository(Path()):
-        return
-    for path in asked(Path(), "ls-files", "-z", "--others", "--exclude-standard", "--", *OF_GIT).split("\0"):
-        if path:
-            yield Finding("file", path, "git does not know it, and a clone would not have it", f"`git add {path}`")
+    new, ignored = kept.unknown_to_git(repo, root, [*left.results, *left.strays])
+    if new:
+        todo = f"`git add {' '.join(new[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
+        yield Finding("file", several(new), "git does not know it, and a clone would not have it", todo)
+    if ignored:
+        todo = f"a line in .dvcignore hides it from DVC, too, or `git add -f {' '.join(ignored[:MOST_NAMED])}`"
+        yield Finding("file", several(ignored), "DVC reads it and git ignores it, so a clone would not have it", todo)
+
+
+def named(left: leftovers.Leftovers) -> Iterator[Finding]:
+    """Yield a line for each kind of what is left over."""
+    for lock, names in left.entries.items():
+        yield Finding("gone", lock, "an entry of a stage that dvc.yaml does not have", PRUNE, tuple(names))
+    if left.results:
+        problem = "left over, for dvc.yaml has no stage that makes it"
+        yield Finding("gone", several(left.results), problem, f"{PRUNE} removes it")
+    if left.strays:
+        yield Finding("gone", several(left.strays), "no stage makes it", "delete it, or make it an out in dvc.yaml")
+
+
+def left_over(root: Path) -> list[Finding]:
+    """Return what is left over in the repository at `root`."""
+    with dvc.opened(root) as repo:
+        return list(named(leftovers.find(repo, root)))
 
 
 def audit(root: Path) -> list[Finding]:
     """Return everything that is not as dvc.lock says in the repository at `root`, in the pipeline's order.
 
-    What concerns several stages is returned once. The md5 of `src` is never compared: a comment changes it, and the
-    hashes in data/code say more. Raise BadInput where DVC cannot read its files.
+    What concerns several stages is returned once. Raise BadInput where DVC cannot read its files.
     """
-    found: dict[Finding, list[str]] = defaultdict(list)
     with dvc.opened(root) as repo:
-        stages = [*dvc.planned(repo)[0].values(), *(stage for stage in repo.index.stages if not dvc.runs(stage))]
-        made = {dvc.path_of(out, root): out for stage in stages for out in stage.outs}
-        dvcfiles = {stage.path_in_repo: stage.dvcfile for stage in stages if dvc.runs(stage)}
-        locks = {path: dict(dvcfile.lockfile_contents.get("stages") or {}) for path, dvcfile in dvcfiles.items()}
-        for stage in stages:
-            entry = locks[stage.path_in_repo].pop(stage.name, None) if dvc.runs(stage) else None
-            for finding in _of_stage(stage, entry, root, made):
-                found[finding].append(stage.addressing)
-        for path, left in locks.items():  # of no stage
-            if left:
-                found[Finding("gone", path.replace(".yaml", ".lock"), GONE_ENTRY, "`bancada check --prune`")] += left
-        left_models = list(_left_models(repo, root, made))
-    return [replace(one, stages=tuple(names)) for one, names in found.items()] + left_models
+        return [*_audit(repo, root), *named(leftovers.find(repo, root))]
+
+
+def _audit(repo: Any, root: Path) -> list[Finding]:
+    found: dict[Finding, list[str]] = defaultdict(list)
+    stages = [*dvc.planned(repo)[0].values(), *(stage for stage in repo.index.stages if not dvc.runs(stage))]
+    made = {dvc.path_of(out, root): out for stage in stages for out in stage.outs}
+    for stage in stages:
+        entry = dvc.entry(stage) if dvc.runs(stage) else None
+        for finding in _of_stage(stage, entry, root, made):
+            found[finding].append(stage.addressing)
+    return [replace(one, stages=tuple(names)) for one, names in found.items()]
+
+
+def says_more(stage: str) -> bool:
+    """Return whether what the stage made says more than the hashes of what it read.
+
+    A comment changes the hash of `src`; a model that is left over, and the keys of any variant, change what the stage
+    index read.
+    """
+    return stage == CODE_STAGE or stage.startswith(INDEX_STAGE)
 
 
 def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
@@ -171,10 +198,27 @@ def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Map
         return
     if entry and not stage.frozen:
         yield from _definition(stage, entry)
-        for dep in stage.deps if stage.name != CODE_STAGE else ():
+        for dep in stage.deps if not says_more(stage.name) else ():
             yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
+        if stage.name.startswith(INDEX_STAGE):
+            yield from _index(stage.name.removeprefix(INDEX_STAGE), made)
     for out in stage.outs:
         yield from _out(out, dvc.path_of(out, root))
+
+
+def _index(study: str, made: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the models that a study's index names with those that dvc.yaml has, and that dvc.lock says were made."""
+    try:
+        indexed = index.read(study)
+    except BadInput:  # it is missing or damaged, which is said of it as an out
+        return
+    if set(indexed) != {Path(path).name for path in made if Path(path).parent == files.models(study)}:
+        yield Finding("stale", files.index(study).as_posix(), "names other variants than params.yaml")
+    for variant, hashes in indexed.items():
+        out = made.get(files.model(study, variant).as_posix())
+        if out and out.hash_info and out.hash_info.value != lockfile.folder_md5(hashes):
+            problem = f"{files.index(study)} names another one than {out.stage.addressing} made"
+            yield Finding("lock", out.def_path, problem)
 
 
 def _definition(stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:
@@ -221,11 +265,3 @@ def _out(out: Any, path: str) -> Iterator[Finding]:
         keeper = "dvc.lock" if of_stage else out.stage.path_in_repo
         again = f"{RERUN} makes it again" if of_stage else f"`dvc add {path}` keeps the new one"
         yield Finding("file", path, f"is not the one that {keeper} names", f"{back} restores that one, {again}")
-
-
-def _left_models(repo: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the model folders that no stage makes: a study's evaluation would read them."""
-    for path in sorted((root / files.DATA / "models").glob("*/*")):
-        name = path.relative_to(root).as_posix()
-        if name not in made and not repo.dvcignore.is_ignored(repo.fs, str(path)):
-            yield Finding("gone", name, "left over, for dvc.yaml has no stage that makes it", "delete it")

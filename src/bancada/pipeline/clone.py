@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bancada.base import BadInput, files, lockfile
+from bancada.base.dvc_errors import NOWHERE
 from bancada.base.git import asked, commit_of, fetch_missing, in_repository
-from bancada.pipeline.dvc_internals import opened, runs
+from bancada.pipeline.dvc_internals import opened, runs, why_missing
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
@@ -105,8 +106,10 @@ CONFIG = """\
 def _check_out(source: Path, commit: str, folder: Path) -> None:
     """Clone a repository with its submodules, as far as `source` has them, as they were at a commit."""
     fetch_missing(source, commit)
-    # --shared: also a commit that no branch leads to
-    asked(source, "clone", "--quiet", "--shared", "--no-checkout", "--template=", "--", str(source), str(folder))
+    # --shared: also a commit that no branch leads to. autocrlf: the files are those that were hashed, also of a commit
+    # before .gitattributes.
+    options = ("--quiet", "--shared", "--config=core.autocrlf=false", "--no-checkout", "--template=")
+    asked(source, "clone", *options, "--", str(source), str(folder))
     asked(folder, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
     for line in asked(folder, "ls-tree", "-r", "-z", commit).split("\0"):
         entry, _, path = line.partition("\t")
@@ -125,22 +128,19 @@ def fetch_inputs(clone: Clone) -> None:
     for path, md5 in wanted.items():
         problem = fetch(clone, path, clone.root / path, md5)
         if problem:
-            raise BadInput(f"{path}: kept by DVC, and {problem}: `dvc pull {path}` first, or `dvc push` where it is")
+            advice = f": `dvc pull {path}` first, or `dvc push` where it is" if problem == NOWHERE else ""
+            raise BadInput(f"{path}: kept by DVC, and {problem}{advice}")
 
 
 def fetch(clone: Clone, path: Path, to: Path, md5: str) -> str:
     """Bring one of the commit's files from the source's cache or remote. Return why that is impossible, or nothing."""
-    from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError  # of a folder whose listing is nowhere
-
-    with chdir(clone.source):
+    with chdir(clone.source), lockfile.files_at(clone.source, clone.commit) as system:
         try:
-            with lockfile.files_at(clone.source, clone.commit) as system:
-                to.parent.mkdir(parents=True, exist_ok=True)
-                system.get(path.as_posix(), str(to), recursive=system.isdir(path.as_posix()))
-        except (DvcException, DataIndexDirError, OSError):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            system.get(path.as_posix(), str(to), recursive=system.isdir(path.as_posix()))
+        except Exception as error:  # also of the library that reaches the remote
             files.remove(to)
-            return "in neither DVC's cache nor a remote"
+            return why_missing(system.repo, error, md5)
     if lockfile.dvc_md5(to) == md5:
         return ""
     files.remove(to)

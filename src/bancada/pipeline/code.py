@@ -17,7 +17,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from bancada.base import BadInput, files
+from bancada.base import BadInput, files, lockfile
 from bancada.data import sources
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements, syntax
@@ -26,6 +26,7 @@ from bancada.pipeline.params import Params
 STAGES = {  # of each study, and, for `train`, of each variant
     "generate": "bancada.data.generate",
     "split": "bancada.data.split",
+    "index": "bancada.training.index",
     "evaluate": "bancada.evaluation.evaluate",
     "train": "bancada.training.train",
 }
@@ -44,7 +45,8 @@ def main() -> None:
 
 def contents(params: Params, root: Path) -> dict[str, str]:
     """Return the text of each file below data/code, by its path there, for the code in `root`."""
-    versions, folder = requirements.pinned(root / requirements.LOCK), syntax.Folder(root / "src", DECLARED)
+    versions = requirements.pinned(root / requirements.LOCK)
+    folder = syntax.Folder(root / "src", DECLARED, lockfile.hidden_from_dvc(root))
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     found = {}
     every = [(stage, name) for stage in STAGES for name in (params.variants if stage == "train" else params.studies)]
@@ -53,8 +55,7 @@ def contents(params: Params, root: Path) -> dict[str, str]:
         entries = (STAGES[stage], *by_name)
         if entries not in known:
             known[entries] = _depends_on(entries, folder, versions)
-        more = {"variants": sorted(params.variants_of(name))} if stage == "evaluate" else {}
-        found[f"{stage}/{name}.json"] = json.dumps(known[entries] | more, indent=1) + "\n"
+        found[f"{stage}/{name}.json"] = json.dumps(known[entries], indent=1) + "\n"
     return found
 
 

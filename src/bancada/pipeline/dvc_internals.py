@@ -6,24 +6,28 @@ requirements.lock pins DVC, and the tests hold the dvc.lock of `bancada repro` a
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from dvc.config import NoRemoteError
 from dvc.dependency import ParamsDependency, param
 from dvc.dvcfile import PROJECT_FILE
-from dvc.exceptions import DvcException
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.rwlock import RWLOCK_FILE, rwlock
+from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, rwlock
+from dvc.scm import NoSCM
 from dvc.stage import PipelineStage
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
-from bancada.base import BadInput
+from bancada.base import BadInput, locks
+from bancada.base.dvc_errors import NOWHERE, cause, described, shown, told
 
 
 @contextmanager
@@ -37,8 +41,10 @@ def opened(root: Path) -> Iterator[Any]:
                 yield repo
             finally:
                 repo.close()
-        except DvcException as error:
-            raise BadInput(" ".join(str(error).split())) from None
+        except Exception as error:
+            if line := told(error):
+                raise BadInput(line) from None
+            raise
 
 
 def quiet() -> None:
@@ -78,6 +84,21 @@ def runs(stage: Any) -> bool:
     return isinstance(stage, PipelineStage) and bool(stage.cmd)
 
 
+def entry(stage: Any) -> Any:
+    """Return what dvc.lock says of a stage; None where it has no entry."""
+    return (stage.dvcfile.lockfile_contents.get("stages") or {}).get(stage.name)
+
+
+def has_git(repo: Any) -> bool:
+    """Return whether DVC found a git repository around its own."""
+    return not isinstance(repo.scm, NoSCM)
+
+
+def seen(repo: Any, folder: Path) -> Iterator[str]:
+    """Yield the paths of the files in a folder that DVC hashes: those that no .dvcignore hides."""
+    yield from repo.dvcignore.find(repo.fs, str(folder)) if folder.is_dir() else ()
+
+
 def path_of(item: Any, root: Path) -> str:
     """Return the path of a dependency or an out from the root; it is absolute where it lies elsewhere."""
     path = Path(item.fs_path)
@@ -115,11 +136,47 @@ def lock_text(name: str, entry: Any) -> str:
     return str(dumps_yaml({"stages": entries}).partition("\n")[2])
 
 
+def hold(repo: Any) -> None:
+    """Hold the repository's lock; say so once where another DVC process holds it, and wait.
+
+    Raise BadInput where the lock cannot be had because of the file system, and name DVC's way out.
+    """
+    waits = False
+    while not repo.lock.is_locked:
+        try:
+            repo.lock.lock()
+        except LockError:
+            refuse_without_locks(repo)
+            if not waits:  # a lock by hard links stays when its process is killed
+                hint = f"; if there is none, `rm {shown(repo.lock.lockfile)}`" if by_hardlink(repo) else ""
+                print(f"waiting for another DVC process to end{hint}", file=sys.stderr)
+            waits = True
+
+
+def refuse_without_locks(repo: Any) -> None:
+    """Raise BadInput where DVC's locks cannot be had because of the file system; name DVC's way out."""
+    folder = Path(repo.tmp_dir)
+    # By flock, the file has the number of a process; by hard links, the path of a file.
+    kept = [path for path in (folder / "lock", folder / RWLOCK_LOCK) if path.exists()]
+    old = [path for path in kept if path.read_text().strip().isdigit()]
+    files = " ".join(map(shown, old))
+    if by_hardlink(repo) and old:  # DVC took these for locks by flock
+        raise BadInput(f"{files}: made before core.hardlink_lock was set, so DVC waits for ever: `rm {files}`")
+    if not by_hardlink(repo) and not locks.exist(folder):
+        way_out = "`dvc config core.hardlink_lock true`" + (f" and `rm {files}`" if old else "")
+        raise BadInput(f"{shown(folder)}: its file system has no locks (flock); {way_out} let DVC do without")
+
+
+def by_hardlink(repo: Any) -> bool:
+    """Return whether DVC is told to lock by hard links, for file systems without flock."""
+    return bool(repo.config["core"].get("hardlink_lock", False))
+
+
 def using(repo: Any, stage: Any) -> AbstractContextManager[None]:
     """Keep other DVC processes off the stage's files. Raise LockError where one of them is using them."""
     read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
     lock: AbstractContextManager[None] = rwlock(
-        repo.tmp_dir, repo.fs, f"bancada repro {stage.addressing}", read, write, False
+        repo.tmp_dir, repo.fs, f"bancada repro {stage.addressing}", read, write, by_hardlink(repo)
     )
     return lock
 
@@ -138,6 +195,23 @@ def remove_what_was_cut_off(repo: Any) -> None:
     for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
         with suppress(OSError):  # it holds a run
             folder.rmdir()
+
+
+def why_missing(repo: Any, error: Exception, md5: str) -> str:
+    """Return why DVC could not get a file with this hash.
+
+    DVC asks a remote only whether it has the file, and takes every answer but yes, such as `403 Forbidden`, for a no.
+    """
+    found = cause(error)
+    if isinstance(found, FileNotFoundError):
+        try:
+            kept = repo.cloud.get_remote_odb()
+            kept.fs.fs.cat_file(kept.oid_to_path(md5), start=0, end=1)
+        except NoRemoteError:
+            return NOWHERE
+        except Exception as answer:  # whatever the library that reaches the remote raises
+            found = cause(answer)
+    return NOWHERE if isinstance(found, FileNotFoundError) else f"not to be had: {described(found)}"
 
 
 def forget_workspace(repo: Any) -> None:

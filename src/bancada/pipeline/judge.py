@@ -9,14 +9,12 @@ from typing import Any
 from bancada.base import BadInput, files, lockfile
 from bancada.base.git import asked
 from bancada.base.lockfile import LOCK_FILE
-from bancada.pipeline.check import CHANGED, CMD_CHANGED, CODE_STAGE, Finding, changed
+from bancada.pipeline.check import CHANGED, CMD_CHANGED, MOST_NAMED, Finding, changed, says_more, several
 from bancada.pipeline.clone import Clone
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
 from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
 
 EDITED = "git and dvc.lock name different files"
-# Folders in which there are outs alone.
-MADE = tuple(str(files.DATA / name) for name in ("code", "raw", "split", "models", "evaluation"))
 
 Fetch = Callable[[Path, Path, str], str]  # (path, where to, hash) -> why that is impossible, or nothing
 
@@ -98,7 +96,7 @@ def _entries(root: Path) -> dict[str, Any]:
 def clear(root: Path, expected: Committed, everything: bool) -> None:
     """Remove the committed outs from the clone, so that none can be mistaken for one that the run made."""
     outs = [item["path"] for name in expected.upstream for item in expected.entries.get(name, {}).get("outs", ())]
-    for path in [*outs, *expected.git, *(MADE if everything else ())]:
+    for path in [*outs, *expected.git, *(map(str, files.MADE) if everything else ())]:
         files.remove(root / path)
 
 
@@ -115,7 +113,7 @@ def judge(expected: Committed, root: Path, fetch: Fetch) -> list[Stage]:
             outs.append(Out(path, *hashes, _difference(path, *hashes, expected.kept, root, fetch)))
         changed_outs |= {out.path for out in outs if out.verdict}
         findings = [*_other_inputs(name, before, now, changed_outs)]
-        if before != now and name != CODE_STAGE and not findings and not changed_outs:
+        if before != now and not says_more(name) and not findings and not changed_outs:
             findings = [Finding("lock", str(LOCK_FILE), "its entry is not what a run of the stage writes there")]
         stages.append(Stage(name, set(upstream), outs, [replace(one, stages=(name,)) for one in findings]))
     return stages
@@ -142,7 +140,7 @@ def _other_inputs(name: str, before: Any, now: Any, changed_outs: set[str]) -> I
         return
     if before.get("cmd") != now.get("cmd"):
         yield Finding("stale", "dvc.yaml", CMD_CHANGED)
-    if name == CODE_STAGE:  # a comment changes what it read, and its result says more
+    if says_more(name):
         return
     for leaf in changed("", before.get("params", {}), now.get("params", {})):
         yield Finding("stale", leaf.removeprefix(".").replace("yaml.", "yaml: ", 1), CHANGED)
@@ -159,17 +157,15 @@ def _overlap(path: str, other: str) -> bool:
 
 
 def made_by_none(clone: Clone, stages: Sequence[Stage]) -> list[Finding]:
-    """Return the files that git has, or got, among the results, and that no stage made, after all have run."""
+    """Return the files among the results that are outs of no stage, and that a run makes other than git has them."""
     other = [out.path for stage in stages for out in stage.outs if out.verdict]
-    found, prefix = [], asked(clone.root, "rev-parse", "--show-prefix").strip()
-    listed = asked(clone.root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *MADE)
-    for line in filter(None, listed.split("\0")):
-        path = line[3:].removeprefix(prefix)
-        if not any(_overlap(path, out) for out in other):
-            gone = "D" in line[:2]
-            problem = "git has it, and no stage makes it" if gone else "this run made another one than git has"
-            found.append(Finding("gone", path, problem, f"`git rm {path}`, or make it an out in dvc.yaml"))
-    return found
+    prefix = asked(clone.root, "rev-parse", "--show-prefix").rstrip("\n")
+    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    listed = asked(clone.root, "status", *options, "--", *map(str, files.MADE)).split("\0")
+    paths = [line[3:].removeprefix(prefix) for line in listed if line and "D" not in line[:2]]
+    found = [path for path in paths if not any(_overlap(path, out) for out in other)]
+    todo = f"`git rm {' '.join(found[:MOST_NAMED])}`, or make it an out in dvc.yaml"
+    return [Finding("gone", several(found), "this run made another one than git has", todo)] if found else []
 
 
 def starts(stages: Sequence[Stage]) -> list[str]:

@@ -13,23 +13,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
-from dvc.exceptions import DvcException
+from dvc.lock import LockError
 
 from bancada.base import BadInput, files, git, notify, tables
+from bancada.base.dvc_errors import shown, told
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict, new_inputs, refuse_too_large
 from bancada.networks.encoding import input_scaling
 from bancada.networks.saved import LR_NULL
-from bancada.pipeline.check import CODE_STAGE, warn_of_other_packages
+from bancada.pipeline import leftovers
+from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
 from bancada.training.fit import refuse_misfit_of_rows
 
 POLL_S = 0.05
+BLOCKED_S = 2.0  # how long it leaves the repository to another DVC process, before it looks again
 GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
 TAIL_BYTES, TAIL_LINES = 4096, 15  # of a failed stage's output
 
@@ -43,28 +46,32 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
     params = load()
     git.refuse_broken(Path())
     warn_of_other_packages()
-    for study in params.studies:
-        files.refuse_leftovers(study, params.variants_of(study))
     try:
-        pipeline = Pipeline(targets)
-    except DvcException as error:
-        raise BadInput(_one_line(error)) from None
-    except OSError as error:  # a full disk, for example
-        print(_one_line(error), file=sys.stderr)
+        with closing(_opened(targets)) as pipeline:
+            refuse_other_files(pipeline.repo, Path.cwd(), params)
+            for finding in named(leftovers.find(pipeline.repo, Path.cwd())):
+                print(finding, file=sys.stderr)
+            run = Run(pipeline, params, jobs, force)
+            run.go()
+            stale = pipeline.still_stale(run.ran)
+    except Exception as error:
+        if not (line := told(error)):
+            raise
+        print(line, file=sys.stderr)
         return 1
-    try:
-        run = Run(pipeline, params, jobs, force)
-        run.go()
-        stale = pipeline.still_stale(run.ran)
-    except (DvcException, OSError) as error:
-        print(_one_line(error), file=sys.stderr)
-        return 1
-    finally:
-        pipeline.close()
     run.explain(logs_stay)
     if stale:
         print(f"\nchanged while it ran, so run it again: {', '.join(stale)}", file=sys.stderr)
     return run.status or (1 if stale else 0)
+
+
+def _opened(targets: Sequence[str]) -> Pipeline:
+    try:
+        return Pipeline(targets)
+    except Exception as error:
+        if isinstance(error, OSError) or not (line := told(error)):  # OSError: a full disk, for example
+            raise
+        raise BadInput(line) from None
 
 
 class Run:
@@ -79,16 +86,18 @@ class Run:
         self.notifier = notify.Notifier()
         self.done: set[str] = set()
         self.ran: list[str] = []
+        self.named: set[str] = set()  # stages of which was said that another DVC process uses their files
+        self.after: set[str] = set()  # stages that ran, and all that depend on one
         self.failed: dict[str, tuple[int, str]] = {}  # the exit status, and why
 
     def go(self) -> None:
         """Run what is stale. Raise BadInput, before any stage but `code` runs, for data that do not fit."""
         self._look()
-        if not self.ready:
+        if not (self.ready or self.blocked):
             print(f"nothing to do: all {len(self.done)} stages are up to date")
         try:
             checked = False
-            while self.ready or self.running:
+            while self.ready or self.running or self.blocked:
                 if not checked and self.ready not in ([], [CODE_STAGE]):
                     self._check_data()
                     checked = True
@@ -107,6 +116,11 @@ class Run:
         print(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time", flush=True)
 
     @property
+    def blocked(self) -> bool:
+        """Whether a stage whose inputs are done waits for another DVC process."""
+        return any(self.pipeline.upstream[name] <= self.done for name in self.waiting)
+
+    @property
     def status(self) -> int:
         """The exit status: 0, 1 where a stage failed, 2 where all that failed refused their input."""
         return min((2 if status == 2 else 1 for status, _ in self.failed.values()), default=0)
@@ -114,7 +128,7 @@ class Run:
     def explain(self, logs_stay: bool) -> None:
         """Print why stages failed, and which did not run because of that."""
         for name, (_, why) in self.failed.items():
-            where = f" (all of it: {_shown(self.pipeline.log(name))})" if logs_stay else ""
+            where = f" (all of it: {shown(self.pipeline.log(name))})" if logs_stay else ""
             print(f"\n{name} failed; the end of its output{where}:", file=sys.stderr)
             lines = tail(self.pipeline.log(name))
             print("\n".join(f"  {line}" for line in (lines if lines[-1:] == [why] else [*lines, why])), file=sys.stderr)
@@ -125,12 +139,18 @@ class Run:
         """Ask DVC which of the stages whose inputs are done are stale."""
         for name in list(self.waiting):  # in the pipeline's order, so that one pass is enough
             if self.pipeline.upstream[name] <= self.done:
+                try:
+                    stale = self.force or self.pipeline.is_stale(name)
+                except LockError as error:
+                    self._wait_for(name, error)
+                    continue
                 self.waiting.remove(name)
-                if self.force or self.pipeline.is_stale(name):
+                if stale:
                     self.ready.append(name)
                 else:
                     self.done.add(name)
-                    if self.pipeline.upstream[name] & set(self.ran):
+                    if self.pipeline.upstream[name] & self.after:
+                        self.after.add(name)
                         self._notify("found", name)  # a result that was there belongs to what ran now
         self.ready.sort(key=lambda name: -cost(self.params, name))
 
@@ -140,8 +160,14 @@ class Run:
             self.began[name] = time.monotonic()
             try:
                 process = self.pipeline.begin(name, self.force)
-            except (DvcException, OSError) as error:  # a file that it needs is missing, or used by another DVC process
-                self._fail(name, 1, _one_line(error))
+            except LockError as error:
+                self.waiting.append(name)
+                self._wait_for(name, error)
+                continue
+            except Exception as error:  # a file that it needs is missing, for example
+                if not (line := told(error)):
+                    raise
+                self._fail(name, 1, line)
                 continue
             if process:
                 print(f"{name}: started", flush=True)
@@ -150,9 +176,21 @@ class Run:
             elif self._finish(name, "restored from DVC's cache"):
                 self._notify("found", name)
 
+    def _wait_for(self, name: str, error: LockError) -> None:
+        """Let a stage wait until the DVC process that uses its files has ended."""
+        self.pipeline.refuse_without_locks()
+        if name not in self.named:
+            print(f"{name}: waits for another DVC process: {told(error)}", file=sys.stderr)
+        self.named.add(name)
+
     def _wait(self) -> None:
         """Wait until a stage ends. Other DVC commands may look at the repository meanwhile."""
         if not self.running:
+            if self.blocked:
+                self.pipeline.pause()
+                time.sleep(BLOCKED_S)
+                self.pipeline.resume()
+                self.pipeline.load()
             return
         self.pipeline.pause()
         while all(process.poll() is None for process in self.running.values()):
@@ -171,12 +209,15 @@ class Run:
         try:
             self.pipeline.end(name)
             self.pipeline.write_lock(name)
-        except (DvcException, OSError) as error:
-            self._fail(name, 1, _one_line(error))
+        except Exception as error:
+            if not (line := told(error)):
+                raise
+            self._fail(name, 1, line)
             return False
         print(f"{name}: {how} in {time.monotonic() - self.began[name]:.1f} s", flush=True)
         self.done.add(name)
         self.ran.append(name)
+        self.after.add(name)
         return True
 
     def _fail(self, name: str, status: int, why: str) -> None:
@@ -286,15 +327,3 @@ def tail(log: Path) -> list[str]:
         return []
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
     return [line for line in lines if line][-TAIL_LINES:]
-
-
-def _one_line(error: DvcException | OSError) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"{_shown(Path(error.filename))}: {error.strerror}"
-    return " ".join(str(error).split())
-
-
-def _shown(path: Path) -> str:
-    """Return a path below the current folder without that folder."""
-    path = path.absolute()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -16,7 +16,7 @@ from dvc.dvcfile import PROJECT_FILE
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
 
-from bancada.base import BadInput, files, lockfile, locks, notify
+from bancada.base import files, lockfile, locks, notify
 from bancada.base.lockfile import LOCK_FILE
 from bancada.pipeline import dvc_internals as dvc
 
@@ -32,23 +32,29 @@ class Pipeline:
 
     def __init__(self, targets: Sequence[str] = ()) -> None:
         dvc.quiet()
-        self.repo: Any = Repo(_wait_for_lock=True)
+        self.repo: Any = Repo()
         self.folder = Path(self.repo.tmp_dir) / "bancada"
         self.held = ExitStack()
         self.alone = self.held.enter_context(locks.locked(self.folder / "lock", on_wait=_say_that_another_runs))
         dvc.remove_what_was_cut_off(self.repo)
-        self.repo.lock.lock()
-        self.order = [*dvc.planned(self.repo)[0]]
-        self.stages, self.upstream = dvc.planned(self.repo, targets)
+        dvc.hold(self.repo)
+        self.targets = targets
+        self.load()
         self.busy: dict[str, ExitStack] = {}
         self.written: tuple[str, dict[str, str] | None] = ("", {})  # the text of dvc.lock, and its entries
 
+    def load(self) -> None:
+        """Read the stages and dvc.lock, for another DVC process may have changed them."""
+        dvc.forget_workspace(self.repo)
+        self.order = [*dvc.planned(self.repo)[0]]
+        self.stages, self.upstream = dvc.planned(self.repo, self.targets)
+
     def close(self) -> None:
         """Release all locks."""
-        self.resume()
         for held in self.busy.values():
             held.close()
-        self.repo.lock.unlock()
+        if self.repo.lock.is_locked:
+            self.repo.lock.unlock()
         self.repo.close()
         self.held.close()
 
@@ -59,11 +65,14 @@ class Pipeline:
 
     def resume(self) -> None:
         """Hold the repository's lock again."""
-        if not self.repo.lock.is_locked:
-            self.repo.lock.lock()
+        dvc.hold(self.repo)
+
+    def refuse_without_locks(self) -> None:
+        """Raise BadInput where no waiting helps, because the file system has no locks."""
+        dvc.refuse_without_locks(self.repo)
 
     def is_stale(self, name: str) -> bool:
-        """Return whether DVC would run the stage."""
+        """Return whether DVC would run the stage. Raise LockError where another DVC process uses its files."""
         return bool(self.stages[name].changed())
 
     def log(self, name: str) -> Path:
@@ -163,14 +172,6 @@ def _write(entries: Iterable[str]) -> str:
     with files.whole(LOCK_FILE) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
     return text
-
-
-def forget(stages: Sequence[str]) -> None:
-    """Take the entries of these stages out of dvc.lock. Raise BadInput where more stands there than DVC writes."""
-    entries = _lock_texts(LOCK_FILE.read_text("utf-8"))
-    if entries is None:
-        raise BadInput(f"{LOCK_FILE}: not as DVC writes it, so take {', '.join(stages)} out by hand")
-    _write(entry for name, entry in entries.items() if name not in stages)
 
 
 def _environment() -> dict[str, str]:

@@ -6,7 +6,7 @@ Comments, docstrings, line ends and formatting are no part of the hash, and it i
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -27,10 +27,12 @@ class Module:
 
 
 class Folder:
-    """A folder of modules, each of which is parsed once."""
+    """A folder of modules, each of which is parsed once. `hides`: whether a file is of no use to any module."""
 
-    def __init__(self, path: Path, declared: frozenset[str] = frozenset()) -> None:
-        self.path, self.declared = path, declared
+    def __init__(
+        self, path: Path, declared: frozenset[str] = frozenset(), hides: Callable[[Path], bool] = lambda path: False
+    ) -> None:
+        self.path, self.declared, self.hides = path, declared, hides
         self.known: dict[str, Module] = {}
 
     def closure(self, entries: Iterable[str]) -> tuple[dict[str, str], set[str]]:
@@ -88,9 +90,19 @@ class Folder:
                     raise ValueError(
                         f"{path}: line {vars(node)['lineno']}: imports a module by a computed name; write the name out"
                     )
-        inside = _data(path.parent) if path.name == "__init__.py" else ()
+        inside = self.data(path.parent) if path.name == "__init__.py" else ()
         data = [f"{file.name} {_hash(file.read_bytes())}" for file in inside]
         return Module(_hash("\n".join([*_walk(tree), *data]).encode()), frozenset(names - {""}))
+
+    def data(self, folder: Path) -> Iterator[Path]:
+        """Yield the data files of a package, and those in folders inside it that are no packages: it may read them."""
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or path.name == "__pycache__" or self.hides(path):
+                continue
+            if path.is_dir() and not (path / "__init__.py").exists():
+                yield from self.data(path)
+            elif path.is_file() and path.suffix not in NO_DATA:
+                yield path
 
     def imports(self, node: ast.AST, package: str, plain: set[ast.AST]) -> Iterator[str | None]:
         """Yield the names that a node imports; None for one that is computed.
@@ -121,15 +133,6 @@ class Folder:
 
 def _name(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-
-
-def _data(folder: Path) -> Iterator[Path]:
-    """Yield the data files in a package's folder, and in folders inside it that are no packages: it may read them."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
-            yield from _data(path)
-        elif path.is_file() and path.suffix not in NO_DATA and not path.name.startswith("."):
-            yield path
 
 
 def _walk(node: object) -> Iterator[str]:

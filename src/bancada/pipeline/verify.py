@@ -68,15 +68,16 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> dict[str, Any]:
     with clone_of(root, commit, "verify") as clone:
         fetch_inputs(clone)
         expected = committed(clone.root, targets, clone.folder / "committed")
+        left = [] if targets else check.left_over(clone.root)
         clear(clone.root, expected, everything=not targets)
-        here = _of_the_workspace(root)
+        here = [finding for finding in _of_the_workspace(root) if finding not in left]
         count = len(expected.upstream)
         print(f"commit {commit[:10]} in a temporary clone: {count} stages, {jobs} at a time", flush=True)
         status = clone.repro(targets, jobs)
         if status:
             raise BadInput(f"{NOT_RUN}: `bancada repro` ended with status {status} in a clone of {commit[:10]}")
         stages = judge(expected, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
-        elsewhere = [] if targets else made_by_none(clone, stages)
+        elsewhere = [] if targets else [*left, *made_by_none(clone, stages)]
         context = {
             "commit": commit,
             "asked_for": list(targets),

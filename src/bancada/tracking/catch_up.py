@@ -17,7 +17,7 @@ import sqlalchemy.exc
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
-from bancada.base import BadInput, files, git, lockfile
+from bancada.base import BadInput, dvc_errors, files, git, index, lockfile
 from bancada.base.notify import first_line, grouped, tracking, without_credentials
 from bancada.tracking import evaluations, live_runs, mirror, surroundings
 from bancada.tracking.experiments import runs_where
@@ -177,7 +177,13 @@ def _evaluation(study: str, lock: lockfile.Lock, tally: Tally) -> evaluations.Ev
 
 
 def _is_of_these_models(study: str, lock: lockfile.Lock) -> bool:
-    return lock.agrees(f"evaluate@{study}", files.models(study))
+    """Return whether the evaluation is of the models that are here; those that differ from dvc.lock do not count."""
+    # At an older commit, dvc.lock has the hash of all models instead of the index's.
+    if not lock.agrees(f"evaluate@{study}", files.models(study), files.index(study)):
+        return False
+    known = index.read(study) if files.index(study).exists() else {}
+    here = [name for name in known if lock.names(f"train@{name}", files.model(study, name))]
+    return index.of_models(study, here) == {name: known[name] for name in here}
 
 
 # --- DVC experiments ------------------------------------------------------------------------------------------------
@@ -203,21 +209,20 @@ def _write_experiment(recorder: Recorder, experiment: surroundings.Experiment, t
 @contextmanager
 def _files_of(experiment: surroundings.Experiment) -> Iterator[Path]:
     """Yield a temporary folder with the experiment's files, from its commit and DVC's cache, as far as they exist."""
-    from dvc.exceptions import DvcException
-    from dvc_data.index import DataIndexDirError  # for a folder whose list of files is not in the cache
-
     with (
         tempfile.TemporaryDirectory(prefix="bancada-") as name,
         lockfile.files_at(Path.cwd(), experiment.commit) as source,
     ):
-        in_git = ("dvc.lock", "requirements.lock", str(files.CODE), str(files.DATA / "evaluation"))
+        in_git = ("dvc.lock", "requirements.lock", *map(str, files.OF_GIT))
         in_cache = [*source.glob(f"{files.DATA}/models/*/*"), *source.glob(f"{files.DATA}/split/*")]
         for path in (*filter(source.exists, in_git), *in_cache):
             try:
                 source.get(path, str(Path(name) / path), recursive=source.isdir(path))
-            except (DvcException, DataIndexDirError, OSError) as error:
+            except Exception as error:  # also of the library that reaches a remote
                 files.remove(Path(name) / path)
-                print(f"{experiment.name}: {path} is not in DVC's cache: {first_line(error)}", file=sys.stderr)
+                found = dvc_errors.cause(error)
+                why = dvc_errors.NOWHERE if isinstance(found, FileNotFoundError) else dvc_errors.described(found)
+                print(f"{experiment.name}: {path}: {why}", file=sys.stderr)
         yield Path(name)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from mlflow.entities import Run
 
-from bancada.base.locks import try_to_lock
+from bancada.base import locks
 from bancada.tracking import mirror, runs, surroundings
 from bancada.tracking.experiments import find_run, is_deleted, runs_where
 from bancada.tracking.store import STUDY, Failed, Store
@@ -106,8 +106,8 @@ def _is_closed(store: Store, run_id: str) -> bool:
 
 def remove_stale_curves(variant: str) -> None:
     """Remove the live file of a killed training, before the next training of the variant begins to write."""
-    with suppress(FileNotFoundError), live.path_of(variant).open() as file:
-        if try_to_lock(file):  # otherwise a training writes it
+    with suppress(FileNotFoundError), live.path_of(variant).open() as file, locks.attempt(file) as free:
+        if free:  # otherwise a training writes it
             live.path_of(variant).unlink(missing_ok=True)
 
 

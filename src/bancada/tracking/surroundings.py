@@ -24,7 +24,7 @@ PATCH = (
     *("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--ignore-submodules=none"),
 )
 # What the pipeline itself writes into git while it runs, and DVC's configuration, which may hold a remote's keys.
-EXCLUDED = ("dvc.lock", str(files.CODE), str(files.DATA / "evaluation"), ".dvc/config")
+EXCLUDED = ("dvc.lock", *map(str, files.OF_GIT), ".dvc/config")
 PATHS = (".", *(f":(exclude){path}" for path in EXCLUDED))
 
 

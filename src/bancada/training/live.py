@@ -42,10 +42,14 @@ def shown(run: Mapping[str, Any]) -> Iterator[Callable[["History"], None]]:
     The first line of the file is `run`. Each later line is {"epoch": e, "train_loss": [a number per seed], ...}. There
     is no file if tracking is off or there is no folder .dvc. If the file cannot be written, the training goes on.
     """
-    file = _opened(path_of(run["variant"])) if notify.tracking() != "off" and stage.DVC_FOLDER.is_dir() else None
-    if file is None:
-        yield lambda history: None
-        return
+    with ExitStack() as held:
+        wanted = notify.tracking() != "off" and stage.DVC_FOLDER.is_dir()
+        file = _opened(path_of(run["variant"]), held) if wanted else None
+        yield _adding(run, file) if file else lambda history: None
+
+
+def _adding(run: Mapping[str, Any], file: IO[str]) -> Callable[["History"], None]:
+    """Write the first line. Return the function that writes the others."""
     planned, seeds = run["recipe"]["train"]["epochs"], len(run["recipe"]["seeds"])
     kept = set(kept_epochs(planned, planned - 1).tolist())
 
@@ -55,21 +59,18 @@ def shown(run: Mapping[str, Any]) -> Iterator[Callable[["History"], None]]:
             losses = {name: history.columns[name][:seeds, epoch].tolist() for name in COLUMNS}
             _write(file, {"epoch": epoch, **losses})
 
-    try:
-        _write(file, run)
-        yield add
-    finally:
-        _delete(file)
+    _write(file, run)
+    return add
 
 
-def _opened(path: Path) -> IO[str] | None:
-    """Return the file, empty and locked; None if that is impossible."""
-    with ExitStack() as failed, suppress(OSError):
+def _opened(path: Path, held: ExitStack) -> IO[str] | None:
+    """Return the file, empty and locked until `held` ends, which deletes it; None if that is impossible."""
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = failed.enter_context(path.open("a", buffering=1))
-        if locks.try_to_lock(file):
+        file = held.enter_context(path.open("a", buffering=1))
+        if held.enter_context(locks.attempt(file)):
             file.truncate(0)  # the content is from a training that was killed
-            failed.pop_all()
+            held.callback(_delete, file)
             return file
     return None
 
@@ -92,7 +93,7 @@ def _delete(file: IO[str]) -> None:
 def running(path: Path) -> bool:
     """Return whether the training that writes this file is running."""
     try:
-        with path.open() as file:
-            return not locks.try_to_lock(file)
+        with path.open() as file, locks.attempt(file) as free:
+            return not free
     except FileNotFoundError:
         return False

@@ -1,0 +1,149 @@
+"""Files that DVC hashes and git does not keep as they are: litter, ignored files, submodules, other line ends."""
+
+from pathlib import Path
+
+import pytest
+from clones import run, succeeds
+from committed import BANCADA, MODEL, commit, hash_in_lock
+from ruamel.yaml import YAML
+
+from bancada.base.lockfile import dvc_md5
+from bancada.pipeline import kept
+from bancada.pipeline.dvc_internals import opened
+
+LITTER = (
+    *("~$table.xlsx", ".~lock.table.csv#", "Thumbs.db", "table.csv:Zone.Identifier", ".DS_Store", "desktop.ini"),
+    *("table.csv~", ".table.csv.swp", "#table.csv#", ".#table.csv", "table.csv.bak", "table.csv.orig", "._table.csv"),
+)
+FINE = "all that is here is as dvc.lock says\n"
+
+
+def checked(root: Path) -> tuple[int, str]:
+    done = run(root, *BANCADA, "check")
+    return done.returncode, done.stdout + done.stderr
+
+
+def unknown(root: Path) -> tuple[list[str], list[str]]:
+    with opened(root) as repo:
+        return kept.unknown_to_git(repo, root, [])
+
+
+def test_what_systems_and_editors_leave_beside_files_is_no_change_to_git_dvc_or_bancada(repository: Path) -> None:
+    folders = [
+        "data/sources",
+        MODEL,
+        "data/models",
+        "data/evaluation/moons/plots",
+        "data/evaluation",
+        "src/bancada/data",
+    ]
+    for folder in folders:
+        for name in LITTER:
+            (repository / folder / name).write_text("left behind")
+    assert checked(repository) == (0, FINE)
+    assert succeeds(repository, "git", "status", "--porcelain") == ""
+    assert run(repository, "dvc", "status", "-q").returncode == 0
+
+
+def test_a_file_that_git_ignores_and_dvc_does_not_is_named_until_both_ignore_it(repository: Path) -> None:
+    """Of data/sources; what git ignores among the code counts where a module imports it."""
+    with (repository / ".git/info/exclude").open("a") as file:
+        file.write("*.mine\n")
+    for folder in ("src", "data/sources", "data/evaluation/moons/plots"):
+        (repository / folder / "x.mine").write_text("mine")
+    assert unknown(repository) == ([], ["data/evaluation/moons/plots/x.mine", "data/sources/x.mine"])
+    with (repository / ".dvcignore").open("a") as file:
+        file.write("*.mine\n")
+    assert unknown(repository) == ([], [])
+
+
+def test_the_files_of_a_submodule_are_known_to_git(repository: Path, tmp_path: Path) -> None:
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "table.csv").write_text("x,y\n1,2\n")
+    for line in ("git init -q", "git add -A", "git commit -q -m tables"):
+        succeeds(tables, *line.split())
+    allowed = ("-c", "protocol.file.allow=always")
+    succeeds(repository, "git", *allowed, "submodule", "--quiet", "add", str(tables), "data/sources/tables")
+    assert unknown(repository) == ([], [])
+    (repository / "data/sources/tables/new.csv").write_text("x,y\n")
+    assert unknown(repository) == (["data/sources/tables/new.csv"], [])
+
+
+def test_what_dvc_add_keeps_is_no_matter_of_git(repository: Path) -> None:
+    (repository / "data/sources/large.csv").write_text("x,y\n1,2\n")
+    succeeds(repository, "dvc", "add", "-q", "data/sources/large.csv")
+    assert unknown(repository) == (["data/sources/.gitignore", "data/sources/large.csv.dvc"], [])
+
+
+def test_many_files_of_each_cause_are_one_line(repository: Path) -> None:
+    with (repository / ".git/info/exclude").open("a") as file:
+        file.write("*.mine\n")
+    for i in range(5):
+        (repository / f"data/sources/{i}.csv").write_text("x\n")
+        (repository / f"data/sources/{i}.mine").write_text("x\n")
+    _, new, ignored = checked(repository)[1].splitlines()
+    subject = (
+        "data/sources/0.{0}, data/sources/1.{0}, data/sources/2.{0} and 2 more: {1}, so a clone would not have it; "
+    )
+    first = "data/sources/0.csv data/sources/1.csv data/sources/2.csv"
+    assert new.startswith(
+        f"{subject.format('csv', 'git does not know it').replace(', so', ', and')}`git add {first}`, "
+    )
+    assert ignored.startswith(subject.format("mine", "DVC reads it and git ignores it"))
+
+
+def test_a_table_that_dvcignore_hides_is_refused_because_its_changes_would_rerun_nothing(repository: Path) -> None:
+    source = "{kind: csv, path: data/sources/t.csv, task: regression, targets: [y]}"
+    study = f"  t:\n    source: {source}\n    split: {{train: 1.0}}\n    metric: mse\n"
+    train = "    train: {loss: mse, optimizer: {name: sgd}, lr: 0.1, batch_size: full, epochs: 1}\n"
+    (repository / "data/sources/t.csv").write_text("x,y\n1,2\n2,3\n")
+    params = (repository / "params.yaml").read_text().replace("variants:\n", f"{study}{train}variants:\n", 1)
+    (repository / "params.yaml").write_text(params + "  t_line: {study: t, layers: [1]}\n")
+    (repository / ".dvcignore").write_text("/data/sources/t.csv\n")
+    said = "data/sources/t.csv: hidden from DVC by a line in .dvcignore, so a change of it would rerun nothing\n"
+    assert checked(repository) == (2, said)
+    refused = run(repository, *BANCADA, "repro")
+    assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", said)
+
+
+# --- line ends ------------------------------------------------------------------------------------------------------
+
+
+def test_a_clone_with_core_autocrlf_has_the_bytes_that_dvc_lock_names(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = tmp_path / "a clone"
+    succeeds(tmp_path, "git", "clone", "-q", "-c", "core.autocrlf=true", str(repository), str(clone))
+    monkeypatch.chdir(clone)
+    stages = YAML(typ="safe").load((clone / "dvc.lock").read_text())["stages"]
+    hashed = [
+        (name, kind, item["path"]) for name, of in stages.items() for kind in ("deps", "outs") for item in of[kind]
+    ]
+    of_git = [one for one in hashed if (clone / one[2]).exists()]
+    assert {"src", "requirements.lock", "data/code", "data/sources"} <= {path for *_, path in of_git}
+    assert {path: dvc_md5(Path(path)) for *_, path in of_git} == {
+        path: hash_in_lock(clone, name, kind, path) for name, kind, path in of_git
+    }
+    assert checked(clone) == (0, FINE)
+
+
+def test_a_clone_whose_line_ends_git_changed_is_refused_before_dvc_lock_is_spoilt(
+    repository: Path, tmp_path: Path
+) -> None:
+    """Of a commit without .gitattributes. A table that a user saved with other line ends is a change like any other."""
+    with (repository / "data/sources/orchard.csv").open("ab") as file:
+        file.write(b"\r\n")
+    assert "line ends" not in checked(repository)[1]
+    succeeds(repository, "git", "checkout", "-q", "--", "data/sources")
+    succeeds(repository, "git", "rm", "-q", ".gitattributes")
+    commit(repository)
+    clone = tmp_path / "a clone"
+    succeeds(tmp_path, "git", "clone", "-q", "-c", "core.autocrlf=true", str(repository), str(clone))
+    for command in ("check", "repro"):
+        refused = run(clone, *BANCADA, command)
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+        assert "git changed the line ends of this and of" in refused.stderr
+    way_out = refused.stderr.split("`")[1]
+    succeeds(clone, "sh", "-c", way_out)
+    assert checked(clone) == (0, FINE)

@@ -53,7 +53,7 @@ def clone_to(folder: Path) -> Path:
     """What a commit would hold, with the small params.yaml and without the results of the large one."""
     listed = succeeds(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
     for name in filter(None, listed.split("\0")):
-        if name != "dvc.lock" and not name.startswith("data/evaluation/") and (ROOT / name).exists():
+        if name != "dvc.lock" and not name.startswith(("data/evaluation/", "data/index/")) and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     (folder / "params.yaml").write_text(PARAMS)

@@ -178,6 +178,7 @@ def test_a_file_that_was_not_committed_with_the_lock_is_the_cause(made: Made, tm
 
 
 def test_an_edited_result_is_the_cause(made: Made, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
     made.git[SCORES] = OTHER
     clone = Clone(tmp_path, "HEAD", tmp_path, made.root)
     [cause] = causes.of_the_commit(clone, made.lock, list(made.judged().values()))

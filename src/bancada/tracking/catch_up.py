@@ -182,7 +182,8 @@ def _is_of_these_models(study: str, lock: lockfile.Lock) -> bool:
     if not lock.agrees(f"evaluate@{study}", files.models(study), files.index(study)):
         return False
     known = index.read(study) if files.index(study).exists() else {}
-    here = [name for name in known if lock.names(f"train@{name}", files.model(study, name))]
+    folders = {name: files.model(study, name) for name in known if files.model(study, name).is_dir()}
+    here = [name for name, folder in folders.items() if lock.agrees(f"train@{name}", folder)]
     return index.of_models(study, here) == {name: known[name] for name in here}
 
 

@@ -84,3 +84,22 @@ def test_a_file_at_a_commit_is_the_one_of_the_project(repository: Path) -> None:
     assert git.file_at(repository, commit, "dvc.yaml") == ""
     with pytest.raises(BadInput, match=r"^git ls-tree: "):
         git.file_at(repository, "0" * 40, "dvc.lock")
+
+
+@pytest.mark.parametrize("content", ["garbage\n", ""])
+def test_a_broken_branch_is_not_told_as_a_repository_without_a_commit(repository: Path, content: str) -> None:
+    branch = succeeds(repository, "git", "symbolic-ref", "HEAD").strip()
+    (repository.parent / ".git" / branch).write_text(content)
+    with pytest.raises(BadInput, match=r"HEAD leads to no commit, for its branch is broken; `git fsck`"):
+        git.commit_of(repository)
+
+
+def test_a_broken_commit_is_not_told_as_a_missing_one(repository: Path) -> None:
+    head = git.commit_of(repository)
+    stored = repository.parent / ".git/objects" / head[:2] / head[2:]
+    stored.chmod(0o644)
+    stored.write_bytes(b"")
+    for rev in ("HEAD", head):
+        with pytest.raises(BadInput, match=r"^git rev-parse: .*(empty|corrupt)"):
+            git.commit_of(repository, rev)
+    assert git.commit_of(repository, "0" * 40) == ""

@@ -1,6 +1,7 @@
 """Files that were cut, edited or lost are named and left out; all else is recorded, and no good copy is replaced."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from test_models import scored, trained
 from toy import artifacts, commit, md5, rows, write_lock
 
-from bancada.base import files
+from bancada.base import BadInput, files
 from bancada.tracking import catch_up
 from bancada.tracking.store import open_store
 
@@ -135,8 +136,51 @@ def test_a_requirements_lock_that_was_edited_is_not_recorded_as_that_of_the_resu
 ) -> None:
     path = Path("requirements.lock")
     entry = f"  code:\n    deps:\n    - path: {path}\n      md5: {md5(path.read_bytes())}\n"
-    Path("dvc.lock").write_text(f"schema: '2.0'\nstages:\n{entry}")
+    write_lock()
+    with Path("dvc.lock").open("a") as file:
+        file.write(entry)
     path.write_text("mlflow==9\n")
     assert catch_up.track(all_experiments=False) == 1
     assert capfd.readouterr().err == "not recorded: requirements.lock: it is not the one that dvc.lock names\n"
     assert not [name for name in plain(bench) if name.endswith("requirements.lock")]
+
+
+def test_an_evaluation_that_dvc_lock_does_not_name_replaces_nothing(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    commit()
+    assert catch_up.track(all_experiments=False) == 0
+    before = plain(bench)
+    lock = Path("dvc.lock").read_text()
+    Path("dvc.lock").write_text(lock.partition("  evaluate@toy:")[0])
+    (FOLDER / "per_seed.csv").write_text("cut")
+    capfd.readouterr()
+    assert catch_up.track(all_experiments=False) == 1
+    assert f"{FOLDER}: dvc.lock does not name it; `dvc repro evaluate@toy` brings it up" in capfd.readouterr().err
+    assert plain(bench) == before
+    Path("dvc.lock").unlink()
+    with pytest.raises(BadInput, match=r"dvc\.lock: missing, and HEAD has it; `git checkout -- dvc\.lock`"):
+        catch_up.track(all_experiments=False)
+
+
+def test_a_copy_of_a_models_folder_is_named_and_is_no_result(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    commit()
+    copy = Path("data/models/toy/a_copy")
+    shutil.copytree("data/models/toy/toy_tanh", copy)
+    (copy / "weights.safetensors").write_bytes(b"cut")
+    assert catch_up.track(all_experiments=False) == 1
+    out, err = capfd.readouterr()
+    assert err == f"not recorded: {copy}: its run.json is of toy/toy_tanh; `bancada check --prune` removes it\n"
+    assert "2 runs new" in out
+
+
+def test_the_models_of_another_study_with_the_same_variants_do_not_become_the_champion(bench: Path) -> None:
+    trained("signs")
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    shutil.copytree("data/models/toy", "data/models/zoo")  # what is left of a study that was renamed
+    for path in Path("data/models/zoo").glob("*/run.json"):
+        path.write_text(path.read_text().replace('"study": "toy"', '"study": "zoo"'))
+    commit()
+    assert catch_up.track(all_experiments=False) == 0
+    [(run_id,)] = rows(bench, "select run_id from model_versions where name = 'toy'")
+    assert rows(bench, f"select value from tags where run_uuid = '{run_id}' and key = 'bancada.study'") == [("toy",)]

@@ -160,6 +160,18 @@ def test_the_champion_follows_the_committed_results(champions: Path, capfd: pyte
     assert tracked(capfd) == [NOTHING_NEW]
 
 
+def test_a_commit_that_a_shallow_clone_lacks_is_named_with_the_way_to_get_it(
+    champions: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracked(capfd)
+    client.set_model_version_tag("toy", "1", "bancada.commit", "1" * 40)
+    better("toy_adam")
+    commit()
+    way_out = "version 1 is, of commit 1111111111, which this clone does not have; after `git fetch --unshallow`"
+    assert any(way_out in line for line in tracked(capfd))
+    assert champion(champions) == "toy_tanh"
+
+
 def test_an_experiment_never_moves_the_alias(champions: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder(open_store(champions), Origin("brave-cat"))
     recorder.write_study("toy")

@@ -282,6 +282,8 @@ def write_lock(variant: str, split: str, code: str, model: str) -> None:
     paths = {files.split("toy"): split, files.code("train", variant): code, files.model("toy", variant): model}
     entries = [f"    - path: {path}\n      md5: '{digest}'\n" for path, digest in paths.items()]
     text = f"schema: '2.0'\nstages:\n  train@{variant}:\n    deps:\n{''.join(entries[:2])}    outs:\n{entries[2]}"
+    scores = files.evaluation("toy") / "scores.csv"
+    text += f"  evaluate@toy:\n    outs:\n    - path: {scores}\n      md5: {md5(scores.read_bytes())}\n"
     Path("dvc.lock").write_text(text)
 
 

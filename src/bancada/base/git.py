@@ -33,16 +33,21 @@ def exact(folder: Path, *arguments: str) -> bytes:
     """Return what git prints, byte by byte. Raise BadInput, with git's reason, where it fails."""
     done = run(folder, *arguments)
     if done.returncode:
-        error = done.stderr.decode(errors="replace")
-        why = next(filter(None, error.splitlines()), f"exit status {done.returncode}").removeprefix("fatal: ")
-        way_out = WAY_OUT.search(error)
-        raise BadInput(f"{_name(arguments)}: {why}{f'; type: {way_out[0]}' if way_out else ''}")
+        raise _failed(arguments, done)
     return done.stdout
 
 
 def asked(folder: Path, *arguments: str) -> str:
     """Return what git prints as text. Raise BadInput, with git's reason, where it fails."""
     return exact(folder, *arguments).decode(errors="replace")
+
+
+def _failed(arguments: tuple[str, ...], done: subprocess.CompletedProcess[bytes]) -> BadInput:
+    lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line]
+    # A warning, or an error that leads to another one, may come before what ended git.
+    why = next((line for line in lines if line.startswith("fatal: ")), next(iter(lines), f"status {done.returncode}"))
+    way_out = next(filter(None, map(WAY_OUT.search, lines)), None)
+    return BadInput(f"{_name(arguments)}: {why.removeprefix('fatal: ')}{f'; type: {way_out[0]}' if way_out else ''}")
 
 
 def _name(arguments: tuple[str, ...]) -> str:
@@ -72,8 +77,15 @@ def commit_of(folder: Path, rev: str = "HEAD") -> str:
     """
     if not in_repository(folder):
         return ""
-    done = run(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
-    return done.stdout.decode().strip() if done.returncode == 0 else ""
+    arguments = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+    done = run(folder, *arguments)
+    if done.returncode == 1 and rev == "HEAD":  # there is no commit yet, or the branch is broken
+        state = asked(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+        if "# branch.head (unknown)" in state:
+            raise BadInput("git: HEAD leads to no commit, for its branch is broken; `git fsck` says more")
+    if done.returncode > 1:
+        raise _failed(arguments, done)
+    return done.stdout.decode().strip()
 
 
 def file_at(folder: Path, commit: str, name: str) -> str:

@@ -21,7 +21,7 @@ from ruamel.yaml.error import YAMLError
 
 from bancada.base import BadInput
 from bancada.base.dvc_errors import conflict_in
-from bancada.base.git import fetch_missing
+from bancada.base.git import commit_of, fetch_missing, file_at
 
 LOCK_FILE = Path("dvc.lock")
 DIFFERS = "it is not the one that dvc.lock names"
@@ -43,7 +43,8 @@ class Lock:
         An evaluation, for example, may be older than a model that it is found beside.
         """
         known = self.hashes(stage)
-        return all(known.get(path.as_posix()) in (None, dvc_md5(path)) for path in paths)
+        named = {path: known[path.as_posix()] for path in paths if path.as_posix() in known}
+        return all(dvc_md5(path) == md5 for path, md5 in named.items())
 
     def names(self, stage: str, *paths: Path) -> bool:
         """Return whether these are the files that the stage last read or made, all of which dvc.lock names."""
@@ -60,6 +61,12 @@ def here() -> Lock:
         return parse(LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else "")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{LOCK_FILE}: it cannot be read: {error}") from None
+
+
+def at_head() -> Lock:
+    """Read the dvc.lock of the current folder that is committed, if one is. Raise BadInput where git cannot say."""
+    head = commit_of(Path())
+    return parse(file_at(Path(), head, str(LOCK_FILE))) if head else NONE
 
 
 def parse(text: str) -> Lock:

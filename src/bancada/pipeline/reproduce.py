@@ -31,7 +31,7 @@ from bancada.pipeline.dvc_internals import opened, planned
 from bancada.tracking import mirror, runs
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS_MD5
-from bancada.tracking.store import STORE_ERRORS, artifact_paths, open_store
+from bancada.tracking.store import STORE_ERRORS, artifact_paths, cause, open_store
 from bancada.tracking.surroundings import UNKNOWN, UNTRACKED, repository_root, store_uri
 
 DIFF = "git.diff"
@@ -100,12 +100,15 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
     try:
         store = open_store(root)
         run = store.client.get_run(run_id)
-        for name in artifact_paths(store, run) & {DIFF, requirements.LOCK, files.RUN, files.WEIGHTS}:
-            store.client.download_artifacts(run_id, name, str(folder))
     except (*NO_STORE, *STORE_ERRORS) as error:
         if getattr(error, "error_code", "") in NO_RUN:
             raise BadInput(f"{run_id}: there is no such run in {shown}") from None
         raise BadInput(f"MLflow's store {shown}: {type(error).__name__}: {notify.first_line(error)}") from None
+    try:
+        for name in artifact_paths(store, run) & {DIFF, requirements.LOCK, files.RUN, files.WEIGHTS}:
+            store.client.download_artifacts(run_id, name, str(folder))
+    except STORE_ERRORS as error:
+        raise BadInput(f"{run_id}: its files cannot be fetched to {folder}: {cause(error)}") from None
     tags = run.data.tags
     problem = f" ({tags['git.problem']})" if "git.problem" in tags else ""
     for tag, form in TAGS.items():
@@ -176,8 +179,8 @@ def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
     print(f"\nrecorded  {recorded}\nmade      {made.weights_md5}")
     if difference.verdict:
         print(f"{files.WEIGHTS}: {difference}")
-    for cause in why:
-        print(f"why: {cause.text}\n     {cause.todo}" if cause.todo else f"note: {cause.text}")
+    for one in why:
+        print(f"why: {one.text}\n     {one.todo}" if one.todo else f"note: {one.text}")
     machine = causes.machine(clone.root)
     where = f"{machine['cpu']}, Python {machine['python']}, {seconds:.0f} s"
     print(f"\n{difference.verdict}: the weights of {run.tags['dvc.stage']} of run {run.run_id}, {where}")

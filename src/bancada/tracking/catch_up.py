@@ -49,6 +49,8 @@ def track(all_experiments: bool, restore: bool = False) -> int:
         print(f"MLflow's store {shown_store(root)} cannot be written to: {why}", file=sys.stderr)
         return 1
     lock = lockfile.here()
+    if not lockfile.LOCK_FILE.exists() and lockfile.at_head().stages:
+        raise BadInput(f"{lockfile.LOCK_FILE}: missing, and HEAD has it; `git checkout -- {lockfile.LOCK_FILE}`")
     try:
         live_runs.close_killed(store, tally.failed)
         origin = surroundings.origin()
@@ -115,8 +117,9 @@ def _write(recorder: Recorder, lock: lockfile.Lock, tally: Tally, changed: set[s
     recorder = replace(recorder, requirements=lock.agrees("code", Path("requirements.lock")))
     without_name = replace(recorder, origin=replace(recorder.origin, experiment=None))
     results = list(_readable(tally, lock))
-    evaluated, run_ids = dict[str, evaluations.Evaluation | None](), dict[str, str]()
-    for study in sorted({result.study for result in results}):
+    evaluated: dict[str, evaluations.Evaluation | None] = {}
+    run_ids: dict[str, dict[str, str]] = {result.study: {} for result in results}  # study -> variant -> id
+    for study in sorted(run_ids):
         with store.part(str(files.evaluation(study)), tally.failed):
             evaluated[study] = _evaluation(study, lock, tally)
     for result in results:
@@ -125,20 +128,24 @@ def _write(recorder: Recorder, lock: lockfile.Lock, tally: Tally, changed: set[s
             outcome = named.write(result, evaluated.get(result.study), split_is_its=_split_is_its(result, lock))
             tally.add(result, outcome, of)
             if not outcome.deleted:
-                run_ids[result.variant] = outcome.run_id
+                run_ids[result.study][result.variant] = outcome.run_id
     if changed is None:  # results of an experiment do not describe the study
         for study, evaluation in evaluated.items():
-            for written in recorder.write_overview(study, evaluation, run_ids) if evaluation else ():
+            for written in recorder.write_overview(study, evaluation, run_ids[study]) if evaluation else ():
                 print(f"{study}: {written}", flush=True)
 
 
 def _readable(tally: Tally, lock: lockfile.Lock) -> Iterator[mirror.Result]:
     for folder in mirror.results():
         try:
-            if lock.agrees(f"train@{folder.name}", folder):
-                yield mirror.result(folder, _inputs(folder, lock))
+            if not lock.agrees(f"train@{folder.name}", folder):
+                tally.failed[str(folder)] = f"{lockfile.DIFFERS}; `dvc checkout --force {folder}` brings that one back"
+                continue
+            result = mirror.result(folder, _inputs(folder, lock))
+            if files.model(result.study, result.variant) == folder:
+                yield result
             else:
-                tally.failed[str(folder)] = f"{lockfile.DIFFERS}; `dvc checkout` or `dvc repro` mends it"
+                tally.failed[str(folder)] = f"its run.json is of {result.name}; `bancada check --prune` removes it"
         except (OSError, ValueError, KeyError, TypeError) as error:
             tally.failed[str(folder)] = f"not a complete model folder: {type(error).__name__}: {first_line(error)}"
 
@@ -166,6 +173,9 @@ def _evaluation(study: str, lock: lockfile.Lock, tally: Tally) -> evaluations.Ev
     """
     folder, stage = files.evaluation(study), f"evaluate@{study}"
     if not folder.exists() and not lock.hashes(stage):
+        return None
+    if lock.stages and not lock.hashes(stage):
+        tally.failed[str(folder)] = f"dvc.lock does not name it; `dvc repro {stage}` brings it up"
         return None
     if not _is_of_these_models(study, lock):
         why = f"left out, because it is not of the models in {files.models(study)}; run `dvc repro {stage}`"

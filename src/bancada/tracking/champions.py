@@ -61,8 +61,7 @@ def set_champion(
 
 def _is_committed(study: str, variant: str) -> bool:
     """Return whether HEAD's dvc.lock holds the evaluation and the model that are here."""
-    head = git.commit_of(Path())
-    lock = lockfile.parse(git.file_at(Path(), head, str(lockfile.LOCK_FILE)) if head else "")
+    lock = lockfile.at_head()
     tables = [files.evaluation(study) / name for name in ("scores.csv", "leaderboard.csv", "per_seed.csv")]
     return lock.names(f"evaluate@{study}", *tables) and lock.names(f"train@{variant}", files.model(study, variant))
 
@@ -76,10 +75,13 @@ def _why_not(study: str, variant: str, holder: ModelVersion | None) -> str:
     if WEIGHTS_MD5 not in holder.tags:
         return f"someone gave that alias to version {holder.version}, which is not made by bancada"
     commit = holder.tags.get(COMMIT)  # an older bancada wrote none
-    if commit and git.run(Path(), "merge-base", "--is-ancestor", commit, "HEAD").returncode != 0:
-        where = f"commit {commit[:10]}, which this clone's HEAD does not follow"
-        return f"version {holder.version} is, of {where}; after `git pull`, or with that alias deleted, it can be"
-    return ""
+    status = git.run(Path(), "merge-base", "--is-ancestor", commit, "HEAD").returncode if commit else 0
+    if not commit or status == 0:
+        return ""
+    holds = f"version {holder.version} is, of commit {commit[:10]}, which this clone"
+    if status > 1:  # a shallow clone, for example
+        return f"{holds} does not have; after `git fetch --unshallow`, or `git fetch`, it can be"
+    return f"{holds}'s HEAD does not follow; after `git pull`, or with that alias deleted, it can be"
 
 
 # --- the registry ---------------------------------------------------------------------------------------------------

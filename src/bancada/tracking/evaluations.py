@@ -82,7 +82,7 @@ def _damaged(study: str, lock: lockfile.Lock) -> dict[Path, str]:
     known = {Path(path) for path in lock.hashes(stage) if Path(path).parent == folder}
     recorded = {path for path in known if path.name == "plots" or (path.suffix == ".csv" and path.name != "loss.csv")}
     return {
-        path: lockfile.DIFFERS if path.exists() else "it is missing"
+        path: f"{lockfile.DIFFERS if path.exists() else 'it is missing'}; `git checkout -- {path}` brings that one back"
         for path in sorted(recorded)
         if not lock.agrees(stage, path)
     }

@@ -192,7 +192,7 @@ def test_without_flock_the_way_out_is_named_and_works(project: Path, tmp_path: P
     old = ".dvc/tmp/lock .dvc/tmp/rwlock.lock"
     way_out = f"`dvc config core.hardlink_lock true` and `rm {old}`"
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f".dvc/tmp: its file system has no locks (flock); {way_out} let DVC do without\n"
+    assert refused.stderr == f".dvc/tmp: its file system has no locks (flock); {way_out} lets DVC do without\n"
     assert run(project, "dvc", "config", "core.hardlink_lock", "true").returncode == 0
     refused = bancada(project, **preload)
     assert refused.returncode == 2

@@ -149,7 +149,9 @@ def _unknown_to_git(repo: Any, root: Path, left: leftovers.Leftovers) -> Iterato
 def named(left: leftovers.Leftovers) -> Iterator[Finding]:
     """Yield a line for each kind of what is left over."""
     for lock, names in left.entries.items():
-        yield Finding("gone", lock, "an entry of a stage that dvc.yaml does not have", PRUNE, tuple(names))
+        yield Finding(
+            "gone", lock, "an entry of a stage that dvc.yaml does not have", f"{PRUNE} takes it out", tuple(names)
+        )
     if left.results:
         problem = "left over, for dvc.yaml has no stage that makes it"
         yield Finding("gone", several(left.results), problem, f"{PRUNE} removes it")
@@ -187,7 +189,7 @@ def says_more(stage: str) -> bool:
     """Return whether what the stage made says more than the hashes of what it read.
 
     A comment changes the hash of `src`; a model that is left over, and the keys of any variant, change what the stage
-    index read.
+    index read: `_index` looks at what is in the index.
     """
     return stage == CODE_STAGE or stage.startswith(INDEX_STAGE)
 
@@ -201,13 +203,17 @@ def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Map
         for dep in stage.deps if not says_more(stage.name) else ():
             yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
         if stage.name.startswith(INDEX_STAGE):
-            yield from _index(stage.name.removeprefix(INDEX_STAGE), made)
+            yield from _index(stage, root, made)
     for out in stage.outs:
         yield from _out(out, dvc.path_of(out, root))
 
 
-def _index(study: str, made: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compare the models that a study's index names with those that dvc.yaml has, and that dvc.lock says were made."""
+def _index(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the models that a study's index names with those that dvc.yaml has, and that dvc.lock says were made.
+
+    What the stage read may hold more, models that were left over: no clone has them, so there the stage would run.
+    """
+    study = stage.name.removeprefix(INDEX_STAGE)
     try:
         indexed = index.read(study)
     except BadInput:  # it is missing or damaged, which is said of it as an out
@@ -219,6 +225,11 @@ def _index(study: str, made: Mapping[str, Any]) -> Iterator[Finding]:
         if out and out.hash_info and out.hash_info.value != lockfile.folder_md5(hashes):
             problem = f"{files.index(study)} names another one than {out.stage.addressing} made"
             yield Finding("lock", out.def_path, problem)
+    for dep in stage.deps:
+        path = dvc.path_of(dep, root)
+        whole = dep.hash_info and dep.hash_info.value == leftovers.models_md5(indexed)
+        if path == files.models(study).as_posix() and not whole and dvc.state(dep):
+            yield Finding("stale", path, CHANGED)
 
 
 def _definition(stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from bancada.pipeline.dvc_internals import opened
 LITTER = (
     *("~$table.xlsx", ".~lock.table.csv#", "Thumbs.db", "table.csv:Zone.Identifier", ".DS_Store", "desktop.ini"),
     *("table.csv~", ".table.csv.swp", "#table.csv#", ".#table.csv", "table.csv.bak", "table.csv.orig", "._table.csv"),
+    *("table.csv.part", "table.csv.crdownload", ".goutputstream-ABC123"),
 )
 FINE = "all that is here is as dvc.lock says\n"
 

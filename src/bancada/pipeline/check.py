@@ -71,6 +71,7 @@ def check(prune: bool) -> list[Finding]:
     with dvc.opened(root) as repo:
         refuse_other_files(repo, root, known)
         left = leftovers.find(repo, root)
+        tell_missing_sources(repo, root)
         return [*changed_code(known), *_audit(repo, root), *named(left), *_unknown_to_git(repo, root, left)]
 
 
@@ -80,11 +81,8 @@ def add_code() -> list[Finding]:
     In a commit's hook, the files are those of the commit, and git's variables name its index. Return what has to be
     added by hand: git takes no other files into a commit of named files. Raise BadInput where the stage cannot run.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--single-item", CODE_STAGE], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise BadInput(next(iter(done.stderr.splitlines()), f"dvc repro {CODE_STAGE}: failed"))
+    with dvc.opened(Path.cwd()) as repo:
+        dvc.run_alone(repo, CODE_STAGE)
     made = [str(lockfile.LOCK_FILE), str(files.CODE)]
     named_files = Path(os.environ.get("GIT_INDEX_FILE", "")).name.startswith("next-index")
     if named_files and subprocess.run(["git", "diff", "--quiet", "--", *made]).returncode:
@@ -92,7 +90,7 @@ def add_code() -> list[Finding]:
         return [Finding("file", made[0], "follows from this commit and is not in it", todo)]
     added = subprocess.run(["git", "add", "--", *made], capture_output=True, text=True)
     if added.returncode:
-        raise BadInput(f"git add: {next(iter(added.stderr.splitlines()), 'failed')}")
+        raise BadInput(f"git add: {' '.join(added.stderr.split()) or 'failed'}")
     return []
 
 
@@ -101,6 +99,14 @@ def warn_of_other_packages() -> None:
     if other := requirements.not_as_locked(Path()):
         named = several(other, requirements.MOST_NAMED)
         print(f"packages other than {requirements.LOCK}'s: {named}; `make repro` installs them", file=sys.stderr)
+
+
+def tell_missing_sources(repo: Any, root: Path) -> None:
+    """Say in one line which files of `dvc add` are not here: a clone is fine without them, and can run nothing."""
+    outs = [out for stage in repo.index.stages if not dvc.runs(stage) for out in stage.outs]
+    if missing := [dvc.path_of(out, root) for out in outs if not out.exists]:
+        todo = f"before a run, `dvc pull {' '.join(missing[:MOST_NAMED])}` fetches it"
+        print(f"{several(missing)}: kept by DVC, and missing here; {todo}", file=sys.stderr)
 
 
 def refuse_other_files(repo: Any, root: Path, known: params.Params) -> None:
@@ -138,9 +144,15 @@ def changed(key: str, before: Any, now: Any) -> Iterator[str]:
 def _unknown_to_git(repo: Any, root: Path, left: leftovers.Leftovers) -> Iterator[Finding]:
     """Yield the files that results depend on, or that are results, and that a commit would leave out."""
     new, ignored = kept.unknown_to_git(repo, root, [*left.results, *left.strays])
-    if new:
-        todo = f"`git add {' '.join(new[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
-        yield Finding("file", several(new), "git does not know it, and a clone would not have it", todo)
+    by_repository: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in new:
+        by_repository[tuple(kept.submodules_around(root, path))].append(path)
+    for submodules, paths in by_repository.items():
+        todo = f"`git add {' '.join(paths[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
+        if submodules:
+            where = ", then that in the submodule ".join(submodules)
+            todo = f"commit it in the submodule {where}, then `git add {submodules[-1]}`"
+        yield Finding("file", several(paths), "git does not know it, and a clone would not have it", todo)
     if ignored:
         todo = f"a line in .dvcignore hides it from DVC, too, or `git add -f {' '.join(ignored[:MOST_NAMED])}`"
         yield Finding("file", several(ignored), "DVC reads it and git ignores it, so a clone would not have it", todo)

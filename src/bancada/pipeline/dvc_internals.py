@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, suppress
 from copy import deepcopy
@@ -16,6 +17,7 @@ from typing import Any
 from dvc.config import NoRemoteError
 from dvc.dependency import ParamsDependency, param
 from dvc.dvcfile import PROJECT_FILE
+from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
@@ -29,6 +31,8 @@ from dvc.utils.serialize import dumps_yaml
 from bancada.base import BadInput, locks
 from bancada.base.dvc_errors import NOWHERE, cause, described, shown, told
 from bancada.base.git import refuse_broken
+
+POLL_S = 0.2
 
 
 @contextmanager
@@ -158,6 +162,27 @@ def hold(repo: Any) -> None:
                 hint = f"; if there is none, `rm {shown(repo.lock.lockfile)}`" if by_hardlink(repo.config) else ""
                 print(f"waiting for another DVC process to end{hint}", file=sys.stderr)
             waits = True
+
+
+def run_alone(repo: Any, stage: str) -> None:
+    """Run a stage where it is stale, without those before it; wait while another DVC process uses its files.
+
+    Raise DvcException where it fails; the stage itself printed why.
+    """
+    hold(repo)
+    repo.lock.unlock()
+    waits = False
+    while True:
+        try:
+            repo.reproduce([stage], single_item=True)
+            return
+        except DvcException as error:
+            if not isinstance(cause(error), LockError):
+                raise
+            if not waits:
+                print(f"{stage}: waits for another DVC process: {told(cause(error))}", file=sys.stderr)
+            waits = True
+            time.sleep(POLL_S)
 
 
 def refuse_without_locks(repo: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bancada.base import BadInput, files
-from bancada.base.git import asked
+from bancada.base.git import asked, in_repository
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import requirements
 
@@ -32,6 +32,18 @@ def unknown_to_git(repo: Any, root: Path, elsewhere: Collection[str]) -> tuple[l
     ignored = _listed(root, "--others", "--ignored", "--exclude-standard")
     new = [path for path in unknown if path not in ignored]
     return new, [path for path in unknown if path in ignored and not _below(path, [CODE_FOLDER])]
+
+
+def submodules_around(root: Path, path: str) -> list[str]:
+    """Return the git repositories inside the one at `root` that a file lies in, the innermost first."""
+    folder = (root / path).parent
+    if not in_repository(folder):  # it is reached through a symbolic link
+        return []
+    top = Path(asked(folder, "rev-parse", "--show-toplevel").rstrip("\n"))
+    if top == root or not top.is_relative_to(root):
+        return []
+    inside = top.relative_to(root).as_posix()
+    return [inside, *submodules_around(root, inside)]
 
 
 def refuse_other_line_ends(repo: Any, root: Path) -> None:

@@ -21,7 +21,7 @@ from bancada.pipeline import dvc_internals as dvc
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
 MOST_NAMED = 3  # stages in one line
-CODE_STAGE, INDEX_STAGE = "code", "index@"
+CODE_STAGE = "code"
 PRUNE = "`bancada check --prune`"
 RERUN = "`bancada repro{stages}`"
 CHANGED = "changed since dvc.lock was made"
@@ -102,7 +102,7 @@ def warn_of_other_packages() -> None:
 
 
 def tell_missing_sources(repo: Any, root: Path) -> None:
-    """Say in one line which files of `dvc add` are not here: a clone is fine without them, and can run nothing."""
+    """Say in one line which files of `dvc add` are not here: a clone is fine without them, until it is to run."""
     outs = [out for stage in repo.index.stages if not dvc.runs(stage) for out in stage.outs]
     if missing := [dvc.path_of(out, root) for out in outs if not out.exists]:
         todo = f"before a run, `dvc pull {' '.join(missing[:MOST_NAMED])}` fetches it"
@@ -203,7 +203,7 @@ def says_more(stage: str) -> bool:
     A comment changes the hash of `src`; a model that is left over, and the keys of any variant, change what the stage
     index read: `_index` looks at what is in the index.
     """
-    return stage == CODE_STAGE or stage.startswith(INDEX_STAGE)
+    return stage == CODE_STAGE or stage.startswith(leftovers.INDEX_STAGE)
 
 
 def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
@@ -214,7 +214,7 @@ def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Map
         yield from _definition(stage, entry)
         for dep in stage.deps if not says_more(stage.name) else ():
             yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
-        if stage.name.startswith(INDEX_STAGE):
+        if stage.name.startswith(leftovers.INDEX_STAGE):
             yield from _index(stage, root, made)
     for out in stage.outs:
         yield from _out(out, dvc.path_of(out, root))
@@ -225,7 +225,7 @@ def _index(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]
 
     What the stage read may hold more, models that were left over: no clone has them, so there the stage would run.
     """
-    study = stage.name.removeprefix(INDEX_STAGE)
+    study = stage.name.removeprefix(leftovers.INDEX_STAGE)
     try:
         indexed = index.read(study)
     except BadInput:  # it is missing or damaged, which is said of it as an out

@@ -14,6 +14,7 @@ from bancada.pipeline import dvc_internals as dvc
 
 # The file by which one knows what a stage of a study or of a variant made, by its folder.
 KNOWN_BY = {"split": "train.parquet", "models": files.RUN, "evaluation": "scores.csv"}
+INDEX_STAGE = "index@"
 
 
 @dataclass(frozen=True)
@@ -87,28 +88,35 @@ def models_md5(hashes: index.Hashes) -> str:
 
 
 def _read_too_much(repo: Any, root: Path) -> dict[str, dict[str, Any]]:
-    """Return what dvc.lock should say of the folder that a stage index read, where its study's index is right."""
+    """Return what dvc.lock should say of the folder that a stage index read, where it says more and the index is right.
+
+    Its content is then what the stage would write again, and what all clones have.
+    """
     found = {}
-    made = {dvc.path_of(out, root): out for out in repo.index.outs}
-    for path, out in made.items():
-        study, stage = Path(path).stem, out.stage
-        if Path(path) != files.index(study) or not dvc.runs(stage) or not dvc.entry(stage) or dvc.state(out):
-            continue
-        try:
-            hashes = index.read(study)
-        except BadInput:  # it was committed so; `check` names it
-            continue
-        models = {name: one for name, one in made.items() if Path(name).parent == files.models(study)}
-        right = {files.model(study, name).as_posix(): folder_md5(of) for name, of in hashes.items()}
-        if {name: one.hash_info.value for name, one in models.items()} != right:
-            continue
-        for dep in stage.deps:
-            if dvc.path_of(dep, root) == files.models(study).as_posix() and dep.hash_info.value != models_md5(hashes):
+    made = {Path(dvc.path_of(out, root)): out for out in repo.index.outs}
+    for stage in filter(dvc.runs, repo.index.stages):
+        for dep in stage.deps if stage.name.startswith(INDEX_STAGE) and dvc.entry(stage) else ():
+            folder = Path(dvc.path_of(dep, root))
+            models = {
+                path.name: out for path, out in made.items() if path.parent == folder == files.models(folder.name)
+            }
+            md5 = _md5_of(folder.name, models)
+            if md5 and dep.hash_info and dep.hash_info.value != md5:
                 size, count = (
-                    sum(getattr(one.meta, key) or 0 for one in models.values()) for key in ("size", "nfiles")
+                    sum(getattr(out.meta, key) or 0 for out in models.values()) for key in ("size", "nfiles")
                 )
-                found[stage.name] = {"path": dep.def_path, "md5": models_md5(hashes), "size": size, "nfiles": count}
+                found[stage.name] = {"path": dep.def_path, "md5": md5, "size": size, "nfiles": count}
     return found
+
+
+def _md5_of(study: str, models: Mapping[str, Any]) -> str:
+    """Return DVC's hash of the folder of these models, if the study's index names them and no others; else nothing."""
+    try:
+        indexed = index.read(study) if models else {}
+    except BadInput:  # its stage has to run, which `check` says
+        return ""
+    right = {name: out.hash_info.value for name, out in models.items() if out.hash_info}
+    return models_md5(indexed) if indexed and right == {name: folder_md5(of) for name, of in indexed.items()} else ""
 
 
 def _edit(lock: Path, changes: Mapping[str, Mapping[str, Any] | None]) -> None:

@@ -1,13 +1,18 @@
 """`bancada check`: dvc.lock against what it speaks of, on a small repository; and the pre-commit hook that asks it."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from clones import PARAMS, run, succeeds
-from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
+from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock, hash_in_lock
+from idle import environment
 
-from bancada.pipeline.check import Finding, audit, changed, check, left_over
+from bancada.base import BadInput
+from bancada.pipeline import dvc_internals as dvc
+from bancada.pipeline import leftovers
+from bancada.pipeline.check import Finding, add_code, audit, changed, check, left_over
 
 OTHER = "0123456789abcdef0123456789abcdef"
 OTHER_HOOKS = "ruff-check,ruff-format,mypy"  # they take half a minute, and `make lint types` runs them
@@ -118,14 +123,34 @@ def test_an_edited_hash_of_a_model_breaks_the_chain_to_the_index_without_data_to
     assert finding.problem == "data/index/moons.json names another one than train@moons_tanh made"
 
 
-def test_a_model_that_was_left_over_when_the_index_was_made_is_no_matter(repository: Path, tmp_path: Path) -> None:
-    """DVC has its hash in dvc.lock; a clone, where it is not, has the same index."""
+def test_a_model_that_was_left_over_when_the_index_was_made_makes_clones_stale_until_it_is_pruned(
+    repository: Path, tmp_path: Path
+) -> None:
+    """DVC wrote its hash into dvc.lock, and a clone never has it. `dvc status` says what is stale, here and there."""
+    clean = hash_in_lock(repository, "index@moons", "deps", "data/models/moons")
     shutil.copytree(repository / MODEL, repository / "data/models/moons/moons_gone")
     assert succeeds(repository, "dvc", "repro", "-q", "index@moons", BANCADA_TRACKING="off") == ""
     commit(repository)
     assert [finding.subject for finding in audit(repository)] == ["data/models/moons/moons_gone"]
     succeeds(tmp_path, "git", "clone", "-q", str(repository), "fresh")
-    assert audit(tmp_path / "fresh") == []
+    the_only(tmp_path / "fresh", "stale", "data/models/moons", "index@moons")
+
+    for root in (repository, tmp_path / "fresh"):
+        *_, updated = leftovers.prune(root)
+        assert updated == "brought up to date in dvc.lock: index@moons"
+        assert hash_in_lock(root, "index@moons", "deps", "data/models/moons") == clean
+        assert audit(root) == []
+    assert succeeds(repository, "dvc", "status") == "Data and pipelines are up to date.\n"
+    assert succeeds(repository, "git", "diff", "HEAD^", "--stat") == ""
+
+
+def test_a_model_that_was_left_over_and_removed_by_hand_makes_the_index_stale(repository: Path) -> None:
+    edit_lock(repository, "index@moons", "deps", "data/models/moons", OTHER + ".dir")
+    the_only(repository, "stale", "data/models/moons", "index@moons")
+    edit(repository / "data/index/moons.json", "moons_adam", "moons_other")
+    before = (repository / "dvc.lock").read_text()
+    assert list(leftovers.prune(repository)) == []  # an index that is wrong itself has to be made again
+    assert (repository / "dvc.lock").read_text() == before
 
 
 def test_a_pattern_in_dvcignore_is_obeyed(repository: Path) -> None:
@@ -174,7 +199,8 @@ def test_what_a_removed_variant_leaves_is_named_until_it_is_pruned_and_nothing_e
     (repository / "data/evaluation/x.csv").write_text("a\n")
     left = "data/models/moons/moons_adam"
     gone = [
-        "train@moons_adam: dvc.lock: an entry of a stage that dvc.yaml does not have; `bancada check --prune`",
+        "train@moons_adam: dvc.lock: an entry of a stage that dvc.yaml does not have; `bancada check --prune` takes it"
+        " out",
         f"{left}: left over, for dvc.yaml has no stage that makes it; `bancada check --prune` removes it",
     ]
     stray = "data/evaluation/x.csv: no stage makes it; delete it, or make it an out in dvc.yaml"
@@ -258,6 +284,34 @@ def test_the_hook_adds_what_follows_from_a_comment_and_a_clone_of_the_commit_sta
     succeeds(tmp_path, "git", "clone", "-q", str(repository), "fresh")
     succeeds(tmp_path / "fresh", *BANCADA, "repro", "-q", BANCADA_TRACKING="off")
     assert succeeds(tmp_path / "fresh", "git", "status", "--porcelain") == ""
+
+
+def test_the_hook_waits_for_a_dvc_process_that_uses_the_same_files(repository: Path) -> None:
+    edit(repository / "src/bancada/base/tables.py", "import json\n", "import json  # a comment\n", 1)
+    with dvc.opened(repository) as repo:
+        [code] = [stage for stage in repo.index.stages if stage.addressing == "code"]
+        with dvc.using(repo, code):
+            hook = subprocess.Popen(
+                [*BANCADA, "check", "--hook"],
+                env=environment(),
+                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert hook.stderr
+            assert hook.stderr.readline().startswith("code: waits for another DVC process: ")
+    output, errors = hook.communicate(timeout=60)
+    assert (hook.returncode, output, errors) == (0, "all that is here is as dvc.lock says\n", "")
+    assert succeeds(repository, "git", "diff", "--cached", "--name-only") == "dvc.lock\n"
+
+
+def test_an_error_of_the_hook_is_whole_and_names_a_way_out(repository: Path) -> None:
+    with (repository / "dvc.lock").open("a") as file:
+        file.write("<<<<<<< HEAD\n  a: 1\n=======\n  a: 2\n>>>>>>> theirs\n")
+    with pytest.raises(
+        BadInput, match=r"with a merge conflict: `git checkout --ours dvc.lock` or `--theirs` chooses a"
+    ):
+        add_code()
 
 
 def test_a_source_that_git_does_not_know_is_named(repository: Path) -> None:

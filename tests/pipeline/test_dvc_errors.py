@@ -17,8 +17,9 @@ from idle import bancada, environment, run, wait_for
 from mounts import FILL, Mounted
 
 from bancada.base import BadInput, lockfile
-from bancada.pipeline import clone, leftovers
+from bancada.pipeline import check, clone, leftovers
 from bancada.pipeline.dvc_internals import opened
+from bancada.pipeline.steps import Pipeline
 
 NOWHERE = "in neither DVC's cache nor a remote"
 CONFLICT = """\
@@ -151,6 +152,25 @@ def test_a_file_of_dvc_that_cannot_be_read_is_named_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+def test_a_repository_that_git_cannot_use_is_told_once_with_the_reason_of_git(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever opens DVC's repository asks git first: DVC itself would end in a traceback."""
+    head = clone.head(repository)
+    with (repository / ".git/config").open("a") as file:
+        file.write("[broken\n")
+    line = len((repository / ".git/config").read_text().splitlines())
+
+    def look_at_the_commit() -> None:
+        with lockfile.files_at(repository, head):
+            pass
+
+    for ask in (lambda: check.check(prune=False), lambda: check.check(prune=True), Pipeline, look_at_the_commit):
+        with pytest.raises(BadInput, match=f"^git rev-parse: bad config line {line} in file .git/config$"):
+            ask()
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("text", [CONFLICT, "stages: 3\n", "stages: {a: 3}\n", "- 1\n", "{"])
 def test_a_dvc_lock_that_is_none_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(BadInput, match=r"^dvc\.lock: .*(no YAML|no mapping)"):
@@ -192,7 +212,7 @@ def test_without_flock_the_way_out_is_named_and_works(project: Path, tmp_path: P
     old = ".dvc/tmp/lock .dvc/tmp/rwlock.lock"
     way_out = f"`dvc config core.hardlink_lock true` and `rm {old}`"
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f".dvc/tmp: its file system has no locks (flock); {way_out} let DVC do without\n"
+    assert refused.stderr == f".dvc/tmp: its file system has no locks (flock); {way_out} lets DVC do without\n"
     assert run(project, "dvc", "config", "core.hardlink_lock", "true").returncode == 0
     refused = bancada(project, **preload)
     assert refused.returncode == 2

@@ -1,19 +1,26 @@
 """Files that DVC hashes and git does not keep as they are: litter, ignored files, submodules, other line ends."""
 
+import io
+from contextlib import closing, redirect_stderr
 from pathlib import Path
 
 import pytest
 from clones import run, succeeds
 from committed import BANCADA, MODEL, commit, hash_in_lock
+from dvc.exceptions import DvcException
 from ruamel.yaml import YAML
 
+from bancada.base import BadInput
+from bancada.base.dvc_errors import told
 from bancada.base.lockfile import dvc_md5
-from bancada.pipeline import kept
+from bancada.pipeline import check, kept, leftovers
 from bancada.pipeline.dvc_internals import opened
+from bancada.pipeline.steps import Pipeline
 
 LITTER = (
     *("~$table.xlsx", ".~lock.table.csv#", "Thumbs.db", "table.csv:Zone.Identifier", ".DS_Store", "desktop.ini"),
     *("table.csv~", ".table.csv.swp", "#table.csv#", ".#table.csv", "table.csv.bak", "table.csv.orig", "._table.csv"),
+    *("table.csv.part", "table.csv.crdownload", ".goutputstream-ABC123"),
 )
 FINE = "all that is here is as dvc.lock says\n"
 
@@ -70,10 +77,60 @@ def test_the_files_of_a_submodule_are_known_to_git(repository: Path, tmp_path: P
     assert unknown(repository) == (["data/sources/tables/new.csv"], [])
 
 
+def test_a_new_file_in_a_submodule_is_committed_there_first(repository: Path) -> None:
+    """A submodule of a submodule, too. `git add` of the file itself fails: it lies in a submodule."""
+    inner = repository / "data/sources/outer/inner"
+    for folder in (inner, inner.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        for line in ("git init -q", "git add -A", "git commit -q --allow-empty -m tables"):
+            succeeds(folder, *line.split())
+    commit(repository)
+    assert checked(repository) == (0, FINE)
+    (inner.parent / "a.csv").write_text("x\n")
+    (inner / "b.csv").write_text("x\n")
+    unknown_file = "git does not know it, and a clone would not have it; commit it in the submodule data/sources/outer"
+    with opened(repository) as repo:
+        found = [str(one) for one in check._unknown_to_git(repo, repository, leftovers.find(repo, repository))]
+    assert found == [
+        f"data/sources/outer/a.csv: {unknown_file}, then `git add data/sources/outer`",
+        f"data/sources/outer/inner/b.csv: {unknown_file}/inner, then that in the submodule data/sources/outer, then"
+        " `git add data/sources/outer`",
+    ]
+
+
 def test_what_dvc_add_keeps_is_no_matter_of_git(repository: Path) -> None:
     (repository / "data/sources/large.csv").write_text("x,y\n1,2\n")
     succeeds(repository, "dvc", "add", "-q", "data/sources/large.csv")
     assert unknown(repository) == (["data/sources/.gitignore", "data/sources/large.csv.dvc"], [])
+
+
+def test_a_file_of_dvc_add_that_is_not_here_is_named_with_dvc_pull(repository: Path) -> None:
+    """`check` is fine with it, for a clone has no data at first; a run needs it."""
+    (repository / "data/sources/large.csv").write_text("x,y\n1,2\n")
+    succeeds(repository, "dvc", "add", "-q", "data/sources/large.csv")
+    (repository / "data/sources/large.csv").unlink()
+    missing = "data/sources/large.csv: kept by DVC, and missing here; "
+    with opened(repository) as repo:
+        tell = io.StringIO()
+        with redirect_stderr(tell):
+            check.tell_missing_sources(repo, repository)
+        assert tell.getvalue() == f"{missing}before a run, `dvc pull data/sources/large.csv` fetches it\n"
+    name = "data/sources/large.csv.dvc"
+    with closing(Pipeline([name])) as pipeline, pytest.raises(DvcException) as failed:
+        pipeline.begin(name, force=False)
+    assert told(failed.value) == f"{missing}`dvc pull data/sources/large.csv` fetches it"
+
+
+def test_a_dvcignore_in_a_folder_that_dvc_hashes_is_named_with_its_way_out(repository: Path) -> None:
+    for folder in ("data/sources", "data/sources/deep"):
+        inside = repository / folder / ".dvcignore"
+        inside.parent.mkdir(exist_ok=True)
+        inside.write_text("*.x\n")
+        todo = f"move its lines, with {folder}/ before them, to the .dvcignore at the top"
+        with pytest.raises(BadInput) as refused:
+            check.audit(repository)
+        assert str(refused.value) == f"{folder}/.dvcignore: DVC takes none in a folder that it hashes; {todo}"
+        inside.unlink()
 
 
 def test_many_files_of_each_cause_are_one_line(repository: Path) -> None:
@@ -147,3 +204,47 @@ def test_a_clone_whose_line_ends_git_changed_is_refused_before_dvc_lock_is_spoil
     way_out = refused.stderr.split("`")[1]
     succeeds(clone, "sh", "-c", way_out)
     assert checked(clone) == (0, FINE)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "setting", "fine"),
+    [
+        ("data/sources/*.csv text eol=crlf", "core.autocrlf=false", True),
+        ("data/sources/*.csv text=auto eol=crlf", "core.autocrlf=input", True),
+        ("data/sources/*.csv text", "core.eol=crlf", False),
+        ("data/sources/*.csv text=auto", "core.autocrlf=true", False),
+    ],
+)
+def test_line_ends_are_refused_only_where_another_clone_would_have_others(
+    repository: Path, attributes: str, setting: str, fine: bool
+) -> None:
+    """An `eol` in .gitattributes is the same for everybody; the way out helps against all that git is told here."""
+    with (repository / ".gitattributes").open("a") as file:
+        file.write(f"{attributes}\n")
+    commit(repository)
+    succeeds(repository, "git", "config", *setting.split("="))
+    table = repository / "data/sources/orchard.csv"
+    table.unlink()
+    succeeds(repository, "git", "checkout", "--", str(table))
+    assert b"\r\n" in table.read_bytes()
+
+    def refuse() -> None:
+        with opened(repository) as repo:
+            kept.refuse_other_line_ends(repo, repository)
+
+    if fine:
+        refuse()
+        return
+    with pytest.raises(BadInput, match="git changed the line ends of this") as refused:
+        refuse()
+    succeeds(repository, "sh", "-c", str(refused.value).split("`")[1])
+    refuse()
+
+
+def test_a_table_whose_line_ends_are_not_those_of_gitattributes_is_refused(repository: Path) -> None:
+    """It was committed before .gitattributes said so: git takes it for unchanged, and a clone has other bytes."""
+    with (repository / ".gitattributes").open("a") as file:
+        file.write("data/sources/*.csv text eol=crlf\n")
+    commit(repository)
+    with pytest.raises(BadInput, match="git changed the line ends of this"), opened(repository) as repo:
+        kept.refuse_other_line_ends(repo, repository)

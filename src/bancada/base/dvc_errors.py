@@ -5,8 +5,10 @@ from pathlib import Path
 
 from dvc.config import ConfigError
 from dvc.fs import RemoteMissingDepsError
+from dvc.stage.exceptions import MissingDataSource
 from dvc.utils.serialize import YAMLFileCorruptedError
 from dvc.utils.strictyaml import YAMLValidationError, merge_conflict_marker
+from dvc_data.hashfile.build import IgnoreInCollectedDirError
 
 from bancada.base.notify import without_credentials
 
@@ -30,6 +32,13 @@ def told(error: BaseException) -> str:
         return f"{shown(error.path)}: {'.'.join(map(str, first.path))}: {first.error_message}{more}"
     if isinstance(error, ConfigError):
         return f".dvc/config, .dvc/config.local or the user's own: {' '.join(str(error).split())}"
+    if isinstance(error, MissingDataSource):
+        paths = str(error).partition(": ")[2]
+        return f"{paths}: kept by DVC, and missing here; `dvc pull {paths.replace(', ', ' ')}` fetches it"
+    if isinstance(error, IgnoreInCollectedDirError):
+        folder = shown(str(error).rpartition(": '")[2].rstrip("'"))
+        todo = f"move its lines, with {folder}/ before them, to the .dvcignore at the top"
+        return f"{folder}/.dvcignore: DVC takes none in a folder that it hashes; {todo}"
     if isinstance(error, OSError) and error.strerror:
         return f"{shown(error.filename)}: {error.strerror}" if error.filename else error.strerror
     lines = dict.fromkeys(" ".join(line.split()) for line in str(error).splitlines())

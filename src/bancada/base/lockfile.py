@@ -21,7 +21,7 @@ from ruamel.yaml.error import YAMLError
 
 from bancada.base import BadInput
 from bancada.base.dvc_errors import conflict_in
-from bancada.base.git import commit_of, fetch_missing, file_at
+from bancada.base.git import commit_of, fetch_missing, file_at, refuse_broken
 
 LOCK_FILE = Path("dvc.lock")
 DIFFERS = "it is not the one that dvc.lock names"
@@ -120,6 +120,7 @@ def files_at(root: Path, commit: str) -> Iterator[Any]:
     and an error when it is read.
     """
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # errors are raised
+    refuse_broken(root)
     fetch_missing(root, commit)
     with Repo(str(root)) as repo, switch(repo, commit):
         yield DVCFileSystem(repo=repo)

@@ -21,7 +21,7 @@ from bancada.pipeline import dvc_internals as dvc
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
 MOST_NAMED = 3  # stages in one line
-CODE_STAGE, INDEX_STAGE = "code", "index@"
+CODE_STAGE = "code"
 PRUNE = "`bancada check --prune`"
 RERUN = "`bancada repro{stages}`"
 CHANGED = "changed since dvc.lock was made"
@@ -71,6 +71,7 @@ def check(prune: bool) -> list[Finding]:
     with dvc.opened(root) as repo:
         refuse_other_files(repo, root, known)
         left = leftovers.find(repo, root)
+        tell_missing_sources(repo, root)
         return [*changed_code(known), *_audit(repo, root), *named(left), *_unknown_to_git(repo, root, left)]
 
 
@@ -80,11 +81,8 @@ def add_code() -> list[Finding]:
     In a commit's hook, the files are those of the commit, and git's variables name its index. Return what has to be
     added by hand: git takes no other files into a commit of named files. Raise BadInput where the stage cannot run.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--single-item", CODE_STAGE], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise BadInput(next(iter(done.stderr.splitlines()), f"dvc repro {CODE_STAGE}: failed"))
+    with dvc.opened(Path.cwd()) as repo:
+        dvc.run_alone(repo, CODE_STAGE)
     made = [str(lockfile.LOCK_FILE), str(files.CODE)]
     named_files = Path(os.environ.get("GIT_INDEX_FILE", "")).name.startswith("next-index")
     if named_files and subprocess.run(["git", "diff", "--quiet", "--", *made]).returncode:
@@ -92,7 +90,7 @@ def add_code() -> list[Finding]:
         return [Finding("file", made[0], "follows from this commit and is not in it", todo)]
     added = subprocess.run(["git", "add", "--", *made], capture_output=True, text=True)
     if added.returncode:
-        raise BadInput(f"git add: {next(iter(added.stderr.splitlines()), 'failed')}")
+        raise BadInput(f"git add: {' '.join(added.stderr.split()) or 'failed'}")
     return []
 
 
@@ -101,6 +99,14 @@ def warn_of_other_packages() -> None:
     if other := requirements.not_as_locked(Path()):
         named = several(other, requirements.MOST_NAMED)
         print(f"packages other than {requirements.LOCK}'s: {named}; `make repro` installs them", file=sys.stderr)
+
+
+def tell_missing_sources(repo: Any, root: Path) -> None:
+    """Say in one line which files of `dvc add` are not here: a clone is fine without them, until it is to run."""
+    outs = [out for stage in repo.index.stages if not dvc.runs(stage) for out in stage.outs]
+    if missing := [dvc.path_of(out, root) for out in outs if not out.exists]:
+        todo = f"before a run, `dvc pull {' '.join(missing[:MOST_NAMED])}` fetches it"
+        print(f"{several(missing)}: kept by DVC, and missing here; {todo}", file=sys.stderr)
 
 
 def refuse_other_files(repo: Any, root: Path, known: params.Params) -> None:
@@ -138,9 +144,15 @@ def changed(key: str, before: Any, now: Any) -> Iterator[str]:
 def _unknown_to_git(repo: Any, root: Path, left: leftovers.Leftovers) -> Iterator[Finding]:
     """Yield the files that results depend on, or that are results, and that a commit would leave out."""
     new, ignored = kept.unknown_to_git(repo, root, [*left.results, *left.strays])
-    if new:
-        todo = f"`git add {' '.join(new[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
-        yield Finding("file", several(new), "git does not know it, and a clone would not have it", todo)
+    by_repository: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for path in new:
+        by_repository[tuple(kept.submodules_around(root, path))].append(path)
+    for submodules, paths in by_repository.items():
+        todo = f"`git add {' '.join(paths[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
+        if submodules:
+            where = ", then that in the submodule ".join(submodules)
+            todo = f"commit it in the submodule {where}, then `git add {submodules[-1]}`"
+        yield Finding("file", several(paths), "git does not know it, and a clone would not have it", todo)
     if ignored:
         todo = f"a line in .dvcignore hides it from DVC, too, or `git add -f {' '.join(ignored[:MOST_NAMED])}`"
         yield Finding("file", several(ignored), "DVC reads it and git ignores it, so a clone would not have it", todo)
@@ -149,7 +161,9 @@ def _unknown_to_git(repo: Any, root: Path, left: leftovers.Leftovers) -> Iterato
 def named(left: leftovers.Leftovers) -> Iterator[Finding]:
     """Yield a line for each kind of what is left over."""
     for lock, names in left.entries.items():
-        yield Finding("gone", lock, "an entry of a stage that dvc.yaml does not have", PRUNE, tuple(names))
+        yield Finding(
+            "gone", lock, "an entry of a stage that dvc.yaml does not have", f"{PRUNE} takes it out", tuple(names)
+        )
     if left.results:
         problem = "left over, for dvc.yaml has no stage that makes it"
         yield Finding("gone", several(left.results), problem, f"{PRUNE} removes it")
@@ -187,9 +201,9 @@ def says_more(stage: str) -> bool:
     """Return whether what the stage made says more than the hashes of what it read.
 
     A comment changes the hash of `src`; a model that is left over, and the keys of any variant, change what the stage
-    index read.
+    index read: `_index` looks at what is in the index.
     """
-    return stage == CODE_STAGE or stage.startswith(INDEX_STAGE)
+    return stage == CODE_STAGE or stage.startswith(leftovers.INDEX_STAGE)
 
 
 def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
@@ -200,14 +214,18 @@ def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Map
         yield from _definition(stage, entry)
         for dep in stage.deps if not says_more(stage.name) else ():
             yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
-        if stage.name.startswith(INDEX_STAGE):
-            yield from _index(stage.name.removeprefix(INDEX_STAGE), made)
+        if stage.name.startswith(leftovers.INDEX_STAGE):
+            yield from _index(stage, root, made)
     for out in stage.outs:
         yield from _out(out, dvc.path_of(out, root))
 
 
-def _index(study: str, made: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compare the models that a study's index names with those that dvc.yaml has, and that dvc.lock says were made."""
+def _index(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+    """Compare the models that a study's index names with those that dvc.yaml has, and that dvc.lock says were made.
+
+    What the stage read may hold more, models that were left over: no clone has them, so there the stage would run.
+    """
+    study = stage.name.removeprefix(leftovers.INDEX_STAGE)
     try:
         indexed = index.read(study)
     except BadInput:  # it is missing or damaged, which is said of it as an out
@@ -219,6 +237,11 @@ def _index(study: str, made: Mapping[str, Any]) -> Iterator[Finding]:
         if out and out.hash_info and out.hash_info.value != lockfile.folder_md5(hashes):
             problem = f"{files.index(study)} names another one than {out.stage.addressing} made"
             yield Finding("lock", out.def_path, problem)
+    for dep in stage.deps:
+        path = dvc.path_of(dep, root)
+        whole = dep.hash_info and dep.hash_info.value == leftovers.models_md5(indexed)
+        if path == files.models(study).as_posix() and not whole and dvc.state(dep):
+            yield Finding("stale", path, CHANGED)
 
 
 def _definition(stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:

@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from dvc.config import NoRemoteError
 from dvc.dependency import ParamsDependency, param
 from dvc.dvcfile import PROJECT_FILE
+from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
@@ -28,15 +30,17 @@ from dvc.utils.serialize import dumps_yaml
 
 from bancada.base import BadInput, locks
 from bancada.base.dvc_errors import NOWHERE, cause, described, shown, told
+from bancada.base.git import refuse_broken
+
+POLL_S = 0.2
 
 
 @contextmanager
 def opened(root: Path) -> Iterator[Any]:
     """Open the repository at `root`, which is then the current folder, to look at it. DVC's errors become BadInput."""
-    quiet()
     with chdir(root):
         try:
-            repo = Repo(str(root))
+            repo = open_repo(root)
             try:
                 yield repo
             finally:
@@ -45,6 +49,13 @@ def opened(root: Path) -> Iterator[Any]:
             if line := told(error):
                 raise BadInput(line) from None
             raise
+
+
+def open_repo(root: Path) -> Any:
+    """Return DVC's repository at `root`, not yet locked. Raise BadInput where git cannot use the repository around."""
+    quiet()
+    refuse_broken(root)
+    return Repo(str(root))
 
 
 def quiet() -> None:
@@ -148,9 +159,30 @@ def hold(repo: Any) -> None:
         except LockError:
             refuse_without_locks(repo)
             if not waits:  # a lock by hard links stays when its process is killed
-                hint = f"; if there is none, `rm {shown(repo.lock.lockfile)}`" if by_hardlink(repo) else ""
+                hint = f"; if there is none, `rm {shown(repo.lock.lockfile)}`" if by_hardlink(repo.config) else ""
                 print(f"waiting for another DVC process to end{hint}", file=sys.stderr)
             waits = True
+
+
+def run_alone(repo: Any, stage: str) -> None:
+    """Run a stage where it is stale, without those before it; wait while another DVC process uses its files.
+
+    Raise DvcException where it fails; the stage itself printed why.
+    """
+    hold(repo)
+    repo.lock.unlock()
+    waits = False
+    while True:
+        try:
+            repo.reproduce([stage], single_item=True)
+            return
+        except DvcException as error:
+            if not isinstance(cause(error), LockError):
+                raise
+            if not waits:
+                print(f"{stage}: waits for another DVC process: {told(cause(error))}", file=sys.stderr)
+            waits = True
+            time.sleep(POLL_S)
 
 
 def refuse_without_locks(repo: Any) -> None:
@@ -160,23 +192,23 @@ def refuse_without_locks(repo: Any) -> None:
     kept = [path for path in (folder / "lock", folder / RWLOCK_LOCK) if path.exists()]
     old = [path for path in kept if path.read_text().strip().isdigit()]
     files = " ".join(map(shown, old))
-    if by_hardlink(repo) and old:  # DVC took these for locks by flock
+    if by_hardlink(repo.config) and old:  # DVC took these for locks by flock
         raise BadInput(f"{files}: made before core.hardlink_lock was set, so DVC waits for ever: `rm {files}`")
-    if not by_hardlink(repo) and not locks.exist(folder):
+    if not by_hardlink(repo.config) and not locks.exist(folder):
         way_out = "`dvc config core.hardlink_lock true`" + (f" and `rm {files}`" if old else "")
-        raise BadInput(f"{shown(folder)}: its file system has no locks (flock); {way_out} let DVC do without")
+        raise BadInput(f"{shown(folder)}: its file system has no locks (flock); {way_out} lets DVC do without")
 
 
-def by_hardlink(repo: Any) -> bool:
+def by_hardlink(config: Mapping[str, Any]) -> bool:
     """Return whether DVC is told to lock by hard links, for file systems without flock."""
-    return bool(repo.config["core"].get("hardlink_lock", False))
+    return bool(config["core"].get("hardlink_lock", False))
 
 
 def using(repo: Any, stage: Any) -> AbstractContextManager[None]:
     """Keep other DVC processes off the stage's files. Raise LockError where one of them is using them."""
     read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
     lock: AbstractContextManager[None] = rwlock(
-        repo.tmp_dir, repo.fs, f"bancada repro {stage.addressing}", read, write, by_hardlink(repo)
+        repo.tmp_dir, repo.fs, f"bancada repro {stage.addressing}", read, write, by_hardlink(repo.config)
     )
     return lock
 

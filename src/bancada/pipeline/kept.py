@@ -3,13 +3,12 @@
 What DVC leaves out (.dvcignore) it is asked, and git what it keeps (its index, .gitignore, its attributes).
 """
 
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from bancada.base import BadInput, files
-from bancada.base.git import asked
+from bancada.base.git import asked, in_repository
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import requirements
 
@@ -35,29 +34,38 @@ def unknown_to_git(repo: Any, root: Path, elsewhere: Collection[str]) -> tuple[l
     return new, [path for path in unknown if path in ignored and not _below(path, [CODE_FOLDER])]
 
 
+def submodules_around(root: Path, path: str) -> list[str]:
+    """Return the git repositories inside the one at `root` that a file lies in, the innermost first."""
+    folder = (root / path).parent
+    if not in_repository(folder):  # it is reached through a symbolic link
+        return []
+    top = Path(asked(folder, "rev-parse", "--show-toplevel").rstrip("\n"))
+    if top == root or not top.is_relative_to(root):
+        return []
+    inside = top.relative_to(root).as_posix()
+    return [inside, *submodules_around(root, inside)]
+
+
 def refuse_other_line_ends(repo: Any, root: Path) -> None:
     """Raise BadInput where git has other line ends in its files than lie here, and takes them for unchanged.
 
-    It changes them by core.autocrlf where .gitattributes allows it, and DVC hashes what lies here: dvc.lock would be
-    right for nobody else. Print a line where git cannot be asked.
+    It changes them by core.autocrlf or core.eol where .gitattributes allows it, and DVC hashes what lies here: dvc.lock
+    would be right for nobody else. What .gitattributes itself fixes by `eol` is the same in every clone.
     """
     if not dvc.has_git(repo):
         return
     paths, found = (*HASHED, requirements.LOCK), []
-    try:
-        changed = asked(root, "diff", "-z", "--name-only", "--relative", "--", *paths).split("\0")
-        listed = asked(root, "ls-files", "-z", "--eol", "--", *paths).split("\0")
-    except BadInput as error:
-        print(f"whether git changed line ends is not known: {error}", file=sys.stderr)
-        return
-    for line in listed:
+    changed = asked(root, "diff", "-z", "--name-only", "--relative", "--", *paths).split("\0")
+    for line in asked(root, "ls-files", "-z", "--eol", "--", *paths).split("\0"):
         ends, _, path = line.partition("\t")
-        index, here, *_ = [*ends.split(), "", ""]
-        if here[2:] in ("lf", "crlf", "mixed") and here[2:] != index[2:] and path not in changed:
+        index, here, *attributes = [*ends.split(), "", ""]
+        in_clones = "crlf" if index == "i/lf" and "eol=crlf" in attributes else index[2:]
+        if here[2:] in ("lf", "crlf", "mixed") and here[2:] != in_clones and path not in changed:
             found.append(path)
     if found:
-        problem = f"git changed the line ends of this and of {len(found) - 1} more files (core.autocrlf)"
-        todo = "`git config core.autocrlf false && git rm -rq --cached . && git reset -q --hard`"
+        problem = f"git changed the line ends of this and of {len(found) - 1} more files"
+        settings = "git config core.autocrlf false && git config core.eol lf"
+        todo = f"`{settings} && git rm -rq --cached . && git reset -q --hard`"
         raise BadInput(f"{found[0]}: {problem}, so dvc.lock is wrong here; commit what you changed, then {todo}")
 
 

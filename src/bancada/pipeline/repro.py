@@ -19,7 +19,7 @@ from typing import Literal
 
 from dvc.lock import LockError
 
-from bancada.base import BadInput, files, git, notify, tables
+from bancada.base import BadInput, files, notify, tables
 from bancada.base.dvc_errors import shown, told
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict, new_inputs, refuse_too_large
@@ -44,7 +44,6 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
     touched, for wrong parameters, tables and targets.
     """
     params = load()
-    git.refuse_broken(Path())
     warn_of_other_packages()
     try:
         with closing(_opened(targets)) as pipeline:

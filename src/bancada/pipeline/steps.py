@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from dvc.dvcfile import PROJECT_FILE
-from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
 
 from bancada.base import files, lockfile, locks, notify
@@ -31,8 +30,7 @@ class Pipeline:
     """
 
     def __init__(self, targets: Sequence[str] = ()) -> None:
-        dvc.quiet()
-        self.repo: Any = Repo()
+        self.repo: Any = dvc.open_repo(Path.cwd())
         self.folder = Path(self.repo.tmp_dir) / "bancada"
         self.held = ExitStack()
         self.alone = self.held.enter_context(locks.locked(self.folder / "lock", on_wait=_say_that_another_runs))

@@ -437,6 +437,16 @@ def test_weights_that_differ_from_the_runs_are_not_logged_as_its_model(alone: Pa
     assert count(alone, "logged_models") == 1
 
 
+def test_without_split_files_there_is_a_model_without_example_and_no_warning(alone: Path) -> None:
+    trained("signs")
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    shutil.rmtree(files.split("toy"))
+    recorder = Recorder(open_store(alone), NOBODY, failed={})
+    result = mirror.result(files.model("toy", "toy_tanh"), mirror.Inputs("split", "code"))
+    assert "model" in recorder.write(result, evaluations.read("toy"), split_is_its=False).written  # warnings are errors
+    assert recorder.failed == {}
+
+
 @pytest.mark.parametrize(
     "call", ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "log_outputs", "log_batch"]
 )

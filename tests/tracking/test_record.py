@@ -162,6 +162,16 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
     assert Path(fetched).read_text() == "- a\n+ b\n"
 
 
+def test_a_file_that_is_none_of_the_models_is_not_uploaded(bench: Path) -> None:
+    result = train_variant("toy_tanh")
+    (result.folder / "Thumbs.db").write_bytes(b"litter")
+    opened = open_store(bench)
+    for mend in (False, True):
+        run_id = Recorder(opened, NOBODY, mend=mend).write(result).run_id
+        files_of_it = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
+        assert artifacts(opened, run_id) == files_of_it
+
+
 def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> None:
     result, store = mirror.result(files.model("toy", "toy_tanh")), open_store(bench)
     first = Recorder(store, Origin("brave-cat")).write(result, began_ms=1).run_id

@@ -20,14 +20,14 @@ import pandas as pd
 from mlflow.entities import LoggedModelOutput, Run, RunTag
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from bancada.base import files, tables
 from bancada.networks import saved
 from bancada.tracking import mirror
 from bancada.tracking.experiments import every, known
 from bancada.tracking.mirror import Result
-from bancada.tracking.store import Store
+from bancada.tracking.store import Store, temporary_files
 
 MODEL, SEED, WEIGHTS_MD5 = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CODE = "bancada.serving"  # tag: a hash of serving.py, because an older one may have had a fault
@@ -94,17 +94,12 @@ def _is_deleted(store: Store, experiment: str, model: str, logged: Logged) -> bo
 @contextmanager
 def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: bool) -> Iterator[Path]:
     """Yield a temporary folder with the files of the model."""
-    trained = saved.load(result.folder)
-    described = {key: getattr(trained, key) for key in ("feature_names", "target_names", "classes")}
-    described |= {"threshold": THRESHOLDS.get(trained.encoding.kind), "layers": result.recipe["layers"]}
     with tempfile.TemporaryDirectory(prefix="bancada-") as name:
         folder = Path(name)
-        data, code = folder / "network", _code(folder)
-        data.mkdir()
-        (data / "network.json").write_text(json.dumps(described, indent=1) + "\n")
-        save_file(_weights(trained, seed), data / "weights.safetensors")
-        with warnings.catch_warnings():
+        trained, example = saved.load(result.folder), _example(result.study) if with_example else None
+        with temporary_files(folder), warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)  # without split files
+            data, code = _network(folder / "network", trained, result, seed), _code(folder)
             mlflow.pyfunc.save_model(
                 folder / "model",
                 loader_module=code.stem,
@@ -112,11 +107,21 @@ def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: 
                 code_paths=[str(code)],
                 mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
                 signature=_signature(trained),
-                input_example=_example(result.study) if with_example else None,
+                input_example=example,
                 pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in PACKAGES],
                 metadata={"study": result.study, "variant": result.variant, "seed": seed},
             )
         yield folder / "model"
+
+
+def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: int) -> Path:
+    """Write the network's weights and its description into a new folder. Return that."""
+    described = {key: getattr(trained, key) for key in ("feature_names", "target_names", "classes")}
+    described |= {"threshold": THRESHOLDS.get(trained.encoding.kind), "layers": result.recipe["layers"]}
+    folder.mkdir()
+    (folder / "network.json").write_text(json.dumps(described, indent=1) + "\n")
+    (folder / "weights.safetensors").write_bytes(save(_weights(trained, seed)))
+    return folder
 
 
 def _code(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from bancada.tracking import champions, evaluations, mirror, models, runs, surro
 from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.experiments import find_run, is_deleted
 from bancada.tracking.mirror import Point, Result
-from bancada.tracking.store import Failed, Store, artifact_paths, cause, is_refused
+from bancada.tracking.store import Failed, Store, artifact_paths, cause, is_refused, temporary_files
 
 UPLOADS = 8  # at a time, to a server
 EVALUATION = "bancada.evaluation"  # tag: a hash of the evaluation that the run holds
@@ -236,7 +236,8 @@ class Recorder:
 def _log_bytes(store: Store, run_id: str, name: str, content: bytes) -> None:
     """Upload bytes as they are; mlflow's own log_text takes UTF-8 alone."""
     with tempfile.TemporaryDirectory(prefix="bancada-") as folder:
-        Path(folder, name).write_bytes(content)
+        with temporary_files(Path(folder)):
+            Path(folder, name).write_bytes(content)
         store.client.log_artifact(run_id, str(Path(folder, name)))
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from test_models import scored, trained
+from test_track import NOTHING_NEW
 from toy import NOBODY, commit, count, rows, train_variant
 from toy import evaluate as evaluate_toy
 
 from bancada.base import files, notify
-from bancada.tracking import catch_up, mirror
+from bancada.tracking import catch_up, evaluations, mirror
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
@@ -86,10 +87,59 @@ def test_a_training_after_its_experiment_was_deleted_begins_another_one(
     Recorder(open_store(recorded), NOBODY).write(result, began_ms=1)
     experiments = "select name, lifecycle_stage from experiments where name != 'Default' order by experiment_id"
     assert rows(recorded, experiments) == [("toy", "deleted"), ("toy (bancada)", "active")]
-    assert "its experiment in MLflow is called `toy (bancada)`, because " in capfd.readouterr().out
+    way_out = "`bancada track --restore` brings back its runs whose results are here"
+    why = f"because the experiment of that name was deleted in MLflow; {way_out}"
+    assert f"its experiment in MLflow is called `toy (bancada)`, {why}\n" in capfd.readouterr().out
     assert catch_up.track(all_experiments=False) == 0
     assert capfd.readouterr().out.startswith("toy/toy_tanh: evaluation, description -> ")  # toy_adam stays deleted
     assert count(recorded, "runs") == 3
+
+
+def test_no_experiment_is_made_where_no_run_is_written(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also where another study's runs are recorded in the same call, or an evaluation ends."""
+    delete_experiment(recorded)
+    recorder = Recorder(open_store(recorded), NOBODY)
+    assert recorder.write_study("toy") == []
+    assert recorder.write_overview("toy", evaluations.read("toy"), {"another": "a" * 32}) == []
+    assert "called `toy (bancada)`" not in capfd.readouterr().out
+    assert recorder.failed == {}
+    assert rows(recorded, "select name, lifecycle_stage from experiments where name != 'Default'") == [
+        ("toy", "deleted")
+    ]
+    assert count(recorded, "registered_models") == 0
+
+
+def test_an_experiment_beside_somebody_elses_deleted_one_says_so(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = open_store(bench).client
+    client.delete_experiment(client.create_experiment("toy"))
+    assert catch_up.track(all_experiments=False) == 0
+    why = "because MLflow has a deleted experiment of that name, which is not made by bancada"
+    assert f"toy: its experiment in MLflow is called `toy (bancada)`, {why}\n" in capfd.readouterr().out
+
+
+def test_a_deleted_model_is_named_whether_it_is_the_champions_or_not(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trained("signs")
+    trained("signs", "toy_adam", draw=50)
+    scored({"toy_tanh": [1.0, 2.0, 3.0], "toy_adam": [4.0, 5.0, 6.0]})
+    commit()
+    assert catch_up.track(all_experiments=False) == 0
+    client = open_store(bench).client
+    for (model,) in rows(bench, "select value from tags where key = 'bancada.model'"):
+        client.delete_logged_model(model)
+    capfd.readouterr()
+    for _ in range(2):
+        assert catch_up.track(all_experiments=False) == 0
+        left_out = "the model of toy/{} was deleted in MLflow and is left out; `bancada track --restore` brings it back"
+        expected = {left_out.format("toy_adam"), left_out.format("toy_tanh"), NOTHING_NEW}
+        assert set(capfd.readouterr().out.splitlines()) == expected
+    assert catch_up.track(all_experiments=False, restore=True) == 0
+    assert capfd.readouterr().out.count(": model -> ") == 2
+    assert catch_up.track(all_experiments=False) == 0
+    assert capfd.readouterr().out.splitlines() == [NOTHING_NEW]
 
 
 def test_an_experiment_can_be_deleted_again_and_again(recorded: Path) -> None:

@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import invocations
+from mounts import Mounted
 from safetensors.numpy import save_file
 from torch import nn
 from toy import NOBODY, SOURCE, commit, count, fingerprint, rows, train_variant, write_leaderboard
@@ -33,7 +35,7 @@ from bancada.tracking.experiments import find_run
 from bancada.tracking.mirror import Result
 from bancada.tracking.record import Recorder
 from bancada.tracking.serving import ServedModel
-from bancada.tracking.store import Store, open_store
+from bancada.tracking.store import Store, cause, open_store
 from bancada.tracking.surroundings import Origin
 
 SEEDS, ROWS = [111, 112, 113], 1000
@@ -435,6 +437,40 @@ def test_weights_that_differ_from_the_runs_are_not_logged_as_its_model(alone: Pa
     Recorder(opened, Origin()).write_study("toy")
     assert model_of(opened) == first
     assert count(alone, "logged_models") == 1
+
+
+def test_without_split_files_there_is_a_model_without_example_and_no_warning(alone: Path) -> None:
+    trained("signs")
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    shutil.rmtree(files.split("toy"))
+    recorder = Recorder(open_store(alone), NOBODY, failed={})
+    result = mirror.result(files.model("toy", "toy_tanh"), mirror.Inputs("split", "code"))
+    assert "model" in recorder.write(result, evaluations.read("toy"), split_is_its=False).written  # warnings are errors
+    assert recorder.failed == {}
+
+
+@pytest.mark.parametrize("size", ["8k", "24k", "40k"])  # full at one of our files, at copies of MLflow's, at its last
+def test_a_full_disk_for_temporary_files_is_named_and_not_told_as_the_stores(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: Callable[..., Mounted], size: str
+) -> None:
+    (tmp_path / "small").mkdir()
+    trained("signs")
+    scored({"toy_tanh": [1.0, 2.0, 3.0]})
+    small = mounted('mount -t tmpfs -o "size=$2" none "$1"', tmp_path / "small", size).path(tmp_path / "small")
+    monkeypatch.setattr(tempfile, "tempdir", str(small))
+    recorder = Recorder(open_store(alone), NOBODY)
+    recorder.write_study("toy")
+    why = f"OSError: [Errno 28] No space left on device: '{small}'"
+    assert recorder.failed == {"toy/toy_tanh: model": why}
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    recorded(alone)
+
+
+def test_an_error_of_mlflow_is_the_stores_unless_the_operating_system_raised_it() -> None:
+    refused = MlflowException("it is too large")
+    assert cause(refused) == "the store refuses it: MlflowException: it is too large"
+    refused.__context__ = PermissionError(13, "Permission denied", "/a/b")
+    assert cause(refused) == "PermissionError: [Errno 13] Permission denied: '/a/b'"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_beside_somebody_elses_experiment_ours_has_another_name(
     if has_runs:
         client.create_run(foreign, tags={"study": "toy"})
     lines = tracked(capfd)
-    why = "because MLflow has another experiment of that name, deleted or not made by bancada"
+    why = "because MLflow has another experiment of that name, which is not made by bancada"
     assert lines[0] == f"toy: its experiment in MLflow is called `toy (bancada)`, {why}"
     assert rows(bench, EXPERIMENTS) == [("toy",), ("toy (bancada)",)]
     assert dict(client.get_experiment(foreign).tags) == {}
@@ -169,6 +169,90 @@ def test_a_commit_that_a_shallow_clone_lacks_is_named_with_the_way_to_get_it(
     commit()
     way_out = "version 1 is, of commit 1111111111, which this clone does not have; after `git fetch --unshallow`"
     assert any(way_out in line for line in tracked(capfd))
+    assert champion(champions) == "toy_tanh"
+
+
+NO_CHAMPION = "no variant can be the champion, because none has a value on validation rows for every seed"
+Values = list[float | None]
+ONE_EACH: tuple[Values, Values] = ([1.0, None, 3.0], [None, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("tanh", "adam", "split"),
+    [
+        ([None, None, None], [None, None, None], "validation"),  # also R2 of one row, which is not defined
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], ""),  # no rows for validation any more
+    ],
+)
+def test_committed_results_without_a_champion_take_the_alias_off(
+    champions: Path, capfd: pytest.CaptureFixture[str], tanh: Values, adam: Values, split: str
+) -> None:
+    tracked(capfd)
+    scored({"toy_tanh": tanh, "toy_adam": adam}, split=split)
+    write_lock()
+    why = (
+        "version 1 of the registered model toy still has the alias: commit dvc.lock and data, then run `bancada track`"
+    )
+    assert f"toy: {NO_CHAMPION}; {why}" in tracked(capfd)
+    assert champion(champions) == "toy_tanh"
+    commit()
+    assert f"toy: {NO_CHAMPION}; version 1, of older results, has lost the alias" in tracked(capfd)
+    assert champion(champions) is None
+    assert tracked(capfd) == [NOTHING_NEW]
+    better("toy_tanh")
+    commit()
+    assert "toy: version 1, toy_tanh, is the champion now" in tracked(capfd)
+    assert champion(champions) == "toy_tanh"
+
+
+def test_an_older_clone_neither_takes_the_alias_off_nor_gives_it_back(
+    champions: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shared = shutil.copy(champions / "mlflow.db", champions.with_name("shared.db"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shared}")
+    older = shutil.copytree(champions, champions.with_name("older"))
+    tracked(capfd)
+    go_to(older, monkeypatch)
+    scored({"toy_tanh": ONE_EACH[0], "toy_adam": ONE_EACH[1]})
+    commit("other results")
+    go_to(champions, monkeypatch)
+    git("commit", "-qm", "something", "--allow-empty")
+    tracked(capfd)
+    go_to(older, monkeypatch)
+    [line] = [line for line in tracked(capfd) if "champion" in line]
+    assert line.startswith(
+        f"toy: {NO_CHAMPION}; version 1 of the registered model toy still has the alias: version 1 is, "
+    )
+    go_to(champions, monkeypatch)
+    scored({"toy_tanh": ONE_EACH[0], "toy_adam": ONE_EACH[1]})
+    commit("no champion")
+    assert any("has lost the alias" in line for line in tracked(capfd))
+    go_to(older, monkeypatch)
+    better("toy_tanh")
+    commit("a champion")
+    [line] = [line for line in tracked(capfd) if "champion" in line]
+    assert line.startswith("toy: toy_tanh is not the champion in MLflow yet: there is none, of commit ")
+    assert "aliases={}" in str(open_store(older).client.get_registered_model("toy"))
+
+
+def test_an_alias_of_an_older_champion_is_named_where_the_new_ones_run_was_deleted(
+    champions: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracked(capfd)
+    better("toy_adam")
+    commit()
+    [(run_id,)] = rows(champions, "select run_uuid from runs where name = 'toy_adam'")
+    client.delete_run(run_id)
+    still = "version 1 of the registered model toy still has the alias"
+    assert f"toy: toy_adam is not the champion in MLflow yet: its model is not there; {still}" in tracked(capfd)
+    assert champion(champions) == "toy_tanh"
+
+
+def test_a_damaged_table_takes_no_alias_off(champions: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tracked(capfd)
+    (champions / "data/evaluation/toy/per_seed.csv").write_text("variant,split\n")
+    assert catch_up.track(all_experiments=False) == 1
+    assert "champion" not in capfd.readouterr().out
     assert champion(champions) == "toy_tanh"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import platform
 import re
 import shutil
@@ -34,7 +35,7 @@ from bancada.pipeline import code
 from bancada.tracking import mirror, surroundings
 from bancada.tracking.experiments import find_run
 from bancada.tracking.record import Recorder
-from bancada.tracking.store import open_store
+from bancada.tracking.store import database_file, open_store
 from bancada.tracking.surroundings import Origin
 from bancada.training.live import kept_epochs
 
@@ -160,6 +161,16 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
     assert (bench / "mlartifacts" / "toy" / run_id / "artifacts" / "weights.safetensors").read_bytes() == b"w"
     fetched = store.client.download_artifacts(run_id, "git.diff", str(bench))
     assert Path(fetched).read_text() == "- a\n+ b\n"
+
+
+def test_a_file_that_is_none_of_the_models_is_not_uploaded(bench: Path) -> None:
+    result = train_variant("toy_tanh")
+    (result.folder / "Thumbs.db").write_bytes(b"litter")
+    opened = open_store(bench)
+    for mend in (False, True):
+        run_id = Recorder(opened, NOBODY, mend=mend).write(result).run_id
+        files_of_it = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
+        assert artifacts(opened, run_id) == files_of_it
 
 
 def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> None:
@@ -351,3 +362,27 @@ def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and
     assert rows(bench, "select name from experiments order by name") == [("Default",), ("toy",)]
     assert count(bench, "runs") == 2  # toy_tanh and toy_adam
     assert count(bench, "metrics") == 2 * (5 * EPOCHS + 1) + 8 + 1
+
+
+# --- where the folder lies ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["100% b", "a?b", "a#b", "a%20b"])
+def test_nothing_is_made_beside_a_folder_whatever_its_name_is(bench: Path, empty_store: Path, name: str) -> None:
+    """MLflow makes the folder of a SQLite file by its URI, in which `100%` is `100%25`."""
+    root = bench.rename(bench.parent / name)
+    os.chdir(root)
+    before = sorted(root.parent.iterdir())
+    Recorder(open_store(root), NOBODY).write_study("toy")
+    assert sorted(root.parent.iterdir()) == before
+    assert count(root, "runs") == 2
+
+
+def test_the_uri_of_a_database_is_read_as_sqlalchemy_reads_it(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = {"a%20b.db": "a b.db", "a b.db": "a b.db", "other.db?timeout=60": "other.db"}
+    for written, name in read.items():
+        for folder in ("", f"{bench}/"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}{written}")
+            assert database_file(surroundings.store_uri(bench)) == bench / name
+    assert database_file("sqlite:///:memory:") is None
+    assert database_file("postgresql://here/a") is None

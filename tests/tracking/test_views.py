@@ -157,6 +157,8 @@ def test_the_run_table_shows_each_run_with_its_test_error(recorded: Store, brows
     with bancada_ui("--host", "0.0.0.0", "--allowed-hosts", "team.example", MLFLOW_PORT=str(port)) as printed:
         assert printed["MLflow"] == f"http://team.example:{port}/"
         assert status_of(port, f"team.example:{port}") == 200
+        for own in ("localhost", "127.0.0.1", "[::1]", socket.gethostname()):
+            assert status_of(port, f"{own}:{port}") == 200
         assert status_of(port, f"evil.example:{port}") == 403
         browser.get(printed["toy"])
         assert browser.current_url.startswith(f"http://127.0.0.1:{port}/")

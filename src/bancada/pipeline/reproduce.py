@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import typer
 
@@ -31,7 +30,7 @@ from bancada.pipeline.dvc_internals import opened, planned
 from bancada.tracking import mirror, runs
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS_MD5
-from bancada.tracking.store import STORE_ERRORS, artifact_paths, cause, open_store
+from bancada.tracking.store import STORE_ERRORS, artifact_paths, cause, database_file, open_store
 from bancada.tracking.surroundings import UNKNOWN, UNTRACKED, repository_root, store_uri
 
 DIFF = "git.diff"
@@ -94,8 +93,8 @@ def reproduce(run_id: str, jobs: int, yes: bool = False) -> int:
 def _recorded(run_id: str, folder: Path) -> RecordedRun:
     root = repository_root(Path.cwd())
     uri, shown = store_uri(root), shown_store(root)
-    path = Path(unquote(uri.removeprefix("sqlite:///")))
-    if uri.startswith("sqlite:///") and not path.exists():
+    path = database_file(uri)
+    if path and not path.exists():
         raise BadInput(f"{path}: there is none, so no run {run_id}; MLFLOW_TRACKING_URI names another store")
     try:
         store = open_store(root)

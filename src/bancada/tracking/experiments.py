@@ -46,20 +46,42 @@ def experiment_id(store: Store, study: str) -> str:
     """Return the id of the study's experiment. Create it where there is none, or where someone deleted it."""
 
     def existing() -> str | None:
-        found = experiments_of(store, study)
-        return str(found[0].experiment_id) if found and not is_deleted(found[0]) else None
+        found = active_experiment(store, study)
+        return str(found.experiment_id) if found else None
 
     def create(name: str) -> str:
         location = (store.artifacts / study).as_uri() if store.artifacts else None
         return str(store.client.create_experiment(name, location, {STUDY: study}))
 
-    return existing() or create_named(store, "experiment", study, create, existing)
+    if found := existing():
+        return found
+    made, name = create_named(study, create, existing)
+    if name != study:
+        store.say(f"{study}: its experiment in MLflow is called `{name}`, because {_why_taken(store, study)}")
+    return made
 
 
-def create_named(
-    store: Store, kind: str, study: str, create: Callable[[str], T], existing: Callable[[], T | None]
-) -> T:
-    """Create an experiment or a registered model under the study's name, or a similar one where that is taken."""
+def active_experiment(store: Store, study: str) -> Experiment | None:
+    """Return the study's experiment; none where it was never created, or where someone deleted it."""
+    return next((each for each in experiments_of(store, study) if not is_deleted(each)), None)
+
+
+def _why_taken(store: Store, study: str) -> str:
+    """Say which experiment has the study's name."""
+    holder = store.client.get_experiment_by_name(study)
+    if holder is None or not is_deleted(holder):
+        return "MLflow has another experiment of that name, which is not made by bancada"
+    if holder.experiment_id in [each.experiment_id for each in experiments_of(store, study)]:
+        way_out = "`bancada track --restore` brings back its runs whose results are here"
+        return f"the experiment of that name was deleted in MLflow; {way_out}"
+    return "MLflow has a deleted experiment of that name, which is not made by bancada"
+
+
+def create_named(study: str, create: Callable[[str], T], existing: Callable[[], T | None]) -> tuple[T, str]:
+    """Create an experiment or a registered model under the study's name, or a similar one where that is taken.
+
+    Return it and its name.
+    """
     for name in chain((study, f"{study} (bancada)"), (f"{study} (bancada {number})" for number in count(2))):
         try:
             made = create(name)
@@ -67,12 +89,9 @@ def create_named(
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             if found := existing():  # another machine has created it meanwhile
-                return found
+                return found, study
             continue
-        if name != study:
-            why = f"MLflow has another {kind} of that name, deleted or not made by bancada"
-            store.say(f"{study}: its {kind} in MLflow is called `{name}`, because {why}")
-        return made
+        return made, name
     raise AssertionError("there is always another name")
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -19,14 +20,14 @@ import pandas as pd
 from mlflow.entities import LoggedModelOutput, Run, RunTag
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from bancada.base import files, tables
 from bancada.networks import saved
 from bancada.tracking import mirror
-from bancada.tracking.experiments import known
+from bancada.tracking.experiments import every, known
 from bancada.tracking.mirror import Result
-from bancada.tracking.store import Store
+from bancada.tracking.store import Store, temporary_files
 
 MODEL, SEED, WEIGHTS_MD5 = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CODE = "bancada.serving"  # tag: a hash of serving.py, because an older one may have had a fault
@@ -34,6 +35,7 @@ THRESHOLDS = {"signs": 0.0, "bits": 0.5}  # by the kind of encoding; the others 
 PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model needs
 EXAMPLE_ROWS = 3
 SERVING = Path(__file__).with_name("serving.py")
+Logged = dict[str, set[str]]  # experiment -> the models that it had at the first look
 
 
 class NewModel(NamedTuple):
@@ -45,17 +47,20 @@ class NewModel(NamedTuple):
     with_example: bool  # the split files are those that it was trained on
 
 
-def log_model(store: Store, new: NewModel, *, restore: bool) -> list[str]:
+def log_model(store: Store, new: NewModel, logged: Logged, *, restore: bool) -> list[str]:
     """Log the network as a model of the run, if it has none yet. Return what was written, in words.
 
-    `restore`: a model that someone deleted in MLflow is logged again.
+    `restore`: a model that someone deleted in MLflow is logged again; otherwise a line says that it is left out.
     """
     run, result, seed = new.run, new.result, new.seed
     client, tags, run_id, experiment = store.client, run.data.tags, run.info.run_id, run.info.experiment_id
     model_tags = {WEIGHTS_MD5: result.weights_md5, SEED: str(seed), CODE: _code_hash()}
     has_one = MODEL in tags and model_tags.items() <= tags.items()
-    if has_one and restore:
-        has_one = known(client.get_logged_model, tags[MODEL]) is not None
+    if has_one and _is_deleted(store, experiment, tags[MODEL], logged):
+        has_one = not restore
+        if has_one:
+            way_out = "`bancada track --restore` brings it back"
+            store.say(f"the model of {result.name} was deleted in MLflow and is left out; {way_out}")
     if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or has_one:
         return []
     model_tags["bancada.variant"] = result.variant
@@ -75,33 +80,48 @@ def log_model(store: Store, new: NewModel, *, restore: bool) -> list[str]:
     return ["model"]
 
 
+def _is_deleted(store: Store, experiment: str, model: str, logged: Logged) -> bool:
+    """Return whether someone deleted the model: one search for an experiment, and a request for what it lacks."""
+    client = store.client
+    if experiment not in logged:
+        logged[experiment] = {each.model_id for each in every(client.search_logged_models, [experiment])}
+    return model not in logged[experiment] and known(client.get_logged_model, model) is None
+
+
 # --- the files of a model -------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: bool) -> Iterator[Path]:
     """Yield a temporary folder with the files of the model."""
-    trained = saved.load(result.folder)
-    described = {key: getattr(trained, key) for key in ("feature_names", "target_names", "classes")}
-    described |= {"threshold": THRESHOLDS.get(trained.encoding.kind), "layers": result.recipe["layers"]}
     with tempfile.TemporaryDirectory(prefix="bancada-") as name:
         folder = Path(name)
-        data, code = folder / "network", _code(folder)
-        data.mkdir()
-        (data / "network.json").write_text(json.dumps(described, indent=1) + "\n")
-        save_file(_weights(trained, seed), data / "weights.safetensors")
-        mlflow.pyfunc.save_model(
-            folder / "model",
-            loader_module=code.stem,
-            data_path=str(data),
-            code_paths=[str(code)],
-            mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
-            signature=_signature(trained),
-            input_example=_example(result.study) if with_example else None,
-            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in PACKAGES],
-            metadata={"study": result.study, "variant": result.variant, "seed": seed},
-        )
+        trained, example = saved.load(result.folder), _example(result.study) if with_example else None
+        with temporary_files(folder), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)  # without split files
+            data, code = _network(folder / "network", trained, result, seed), _code(folder)
+            mlflow.pyfunc.save_model(
+                folder / "model",
+                loader_module=code.stem,
+                data_path=str(data),
+                code_paths=[str(code)],
+                mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
+                signature=_signature(trained),
+                input_example=example,
+                pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in PACKAGES],
+                metadata={"study": result.study, "variant": result.variant, "seed": seed},
+            )
         yield folder / "model"
+
+
+def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: int) -> Path:
+    """Write the network's weights and its description into a new folder. Return that."""
+    described = {key: getattr(trained, key) for key in ("feature_names", "target_names", "classes")}
+    described |= {"threshold": THRESHOLDS.get(trained.encoding.kind), "layers": result.recipe["layers"]}
+    folder.mkdir()
+    (folder / "network.json").write_text(json.dumps(described, indent=1) + "\n")
+    (folder / "weights.safetensors").write_bytes(save(_weights(trained, seed)))
+    return folder
 
 
 def _code(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from bancada.tracking import champions, evaluations, mirror, models, runs, surro
 from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.experiments import find_run, is_deleted
 from bancada.tracking.mirror import Point, Result
-from bancada.tracking.store import Failed, Store, artifact_paths, cause, is_refused
+from bancada.tracking.store import Failed, Store, artifact_paths, cause, is_refused, temporary_files
 
 UPLOADS = 8  # at a time, to a server
 EVALUATION = "bancada.evaluation"  # tag: a hash of the evaluation that the run holds
@@ -56,6 +56,7 @@ class Recorder:
     restore: bool = False
     requirements: bool = True
     failed: Failed = field(default_factory=Failed)
+    logged: models.Logged = field(default_factory=models.Logged)
 
     def write(
         self,
@@ -164,7 +165,7 @@ class Recorder:
             written += self._add_scores(run, result, evaluation)
         with store.part(f"{result.name}: model", failed):
             model = models.NewModel(run, result, evaluation.best_seeds.get(result.variant), split_is_its)
-            written += models.log_model(store, model, restore=self.restore)
+            written += models.log_model(store, model, self.logged, restore=self.restore)
         with store.part(f"{result.name}: description", failed):
             written += views.show_run(store, run, evaluation, result.variant)
         return written
@@ -198,7 +199,8 @@ class Recorder:
 
     def _artifacts(self, result: Result) -> dict[str, Path]:
         """Return the files of a training, by the names that they have in a run."""
-        found = [*sorted(result.folder.iterdir()), *([Path("requirements.lock")] if self.requirements else [])]
+        found = [result.folder / name for name in files.MODEL_FILES]
+        found += [Path("requirements.lock")] if self.requirements else []
         return {path.name: path for path in found if path.is_file()}
 
     def _mend(self, run: Run, result: Result, evaluation: Evaluation | None) -> list[str]:
@@ -234,7 +236,8 @@ class Recorder:
 def _log_bytes(store: Store, run_id: str, name: str, content: bytes) -> None:
     """Upload bytes as they are; mlflow's own log_text takes UTF-8 alone."""
     with tempfile.TemporaryDirectory(prefix="bancada-") as folder:
-        Path(folder, name).write_bytes(content)
+        with temporary_files(Path(folder)):
+            Path(folder, name).write_bytes(content)
         store.client.log_artifact(run_id, str(Path(folder, name)))
 
 

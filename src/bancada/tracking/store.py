@@ -10,6 +10,9 @@ and `mlflow-artifacts:` needs a server. So `_follow_root` updates MLflow's table
 
 import functools
 import logging
+import os
+import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, chdir, closing, contextmanager
@@ -120,10 +123,35 @@ class Store:
 
 def cause(error: Exception) -> str:
     """Say in a line what failed: a file here, or something that the store, which answers, does not take."""
-    line = f"{type(error).__name__}: {first_line(error)}"
-    if isinstance(error, MlflowException | sqlalchemy.exc.SQLAlchemyError | sqlite3.Error) or is_refused(error):
+    found = None if is_refused(error) else os_error(error)
+    line = f"{type(found or error).__name__}: {first_line(found or error)}"
+    refusals = MlflowException | sqlalchemy.exc.SQLAlchemyError | sqlite3.Error
+    if found is None and (isinstance(error, refusals) or is_refused(error)):
         return f"the store refuses it: {line}"
     return line
+
+
+def os_error(error: BaseException | None) -> OSError | None:
+    """Return the error of the operating system that led to this one: MLflow raises its own for a full disk, too."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error
+        if isinstance(error, shutil.Error):  # of a folder that is copied: (from, to, why) of each file
+            number = re.search(r"\[Errno (\d+)\]", str(error))
+            return OSError(int(number[1]), os.strerror(int(number[1])), error.args[0][0][1]) if number else None
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def temporary_files(folder: Path) -> Iterator[None]:
+    """Run a block that writes to a temporary folder; an error of the operating system names where that folder is."""
+    try:
+        yield
+    except Exception as error:
+        if found := os_error(error):
+            raise OSError(found.errno, found.strerror, str(folder.parent)) from error
+        raise
 
 
 def is_refused(error: Exception) -> bool:
@@ -137,25 +165,44 @@ def open_store(root: Path, on_progress: Callable[[], None] = lambda: None, say: 
     The current folder is the root meanwhile, because mlflow creates its experiment `Default` with a location in it.
     """
     uri = store_uri(root)
-    path = Path(unquote(uri.removeprefix("sqlite:///")))
+    path = database_file(uri)
 
     def answered() -> None:
         note_progress(root)
         on_progress()
 
     with store_lock(root, on_progress), chdir(root):
-        exists = uri.startswith("sqlite:///") and path.is_file() and path.stat().st_size > 0
-        if exists:
+        exists = path is not None and path.is_file() and path.stat().st_size > 0
+        if path and exists:
             _check_writable(path)
-        elif uri.startswith("sqlite:////") and "?" not in uri and path.parent.is_dir() and not path.is_dir():
+        elif path and path.parent.is_dir() and not path.is_dir():
             _create(path)
         client = Client(uri, answered)
         experiments = client.search_experiments(ViewType.ALL)
-        if exists:
+        if path and exists:
             _follow_root(client, {_root_of(each) for each in experiments} - {None, root}, path, root)
     artifacts = None if uri.startswith(SERVED) else root / ARTIFACTS
-    database = path if uri.startswith("sqlite:///") and path.is_file() else None
-    return Store(client, root, artifacts, database, on_progress, say)
+    return Store(client, root, artifacts, path if path and path.is_file() else None, on_progress, say)
+
+
+def database_file(uri: str) -> Path | None:
+    """Return the file of a SQLite store, as SQLAlchemy reads its URI; None for another store, and one in memory."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    named = sqlalchemy.make_url(uri).database
+    return None if not named or named == ":memory:" or named.startswith("file:") else Path(named)
+
+
+def _make_parent(db_uri: str) -> None:
+    """Make the folder of a SQLite file. MLflow's own function, which this replaces, makes one named as in the URI.
+
+    In a URI, `100%` is `100%25`: MLflow would make an empty folder of that name beside the right one.
+    """
+    if path := database_file(db_uri):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+database._make_parent_dirs_if_sqlite = _make_parent
 
 
 def _check_writable(path: Path) -> None:

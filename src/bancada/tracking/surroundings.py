@@ -42,7 +42,7 @@ def store_uri(root: Path) -> str:
     path = uri.removeprefix("sqlite:///")
     if path == uri or path == ":memory:" or path.startswith("/"):
         return uri
-    return sqlite_uri(root / path)
+    return f"{sqlite_uri(root)}/{path}"
 
 
 def sqlite_uri(path: Path) -> str:

@@ -16,12 +16,13 @@ from bancada.base import BadInput
 from bancada.base.notify import without_credentials
 from bancada.tracking import views
 from bancada.tracking.catch_up import track
-from bancada.tracking.store import SERVED, STORE_ERRORS, open_store
-from bancada.tracking.surroundings import repository_root, store_uri
+from bancada.tracking.store import SERVED, STORE_ERRORS, database_file, open_store
+from bancada.tracking.surroundings import repository_root, sqlite_uri, store_uri
 
 POLL_S = 0.1
 PATIENCE_S = 120.0  # for the server to answer, on a machine that is busy
 END_S = 5.0  # for the server to end when it is asked to
+OWN = ("localhost", "127.0.0.1", "[::1]")  # names of this machine, for its own browser
 LOCAL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all interfaces -> this machine's own address
 
 
@@ -44,7 +45,10 @@ def show(host: str, port: int, allowed_hosts: str | None) -> int:
         _print(pages, [without_credentials(uri).rstrip("/")])
         return 0
     names = _names(host, port, allowed_hosts)
-    options = ["--host", host, "--port", str(port), *(["--allowed-hosts", ",".join(names)] if allowed_hosts else [])]
+    options = ["--host", host, "--port", str(port)]
+    if allowed_hosts:  # they replace those that MLflow answers by itself
+        own = [f"{name}:{port}" for name in (*OWN, socket.gethostname())]
+        options += ["--allowed-hosts", ",".join(dict.fromkeys([*names, *own]))]
     with _server(uri, options) as server:
         prefix = os.environ.get("MLFLOW_STATIC_PREFIX", "").rstrip("/")
         addresses = [f"http://{name}{prefix}" for name in names if "*" not in name]
@@ -99,6 +103,9 @@ def _cannot_listen(host: str, port: int) -> OSError | None:
 @contextmanager
 def _server(uri: str, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start `mlflow ui`, and end it and all that it started after the block."""
+    if path := database_file(uri):  # from its folder, because MLflow would make one named as in the URI
+        _, mark, query = uri.partition("?")
+        uri = sqlite_uri(Path(path.name)) + mark + query
     environment = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for other uses of MLflow
         **os.environ,
@@ -110,6 +117,7 @@ def _server(uri: str, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "ui", *options],
         env=environment,
+        cwd=path.parent if path else None,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -251,6 +251,7 @@ def test_what_cannot_be_read_is_one_line(repository: Path) -> None:
     assert refused.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real pre-commit, on a real commit. What is not staged is no matter."""
     monkeypatch.setenv("SKIP", OTHER_HOOKS)
@@ -286,6 +287,7 @@ def test_the_hook_adds_what_follows_from_a_comment_and_a_clone_of_the_commit_sta
     assert succeeds(tmp_path / "fresh", "git", "status", "--porcelain") == ""
 
 
+@pytest.mark.long
 def test_the_hook_waits_for_a_dvc_process_that_uses_the_same_files(repository: Path) -> None:
     edit(repository / "src/bancada/base/tables.py", "import json\n", "import json  # a comment\n", 1)
     with dvc.opened(repository) as repo:

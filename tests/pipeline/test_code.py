@@ -148,6 +148,7 @@ variants:
 """
 
 
+@pytest.mark.long
 def test_what_a_stage_imports_when_it_runs_is_in_its_file(repository: Path) -> None:
     (repository / "params.yaml").write_text(PARAMS.replace("variants:\n", MORE_KINDS.lstrip("\n")))
     succeeds(repository, "python", "-m", "bancada.pipeline.code")

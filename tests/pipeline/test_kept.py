@@ -185,6 +185,7 @@ def test_a_clone_with_core_autocrlf_has_the_bytes_that_dvc_lock_names(
     assert checked(clone) == (0, FINE)
 
 
+@pytest.mark.long
 def test_a_clone_whose_line_ends_git_changed_is_refused_before_dvc_lock_is_spoilt(
     repository: Path, tmp_path: Path
 ) -> None:

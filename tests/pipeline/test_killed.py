@@ -119,6 +119,7 @@ def test_a_stage_killed_at_random_moments(
         bench.ends_as_if_undisturbed(("dvc", "repro", "-q") if i % 5 == 3 else REPRO)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [pytest.param(2, id="few"), MANY])
 def test_bancada_repro_killed_at_random_moments(fresh: Path, plain_lock: bytes, tmp_path: Path, count: int) -> None:
     """With its stages; and alone, so that the stages that it began go on."""

@@ -94,10 +94,10 @@ def test_wrong_parameters_are_refused_before_anything_changes(repository: Path) 
 @pytest.mark.long
 def test_experiments_run_what_they_change_and_mlflow_keeps_what_they_made(repository: Path) -> None:
     here = executed(succeeds(repository, "dvc", "exp", "run", "-S", "lr=0.01"))
-    assert sorted(here) == ["code", "evaluate@moons", "train@moons_adam", "train@moons_tanh"]
+    assert sorted(here) == ["code", "evaluate@moons", "index@moons", "train@moons_adam", "train@moons_tanh"]
     fewer = "+variants.moons_tanh.train.epochs=2"
     temporary = run(repository, "dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", fewer)
-    assert executed(temporary.stdout) == ["code", "train@moons_tanh", "evaluate@moons"]
+    assert executed(temporary.stdout) == ["code", "train@moons_tanh", "index@moons", "evaluate@moons"]
     assert "not recorded" not in temporary.stderr
     assert "elsewhere" in succeeds(repository, "dvc", "exp", "show", "--md")
     tracked = succeeds(repository, *BANCADA, "track", "--all-exps").splitlines()

@@ -205,6 +205,7 @@ def test_committed_results_without_a_champion_take_the_alias_off(
     assert champion(champions) == "toy_tanh"
 
 
+@pytest.mark.long
 def test_an_older_clone_neither_takes_the_alias_off_nor_gives_it_back(
     champions: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -473,6 +473,7 @@ def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp
     assert clones.succeeds(clone, "git", "status", "--porcelain") == ""
 
 
+@pytest.mark.long
 def test_a_clone_without_the_split_files_finds_the_same_runs_again(
     toy_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

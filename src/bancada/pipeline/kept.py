@@ -55,13 +55,15 @@ def refuse_other_line_ends(repo: Any, root: Path) -> None:
     if not dvc.has_git(repo):
         return
     paths, found = (*HASHED, requirements.LOCK), []
-    changed = asked(root, "diff", "-z", "--name-only", "--relative", "--", *paths).split("\0")
     for line in asked(root, "ls-files", "-z", "--eol", "--", *paths).split("\0"):
         ends, _, path = line.partition("\t")
         index, here, *attributes = [*ends.split(), "", ""]
         in_clones = "crlf" if index == "i/lf" and "eol=crlf" in attributes else index[2:]
-        if here[2:] in ("lf", "crlf", "mixed") and here[2:] != in_clones and path not in changed:
+        if here[2:] in ("lf", "crlf", "mixed") and here[2:] != in_clones:
             found.append(path)
+    if found:
+        changed = asked(root, "diff", "-z", "--name-only", "--relative", "--", *found).split("\0")
+        found = [path for path in found if path not in changed]
     if found:
         problem = f"git changed the line ends of this and of {len(found) - 1} more files"
         settings = "git config core.autocrlf false && git config core.eol lf"

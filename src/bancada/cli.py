@@ -162,7 +162,7 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
         raise typer.Exit(130) from None
     except typer.Exit:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is shown: in one line, or with its traceback
         from bancada.base.dvc_errors import told
 
         print(told(error) or traceback.format_exc(), file=sys.stderr)

@@ -239,3 +239,13 @@ def artifacts(store: Store, run_id: str, folder: str | None = None) -> set[str]:
     for entry in store.client.list_artifacts(run_id, folder):
         found |= artifacts(store, run_id, entry.path) if entry.is_dir else {entry.path}
     return found
+
+
+def costs_one_line(capfd: pytest.CaptureFixture[str], stages: str, password: str) -> None:
+    """A store that cannot be used costs a stage this one line, without its password."""
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"bancada: not recorded in MLflow: {stages}: ")
+    assert err.endswith("; `bancada track` does it later\n")
+    assert err.count("\n") == 1
+    assert password not in err

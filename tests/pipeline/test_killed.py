@@ -81,7 +81,7 @@ def kill(start: Callable[[], subprocess.Popen[bytes]], after_s: float, with_stag
         return kill(start, after_s * 0.8, with_stages)
     stages = psutil.Process(process.pid).children(recursive=True) if with_stages else []
     for one in [process, *stages]:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself
             one.kill()
     process.wait()
     psutil.wait_procs(stages, 10)

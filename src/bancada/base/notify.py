@@ -100,7 +100,7 @@ class Notifier:
         """Start the process in a session of its own, because Ctrl-C is for the stage to answer."""
         # Files, because nobody would read from pipes while stages work, and a full pipe would stop the process. `close`
         # closes them.
-        self.output, self.errors = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115
+        self.output, self.errors = (tempfile.TemporaryFile("w+", errors="replace") for _ in range(2))  # noqa: SIM115  (see above)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bancada.tracking.listener"],
             stdin=subprocess.PIPE,
@@ -133,7 +133,7 @@ def _cpu_s(pid: int) -> float:
     """Return the CPU time that a child process, which may have ended, has used."""
     import psutil  # 15 ms, which only stages with tracking pay
 
-    with suppress(psutil.Error):
+    with suppress(psutil.Error):  # it has ended
         used = psutil.Process(pid).cpu_times()
         return float(used.user + used.system)
     return 0.0

@@ -45,7 +45,7 @@ def opened(root: Path) -> Iterator[Any]:
                 yield repo
             finally:
                 repo.close()
-        except Exception as error:
+        except Exception as error:  # DVC's errors share no base class; any other is raised again
             if line := told(error):
                 raise BadInput(line) from None
             raise

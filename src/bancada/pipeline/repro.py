@@ -53,7 +53,7 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
             run = Run(pipeline, params, jobs, force)
             run.go()
             stale = pipeline.still_stale(run.ran)
-    except Exception as error:
+    except Exception as error:  # DVC's errors share no base class; any other is raised again
         if not (line := told(error)):
             raise
         print(line, file=sys.stderr)
@@ -67,7 +67,7 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
 def _opened(targets: Sequence[str]) -> Pipeline:
     try:
         return Pipeline(targets)
-    except Exception as error:
+    except Exception as error:  # DVC's errors share no base class; any other is raised again
         if isinstance(error, OSError) or not (line := told(error)):  # OSError: a full disk, for example
             raise
         raise BadInput(line) from None
@@ -208,7 +208,7 @@ class Run:
         try:
             self.pipeline.end(name)
             self.pipeline.write_lock(name)
-        except Exception as error:
+        except Exception as error:  # DVC's errors share no base class; any other is raised again
             if not (line := told(error)):
                 raise
             self._fail(name, 1, line)

@@ -148,7 +148,7 @@ def temporary_files(folder: Path) -> Iterator[None]:
     """Run a block that writes to a temporary folder; an error of the operating system names where that folder is."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # raised again, with the place of the files if the system caused it
         if found := os_error(error):
             raise OSError(found.errno, found.strerror, str(folder.parent)) from error
         raise

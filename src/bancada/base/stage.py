@@ -1,6 +1,7 @@
 """The entry of every stage: one name as the argument, bad input as one line on stderr, one process at a time."""
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -34,6 +35,11 @@ def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studie
             raise
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
+
+
+def cores() -> int:
+    """Return how many cores this stage may use: its part where `bancada repro` runs stages side by side."""
+    return int(os.environ.get("BANCADA_CORES", 0)) or len(os.sched_getaffinity(0))
 
 
 def _alone(stage: str) -> AbstractContextManager[Any]:

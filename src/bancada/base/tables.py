@@ -23,6 +23,12 @@ class Table:
     feature_names: list[str]
     target_names: list[str]
     classes: list[int] | list[str]  # the sorted labels, as the user writes them; empty if the targets are numbers
+    row_shape: list[int] | None = None  # of a row of inputs that is no plain list, such as [1, 8, 8]; row-major
+
+    @property
+    def shape(self) -> list[int]:
+        """The shape of a row as a network gets it."""
+        return self.row_shape or [len(self.feature_names)]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -42,6 +48,7 @@ def write(table: Table, path: Path) -> None:
     else:
         columns |= zip(table.target_names, table.targets.T, strict=True)
     meaning = {"features": table.feature_names, "targets": table.target_names, "classes": table.classes}
+    meaning |= {"shape": table.row_shape} if table.row_shape else {}
     with files.whole(path) as unfinished:
         write_columns(columns, unfinished, {"bancada": json.dumps(meaning)})
 
@@ -60,7 +67,8 @@ def read(path: Path) -> Table:
             targets = np.array([index[label] for label in stored[target_names[0]]], dtype=np.int64).reshape(-1, 1)
         else:
             targets = np.stack([stored[name] for name in target_names], axis=1)
-        return Table(np.stack([stored[name] for name in names], axis=1), targets, names, target_names, classes)
+        features = np.stack([stored[name] for name in names], axis=1)
+        return Table(features, targets, names, target_names, classes, meaning.get("shape"))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise BadInput(f"{path}: not a table that bancada wrote; `dvc repro -f {stage}` makes it again") from None
 

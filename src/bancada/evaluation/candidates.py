@@ -98,7 +98,11 @@ class Candidate:
     def _weight_errors(self) -> dict[str, metrics.Values]:
         """Return the errors in the units of the unscaled features, for a single linear layer if the truth is known."""
         trained = self.trained
-        if not self.truth or [layer.kind for layer in trained.layers] != ["linear"]:
+        if (
+            not self.truth
+            or not trained.network.small
+            or [layer.kind for layer in trained.network.small_layers] != ["linear"]
+        ):
             return {}
         weights = trained.weights["0.weight"].astype(np.float64)[:, 0]
         biases = trained.weights.get("0.bias", np.zeros((len(weights), 1))).astype(np.float64)[:, 0]

@@ -21,7 +21,7 @@ from bancada.evaluation.candidates import Candidate
 from bancada.evaluation.leaderboard import ROWS_OF, Row, better, measured_on
 from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, marker, name_axes, sheet
 from bancada.evaluation.statistics import as_written, summary, thinned
-from bancada.networks import metrics, settings
+from bancada.networks import encoding, metrics, settings
 
 MAX_POINTS = 400  # of a curve over the whole width: more cannot be seen on paper
 GRID = (160, 100)  # points of a decision region, across and up
@@ -57,8 +57,9 @@ class Results:
 def loss(results: Results) -> Figure:
     """Draw the loss by epoch: the median over seeds, and the band from the 10th to the 90th percentile of seeds."""
     candidates, medians = results.candidates, []
-    names = {candidate.trained.loss_name for candidate in candidates}
-    kind = settings.LOSSES[names.pop()] if len(names) == 1 else "each variant's own"
+    names = {encoding.loss_name(candidate.trained.network.loss) for candidate in candidates}
+    name = names.pop() if len(names) == 1 else "each variant's own"
+    kind = settings.LOSSES.get(name, name)
     title = f"{results.study}: loss ({kind}) by epoch\n{BANDS}"
     height = 1.6 if len(candidates) > COLUMNS else 3.2
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
 
-from bancada.networks.settings import LayerSpec, Loss
+from bancada.networks.settings import Layer, LayerSpec, Loss, TorchPart
 
 UNDECIDED = -1  # in place of a class index, where an output is not finite
 
@@ -42,17 +42,30 @@ def scaled(
         return features.T.astype(np.float32, order="C")
 
 
+THRESHOLDS = {"signs": 0.0, "bits": 0.5, "logits": 0.0}  # by the kind of encoding, for a network with one output
+# Losses of torch.nn whose decision rule is known. Those of numbers learn classes, too, as in lesson 3.
+OF_NUMBERS = ("mse", "half_mse", "l1", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss")
+OF_CLASS_INDEX = ("cross_entropy", "CrossEntropyLoss", "NLLLoss", "MultiMarginLoss")
+OF_TWO_CLASSES = ("bce", "BCELoss", "BCEWithLogitsLoss", "SoftMarginLoss")
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How targets are encoded for the loss, and how outputs are decoded.
 
-    `numbers`: the targets themselves. `signs`: -1 (`low`) and +1, decoded by the sign. `bits`: 0 (`low`) and 1, decoded
-    by a threshold of 0.5. `one_hot`: 1 for the observed class and `low` for the others, decoded by the largest output.
+    `numbers`: the targets themselves. `one_hot`: 1 for the observed class and `low` for the others, decoded by the
+    largest output. With one output: `signs` are -1 (`low`) and +1, `bits` and `logits` 0 (`low`) and 1, decoded by one
+    of THRESHOLDS.
     """
 
-    kind: Literal["numbers", "signs", "bits", "one_hot"]
+    kind: Literal["numbers", "signs", "bits", "logits", "one_hot"]
     classes: int = 0
     low: float = 0.0
+
+    @property
+    def threshold(self) -> float | None:
+        """The output above which the second class is decided; None if that is not the rule."""
+        return THRESHOLDS.get(self.kind)
 
     def encode(self, targets: Shaped[np.ndarray, "row target"]) -> Float32[np.ndarray, "output row"]:
         """Return the outputs that a perfect network would have for these targets (numbers, or class indices).
@@ -71,17 +84,39 @@ class Encoding:
         """Return the decided class indices, UNDECIDED where an output is not finite, or the predicted numbers."""
         if self.kind == "numbers":
             return outputs
-        one_hot = self.kind == "one_hot"
-        decided = outputs.argmax(axis=2, keepdims=True) if one_hot else outputs > (self.low + 1) / 2
+        limit = self.threshold
+        decided = outputs.argmax(axis=2, keepdims=True) if limit is None else outputs > limit
         return np.where(np.isfinite(outputs).all(axis=2, keepdims=True), decided, UNDECIDED).astype(np.int64)
 
 
-def encoding(layers: Sequence[LayerSpec], loss: Loss, classes: int) -> Encoding:
-    """Return an encoding in the range of the last layer: -1 and 1 for tanh; 0 and 1 for sigmoid, relu and softmax."""
+def encoding(layers: Sequence[Layer] | None, loss: Loss, outputs: int, classes: int) -> Encoding:
+    """Return an encoding in the range of the last layer: -1 and 1 for tanh; 0 and 1 for sigmoid, relu and softmax.
+
+    A module of the user's own, without `layers`, counts as one that ends in a linear layer.
+    """
     if classes == 0:
         return Encoding("numbers")
-    last = layers[-1].kind
-    width = [layer.width for layer in layers if layer.width][-1]
-    if width == classes:
-        return Encoding("one_hot", classes, low=-1.0 if last == "tanh" and loss != "cross_entropy" else 0.0)
-    return Encoding("bits") if last in ("sigmoid", "relu", "softmax") else Encoding("signs", low=-1.0)
+    last, name = last_kind(layers), loss_name(loss)
+    if outputs == classes:
+        signs = (last == "tanh" and name in OF_NUMBERS) or name == "SoftMarginLoss"
+        return Encoding("one_hot", classes, low=-1.0 if signs else 0.0)
+    if name == "BCEWithLogitsLoss":
+        return Encoding("logits")
+    bits = last in ("sigmoid", "relu", "softmax") or name == "BCELoss"
+    return Encoding("bits") if bits and name != "SoftMarginLoss" else Encoding("signs", low=-1.0)
+
+
+def last_kind(layers: Sequence[Layer] | None) -> str:
+    """Return the kind of the last layer, in small letters; an empty string for a module of the user's own."""
+    last = layers[-1] if layers else None
+    return last.name.lower() if isinstance(last, TorchPart) else last.kind if isinstance(last, LayerSpec) else ""
+
+
+def loss_name(loss: Loss) -> str:
+    """Return the name of a loss, ours or torch's."""
+    return loss.name if isinstance(loss, TorchPart) else loss
+
+
+def width(layers: Sequence[LayerSpec]) -> int:
+    """Return the number of outputs of layers of the small vocabulary."""
+    return [layer.width for layer in layers if layer.width][-1]

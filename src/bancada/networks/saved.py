@@ -8,20 +8,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64, Shaped
-from pydantic import TypeAdapter
 from safetensors import numpy as safetensors
 
 from bancada.base import files, tables
 from bancada.networks import inference
-from bancada.networks.encoding import SCALING, Encoding, encoding, scaled
-from bancada.networks.settings import Layers, LayerSpec, Loss
+from bancada.networks.encoding import SCALING, Encoding, encoding, loss_name, scaled
+from bancada.networks.settings import Network
 
 LR_NULL = "`lr: null` at the top of params.yaml lets each have its own"  # the way out for an overruled rate
+BY_TORCH = "bancada.networks.torch_network"  # for networks that are more than the small vocabulary
 HISTORY_COLUMNS = ("train_loss", "last_batch_loss", "validation_loss", "lr")
 
 
@@ -30,8 +31,11 @@ class TrainingResult:
     """The trained networks of a variant, one for each seed, and how their losses fell."""
 
     weights: dict[str, np.ndarray]  # by nn.Sequential's names, [seed, ...]; NaN for a diverged seed
-    history: dict[str, Float64[np.ndarray, "seed epoch"]]  # HISTORY_COLUMNS; NaN after a seed's divergence
+    history: dict[str, Float64[np.ndarray, "seed epoch"]]  # HISTORY_COLUMNS; NaN after a seed's last epoch
     diverged: dict[int, int]  # position of the seed -> epoch
+    kept: dict[int, int]  # the same, with early stopping: the epoch that the weights are of
+    parameters: int  # of one network
+    outputs: int
 
 
 def description(recipe: Mapping[str, Any], rows: tables.Table, overruled: str = "") -> dict[str, Any]:
@@ -44,6 +48,7 @@ def description(recipe: Mapping[str, Any], rows: tables.Table, overruled: str = 
         "variant": recipe["variant"],
         "recipe": dict(recipe),
         "feature_names": rows.feature_names,
+        "shape": rows.shape,
         "target_names": rows.target_names,
         "classes": rows.classes,
         "train_rows": len(rows),
@@ -51,9 +56,11 @@ def description(recipe: Mapping[str, Any], rows: tables.Table, overruled: str = 
 
 
 def save(folder: Path, described: dict[str, Any], result: TrainingResult, scaling: dict[str, np.ndarray]) -> None:
-    """Write the folder: weights and `scaling`, history, and run.json with the epochs in which seeds diverged."""
+    """Write the folder: weights and `scaling`, history, and run.json with what the training showed."""
     seeds = described["recipe"]["seeds"]
-    run = described | {"diverged": {str(seeds[i]): epoch for i, epoch in result.diverged.items()}}
+    shown = {"diverged": result.diverged, "kept": result.kept}
+    run = described | {key: {str(seeds[i]): epoch for i, epoch in found.items()} for key, found in shown.items()}
+    run |= {"parameters": result.parameters, "outputs": result.outputs}
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | scaling))
@@ -74,25 +81,35 @@ class SavedVariant:
     """The trained networks of a variant, one for each seed. They take raw, unscaled features."""
 
     study: str
-    layers: list[LayerSpec]
-    loss_name: Loss
+    network: Network
+    engine: str
+    parameters: int  # of one network
+    output_count: int
     seeds: list[int]
     feature_names: list[str]
+    shape: list[int]  # of a row of inputs
     target_names: list[str]
     classes: list[int] | list[str]
     diverged: dict[int, int]  # seed -> epoch
-    weights: dict[str, np.ndarray]  # by nn.Sequential's names, [seed, ...]
+    kept: dict[int, int]  # the same, with early stopping: the epoch that the weights are of
+    weights: dict[str, np.ndarray]  # by state_dict's names, [seed, ...]
     scaling: dict[str, np.ndarray]  # the names of SCALING, [feature]; empty if inputs are not standardized
     overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
 
     @cached_property
     def encoding(self) -> Encoding:
         """How targets are encoded."""
-        return encoding(self.layers, self.loss_name, len(self.classes))
+        return encoding(self.network.layers, self.network.loss, self.output_count, len(self.classes))
 
     def outputs(self, features: Float64[np.ndarray, "row feature"]) -> Float64[np.ndarray, "seed row output"]:
         """Return the outputs of the networks in evaluation mode; NaN for a diverged seed, and where they overflow."""
-        return inference.outputs(self.layers, self.weights, scaled(features, self.scaling))
+        inputs = scaled(features, self.scaling)
+        if self.network.small:
+            return inference.outputs(self.network.small_layers, self.weights, inputs)
+        rows = np.ascontiguousarray(inputs.T).reshape(-1, *self.shape)
+        found: Float64[np.ndarray, "seed row output"]
+        found = import_module(BY_TORCH).outputs_of_seeds(self.network, self.weights, rows)
+        return found
 
     def predict(
         self, features: Float64[np.ndarray, "row feature"]
@@ -104,23 +121,37 @@ class SavedVariant:
         self, outputs: Float64[np.ndarray, "seed row output"], targets: Shaped[np.ndarray, "row target"]
     ) -> Float64[np.ndarray, " seed"]:
         """Return the training loss of each seed over these rows."""
-        return inference.loss(self.loss_name, outputs, self.encoding.encode(targets))
+        if self.network.small:
+            return inference.loss(loss_name(self.network.loss), outputs, self.encoding.encode(targets))
+        found: Float64[np.ndarray, " seed"]
+        found = import_module(BY_TORCH).losses_of_seeds(self.network.loss, outputs, targets, self.encoding)
+        return found
 
 
 def load(folder: Path) -> SavedVariant:
     """Return the variant that `save` wrote."""
     run = json.loads((folder / files.RUN).read_text())
     stored: Mapping[str, np.ndarray] = safetensors.load_file(folder / files.WEIGHTS)
+    recipe = run["recipe"]
     return SavedVariant(
-        layers=TypeAdapter(Layers).validate_python(run["recipe"]["layers"]),
-        loss_name=run["recipe"]["train"]["loss"],
-        seeds=run["recipe"]["seeds"],
-        **{key: run[key] for key in ("study", "feature_names", "target_names", "classes")},
+        network=Network(
+            **{key: recipe.get(key) for key in ("layers", "module")},
+            **{key: recipe["train"][key] for key in ("loss", "bits")},
+        ),
+        seeds=recipe["seeds"],
+        engine=recipe["engine"],
+        **{key: run[key] for key in ("study", "feature_names", "shape", "target_names", "classes", "parameters")},
+        output_count=run["outputs"],
         overruled=run.get("overruled", ""),
-        diverged={int(seed): epoch for seed, epoch in run["diverged"].items()},
+        diverged=_by_seed(run["diverged"]),
+        kept=_by_seed(run["kept"]),
         weights={name: value for name, value in stored.items() if name not in SCALING},
         scaling={name: value for name, value in stored.items() if name in SCALING},
     )
+
+
+def _by_seed(epochs: Mapping[str, int]) -> dict[int, int]:
+    return {int(seed): epoch for seed, epoch in epochs.items()}
 
 
 def read_history(folder: Path) -> dict[str, np.ndarray]:

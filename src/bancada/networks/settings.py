@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from bancada.base.refusals import unknown_key
 from bancada.base.settings import Finite, Fraction, Positive, Settings
@@ -12,16 +12,54 @@ OPTIONS = {"linear": "width", "dropout": "rate"}  # of the short forms {linear: 
 BATCH_NORM_EPS = 1e-5  # the default of torch.nn.BatchNorm1d
 
 
+class TorchPart(Settings):
+    """A class of torch by its own name, which begins with a capital, and its keyword arguments.
+
+    params.yaml has `GELU` or `{Conv1d: {in_channels: 1}}` as a layer, `{name: AdamW, weight_decay: 0.01}` elsewhere.
+    """
+
+    name: Annotated[str, Field(pattern="^[A-Z]")]
+    args: dict[str, Any] = {}
+
+
+def by_name(raw: Any) -> Any:
+    """Return `{name: adam}` for `adam`, the short form; for a class of torch, its name and its arguments."""
+    if isinstance(raw, str):
+        return {"name": raw}
+    if not isinstance(raw, Mapping) or not is_torch_name(raw.get("name")) or raw.keys() == {"name", "args"}:
+        return raw
+    return {"name": raw["name"], "args": {key: value for key, value in raw.items() if key != "name"}}
+
+
+def is_torch_name(name: Any) -> bool:
+    """Return whether this is the name of a class of torch, and not one of our own, which are lower-case."""
+    return isinstance(name, str) and name[:1].isupper()
+
+
+def _whose(raw: Any) -> str:
+    name = raw.get("name") if isinstance(raw, Mapping) else getattr(raw, "name", None)
+    return "torch" if is_torch_name(name) else "ours"
+
+
+WHOSE = Discriminator(_whose)  # of a union of Annotated[..., Tag("ours")] and Annotated[..., Tag("torch")]
+
+
 def _layer_as_mapping(raw: Any) -> Any:
-    """Return the keys of a LayerSpec for its short forms: `5`, `tanh`, `{linear: 5, bias: false}`, `{dropout: 0.1}`."""
+    """Return the keys of a LayerSpec for its short forms: `5`, `tanh`, `{linear: 5, bias: false}`, `{dropout: 0.1}`.
+
+    The same for those of a TorchPart: `GELU`, `{Conv1d: {in_channels: 1}}`.
+    """
     if isinstance(raw, int) and not isinstance(raw, bool):
         return {"kind": "linear", "width": raw}
     if isinstance(raw, str):
-        return {"kind": raw}
-    if isinstance(raw, LayerSpec) or (isinstance(raw, Mapping) and "kind" in raw):
+        return {"name": raw} if is_torch_name(raw) else {"kind": raw}
+    if isinstance(raw, LayerSpec | TorchPart) or (isinstance(raw, Mapping) and ("kind" in raw or "name" in raw)):
         return raw
     if not isinstance(raw, Mapping) or not raw:
         raise ValueError("must be a number of units, the name of a layer, or a mapping such as {dropout: 0.1}")
+    if len(raw) == 1 and is_torch_name(next(iter(raw))):
+        [(name, args)] = raw.items()
+        return {"name": name, "args": args or {}}
     for kind, option in OPTIONS.items():
         if kind in raw and option not in raw:
             return {"kind": kind, option: raw[kind], **{k: v for k, v in raw.items() if k != kind}}
@@ -49,7 +87,18 @@ class LayerSpec(Settings):
         return self
 
 
-Layers = Annotated[list[Annotated[LayerSpec, BeforeValidator(_layer_as_mapping)]], Field(min_length=1)]
+Layer = Annotated[
+    Annotated[LayerSpec, Tag("ours")] | Annotated[TorchPart, Tag("torch")], WHOSE, BeforeValidator(_layer_as_mapping)
+]
+Layers = Annotated[list[Layer], Field(min_length=1)]
+
+
+class Module(Settings):
+    """A network of the user's own: the class `name` of a Python file, and its keyword arguments."""
+
+    file: str
+    name: str
+    args: dict[str, Any] = {}
 
 
 class TorchInit(Settings):
@@ -79,11 +128,6 @@ class GivenInit(Settings):
     biases: list[list[Finite]]
 
 
-def by_name(raw: Any) -> Any:
-    """Return `{name: adam}` for `adam`, the short form."""
-    return {"name": raw} if isinstance(raw, str) else raw
-
-
 Init = Annotated[
     TorchInit | XavierNormal | NormalInit | GivenInit, Field(discriminator="name"), BeforeValidator(by_name)
 ]
@@ -95,6 +139,40 @@ LOSSES = {  # name: label in plots
     "cross_entropy": "cross-entropy",
 }
 if TYPE_CHECKING:
-    Loss = str
+    SmallLoss = str
 else:
-    Loss = Literal[*LOSSES]
+    SmallLoss = Literal[*LOSSES]
+
+
+def _loss_by_name(raw: Any) -> Any:
+    return raw if isinstance(raw, str) and not is_torch_name(raw) else by_name(raw)
+
+
+Loss = Annotated[
+    Annotated[SmallLoss, Tag("ours")] | Annotated[TorchPart, Tag("torch")], WHOSE, BeforeValidator(_loss_by_name)
+]
+
+
+class Network(Settings):
+    """What makes a network's outputs and its loss: enough to use trained weights."""
+
+    layers: Layers | None = None
+    module: Module | None = None
+    loss: Loss
+    bits: Literal["portable", "this_machine"] = "portable"
+
+    @property
+    def small(self) -> bool:
+        """Whether all of it is of the small lower-case vocabulary, which numpy evaluates without torch."""
+        return not torchs_own(self.layers, self.module, self.loss)
+
+    @property
+    def small_layers(self) -> list[LayerSpec]:
+        """The layers that belong to the small vocabulary."""
+        return [layer for layer in self.layers or [] if isinstance(layer, LayerSpec)]
+
+
+def torchs_own(layers: Layers | None, module: Module | None, *parts: Any) -> list[str]:
+    """Return what the small vocabulary does not have, in words: the user's module, and classes of torch."""
+    own = [f"module {module.name}"] if module else []
+    return own + [f"torch's {part.name}" for part in (*(layers or ()), *parts) if isinstance(part, TorchPart)]

@@ -37,8 +37,8 @@ class Parameters:
     norm's running means and variances, and `latest` of those of the last batch.
     """
 
-    def __init__(self, states: Sequence[State], device: str = "cpu") -> None:
-        stacked = {name: torch.stack([state[name] for state in states]).to(device) for name in states[0]}
+    def __init__(self, states: Sequence[State]) -> None:
+        stacked = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         running = {name: stacked.pop(name) for name in states[0] if "running" in name}
         self.seeds = len(states)
         self.flat, self.values = _flat(stacked)
@@ -49,8 +49,8 @@ class Parameters:
         self.latest = _views(self.batch, running)
 
     def state(self) -> State:
-        """Return copies of the parameters and statistics, [seed, ...], on the CPU."""
-        return {name: value.detach().cpu().clone() for name, value in {**self.values, **self.statistics}.items()}
+        """Return copies of the parameters and statistics, [seed, ...]."""
+        return {name: value.detach().clone() for name, value in {**self.values, **self.statistics}.items()}
 
 
 def _flat(parts: State) -> tuple[Tensor, State]:

@@ -2,51 +2,85 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from bancada.networks.settings import BATCH_NORM_EPS, GivenInit, Init, LayerSpec, NormalInit, TorchInit, XavierNormal
+from bancada.networks.settings import (
+    BATCH_NORM_EPS,
+    GivenInit,
+    Init,
+    Layer,
+    LayerSpec,
+    NormalInit,
+    TorchInit,
+    TorchPart,
+    XavierNormal,
+)
 
 BATCH_NORM_MOMENTUM = 0.1  # the default of torch.nn.BatchNorm1d
 
 State = dict[str, Tensor]  # by the names of nn.Sequential: "0.weight"; of one seed, or [seed, ...] of all seeds
 
 
-def sequential(layers: Sequence[LayerSpec], features: int) -> nn.Sequential:
-    """Return the network of one seed as PyTorch's own layers. Its input is [row, feature]."""
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw initial parameters from the global generator
-        modules: list[nn.Module] = []
-        for layer in layers:
-            modules.append(_module(layer, features))
-            features = layer.width or features
+def sequential(layers: Sequence[Layer], shape: Sequence[int]) -> nn.Sequential:
+    """Return the network of one seed as PyTorch's own layers. Its input is [row, *shape].
+
+    Classes of torch draw their parameters from the global generator; the size that comes out of them is tried.
+    """
+    modules: list[nn.Module] = []
+    for layer in layers:
+        made = _torchs(layer) if isinstance(layer, TorchPart) else _module(layer, shape)
+        if isinstance(layer, TorchPart):
+            with torch.no_grad():
+                shape = made.eval()(torch.zeros(2, *shape)).shape[1:]
+        elif layer.width:
+            shape = (*shape[:-1], layer.width)
+        modules.append(made.train())
     return nn.Sequential(*modules)
 
 
-def _module(layer: LayerSpec, features: int) -> nn.Module:
+def _torchs(layer: TorchPart) -> nn.Module:
+    made: nn.Module = getattr(nn, layer.name)(**layer.args)
+    return made
+
+
+def _module(layer: LayerSpec, shape: Sequence[int]) -> nn.Module:
     if layer.kind == "linear":
-        return nn.Linear(features, layer.width or 0, bias=layer.bias is not False)
+        with torch.random.fork_rng(devices=[]):  # the parameters are drawn later
+            return nn.Linear(shape[-1], layer.width or 0, bias=layer.bias is not False)
     if layer.kind == "batch_norm":
-        return nn.BatchNorm1d(features, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
+        return nn.BatchNorm1d(shape[0], eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
     if layer.kind == "dropout":
         return nn.Dropout(layer.rate or 0.0)
     return {"tanh": nn.Tanh(), "relu": nn.ReLU(), "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(dim=1)}[layer.kind]
 
 
-def start(layers: Sequence[LayerSpec], features: int, init: Init, generator: torch.Generator) -> State:
+def start(layers: Sequence[Layer], shape: Sequence[int], init: Init, generator: torch.Generator) -> State:
     """Return the initial parameters and running statistics of one seed, drawn layer by layer.
 
     Raise ValueError or RuntimeError if given parameters do not have the shapes of the layers.
     """
-    network = sequential(layers, features).requires_grad_(False)
-    linear = [module for module in network if isinstance(module, nn.Linear)]
+    network = sequential(layers, shape)
+    draw(network, layers, init, generator)
+    return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+
+
+@torch.no_grad()
+def draw(network: nn.Sequential, layers: Sequence[Layer], init: Init, generator: torch.Generator) -> None:
+    """Draw the parameters of the linear layers of the small vocabulary; those of torch's classes stay as they are.
+
+    Raise ValueError or RuntimeError if given parameters do not have the shapes of the layers.
+    """
+    small = [isinstance(layer, LayerSpec) and layer.kind == "linear" for layer in layers]
+    linear = [module for module, drawn in zip(network, small, strict=True) if drawn]
     if isinstance(init, GivenInit):
         for module, weight, bias in zip(linear, init.weights, init.biases, strict=True):
             module.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
     else:
         for module in linear:
-            _draw(module, init, generator)
-    return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+            _draw(cast(nn.Linear, module), init, generator)
 
 
 def _draw(module: nn.Linear, init: TorchInit | XavierNormal | NormalInit, generator: torch.Generator) -> None:

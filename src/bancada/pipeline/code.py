@@ -19,9 +19,11 @@ from packaging.utils import canonicalize_name
 
 from bancada.base import BadInput, files, lockfile
 from bancada.data import sources
+from bancada.networks import saved, user_code
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements, syntax
 from bancada.pipeline.params import Params
+from bancada.training import replica
 
 STAGES = {  # of each study, and, for `train`, of each variant
     "generate": "bancada.data.generate",
@@ -31,7 +33,7 @@ STAGES = {  # of each study, and, for `train`, of each variant
     "train": "bancada.training.train",
 }
 # This module imports the kind of a study's source by a computed name: the stages' entries name that module.
-DECLARED = frozenset({sources.__name__})
+DECLARED = frozenset({sources.__name__, replica.__name__, saved.__name__, user_code.__name__})
 
 
 def main() -> None:
@@ -51,12 +53,23 @@ def contents(params: Params, root: Path) -> dict[str, str]:
     found = {}
     every = [(stage, name) for stage in STAGES for name in (params.variants if stage == "train" else params.studies)]
     for stage, name in every:
-        by_name = [sources.module_of(params.source(name).kind)] if stage == "generate" else []
-        entries = (STAGES[stage], *by_name)
+        entries = (STAGES[stage], *_by_name(stage, name, params, folder.path))
         if entries not in known:
             known[entries] = _depends_on(entries, folder, versions)
         found[f"{stage}/{name}.json"] = json.dumps(known[entries], indent=1) + "\n"
     return found
+
+
+def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
+    """Return the modules that a stage imports because params.yaml names them."""
+    if stage == "generate":
+        return [sources.module_of(params.source(name).kind)]
+    variants = {"train": [name], "evaluate": params.variants_of(name)}.get(stage, [])
+    recipes = [params.recipe(variant) for variant in variants]
+    engines = [replica.ENGINES[recipe.engine] for recipe in recipes] if stage == "train" else []
+    torch = [saved.BY_TORCH for recipe in recipes if not recipe.network.small and stage == "evaluate"]
+    modules = [user_code.locate(src, recipe.module.file) for recipe in recipes if recipe.module]
+    return sorted({*engines, *torch, *modules})
 
 
 def _depends_on(entries: Sequence[str], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from bancada.base.refusals import PARAMS_FILE, bad, did_you_mean
 from bancada.data import sources
 from bancada.data.settings import Source, Split
 from bancada.evaluation.settings import Comparison, check_predict
+from bancada.networks.encoding import loss_name
 from bancada.networks.metrics import METRICS, OF_WEIGHTS
-from bancada.training.fit import refuse_misfit, refuse_unfit_for_scratch
+from bancada.training.fit import refuse_misfit, refuse_stopping_without_rows, refuse_unfit_for_scratch
 from bancada.training.settings import Common, Recipe, TrainingKeys, Variant
 
 LONGEST_HISTORY = 2**27  # epochs times seeds; each takes some 50 bytes of memory
@@ -100,17 +101,18 @@ def _check_variant(name: str, params: Params) -> None:
         problem = f"too many for {len(recipe.seeds)} seeds; epochs times seeds may be {LONGEST_HISTORY}"
         raise bad(keys.written_at("epochs"), recipe.train.epochs, problem)
     if recipe.scratch:
-        refuse_unfit_for_scratch(name, recipe.layers, recipe.train)
+        refuse_unfit_for_scratch(keys)
+    refuse_stopping_without_rows(keys, study.split.validation not in (0, "test"))
     if shape is None:
         return
     rows = study.split.counts(shape.rows)[0] if shape.rows else 0
     refuse_misfit(keys, shape._replace(rows=rows))
-    if study.metric in OF_WEIGHTS and [layer.kind for layer in recipe.layers] != ["linear"]:
+    if study.metric in OF_WEIGHTS and [layer.kind for layer in recipe.network.small_layers] != ["linear"]:
         raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
 
 
 def _check_same_loss(study: str, params: Params) -> None:
-    losses = {name: params.recipe(name).train.loss for name in params.variants_of(study)}
+    losses = {name: loss_name(params.recipe(name).train.loss) for name in params.variants_of(study)}
     if params.studies[study].metric == "loss" and len(set(losses.values())) > 1:
         each = ", ".join(f"{name}: {loss}" for name, loss in losses.items())
         raise bad(f"studies.{study}.metric", "loss", f"the losses of its variants cannot be compared ({each})")

@@ -257,7 +257,7 @@ def cost(params: Params, stage: str) -> float:
     shape = params.source(recipe.study).shape()
     rows = params.studies[recipe.study].split.counts(shape.rows)[0] if shape and shape.rows else 1000
     batch = rows if recipe.train.batch_size == "full" else recipe.train.batch_size
-    return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers)))
+    return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers or ())))
 
 
 def _study_of(params: Params, stage: str) -> str:

@@ -107,19 +107,24 @@ def parameters(training: Description) -> dict[str, str]:
     values = {
         "study": training.study,
         "variant": training.variant,
-        "layers": ", ".join(layer_text(layer) for layer in recipe["layers"]),
-        "scratch": recipe["scratch"],
+        "layers": ", ".join(layer_text(layer) for layer in recipe.get("layers", [])),
+        "module": " ".join(recipe["module"][key] for key in ("file", "name")) if "module" in recipe else "",
+        "engine": recipe["engine"],
         "seed": recipe["seeds"][0],
         "num_seeds": len(recipe["seeds"]),
         "device": recipe["device"],
         "train_rows": training.train_rows,
         **dict(_flat(recipe["train"])),
+        **dict(_flat(recipe.get("module", {}).get("args", {}), "module.args.")),
     }
+    values = {key: value for key, value in values.items() if value != ""}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 def layer_text(layer: Mapping[str, Any]) -> str:
-    """Write a layer as in params.yaml: `5`, `tanh`, `{linear: 5, bias: false}`, `{dropout: 0.1}`."""
+    """Write a layer as in params.yaml: `5`, `tanh`, `{linear: 5, bias: false}`, `{dropout: 0.1}`, `GELU`."""
+    if "name" in layer:
+        return f"{{{layer['name']}: {json.dumps(layer['args'])}}}" if layer["args"] else str(layer["name"])
     if layer["kind"] == "dropout":
         return f"{{dropout: {layer['rate']}}}"
     if layer["kind"] != "linear":

@@ -10,20 +10,32 @@ from jaxtyping import Float32
 from bancada.base.refusals import BadInput, bad
 from bancada.base.tables import Table
 from bancada.data.settings import DataShape
-from bancada.networks.encoding import encoding
-from bancada.networks.settings import GivenInit, LayerSpec, Loss
-from bancada.training.settings import SGD, Recipe, Train, TrainingKeys
+from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, encoding, last_kind, loss_name, width
+from bancada.networks.settings import GivenInit, LayerSpec
+from bancada.training.replica import Rows
+from bancada.training.settings import SGD, Recipe, TrainingKeys
+
+OTHERS = " (mse, half_mse or l1; MSELoss, L1Loss, SmoothL1Loss or HuberLoss)"
 
 
 def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
-    """Raise BadInput if the network cannot learn from data of this shape. `shape.rows` counts the training rows."""
+    """Raise BadInput if the network cannot learn from data of this shape. `shape.rows` counts the training rows.
+
+    What comes out of torch's own layers, or out of a module of the user's, is known only once rows went through it.
+    """
     recipe = keys.recipe()
-    key, problem = misfit(recipe.layers, recipe.train.loss, shape) or ("", "")
-    if key == "loss":
-        raise bad(keys.written_at("loss"), recipe.train.loss, f"{problem} (variant {recipe.variant})")
-    if key == "layers":
-        raise bad(f"variants.{recipe.variant}.layers", None, problem)
-    _check_given_start(keys, recipe, shape.features)
+    loss = recipe.train.loss
+    if loss_name(loss) not in OF_NUMBERS and shape.classes == 0:
+        raise bad(keys.written_at("loss"), loss_name(loss), f"needs classes, but the study predicts numbers{OTHERS}")
+    if recipe.train.class_weight and shape.classes == 0:
+        raise bad(keys.written_at("class_weight"), None, "needs classes, but the study predicts numbers")
+    if recipe.network.small:
+        layers = recipe.network.small_layers
+        if not any(layer.kind == "linear" for layer in layers):
+            raise bad(f"variants.{recipe.variant}.layers", None, "at least one linear layer is needed")
+        if problem := misfit(recipe, width(layers), shape):
+            raise bad(f"variants.{recipe.variant}.layers", None, problem)
+        _check_given_start(keys, layers, shape.features)
     if shape.rows:
         _check_batch_size(keys, recipe, shape.rows)
 
@@ -33,60 +45,64 @@ def refuse_misfit_of_rows(keys: TrainingKeys, rows: Table) -> None:
     classes, targets = len(rows.classes), len(rows.target_names)
     refuse_misfit(keys, DataShape(len(rows.feature_names), targets, classes, len(rows)))
     recipe = keys.recipe()
-    encoded = encoding(recipe.layers, recipe.train.loss, classes).encode(rows.targets)
-    problem = out_of_reach(recipe.layers, encoded)
-    if problem:
-        raise bad(f"variants.{recipe.variant}.layers", None, problem)
+    if recipe.network.small:
+        code = encoding(recipe.layers, recipe.train.loss, width(recipe.network.small_layers), classes)
+        if problem := out_of_reach(last_kind(recipe.layers), code.encode(rows.targets)):
+            raise bad(f"variants.{recipe.variant}.layers", None, problem)
 
 
-def refuse_too_large(path: Path, rows: Table, encoded: Float32[np.ndarray, "column row"]) -> None:
-    """Raise BadInput for the first number of the table that float32 cannot hold. `encoded`: inputs, then targets."""
-    names = [*rows.feature_names, *rows.target_names]
-    for column, row in np.argwhere(~np.isfinite(encoded)):
+def refuse_too_large(path: Path, table: Table, rows: Rows) -> None:
+    """Raise BadInput for the first number of the table that float32 cannot hold, as it is or once standardized."""
+    with np.errstate(over="ignore"):
+        numbers = np.hstack([rows.inputs.reshape(len(rows), len(table.feature_names)), rows.targets.astype(np.float32)])
+    names = [*table.feature_names, *table.target_names]
+    for row, column in np.argwhere(~np.isfinite(numbers)):
         where = f"{path}: row {row + 1}, column '{names[column]}'"
         raise BadInput(f"{where}: the number, or what it is once standardized, is too large for float32")
 
 
-def misfit(layers: Sequence[LayerSpec], loss: Loss, shape: DataShape) -> tuple[str, str] | None:
-    """Return why this network and loss cannot learn such targets, as the wrong key and the problem, or None."""
-    widths = [layer.width for layer in layers if layer.width]
-    if not widths:
-        return "layers", "at least one linear layer is needed"
-    width, last, classes, targets = widths[-1], layers[-1].kind, shape.classes, shape.targets
+def misfit(recipe: Recipe, outputs: int, shape: DataShape) -> str | None:
+    """Return why a network with so many outputs cannot learn such targets, or None."""
+    last, loss, classes = last_kind(recipe.layers), loss_name(recipe.train.loss), shape.classes
     if last == "dropout":
-        return "layers", "dropout as the last layer would give zeros instead of predictions"
-    if last == "softmax" and width == 1:
-        return "layers", "a softmax over one output is always 1"
-    if classes == 0 and loss in ("bce", "cross_entropy"):
-        return "loss", "needs classes, but the study predicts numbers (mse, half_mse or l1)"
-    if classes == 0 and width != targets:
-        return "layers", f"the output has {width} units, but there are {targets} targets"
-    if loss == "cross_entropy" and width != classes:
-        return "layers", f"cross_entropy needs one output per class: {classes}, not {width}"
-    if loss == "bce" and (classes != 2 or width != 1):
-        return "loss", f"needs two classes and one output, not {classes} and {width}"
+        return "dropout as the last layer would give zeros instead of predictions"
+    if last == "softmax" and outputs == 1:
+        return "a softmax over one output is always 1"
+    if classes == 0 and outputs != shape.targets:
+        return f"the output has {outputs} units, but there are {shape.targets} targets"
+    if loss in OF_CLASS_INDEX and outputs != classes:
+        return f"{loss} needs one output per class: {classes}, not {outputs}"
+    if loss == "bce" and (classes != 2 or outputs != 1):
+        return f"bce needs two classes and one output, not {classes} and {outputs}"
     if loss == "bce" and last != "sigmoid":
-        return "layers", f"bce needs a sigmoid as the last layer, not {last}"
-    if classes and width != classes and (width, classes) != (1, 2):
-        return "layers", f"the output has {width} units, but there are {classes} classes"
+        return f"bce needs a sigmoid as the last layer, not {last}"
+    if classes and outputs != classes and (outputs, classes) != (1, 2):
+        return f"the output has {outputs} units, but there are {classes} classes"
     return None
 
 
-def _check_given_start(keys: TrainingKeys, recipe: Recipe, features: int) -> None:
-    init, key = recipe.train.init, keys.written_at("init")
+def refuse_stopping_without_rows(keys: TrainingKeys, validation: bool) -> None:
+    """Raise BadInput if early stopping is asked for, and there are no validation rows but those of the test."""
+    if keys.recipe().train.early_stopping and not validation:
+        problem = "needs validation rows of its own, because test rows may not choose; see split.validation"
+        raise bad(keys.written_at("early_stopping"), None, problem)
+
+
+def _check_given_start(keys: TrainingKeys, layers: Sequence[LayerSpec], features: int) -> None:
+    init, key = keys.recipe().train.init, keys.written_at("init")
     if not isinstance(init, GivenInit):
         return
-    linear = [layer for layer in recipe.layers if layer.kind == "linear"]
+    linear = [layer for layer in layers if layer.kind == "linear"]
     widths = [layer.width or 0 for layer in linear]
     if not len(widths) == len(init.weights) == len(init.biases):
         raise bad(key, None, f"{len(widths)} linear layers need as many weights and biases")
     if any(layer.bias is False for layer in linear):
         raise bad(key, None, "a given start needs a bias in every linear layer")
-    for i, (inputs, width) in enumerate(pairwise([features, *widths])):
-        if [len(row) for row in init.weights[i]] != [inputs] * width:
-            raise bad(f"{key}.weights[{i}]", None, f"must be {width} rows of {inputs} numbers")
-        if len(init.biases[i]) != width:
-            raise bad(f"{key}.biases[{i}]", None, f"must be {width} numbers")
+    for i, (inputs, units) in enumerate(pairwise([features, *widths])):
+        if [len(row) for row in init.weights[i]] != [inputs] * units:
+            raise bad(f"{key}.weights[{i}]", None, f"must be {units} rows of {inputs} numbers")
+        if len(init.biases[i]) != units:
+            raise bad(f"{key}.biases[{i}]", None, f"must be {units} numbers")
 
 
 def _check_batch_size(keys: TrainingKeys, recipe: Recipe, train_rows: int) -> None:
@@ -94,14 +110,13 @@ def _check_batch_size(keys: TrainingKeys, recipe: Recipe, train_rows: int) -> No
     rows = train_rows if size == "full" else size
     if rows > train_rows:
         raise bad(key, size, f"larger than the training set of {train_rows} rows")
-    if any(layer.kind == "batch_norm" for layer in recipe.layers) and 1 in (rows, train_rows % rows):
+    if any(layer.kind == "batch_norm" for layer in recipe.network.small_layers) and 1 in (rows, train_rows % rows):
         problem = f"batch_norm of {recipe.variant} cannot learn from a batch of one row ({train_rows} training rows)"
         raise bad(key, size, problem)
 
 
-def out_of_reach(layers: Sequence[LayerSpec], encoded: Float32[np.ndarray, "output row"]) -> str | None:
-    """Return why the outputs of the last layer cannot be these numbers, or None."""
-    last = layers[-1].kind
+def out_of_reach(last: str, encoded: Float32[np.ndarray, "output row"]) -> str | None:
+    """Return why the outputs of a last layer of this kind cannot be these numbers, or None."""
     ranges = {"tanh": (-1, 1), "sigmoid": (0, 1), "softmax": (0, 1), "relu": (0, np.inf)}
     low, high = ranges.get(last, (-np.inf, np.inf))
     if low <= encoded.min() and encoded.max() <= high:
@@ -109,16 +124,18 @@ def out_of_reach(layers: Sequence[LayerSpec], encoded: Float32[np.ndarray, "outp
     return f"ends in {last}, which cannot reach targets from {encoded.min():g} to {encoded.max():g}"
 
 
-def refuse_unfit_for_scratch(name: str, layers: Sequence[LayerSpec], train: Train) -> None:
+def refuse_unfit_for_scratch(keys: TrainingKeys) -> None:
     """Raise BadInput if scratch.py cannot train this network."""
+    recipe = keys.recipe()
+    train, layers = recipe.train, recipe.network.small_layers
     plain = (
         [layer.kind for layer in layers] == ["linear"]
         and layers[0].bias is not False
         and train.loss in ("mse", "half_mse")
         and train.optimizer == SGD(name="sgd")
         and train.schedule.name in ("none", "inverse_time")
-        and not train.standardize
+        and not (train.standardize or train.early_stopping or train.class_weight or train.bits != "portable")
     )
     if not plain:
-        need = "a single linear layer, mse or half_mse, plain sgd, no step schedule and no standardize"
-        raise bad(f"variants.{name}.scratch", True, f"training from scratch needs {need}")
+        need = "a single linear layer, mse or half_mse, plain sgd, no step schedule, and no other keys"
+        raise bad(f"variants.{recipe.variant}.scratch", True, f"training from scratch needs {need}")

@@ -4,8 +4,9 @@ The training holds a lock on the file, so that other processes can see whether i
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from jaxtyping import Int64
 from bancada.base import locks, notify, stage
 
 if TYPE_CHECKING:  # readers of these files do without torch
-    from bancada.training.engine import History
+    from bancada.training.replica import Trained
 
 COLUMNS = ("train_loss", "validation_loss", "lr")
 MOST_POINTS = 320  # of a curve, as many as MLflow draws; the whole history is an artifact of the run
@@ -35,32 +36,78 @@ def kept_epochs(planned: int, last: int) -> Int64[np.ndarray, " kept"]:
     return np.union1d(chosen[chosen <= last], np.array([last], dtype=np.int64))
 
 
-@contextmanager
-def shown(run: Mapping[str, Any]) -> Iterator[Callable[["History"], None]]:
-    """Yield a function to call after every epoch, which writes the losses. `run`: the content of run.json.
+class Curves:
+    """The losses of replicas as they grow, and the lines of the file. Replicas need not be in the same epoch.
 
-    The first line of the file is `run`. Each later line is {"epoch": e, "train_loss": [a number per seed], ...}. There
-    is no file if tracking is off or there is no folder .dvc. If the file cannot be written, the training goes on.
+    Where all replicas have passed an epoch or have ended, a line holds the losses of all. A replica that was stopped
+    has those of the epoch that it keeps, one that diverged has NaN. Until then, the replica that is furthest ahead has
+    a line of its own for the epoch, marked `ahead`, and a line `finished` counts the replicas that have ended.
+    """
+
+    def __init__(self, seeds: int, planned: int, write: Callable[[dict[str, Any]], None]) -> None:
+        self.write, self.planned = write, planned
+        self.chosen = kept_epochs(planned, planned - 1).tolist()
+        self.index = {epoch: i for i, epoch in enumerate(self.chosen)}
+        self.values = np.full((len(COLUMNS), seeds, len(self.chosen)), np.nan)
+        self.passed = np.full(seeds, -1)  # the last epoch of each replica; all of them, once it has ended
+        self.ended_count = self.complete = 0  # `complete`: how many chosen epochs all replicas have passed
+        self.ahead = -1  # the furthest chosen epoch of any replica
+
+    def epoch(self, places: Sequence[int], epoch: int, losses: Mapping[str, np.ndarray]) -> None:
+        """Take the losses of an epoch, an array [place] for each name."""
+        self.passed[places] = epoch
+        i = self.index.get(epoch)
+        if i is None:
+            return
+        for column, name in zip(self.values, COLUMNS, strict=True):
+            column[places, i] = losses[name]
+        self._complete()
+        if epoch > self.ahead:
+            self.ahead = epoch
+            if self.complete <= i:
+                own = {name: float(losses[name][0]) for name in COLUMNS[:2]}
+                self.write({"ahead": int(places[0]), "epoch": epoch, **own})
+
+    def ended(self, place: int, trained: "Trained") -> None:
+        """Take the end of a replica."""
+        last = len(trained.history["lr"]) - 1
+        if trained.kept is not None:
+            after = [i for epoch, i in self.index.items() if epoch > last]
+            for column, name in zip(self.values, COLUMNS, strict=True):
+                column[place, after] = trained.history[name][trained.kept]
+        self.passed[place] = self.planned
+        self.ended_count += 1
+        if self.ended_count < len(self.passed):
+            self.write({"finished": self.ended_count})
+            self._complete()
+
+    def mean_epochs(self) -> float:
+        """Return how many epochs the replicas are through, in the mean."""
+        return float(np.minimum(self.passed + 1, self.planned).mean())
+
+    def _complete(self) -> None:
+        while self.complete < len(self.chosen) and (self.passed >= self.chosen[self.complete]).all():
+            losses = {name: of[:, self.complete].tolist() for name, of in zip(COLUMNS, self.values, strict=True)}
+            self.write({"epoch": self.chosen[self.complete], **losses})
+            self.complete += 1
+
+
+@contextmanager
+def shown(run: Mapping[str, Any]) -> Iterator[Curves]:
+    """Yield the curves, which are written to the file. `run`: the content of run.json.
+
+    The first line of the file is `run`. Each later line is {"epoch": e, "train_loss": [a number per seed], ...}, or one
+    that Curves describes. There is no file if tracking is off or there is no folder .dvc. If the file cannot be
+    written, the training goes on.
     """
     with ExitStack() as held:
         wanted = notify.tracking() != "off" and stage.DVC_FOLDER.is_dir()
         file = _opened(path_of(run["variant"]), held) if wanted else None
-        yield _adding(run, file) if file else lambda history: None
-
-
-def _adding(run: Mapping[str, Any], file: IO[str]) -> Callable[["History"], None]:
-    """Write the first line. Return the function that writes the others."""
-    planned, seeds = run["recipe"]["train"]["epochs"], len(run["recipe"]["seeds"])
-    kept = set(kept_epochs(planned, planned - 1).tolist())
-
-    def add(history: "History") -> None:
-        epoch = history.epochs - 1
-        if epoch in kept:
-            losses = {name: history.columns[name][:seeds, epoch].tolist() for name in COLUMNS}
-            _write(file, {"epoch": epoch, **losses})
-
-    _write(file, run)
-    return add
+        if file:
+            _write(file, run)
+        recipe = run["recipe"]
+        write = partial(_write, file) if file else lambda line: None
+        yield Curves(len(recipe["seeds"]), recipe["train"]["epochs"], write)
 
 
 def _opened(path: Path, held: ExitStack) -> IO[str] | None:

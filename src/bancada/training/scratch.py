@@ -12,53 +12,58 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from bancada.networks.saved import TrainingResult
-from bancada.networks.start import State
-from bancada.training.engine import EncodedRows, History, Order, Progress
+from bancada.networks.encoding import loss_name
+from bancada.networks.saved import HISTORY_COLUMNS
+from bancada.networks.start import start
+from bancada.training.replica import Data, Replica, Report, Trained
 from bancada.training.settings import InverseTime, Train
+from bancada.training.streams import ORDER, START, order, stream
 
 
-def train_lines(
-    settings: Train,
-    rows: EncodedRows,
-    validation: EncodedRows,
-    starts: Sequence[State],
-    order: Order,
-    progress: Progress = lambda history: None,
-) -> TrainingResult:
-    """Train one line per start, which holds "0.weight" and "0.bias", as engine.train_stack trains a linear layer."""
-    lines = [Line(settings, start) for start in starts]
-    x, y = rows.features.T.contiguous(), rows.targets.T.contiguous()
-    x_validation, y_validation = validation.features.T, validation.targets.T
-    history = History(len(lines), settings.epochs, validated=len(validation) > 0)
-    for epoch in range(settings.epochs):
-        orders = order(epoch)
-        losses = [line.epoch(x, y, orders[i]) for i, line in enumerate(lines)]
-        train_loss, last_batch_loss = np.array(losses).T
-        validation_loss = np.array([line.loss(x_validation, y_validation).item() for line in lines])
-        history.add(train_loss, last_batch_loss, validation_loss, lines[0].lr)
-        progress(history)
-        if not history.active():
-            break
-    weights = {
-        "0.weight": torch.stack([line.w.detach() for line in lines]),
-        "0.bias": torch.stack([line.b.detach() for line in lines]),
-    }
-    return history.result(weights, len(lines))
+def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
+    """Train one line for each replica, as the other engines train a linear layer."""
+    trained = [train_line(place, replica, data, report) for place, replica in enumerate(replicas)]
+    for place, one in enumerate(trained):
+        report.ended(place, one)
+    return trained
+
+
+def train_line(place: int, replica: Replica, data: Data, report: Report) -> Trained:
+    """Train one line. It has diverged if its loss is not finite."""
+    recipe = replica.recipe
+    x, y, x_validation, y_validation = (
+        torch.from_numpy(values.astype(np.float32))
+        for rows in (data.train, data.validation)
+        for values in (rows.inputs, rows.targets)
+    )
+    begin = start(recipe.network.small_layers, x.shape[1:], recipe.train.init, stream(replica.seed, START))
+    line, history = Line(recipe.train, begin["0.weight"], begin["0.bias"]), list[tuple[float, ...]]()
+    draw, diverged = order(recipe.train, len(x), stream(replica.seed, ORDER)), None
+    while len(history) < recipe.train.epochs and diverged is None:
+        losses = line.epoch(x, y, draw())
+        validation_loss = line.loss(x_validation, y_validation).item()
+        history.append((*losses, validation_loss, line.lr))
+        report.epoch([place], len(history) - 1, dict(zip(HISTORY_COLUMNS, np.array(history[-1:]).T, strict=True)))
+        if not all(map(math.isfinite, (*losses, validation_loss) if len(x_validation) else losses)):
+            diverged = len(history) - 1
+    weights = {"0.weight": line.w.detach().numpy(), "0.bias": line.b.detach().numpy()}
+    if diverged is not None:
+        weights = {name: np.full_like(value, np.nan) for name, value in weights.items()}
+    by_name = dict(zip(HISTORY_COLUMNS, np.array(history).T, strict=True))
+    return Trained(weights, by_name, sum(value.size for value in weights.values()), y.shape[1], diverged)
 
 
 class Line:
     """y = x W^T + b, trained by gradient descent on the mean squared error or half of it."""
 
-    def __init__(self, settings: Train, start: State) -> None:
+    def __init__(self, settings: Train, w: Tensor, b: Tensor) -> None:
         self.settings, self.lr, self.decays = settings, settings.lr, 0
-        self.w = start["0.weight"].clone().requires_grad_()
-        self.b = start["0.bias"].clone().requires_grad_()
+        self.w, self.b = w.clone().requires_grad_(), b.clone().requires_grad_()
 
     def loss(self, x: Float[Tensor, "row feature"], y: Float[Tensor, "row target"]) -> Float[Tensor, ""]:
         """Return the loss over these rows."""
         error = x @ self.w.T + self.b - y
-        half = 0.5 if self.settings.loss == "half_mse" else 1.0
+        half = 0.5 if loss_name(self.settings.loss) == "half_mse" else 1.0
         return half * (error * error).mean()
 
     def epoch(

@@ -1,13 +1,24 @@
 """The keys of params.yaml about training, and which key replaces which."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from bancada.base.params_file import ParamsFile
 from bancada.base.settings import Count, Fraction, NotNegative, Positive, Settings, checked
-from bancada.networks.settings import Init, Layers, Loss, TorchInit, by_name
+from bancada.networks.settings import (
+    WHOSE,
+    Init,
+    Layers,
+    Loss,
+    Module,
+    Network,
+    TorchInit,
+    TorchPart,
+    by_name,
+    torchs_own,
+)
 
 
 class SGD(Settings):
@@ -50,8 +61,39 @@ class InverseTime(Settings):
     every: Literal["epoch", "update"] = "update"
 
 
-Optimizer = Annotated[SGD | Adam, Field(discriminator="name"), BeforeValidator(by_name)]
-Schedule = Annotated[NoSchedule | StepSchedule | InverseTime, Field(discriminator="name"), BeforeValidator(by_name)]
+class TorchSchedule(TorchPart):
+    """A class of torch.optim.lr_scheduler. `every`: null is epoch; for OneCycleLR and CyclicLR it is update."""
+
+    every: Literal["epoch", "update"] | None = None
+
+
+def _schedule_by_name(raw: Any) -> Any:
+    every = {"every": raw["every"]} if isinstance(raw, Mapping) and "every" in raw else {}
+    named = by_name({key: value for key, value in raw.items() if key != "every"} if every else raw)
+    return named | every if isinstance(named, dict) else named
+
+
+Optimizer = Annotated[
+    Annotated[SGD | Adam, Field(discriminator="name"), Tag("ours")] | Annotated[TorchPart, Tag("torch")],
+    WHOSE,
+    BeforeValidator(by_name),
+]
+Schedule = Annotated[
+    Annotated[NoSchedule | StepSchedule | InverseTime, Field(discriminator="name"), Tag("ours")]
+    | Annotated[TorchSchedule, Tag("torch")],
+    WHOSE,
+    BeforeValidator(_schedule_by_name),
+]
+
+
+class EarlyStopping(Settings):
+    """Stop after `patience` epochs whose validation loss is not lower than the lowest by more than `min_delta`.
+
+    The weights of the epoch with the last improvement are kept, as Keras's EarlyStopping does.
+    """
+
+    patience: Count
+    min_delta: NotNegative = 0.0
 
 
 class Train(Settings):
@@ -67,15 +109,27 @@ class Train(Settings):
     init: Init = TorchInit(name="torch")
     clip_norm: NotNegative = 0.0  # the largest norm of the gradient of all parameters; 0: no clipping
     standardize: bool = False  # inputs to mean 0 and sd 1 over the training rows
+    engine: Literal["torch"] | None = None  # torch: not the engine for the small vocabulary
+    early_stopping: EarlyStopping | None = None
+    class_weight: Literal["balanced"] | None = None  # classes count the same, however many rows they have
+    # portable: the same bytes on every x86-64 CPU with AVX2; this_machine: faster, the same bytes on this machine alone
+    bits: Literal["portable", "this_machine"] = "portable"
 
 
 class Variant(Settings):
-    """A network, and the training keys that differ from those of its study."""
+    """A network, as layers or as a module of the user's own, and the training keys that differ from its study's."""
 
     study: str
-    layers: Layers
+    layers: Layers | None = None
+    module: Module | None = None
     scratch: bool = False  # train it with scratch.py, in plain tensor operations
     train: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_network(self) -> Self:
+        if (self.layers is None) == (self.module is None):
+            raise ValueError("needs either layers or module")
+        return self
 
 
 class Common(Settings):
@@ -84,6 +138,7 @@ class Common(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     num_seeds: Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be finite, for the exact test
     lr: Positive | None
+    engine: Literal["torch"] | None
     device: Literal["cpu", "cuda"]
 
 
@@ -92,11 +147,18 @@ class Recipe(Settings):
 
     study: str
     variant: str
-    layers: Layers
+    layers: Layers | None = None
+    module: Module | None = None
     scratch: bool
     train: Train
     seeds: list[int]
     device: Literal["cpu", "cuda"]
+    engine: Literal["stacked", "torch", "scratch"]
+
+    @property
+    def network(self) -> Network:
+        """What makes the network's outputs and its loss."""
+        return Network(layers=self.layers, module=self.module, loss=self.train.loss, bits=self.train.bits)
 
 
 class TrainingKeys:
@@ -110,19 +172,38 @@ class TrainingKeys:
 
     def recipe(self) -> Recipe:
         """Return the keys put together. Raise BadInput if one is missing or wrong."""
+        train, (engine, _) = self._train(), self.engine()
+        return Recipe(
+            **{key: getattr(self.variant, key) for key in ("study", "layers", "module", "scratch")},
+            variant=self.name,
+            train=train.model_copy(update={"engine": None}),
+            seeds=[self.common.seed + i for i in range(self.common.num_seeds)],
+            device=self.common.device,
+            engine=engine,
+        )
+
+    def _train(self) -> Train:
         checked(Train, self.shared, f"studies.{self.variant.study}.train", partial=True)
         checked(Train, self.variant.train, f"variants.{self.name}.train", partial=True)
         lr = {"lr": self.common.lr} if self.common.lr else {}
-        keys = {**self.shared, **self.variant.train, **lr}
-        return Recipe(
-            study=self.variant.study,
-            variant=self.name,
-            layers=self.variant.layers,
-            scratch=self.variant.scratch,
-            train=checked(Train, keys, f"variants.{self.name}.train"),
-            seeds=[self.common.seed + i for i in range(self.common.num_seeds)],
-            device=self.common.device,
-        )
+        return checked(Train, {**self.shared, **self.variant.train, **lr}, f"variants.{self.name}.train")
+
+    def engine(self) -> tuple[Literal["stacked", "torch", "scratch"], str]:
+        """Return which engine trains the variant, and why, in words."""
+        train = self._train()
+        if self.variant.scratch:
+            return "scratch", "scratch: true"
+        asked = {
+            "engine: torch at the top of params.yaml": self.common.engine,
+            f"{self.written_at('engine')}: torch": train.engine,
+            f"device: {self.common.device}": self.common.device != "cpu",
+            "early_stopping": train.early_stopping,
+            "class_weight": train.class_weight,
+            f"bits: {train.bits}": train.bits != "portable",
+        }
+        own = torchs_own(self.variant.layers, self.variant.module, train.loss, train.optimizer, train.schedule)
+        reason = next(iter([*own, *(reason for reason, said in asked.items() if said)]), None)
+        return ("torch", reason) if reason else ("stacked", "the small vocabulary of layers")
 
     def written_at(self, key: str) -> str:
         """Return where a training key of the study or the variant stands, for example `studies.moons.train.epochs`."""

@@ -1,0 +1,56 @@
+"""Optimizers and learning rate schedules of params.yaml as those of torch.optim."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, MultiplicativeLR, StepLR
+
+from bancada.networks.settings import TorchPart
+from bancada.training import settings as options
+
+BY_UPDATE = ("OneCycleLR", "CyclicLR")  # schedules that step after every update where nothing else is said
+
+
+def optimizer(train: options.Train, parameters: Iterable[Tensor]) -> Optimizer:
+    """Return the optimizer of these parameters."""
+    chosen = train.optimizer
+    if isinstance(chosen, TorchPart):
+        made: Optimizer = getattr(torch.optim, chosen.name)(parameters, lr=train.lr, **chosen.args)
+        return made
+    if isinstance(chosen, options.Adam):
+        return Adam(parameters, train.lr, (chosen.betas[0], chosen.betas[1]), chosen.eps, chosen.weight_decay)
+    return SGD(parameters, train.lr, chosen.momentum, weight_decay=chosen.weight_decay)
+
+
+def schedule(train: options.Train, optimizer: Optimizer, updates: int) -> LRScheduler | None:
+    """Return the schedule of the optimizer's learning rate, if there is one. `updates`: of an epoch."""
+    chosen = train.schedule
+    if isinstance(chosen, TorchPart):
+        args = dict(chosen.args)
+        if chosen.name == "OneCycleLR" and not args.keys() & {"total_steps", "epochs", "steps_per_epoch"}:
+            args["total_steps"] = train.epochs * (updates if each_update(train) else 1)
+        made: LRScheduler = getattr(torch.optim.lr_scheduler, chosen.name)(optimizer, **args)
+        return made
+    if isinstance(chosen, options.StepSchedule):
+        return StepLR(optimizer, chosen.step_size, chosen.gamma)
+    if not isinstance(chosen, options.InverseTime):
+        return None
+    decay = chosen.decay
+    optimizer.param_groups[0]["lr"] /= 1 + decay  # lesson 5 also multiplies before the first update
+    return MultiplicativeLR(optimizer, lambda k: 1 / (1 + decay * (k + 1)))
+
+
+def each_update(train: options.Train) -> bool:
+    """Return whether the schedule steps after every update, and not after every epoch."""
+    chosen = train.schedule
+    if isinstance(chosen, options.NoSchedule):
+        return False
+    every = chosen.every or ("update" if isinstance(chosen, TorchPart) and chosen.name in BY_UPDATE else "epoch")
+    return every == "update"
+
+
+def batch_rows(train: options.Train, rows: int) -> int:
+    """Return the number of rows in a batch, of which the last one may have fewer."""
+    return rows if train.batch_size == "full" else train.batch_size

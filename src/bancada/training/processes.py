@@ -1,0 +1,182 @@
+"""The torch engine's replicas on all cores: each in a process of its own with one thread.
+
+The processes are forked from a server that has loaded torch, so that one begins in milliseconds. What a replica gives
+does not depend on the others: threads of one process would share torch's generator.
+"""
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from safetensors import numpy as safetensors
+
+from bancada.base import BadInput, stage
+from bancada.training.replica import Data, Replica, Report, Rows, Silent, Trained
+
+SEND_S = 0.2  # between two messages of a replica about its epochs
+PRELOADED = ["bancada.training.torch_engine", "torch._dynamo"]  # the first optimizer of a process imports the second
+
+
+class Lost(RuntimeError):
+    """Processes that ended without a result, such as one that was killed."""
+
+
+def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
+    """Train the replicas, as many at a time as there are cores for this stage. Return results in their order.
+
+    A first batch is tried before. All replicas run, also where one fails; then raise BadInput for what is wrong in the
+    user's file or does not fit it, or Lost.
+    """
+    cores = 1 if replicas[0].recipe.device == "cuda" else stage.cores()
+    with tempfile.TemporaryDirectory(prefix="bancada-") as folder:
+        rows = Path(folder) / "rows.safetensors"
+        rows.write_bytes(packed(data))
+        tried = Workers(replicas[:1], rows, data.classes, Silent(), "probe")
+        tried.run(1)
+        return Workers(replicas, rows, data.classes, report, "train").run(cores)
+
+
+@dataclass
+class Worker:
+    """A process that trains one replica."""
+
+    place: int
+    process: ForkServerProcess
+    messages: connection.Connection
+
+
+class Workers:
+    """The processes that run, and what they gave. `task`: the function of torch_engine that they call."""
+
+    def __init__(
+        self, replicas: Sequence[Replica], rows: Path, classes: int, report: Report, task: Literal["train", "probe"]
+    ) -> None:
+        self.replicas, self.rows, self.classes, self.report, self.task = replicas, rows, classes, report, task
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(PRELOADED)
+        if replicas[0].recipe.device == "cuda":
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
+        self.running: list[Worker] = []
+        self.trained: dict[int, Trained] = {}
+        self.refused: dict[int, str] = {}
+        self.lost: dict[int, str] = {}
+
+    def run(self, cores: int) -> list[Trained]:
+        """Run all replicas. Raise BadInput or Lost, after the last one, where one has no result."""
+        waiting = list(range(len(self.replicas)))
+        try:
+            while waiting or self.running:
+                while waiting and len(self.running) < cores:
+                    self._start(waiting.pop(0))
+                ready = connection.wait([worker.messages for worker in self.running])
+                for worker in [worker for worker in self.running if worker.messages in ready]:
+                    self._receive(worker)
+        finally:  # where Ctrl-C ended the loop: a replica has nothing to tidy up
+            for worker in self.running:
+                worker.process.kill()
+                worker.process.join()
+        if self.refused:
+            others = f" ({len(self.refused)} of {len(self.replicas)} seeds failed)" if len(self.refused) > 1 else ""
+            raise BadInput(self.refused[min(self.refused)] + others)
+        if self.lost:
+            raise Lost("; ".join(self.lost.values()))
+        return [self.trained[place] for place in sorted(self.trained)]
+
+    def _start(self, place: int) -> None:
+        ours, theirs = self.context.Pipe(duplex=False)
+        asked = (self.task, self.replicas[place], self.rows, self.classes, theirs)
+        process = self.context.Process(target=work, args=asked, daemon=True)
+        process.start()
+        theirs.close()
+        self.running.append(Worker(place, process, ours))
+
+    def _receive(self, worker: Worker) -> None:
+        place = worker.place
+        try:
+            kind, content = worker.messages.recv()
+        except EOFError:
+            worker.process.join()
+            self.running.remove(worker)
+            if worker.process.exitcode:
+                seed, status = self.replicas[place].seed, worker.process.exitcode
+                ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+                self.lost[place] = f"seed {seed}: its process ended with {ended}"
+            return
+        if kind == "epochs":
+            for epoch, row in content:
+                self.report.epoch([place], epoch, {name: np.array([value]) for name, value in row.items()})
+        elif kind == "trained":
+            self.trained[place] = content
+            self.report.ended(place, content)
+        else:
+            self.refused[place] = content
+
+
+# --- in a process of its own -----------------------------------------------------------------------------------------
+
+
+def work(
+    task: Literal["train", "probe"], replica: Replica, rows: Path, classes: int, messages: connection.Connection
+) -> None:
+    """Train one replica, or try its first batch, and send what it gives."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the stage ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    from bancada.training import torch_engine
+
+    epochs, sent = list[tuple[int, dict[str, float]]](), time.monotonic()
+
+    def report(epoch: int, row: dict[str, float]) -> None:
+        nonlocal sent
+        epochs.append((epoch, row))
+        if time.monotonic() - sent > SEND_S:
+            messages.send(("epochs", epochs))
+            epochs.clear()
+            sent = time.monotonic()
+
+    try:
+        data = unpacked(rows, classes)
+        if task == "probe":
+            torch_engine.probe(replica, data)
+            return
+        trained = torch_engine.train(replica, data, report)
+    except BadInput as error:
+        messages.send(("refused", str(error)))
+        return
+    messages.send(("epochs", epochs))
+    messages.send(("trained", trained))
+
+
+def _end_with_parent() -> None:
+    """End this process when the stage was killed, which then can end nobody."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def packed(data: Data) -> bytes:
+    """Return the rows as one safetensors file."""
+    arrays = {
+        f"{part}.{kind}": np.ascontiguousarray(getattr(getattr(data, part), kind))
+        for part in ("train", "validation")
+        for kind in ("inputs", "targets")
+    }
+    stored: bytes = safetensors.save(arrays)
+    return stored
+
+
+def unpacked(rows: Path, classes: int) -> Data:
+    """Return the rows of such a file."""
+    stored = safetensors.load_file(rows)
+    train, validation = (Rows(stored[f"{part}.inputs"], stored[f"{part}.targets"]) for part in ("train", "validation"))
+    return Data(train, validation, classes)

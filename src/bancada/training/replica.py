@@ -1,0 +1,108 @@
+"""A replica is one training: a pure function of a recipe, the rows and a seed. Engines train replicas.
+
+The same three give the same bytes: alone, in any company, in any process, and after a kill. So the seeds of a variant,
+and whatever else has to be trained, can be spread over processes and machines.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, Float64, Shaped
+
+from bancada.networks.saved import HISTORY_COLUMNS, TrainingResult
+from bancada.training.settings import Recipe
+
+# The module of each engine, which has a function `train` as below. Only the engine that is used is imported.
+ENGINES = {
+    "stacked": "bancada.training.engine",
+    "scratch": "bancada.training.scratch",
+    "torch": "bancada.training.processes",
+}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as every engine gets them: scaled inputs, and targets as class indices or as numbers."""
+
+    inputs: Float32[np.ndarray, "row *shape"]
+    targets: Shaped[np.ndarray, "row target"]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The rows of a study that a training may read. `classes` is 0 where targets are numbers."""
+
+    train: Rows
+    validation: Rows
+    classes: int
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A recipe and one of its seeds."""
+
+    recipe: Recipe
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The network that a replica ends with, and how its loss fell."""
+
+    weights: dict[str, np.ndarray]  # by state_dict's names; NaN where the replica diverged
+    history: dict[str, Float64[np.ndarray, " epoch"]]  # HISTORY_COLUMNS, of the epochs that were trained
+    parameters: int  # numbers that the optimizer changed
+    outputs: int  # of the network, for each row
+    diverged: int | None = None  # the epoch in which the loss was no longer finite
+    kept: int | None = None  # the epoch that the weights are of; None: early stopping was not asked for
+    note: str = ""  # more about the divergence, in words
+
+
+class Report(Protocol):
+    """Who is told how replicas get on. `places` are positions among the replicas."""
+
+    def epoch(self, places: Sequence[int], epoch: int, losses: Mapping[str, np.ndarray]) -> None:
+        """Take the losses and learning rates of one epoch, an array [place] for each name."""
+
+    def ended(self, place: int, trained: Trained) -> None:
+        """Take the result of a replica."""
+
+
+class Silent:
+    """A report to nobody."""
+
+    def epoch(self, places: Sequence[int], epoch: int, losses: Mapping[str, np.ndarray]) -> None:
+        """Do nothing."""
+
+    def ended(self, place: int, trained: Trained) -> None:
+        """Do nothing."""
+
+
+def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
+    """Train all replicas, whose recipe is the same, with its engine. Return their results in the same order."""
+    engine = import_module(ENGINES[replicas[0].recipe.engine])
+    trained: list[Trained] = engine.train(replicas, data, report)
+    return trained
+
+
+def together(trained: Sequence[Trained]) -> TrainingResult:
+    """Return the results of a variant's seeds as arrays with a leading seed axis."""
+    longest = max(len(one.history["lr"]) for one in trained)
+    history = {name: np.full((len(trained), longest), np.nan) for name in HISTORY_COLUMNS}
+    for place, one in enumerate(trained):
+        for name, values in one.history.items():
+            history[name][place, : len(values)] = values
+    return TrainingResult(
+        weights={name: np.stack([one.weights[name] for one in trained]) for name in trained[0].weights},
+        history=history,
+        diverged={place: one.diverged for place, one in enumerate(trained) if one.diverged is not None},
+        kept={place: one.kept for place, one in enumerate(trained) if one.kept is not None},
+        parameters=trained[0].parameters,
+        outputs=trained[0].outputs,
+    )

@@ -1,0 +1,340 @@
+"""One replica of any network, with plain PyTorch: nn.Module, autograd, torch.optim. This engine is the specification.
+
+torch's global generator, number of threads and switches belong to the process, so replicas that run at the same time
+need processes of their own.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from bancada.base import BadInput
+from bancada.data.settings import DataShape
+from bancada.networks import torch_network, user_code
+from bancada.networks.encoding import OF_CLASS_INDEX, encoding, loss_name
+from bancada.networks.portable import settle
+from bancada.networks.saved import HISTORY_COLUMNS
+from bancada.networks.settings import Loss
+from bancada.networks.start import draw
+from bancada.training import optimizers, streams
+from bancada.training.fit import misfit
+from bancada.training.replica import Data, Replica, Rows, Trained
+
+EpochRow = dict[str, float]  # HISTORY_COLUMNS
+
+
+class Keep(Protocol):
+    """Where a replica under way is kept, so that it goes on after a kill."""
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the last state, if there is one."""
+
+    def write(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Keep the state, if the last one was kept long enough ago."""
+
+
+def train(replica: Replica, data: Data, report: Callable[[int, EpochRow], None], keep: Keep | None = None) -> Trained:
+    """Train one replica. Raise BadInput, in one line, for what is wrong in the user's file or does not fit it."""
+    training = Training(replica, data)
+    state = keep.read() if keep else None
+    if state:
+        training.resume(state)
+    return training.run(report, keep)
+
+
+def probe(replica: Replica, data: Data) -> None:
+    """Try the first batch, with an update. Raise BadInput, in one line, for what could only be seen while training.
+
+    A module must have all that it learns in its parameters and buffers, and nothing that is drawn beside them.
+    """
+    size = optimizers.batch_rows(replica.recipe.train, len(data.train))
+    train, validation = (Rows(part.inputs[:size], part.targets[:size]) for part in (data.train, data.validation))
+    first = Data(train, validation, data.classes)
+    other = unsaved(Training(Replica(replica.recipe, replica.seed + 1), first).model)
+    tried = Training(replica, first)
+    before = unsaved(tried.model)
+    tried.epoch()
+    after = unsaved(tried.model)
+    for name, value in before.items():
+        if not value == other.get(name) == after.get(name):
+            raise BadInput(f"{name} is no parameter and no buffer, so it would be lost: use register_buffer")
+
+
+def unsaved(model: nn.Module) -> dict[str, Any]:
+    """Return the numbers and arrays of a module that state_dict leaves out, by name, in a form that can be compared."""
+    saved, found = {id(value) for value in model.state_dict(keep_vars=True).values()}, dict[str, Any]()
+    for path, module in model.named_modules():
+        for name, value in (*vars(module).items(), *module.named_buffers(recurse=False)):
+            if isinstance(value, Tensor | np.ndarray) and id(value) not in saved:
+                found[f"{path}.{name}".strip(".")] = np.asarray(
+                    value.detach() if isinstance(value, Tensor) else value
+                ).tobytes()
+            elif isinstance(value, int | float) and name != "training":
+                found[f"{path}.{name}".strip(".")] = value
+    return found
+
+
+@dataclass
+class Place:
+    """Where a training stands: all of it that is no model, optimizer, schedule or generator."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    last_loss: float = math.nan
+    lr: float = math.nan  # of the last update
+    best: float = math.inf  # the validation loss of the last improvement
+    best_epoch: int = -1
+    diverged: int | None = None
+    note: str = ""
+    history: list[list[float]] = field(default_factory=list)  # HISTORY_COLUMNS of each epoch
+
+
+class Training:
+    """One replica while it is trained."""
+
+    def __init__(self, replica: Replica, data: Data) -> None:
+        self.recipe, self.asked, self.data = replica.recipe, replica.recipe.train, data
+        self.at, self.device, self.best = Place(), replica.recipe.device, dict[str, Tensor]()
+        self.where = f"seed {replica.seed}, the first batch"  # for messages
+        seed_all(streams.number(replica.seed, streams.MODULE))
+        with self._told():
+            self.model = torch_network.network(self.recipe.network, data.train.inputs.shape[1:])
+        settle(self.asked.bits)  # the user's file may have set other switches
+        if self.recipe.layers and isinstance(self.model, nn.Sequential):
+            draw(self.model, self.recipe.layers, self.asked.init, streams.stream(replica.seed, streams.START))
+        self.model.to(self.device)
+        self.inputs, self.held_out = (
+            torch.from_numpy(rows.inputs).to(self.device) for rows in (data.train, data.validation)
+        )
+        self.outputs = self._look()
+        self._prepare_loss()
+        self.parameters = [value for value in self.model.parameters() if value.requires_grad]
+        self.optimizer = optimizers.optimizer(self.asked, self.parameters)
+        updates = math.ceil(len(self.inputs) / optimizers.batch_rows(self.asked, len(self.inputs)))
+        self.schedule = optimizers.schedule(self.asked, self.optimizer, updates)
+        self.generator = streams.stream(replica.seed, streams.ORDER)
+        self.order = streams.order(self.asked, len(self.inputs), self.generator)
+        self.order_before = self.generator.get_state()
+        seed_all(streams.number(replica.seed, streams.DROPOUT))
+
+    def _look(self) -> int:
+        """Return the number of outputs of a row. Raise BadInput where the network gives no [row, output] that fits."""
+        name = self.recipe.module.name if self.recipe.module else f"variants.{self.recipe.variant}.layers"
+        for rows in (self.inputs[:2], self.inputs[:1]):  # one row alone: `squeeze()` would lose its axis
+            with self._told(), torch.no_grad():
+                output = self.model.eval()(rows)
+            if not isinstance(output, Tensor):
+                raise BadInput(f"{name}: gives a {type(output).__name__}, not a tensor [row, output]")
+            if output.ndim != 2 or len(output) != len(rows):
+                raise BadInput(f"{name}: gives {list(output.shape)} for {len(rows)} rows, not [row, output]")
+            if not output.isfinite().all():
+                raise BadInput(f"{name}: gives numbers that are not finite for the first training rows")
+        data = self.data
+        shape = DataShape(data.train.inputs[0].size, data.train.targets.shape[1], data.classes, len(data.train))
+        if problem := misfit(self.recipe, output.shape[1], shape):
+            raise BadInput(f"{name}: {problem}")
+        return int(output.shape[1])
+
+    def _prepare_loss(self) -> None:
+        data, asked = self.data, self.asked
+        code = encoding(self.recipe.layers, asked.loss, self.outputs, data.classes)
+        parts = (data.train, data.validation)
+        encoded = (torch_network.observed(rows.targets, code, asked.loss) for rows in parts)
+        self.targets, self.held_out_targets = (targets.to(self.device) for targets in encoded)
+        self.loss = torch_network.loss_function(asked.loss)
+        self.weighted = weighted_loss(asked.loss, data, self.device) if asked.class_weight else None
+
+    def run(self, report: Callable[[int, EpochRow], None], keep: Keep | None) -> Trained:
+        """Train to the last epoch, until the validation loss falls no more, or until the loss is not finite."""
+        at = self.at
+        while at.epoch < self.asked.epochs and at.diverged is None and not self._is_stale():
+            row = self.epoch(keep)
+            report(at.epoch - 1, dict(zip(HISTORY_COLUMNS, row, strict=True)))
+        return self._trained()
+
+    def epoch(self, keep: Keep | None = None) -> list[float]:
+        """Train for one epoch. Return its HISTORY_COLUMNS."""
+        at = self.at
+        self.where = f"{self.where.partition(',')[0]}, epoch {at.epoch + 1}"
+        self._learn(keep)
+        row = [at.loss_sum / len(self.inputs), at.last_loss, self._validation_loss(), at.lr]
+        at.history.append(row)
+        self._end_epoch(row[0], row[2])
+        return row
+
+    def _is_stale(self) -> bool:
+        stopping = self.asked.early_stopping
+        return stopping is not None and self.at.epoch - 1 - self.at.best_epoch >= stopping.patience
+
+    def _learn(self, keep: Keep | None) -> None:
+        at = self.at
+        self.model.train()
+        size = optimizers.batch_rows(self.asked, len(self.inputs))
+        for chosen in self.order().to(self.device).split(size)[at.batch :]:
+            if keep:
+                keep.write(self.state)
+            at.lr = float(self.optimizer.param_groups[0]["lr"])
+            with self._told():
+                at.last_loss = self._update(chosen)
+            at.loss_sum += at.last_loss * len(chosen)
+            at.batch += 1
+            if at.note or not math.isfinite(at.loss_sum):
+                return
+
+    def _update(self, chosen: Tensor) -> float:
+        """Learn from one batch. Return its loss."""
+        self.optimizer.zero_grad()
+        output, target = self.model(self.inputs[chosen]), self.targets[chosen]
+        loss: Tensor = self.weighted(output, target, chosen) if self.weighted else self.loss(output, target)
+        loss.backward()
+        if self.asked.clip_norm:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.asked.clip_norm)
+            if not norm.isfinite():  # the step would make every weight NaN
+                self.at.note = f"batch {self.at.batch + 1}: the gradient of {self._not_finite()} is not finite"
+                return loss.item()
+        self.optimizer.step()
+        if self.schedule and optimizers.each_update(self.asked):
+            self.schedule.step()
+        return loss.item()
+
+    def _not_finite(self) -> str:
+        named = self.model.named_parameters()
+        return next(name for name, value in named if value.grad is not None and not value.grad.isfinite().all())
+
+    def _validation_loss(self) -> float:
+        if not len(self.held_out):
+            return math.nan
+        with self._told():
+            output = torch_network.outputs(self.model, self.held_out)
+        return torch_network.mean_loss(self.loss, output, self.held_out_targets)
+
+    def _end_epoch(self, train_loss: float, validation_loss: float) -> None:
+        at, stopping = self.at, self.asked.early_stopping
+        if at.note or not math.isfinite(train_loss) or (len(self.held_out) and not math.isfinite(validation_loss)):
+            at.diverged = at.epoch
+        elif stopping and validation_loss < at.best - stopping.min_delta:
+            at.best, at.best_epoch = validation_loss, at.epoch
+            self.best = self._weights()
+        if self.schedule and not optimizers.each_update(self.asked):
+            if isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step(validation_loss)
+            else:
+                self.schedule.step()
+        at.epoch, at.batch, at.loss_sum = at.epoch + 1, 0, 0.0
+        self.order_before = self.generator.get_state()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+
+    def _trained(self) -> Trained:
+        weights = {name: value.numpy() for name, value in (self.best or self._weights()).items()}
+        if self.at.diverged is None and not all(np.isfinite(value).all() for value in weights.values()):
+            self.at.diverged = self.at.epoch - 1
+        if self.at.diverged is not None:
+            weights = {name: nothing(value) for name, value in weights.items()}
+        history = dict(zip(HISTORY_COLUMNS, np.array(self.at.history).T, strict=True))
+        count = sum(value.numel() for value in self.parameters)
+        kept = self.at.best_epoch if self.best and self.at.diverged is None else None
+        return Trained(weights, history, count, self.outputs, self.at.diverged, kept, self.at.note)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the rest of the training depends on."""
+        return {
+            "at": asdict(self.at),
+            "model": dict(self.model.state_dict()),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "order": self.order_before,  # the epoch's order is drawn again, and its first batches are skipped
+            "random": random_states(),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.at = Place(**state["at"])
+        self.model.load_state_dict(state["model"])
+        self.best = state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])  # after the schedule was made, which writes a rate into it
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+        self.order_before = state["order"]
+        self.generator.set_state(state["order"])
+        restore(state["random"])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raise what goes wrong in the user's code, or in torch because of it, as one line."""
+        try:
+            yield
+        except BadInput:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            raise BadInput(f"{self.where}: {user_code.explained(error, torch_network.SRC)}") from error
+
+
+def weighted_loss(loss: Loss, data: Data, device: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return a function of outputs, targets and rows: the mean loss of a batch in which every class counts the same.
+
+    The weight of a class is rows / (classes * its rows) over the training rows, as in scikit-learn's `balanced`; a
+    class without rows has 1. Losses of class indices get the weights as torch.nn's argument `weight`.
+    """
+    labels = data.train.targets[:, 0].astype(np.int64)
+    counts = np.bincount(labels, minlength=data.classes)
+    weights = np.where(counts > 0, len(labels) / (data.classes * np.maximum(counts, 1)), 1).astype(np.float32)
+    of_class = torch.from_numpy(weights).to(device)
+    of_row = torch.from_numpy(weights[labels]).to(device)
+    indexed = loss_name(loss) in OF_CLASS_INDEX
+    single = torch_network.loss_function(loss, reduction="none", **({"weight": of_class} if indexed else {}))
+
+    def mean(output: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
+        rows: Tensor = single(output, target)
+        weight = of_row[chosen]
+        weighted = rows if indexed else rows.flatten(1).mean(1) * weight
+        return weighted.sum() / weight.sum()
+
+    return mean
+
+
+def nothing(values: np.ndarray) -> np.ndarray:
+    """Return NaN in the place of numbers; whole numbers, such as counts of batches, stay."""
+    return np.full_like(values, np.nan) if np.issubdtype(values.dtype, np.inexact) else values
+
+
+# --- the generators that a module may draw from ----------------------------------------------------------------------
+
+
+def seed_all(number: int) -> None:
+    """Seed the global generators of torch, numpy and Python."""
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)
+    random.seed(number)
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of the global generators, as plain values and tensors."""
+    name, keys, *rest = np.random.get_state()
+    states = {
+        "torch": torch.get_rng_state(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "python": random.getstate(),
+    }
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+
+
+def restore(states: Mapping[str, Any]) -> None:
+    """Set the global generators to these states."""
+    torch.set_rng_state(states["torch"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(states["python"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])

@@ -18,6 +18,7 @@ PARAMS = YAML(typ="safe").load("""
 seed: 1
 num_seeds: 2
 lr: null
+engine: null
 device: cpu
 studies:
   line:

@@ -29,9 +29,10 @@ from bancada.data.split import divide
 from bancada.networks.encoding import input_scaling
 from bancada.networks.start import sequential
 from bancada.pipeline.params import load
-from bancada.training.engine import EncodedRows
+from bancada.training.engine import EncodedRows, encoded
+from bancada.training.replica import Data
 from bancada.training.settings import Recipe
-from bancada.training.train import encoded
+from bancada.training.train import prepared
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 SAMPLE_S = 2.0
@@ -43,7 +44,7 @@ PARAMS = load(ROOT / "params.yaml")
 OWN_WORK = {
     "generate": ("bancada.data.generate", "bancada.data.sources.half_moons:HalfMoons", "make"),
     "split": ("bancada.data.split", "bancada.data.split", "divide"),
-    "train": ("bancada.training.train", "bancada.training.train", "train"),
+    "train": ("bancada.training.train", "bancada.training.replica", "train"),
     "evaluate": ("bancada.evaluation.evaluate", "bancada.evaluation.evaluate", "evaluate"),
 }
 
@@ -74,8 +75,9 @@ def lessons_seconds(variant: str) -> float:
     asked = PARAMS.recipe(variant)
     table = PARAMS.source(asked.study).make(f"studies.{asked.study}.source")
     train_rows = divide(table, PARAMS.studies[asked.study].split)["train"]
-    rows = encoded(asked, train_rows, input_scaling(train_rows.features, asked.train.standardize))
-    epochs = lessons_loop(asked, rows, sequential(asked.layers, len(rows.features)))
+    learned = prepared(train_rows, input_scaling(train_rows.features, asked.train.standardize))
+    rows = encoded(asked, Data(learned, learned, len(train_rows.classes)))[0]
+    epochs = lessons_loop(asked, rows, sequential(asked.network.small_layers, [len(rows.features)]))
     next(epochs)
     began, done = time.perf_counter(), 0
     while done < asked.train.epochs and time.perf_counter() - began < SAMPLE_S:

@@ -25,11 +25,15 @@ from rich.table import Table as Printed
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
+from bancada.base.files import PARTS
 from bancada.data.split import divide
 from bancada.networks.start import start
 from bancada.pipeline.params import load
-from bancada.training.engine import EncodedRows, train_stack
-from bancada.training.train import encoded, shuffles, stream
+from bancada.training.engine import EncodedRows, encoded, together, train_stack
+from bancada.training.replica import Data, Silent
+from bancada.training.streams import DROPOUT, ORDER, START, stream
+from bancada.training.streams import order as order_of
+from bancada.training.train import prepared
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 ROUNDS = 7
@@ -45,7 +49,8 @@ def moons(rows: int) -> EncodedRows:
     """As many training rows of lesson 3's data."""
     source = PARAMS.source("moons").model_copy(update={"rows": rows + 100})
     split = PARAMS.studies["moons"].split.model_copy(update={"train": rows, "validation": 0, "test": 100})
-    return encoded(PARAMS.recipe("moons_tanh"), divide(source.make("studies.moons.source"), split)["train"], {})
+    made = divide(source.make("studies.moons.source"), split)
+    return encoded(PARAMS.recipe("moons_tanh"), Data(*(prepared(made[part], {}) for part in PARTS[:2]), 2))[0]
 
 
 def network() -> nn.Sequential:
@@ -114,10 +119,10 @@ def ours(rows: EncodedRows, seeds: int) -> Way:
 
     def run(epochs: int) -> int:
         settings = asked.train.model_copy(update={"epochs": epochs})
-        begin = [start(asked.layers, 2, asked.train.init, stream(seed, 0)) for seed in asked.seeds]
-        order = shuffles(asked, len(rows), [stream(seed, 1) for seed in asked.seeds])
-        dropouts = [stream(seed, 2) for seed in asked.seeds]
-        train_stack(asked.layers, settings, rows, nothing, begin, order, dropouts)
+        begin = [start(asked.network.small_layers, [2], asked.train.init, stream(seed, START)) for seed in asked.seeds]
+        order = together([order_of(asked.train, len(rows), stream(seed, ORDER)) for seed in asked.seeds])
+        dropouts = [stream(seed, DROPOUT) for seed in asked.seeds]
+        train_stack(asked.network.small_layers, settings, rows, nothing, begin, order, dropouts, Silent())
         return epochs * -(-len(rows) // 100) * seeds
 
     return run

@@ -53,6 +53,7 @@ MINIMAL = """
 seed: 1
 num_seeds: 1
 lr: null
+engine: null
 device: cpu
 studies:
   mine:

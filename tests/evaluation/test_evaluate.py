@@ -54,6 +54,7 @@ def given(source, layers, split, metric, num_seeds=4, variants=("base", "other")
             "seed": SEEDS[0],
             "num_seeds": num_seeds,
             "lr": None,
+            "engine": None,
             "device": "cpu",
             "studies": {"study": study | {"train": settings, "predict": list(predict)}},
             "variants": {name: {"study": "study", "layers": list(layers)} for name in variants},
@@ -93,6 +94,10 @@ def write_model(params, variant, rows, weights, losses=None, diverged=None):
         "classes": rows.classes,
         "diverged": {str(seed): epoch for seed, epoch in (diverged or {}).items()},
         "train_rows": len(rows),
+        "shape": rows.shape,
+        "kept": {},
+        "parameters": sum(array[0].numel() for name, array in arrays.items() if "running" not in name),
+        "outputs": [array.shape[1] for name, array in arrays.items() if name.endswith(".bias")][-1],
     }
     (folder / "run.json").write_text(json.dumps(run))
 

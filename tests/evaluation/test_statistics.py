@@ -9,6 +9,7 @@ from bancada.evaluation import statistics
 from bancada.evaluation.candidates import Candidate
 from bancada.networks import metrics
 from bancada.networks.saved import SavedVariant
+from bancada.networks.settings import Network
 
 RNG = np.random.default_rng(3)
 OBSERVED = RNG.normal(size=(7, 2)) + np.array([5, -1])
@@ -79,7 +80,8 @@ def test_noise_above_the_best_loss_so_far_does_not_delay_convergence():
 
 def test_histories_by_seed_are_padded_where_a_seed_diverged():
     history = {"seed": np.array([5, 5, 5, 6]), "epoch": np.array([0, 1, 2, 0]), "lr": np.array([3.0, 2.0, 1.0, 9.0])}
-    trained = SavedVariant("study", [], "mse", [5, 6], ["x"], ["y"], [], {6: 1}, {}, {})
+    network = Network(layers=[1], loss="mse")
+    trained = SavedVariant("study", network, "stacked", 2, 1, [5, 6], ["x"], [1], ["y"], [], {6: 1}, {}, {}, {})
     curves = Candidate("variant", trained, history, {}, None).curve("lr")
     assert np.array_equal(curves, [[3, 2, 1], [9, np.nan, np.nan]], equal_nan=True)
 

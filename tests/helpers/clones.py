@@ -13,6 +13,7 @@ PARAMS = """\
 seed: 111
 num_seeds: 2
 lr: null
+engine: null
 device: cpu
 studies:
   moons:

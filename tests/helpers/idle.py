@@ -19,6 +19,7 @@ PARAMS = """\
 seed: 1
 num_seeds: 2
 lr: null
+engine: null
 device: cpu
 studies:
   s:

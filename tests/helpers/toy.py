@@ -29,6 +29,7 @@ PARAMS = """
 seed: 111
 num_seeds: 3
 lr: null
+engine: null
 device: cpu
 studies:
   toy:
@@ -124,6 +125,7 @@ def train_variant(
             "train": train,
             "seeds": SEEDS,
             "device": "cpu",
+            "engine": "stacked",
         }
     )
     lengths = lengths or dict.fromkeys(SEEDS, train["epochs"])
@@ -132,6 +134,7 @@ def train_variant(
         "variant": variant,
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "train_rows": 8,
+        "kept": {},
         "diverged": {str(seed): length - 1 for seed, length in lengths.items() if length < train["epochs"]},
     }
     folder = files.model("toy", variant)

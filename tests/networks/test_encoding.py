@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from bancada.base import BadInput, files, tables
 from bancada.base.params_file import ParamsFile
 from bancada.base.tables import Table
-from bancada.networks.encoding import UNDECIDED, encoding, input_scaling, scaled
+from bancada.networks.encoding import UNDECIDED, encoding, input_scaling, last_kind, scaled
 from bancada.networks.settings import Layers
 from bancada.training.fit import out_of_reach
 from bancada.training.train import main
@@ -36,21 +36,18 @@ def test_the_encoding_lies_in_the_range_of_the_output_and_is_decoded_again(
     outputs: list[list[float]],
     decided: list[int],
 ) -> None:
-    rule = encoding(TypeAdapter(Layers).validate_python(stack), loss, classes)
+    rule = encoding(TypeAdapter(Layers).validate_python(stack), loss, len(outputs[0]), classes)
     labels = np.array([[0], [1], [1]])
     assert rule.encode(labels).tolist() == encoded
     assert rule.decide(np.array([outputs], dtype=np.float64))[0, :, 0].tolist() == decided
     assert rule.decide(rule.encode(labels).T[None].astype(np.float64))[0, :, 0].tolist() == [0, 1, 1]
-    assert out_of_reach(TypeAdapter(Layers).validate_python(stack), rule.encode(labels)) is None
+    assert out_of_reach(last_kind(TypeAdapter(Layers).validate_python(stack)), rule.encode(labels)) is None
 
 
 def test_targets_out_of_the_range_of_the_last_layer_are_named() -> None:
-    specs = TypeAdapter(Layers).validate_python([1, "tanh"])
-    assert out_of_reach(specs, np.array([[-1.0, 1.0]], dtype=np.float32)) is None
-    assert (
-        out_of_reach(specs, np.array([[2.0]], dtype=np.float32))
-        == "ends in tanh, which cannot reach targets from 2 to 2"
-    )
+    assert out_of_reach("tanh", np.array([[-1.0, 1.0]], dtype=np.float32)) is None
+    too_large = np.array([[2.0]], dtype=np.float32)
+    assert out_of_reach("tanh", too_large) == "ends in tanh, which cannot reach targets from 2 to 2"
 
 
 def test_standardised_features_have_mean_0_and_sd_1_and_a_constant_one_is_0() -> None:
@@ -72,7 +69,7 @@ def test_a_row_that_float32_cannot_hold_is_refused_before_the_training(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BANCADA_TRACKING", "off")
     train = {"loss": "mse", "lr": 0.01, "batch_size": "full", "epochs": 1, "standardize": True}
-    common = {"seed": 1, "num_seeds": 1, "lr": None, "device": "cpu"}
+    common = {"seed": 1, "num_seeds": 1, "lr": None, "engine": None, "device": "cpu"}
     params = ParamsFile(
         common | {"studies": {"study": {"train": train}}, "variants": {"one": {"study": "study", "layers": [1]}}}
     )
@@ -91,7 +88,7 @@ def test_a_row_that_float32_cannot_hold_is_refused_before_the_training(
 
 @pytest.mark.parametrize("stack", [[1, "tanh"], [1, "sigmoid"], [2], [2, "softmax"]])
 def test_an_output_that_is_not_finite_decides_for_no_class(stack: list[object]) -> None:
-    rule = encoding(TypeAdapter(Layers).validate_python(stack), "mse", 2)
+    rule = encoding(TypeAdapter(Layers).validate_python(stack), "mse", int(str(stack[0])), 2)
     for wrong in (np.nan, np.inf, -np.inf):
         outputs = np.full((1, 2, int(str(stack[0]))), 0.9)
         outputs[0, 1, -1] = wrong

@@ -37,7 +37,7 @@ def specs(stack: list[object]) -> list[LayerSpec]:
 def networks(stack: list[object]) -> list[nn.Sequential]:
     """One for each seed, in evaluation mode, with running statistics as a training leaves them."""
     generator = torch.Generator().manual_seed(1)
-    made = [sequential(specs(stack), FEATURES).eval() for _ in range(SEEDS)]
+    made = [sequential(specs(stack), [FEATURES]).eval() for _ in range(SEEDS)]
     for network in made:
         for name, value in network.state_dict().items():
             if value.is_floating_point():

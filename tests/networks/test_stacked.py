@@ -33,7 +33,7 @@ def layers(stack: list[object]) -> list[LayerSpec]:
 
 
 def starts(specs: list[LayerSpec], seeds: int = SEEDS) -> list[dict[str, torch.Tensor]]:
-    return [start(specs, FEATURES, TorchInit(name="torch"), torch.Generator().manual_seed(i)) for i in range(seeds)]
+    return [start(specs, [FEATURES], TorchInit(name="torch"), torch.Generator().manual_seed(i)) for i in range(seeds)]
 
 
 def padded(x: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_outputs_gradients_and_statistics_are_those_of_nn_sequential_and_autogra
     output = network.forward(padded(x))[:, :, :ROWS].clone()
     network.backward(padded(by_output[:, : output.shape[1]]))
     for seed in range(SEEDS):
-        module = sequential(specs, FEATURES)
+        module = sequential(specs, [FEATURES])
         module.load_state_dict(states[seed], strict=False)
         expected = module(x[seed].T)
         torch.testing.assert_close(output[seed], expected.T, rtol=1e-4, atol=1e-6)
@@ -74,7 +74,7 @@ def test_outputs_in_evaluation_mode_are_those_of_nn_sequential(stack: list[objec
     x = torch.randn(SEEDS, FEATURES, filled(ROWS), generator=torch.Generator().manual_seed(9))
     output = StackedNetwork(specs, Parameters(states), filled(ROWS)).forward(x)
     for seed in range(SEEDS):
-        module = sequential(specs, FEATURES).eval()
+        module = sequential(specs, [FEATURES]).eval()
         module.load_state_dict(states[seed], strict=False)
         torch.testing.assert_close(output[seed].T, module(x[seed].T).detach(), rtol=1e-4, atol=1e-6)
 
@@ -93,7 +93,7 @@ def test_dropout_zeroes_its_share_scales_the_rest_and_passes_gradients_through_t
 
 def test_the_default_start_is_that_of_nn_linear() -> None:
     specs = layers([3, "tanh", 5, "tanh", 1])
-    drawn = start(specs, FEATURES, TorchInit(name="torch"), torch.Generator().manual_seed(7))
+    drawn = start(specs, [FEATURES], TorchInit(name="torch"), torch.Generator().manual_seed(7))
     with torch.random.fork_rng():
         torch.manual_seed(7)
         expected = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).state_dict()
@@ -104,10 +104,10 @@ def test_the_default_start_is_that_of_nn_linear() -> None:
 
 def test_xavier_and_normal_starts_have_their_spread_and_zero_biases() -> None:
     specs = layers([300, "tanh", 200])
-    xavier = start(specs, 100, XavierNormal(name="xavier_normal"), torch.Generator().manual_seed(1))
+    xavier = start(specs, [100], XavierNormal(name="xavier_normal"), torch.Generator().manual_seed(1))
     assert xavier["0.weight"].std().item() == pytest.approx(math.sqrt(2 / (100 + 300)), rel=0.02)
     assert xavier["2.weight"].std().item() == pytest.approx(math.sqrt(2 / (300 + 200)), rel=0.02)
-    normal = start(specs, 100, NormalInit(name="normal", std=0.01), torch.Generator().manual_seed(1))
+    normal = start(specs, [100], NormalInit(name="normal", std=0.01), torch.Generator().manual_seed(1))
     assert normal["2.weight"].std().item() == pytest.approx(0.01, rel=0.02)
     assert not any(drawn[name].any() for drawn in (xavier, normal) for name in ("0.bias", "2.bias"))
 
@@ -115,16 +115,16 @@ def test_xavier_and_normal_starts_have_their_spread_and_zero_biases() -> None:
 def test_a_given_start_is_taken_as_it_is_and_refused_where_its_shape_is_wrong() -> None:
     specs = layers([2])
     given = GivenInit(name="given", weights=[[[1.0, 2.0], [3.0, 4.0]]], biases=[[5.0, 6.0]])
-    state = start(specs, 2, given, torch.Generator())
+    state = start(specs, [2], given, torch.Generator())
     assert state["0.weight"].tolist() == [[1, 2], [3, 4]]
     assert state["0.bias"].tolist() == [5, 6]
     with pytest.raises(RuntimeError, match=r"weight: .* shape torch.Size\(\[2, 2\]\) .* is torch.Size\(\[2, 3\]\)"):
-        start(specs, 3, given, torch.Generator())
+        start(specs, [3], given, torch.Generator())
     with pytest.raises(ValueError, match="shorter"):
-        start(layers([2, 2]), 2, given, torch.Generator())
+        start(layers([2, 2]), [2], given, torch.Generator())
 
 
 def test_building_a_network_leaves_torch_s_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
-    start(layers([3, "batch_norm", 1]), FEATURES, TorchInit(name="torch"), torch.Generator())
+    start(layers([3, "batch_norm", 1]), [FEATURES], TorchInit(name="torch"), torch.Generator())
     assert torch.equal(before, torch.random.get_rng_state())

@@ -14,6 +14,7 @@ SMALL = """
 seed: 1
 num_seeds: 2
 lr: null
+engine: null
 device: cpu
 studies:
   line:

@@ -26,6 +26,7 @@ PARAMS = """\
 seed: 111
 num_seeds: 3
 lr: null
+engine: null
 device: cpu
 studies:
   moons:

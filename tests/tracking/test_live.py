@@ -24,13 +24,13 @@ from bancada.tracking.live_runs import LiveRun, close_killed, remove_stale_curve
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 from bancada.training import live
-from bancada.training.engine import History
 
 EPOCHS = 8_000  # a second or two
 PARAMS = f"""
 seed: 111
 num_seeds: 2
 lr: null
+engine: null
 device: cpu
 studies:
   toy:
@@ -148,7 +148,7 @@ def test_if_the_listener_was_killed_too_the_next_command_marks_the_run(bench: Pa
 
 def test_a_training_that_fails_is_marked(bench: Path, described: dict[str, Any]) -> None:
     with pytest.raises(ZeroDivisionError), notify.recorded("train@toy_tanh", MODEL), live.shown(described) as show:
-        show(history(1))
+        show(curves, 0)
         wait_until(lambda: count(bench, "metrics"))
         raise ZeroDivisionError
     assert status(bench) == ["FAILED"]
@@ -161,18 +161,16 @@ def test_a_training_that_fails_is_marked(bench: Path, described: dict[str, Any])
     }
 
 
-def history(epochs: int) -> History:
-    """Of the toy's three seeds."""
-    made = History(3, 5, validated=True)
-    for _ in range(epochs):
-        made.add(np.array([1.0, 2.0, 3.0]), np.zeros(3), np.array([2.0, 3.0, 4.0]), 0.5)
-    return made
+def show(curves: live.Curves, epoch: int) -> None:
+    """Show an epoch of the toy's three seeds."""
+    losses = {"train_loss": [1.0, 2.0, 3.0], "validation_loss": [2.0, 3.0, 4.0], "lr": [0.5] * 3}
+    curves.epoch(range(3), epoch, {name: np.array(values) for name, values in losses.items()})
 
 
 def test_the_live_file_exists_and_is_locked_while_the_training_runs(bench: Path, described: dict[str, Any]) -> None:
     path = live.path_of("toy_tanh")
-    with live.shown(described) as show:
-        show(history(1))
+    with live.shown(described) as curves:
+        show(curves, 0)
         assert live.running(path)
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         assert lines[0] == described
@@ -183,18 +181,18 @@ def test_the_live_file_exists_and_is_locked_while_the_training_runs(bench: Path,
 
 def test_a_live_file_that_cannot_be_written_stops_no_training(bench: Path, described: dict[str, Any]) -> None:
     Path(".dvc/tmp").touch()  # where a folder is wanted
-    with live.shown(described) as show:
-        show(history(1))
+    with live.shown(described) as curves:
+        show(curves, 0)
 
 
 def test_a_full_disk_stops_no_training(bench: Path, described: dict[str, Any]) -> None:
-    with live.shown(described) as show:
+    with live.shown(described) as curves:
         written = live.path_of("toy_tanh").stat().st_size
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (written + 10, hard))
         try:
-            show(history(1))
-            show(history(2))
+            show(curves, 0)
+            show(curves, 1)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not live.path_of("toy_tanh").exists()
@@ -217,20 +215,20 @@ def test_of_two_equal_trainings_at_once_one_is_shown_and_no_point_is_logged_twic
     """Two temporary folders of DVC experiments share a store in this way."""
     opened, other = open_store(bench), shutil.copytree(bench, bench.with_name("other"))
     first, second = (LiveRun("toy_tanh", NOBODY, 0) for _ in range(2))
-    with live.shown(described) as show:
-        show(history(1))
+    with live.shown(described) as curves:
+        show(curves, 0)
         first.send(opened)
         assert count(bench, "metrics") == 5
         with monkeypatch.context() as elsewhere:
             elsewhere.chdir(other)
-            with live.shown(described) as show_other:
-                show_other(history(2))
+            with live.shown(described) as others:
+                show(others, 1)
                 second.send(opened)
                 assert count(bench, "metrics") == 5
             second.end(opened, "FAILED")
             assert status(bench) == ["RUNNING"]
             Recorder(opened, NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1)
-        show(history(2))
+        show(curves, 1)
         first.send(opened)
     first.end(opened, "KILLED")
     assert status(bench) == ["FINISHED"]
@@ -241,12 +239,12 @@ def test_a_run_that_is_deleted_while_its_training_runs_is_left_alone_and_recorde
     bench: Path, described: dict[str, Any]
 ) -> None:
     opened, training = open_store(bench), LiveRun("toy_tanh", NOBODY, 0)
-    with live.shown(described) as show:
-        show(history(1))
+    with live.shown(described) as curves:
+        show(curves, 0)
         training.send(opened)
         [(run_id,)] = rows(bench, "select run_uuid from runs")
         opened.client.delete_run(run_id)
-        show(history(2))
+        show(curves, 1)
         training.send(opened)
         assert count(bench, "metrics") == 5
     training.end(opened, "KILLED")
@@ -267,8 +265,8 @@ def test_the_next_command_closes_killed_trainings_of_this_machine_only(
     bench: Path, described: dict[str, Any], host: str, left: bool, status_then: str
 ) -> None:
     opened, path = open_store(bench), live.path_of("toy_tanh")
-    with live.shown(described) as show:
-        show(history(1))
+    with live.shown(described) as curves:
+        show(curves, 0)
         LiveRun("toy_tanh", NOBODY, 0).send(opened)
         written = path.read_text()
     if left:
@@ -288,12 +286,12 @@ def test_a_store_that_fails_at_the_first_epoch_is_tried_again_and_gets_that_epoc
     def dies(*args: Any) -> None:
         raise ConnectionError("gone")
 
-    with live.shown(described) as show:
-        show(history(1))
+    with live.shown(described) as curves:
+        show(curves, 0)
         with monkeypatch.context() as patched, pytest.raises(ConnectionError):
             patched.setattr(runs, "begin", dies)
             training.send(opened)
-        show(history(2))
+        show(curves, 1)
         training.send(opened)
         assert count(bench, "metrics") == 2 * 5
 
@@ -316,8 +314,8 @@ def test_the_live_file_of_a_killed_training_is_removed_before_the_next_one(
     bench: Path, described: dict[str, Any]
 ) -> None:
     path = live.path_of("toy_tanh")
-    with live.shown(described) as show:
-        show(history(1))
+    with live.shown(described) as curves:
+        show(curves, 0)
         remove_stale_curves("toy_tanh")
         assert path.exists()  # it runs
         written = path.read_text()

@@ -18,6 +18,7 @@ from bancada.networks.saved import TrainingResult
 from bancada.networks.settings import Layers, LayerSpec, TorchInit
 from bancada.networks.start import State, sequential, start
 from bancada.training.engine import EncodedRows, train_stack
+from bancada.training.replica import Silent, together
 from bancada.training.settings import Train
 
 ROWS, FEATURES = 70, 3
@@ -41,7 +42,7 @@ def table(outputs: int = 1, rows: int = ROWS, seed: int = 1) -> EncodedRows:
 
 
 def starts(layers: list[LayerSpec], seeds: range) -> list[State]:
-    return [start(layers, FEATURES, TorchInit(name="torch"), torch.Generator().manual_seed(i)) for i in seeds]
+    return [start(layers, [FEATURES], TorchInit(name="torch"), torch.Generator().manual_seed(i)) for i in seeds]
 
 
 def shuffles(seeds: range, rows: int = ROWS) -> Callable[[int], torch.Tensor]:
@@ -64,7 +65,11 @@ def run(
 ) -> TrainingResult:
     data, layers = data or table(), specs(stack)
     validation = others.get("validation", table(len(data.targets), 21, seed=2))
-    return train_stack(layers, asked, data, validation, starts(layers, seeds), shuffles(seeds), dropouts(seeds))
+    return trained(layers, asked, data, validation, starts(layers, seeds), shuffles(seeds), dropouts(seeds))
+
+
+def trained(*args: Any) -> TrainingResult:
+    return together(train_stack(*args, Silent()))
 
 
 LOSSES = {"mse": nn.MSELoss(), "l1": nn.L1Loss(), "half_mse": lambda p, y: nn.functional.mse_loss(p, y) / 2}
@@ -74,7 +79,7 @@ def plain_loop(
     stack: list[object], asked: Train, seed: int, data: EncodedRows, validation: EncodedRows
 ) -> tuple[nn.Module, dict[str, list[float]]]:
     """As a textbook has it: one network, torch.nn's layers and losses, torch.optim, DataLoader-like batches."""
-    network, loss_of = sequential(specs(stack), FEATURES), LOSSES[asked.loss]
+    network, loss_of = sequential(specs(stack), [FEATURES]), LOSSES[asked.loss]
     network.load_state_dict(starts(specs(stack), range(seed, seed + 1))[0], strict=False)
     chosen = asked.optimizer
     if chosen.name == "adam":
@@ -200,8 +205,8 @@ def test_a_seed_that_diverges_is_recorded_with_its_epoch_and_the_others_keep_the
     layers, asked, data = specs([1]), settings(epochs=4), table()
     sound, seeds = starts(layers, range(3)), range(3)
     broken = [sound[0], {"0.weight": torch.full((1, 3), 1e30), "0.bias": torch.zeros(1)}, sound[2]]
-    expected = train_stack(layers, asked, data, data, sound, shuffles(seeds), dropouts(seeds))
-    got = train_stack(layers, asked, data, data, broken, shuffles(seeds), dropouts(seeds))
+    expected = trained(layers, asked, data, data, sound, shuffles(seeds), dropouts(seeds))
+    got = trained(layers, asked, data, data, broken, shuffles(seeds), dropouts(seeds))
     assert got.diverged == {1: 0}  # (1e30)^2 is beyond float32 at once
     assert np.isnan(got.weights["0.weight"][1]).all()
     assert np.isnan(got.history["train_loss"][1, 1:]).all()
@@ -226,7 +231,7 @@ def test_without_validation_rows_the_validation_loss_is_missing_and_nothing_dive
 def test_more_rows_than_are_evaluated_at_once_give_the_same_loss() -> None:
     many = table(rows=10_000, seed=3)
     training = run(HIDDEN, settings(epochs=1), range(2), validation=many)
-    network = sequential(specs(HIDDEN), FEATURES)
+    network = sequential(specs(HIDDEN), [FEATURES])
     network.load_state_dict({name: torch.from_numpy(value[1]) for name, value in training.weights.items()})
     expected = nn.functional.mse_loss(network(many.features.T), many.targets.T).item()
     assert training.history["validation_loss"][1, 0] == pytest.approx(expected, rel=1e-5)

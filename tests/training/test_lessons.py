@@ -15,13 +15,14 @@ from bancada.data.split import divide
 from bancada.evaluation.statistics import epochs_to_converge
 from bancada.networks.encoding import input_scaling
 from bancada.networks.saved import TrainingResult
-from bancada.networks.start import State, start
+from bancada.networks.start import State
 from bancada.pipeline.params import Params, load
-from bancada.training import engine, scratch
+from bancada.training import engine, replica
 from bancada.training.engine import EncodedRows
 from bancada.training.fit import refuse_misfit_of_rows
+from bancada.training.replica import Data, Replica, Silent
 from bancada.training.settings import Recipe
-from bancada.training.train import encoded, shuffles, stream, train
+from bancada.training.train import prepared
 
 PARAMS = load(Path(__file__).parents[2] / "params.yaml")
 NEW_ORCHARD = np.array([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: the lesson's new input
@@ -31,10 +32,15 @@ NEW_ORCHARD = np.array([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: t
 def trained(variant: str, num_seeds: int = 10) -> TrainingResult:
     keys = with_seeds(num_seeds).training(variant)
     recipe = keys.recipe()
+    refuse_misfit_of_rows(keys, data(recipe.study)[0])
+    return train(recipe)
+
+
+def train(recipe: Recipe) -> TrainingResult:
     rows, validation = data(recipe.study)
-    refuse_misfit_of_rows(keys, rows)
     scaling = input_scaling(rows.features, recipe.train.standardize)
-    return train(recipe, encoded(recipe, rows, scaling), encoded(recipe, validation, scaling), lambda history: None)
+    learned = Data(prepared(rows, scaling), prepared(validation, scaling), len(rows.classes))
+    return replica.together(replica.train([Replica(recipe, seed) for seed in recipe.seeds], learned, Silent()))
 
 
 def with_seeds(num_seeds: int) -> Params:
@@ -105,25 +111,12 @@ def test_lesson_5_the_learning_rate_decays_as_published() -> None:
         assert trained(variant).history["lr"][0, :2] == pytest.approx([0.009523, 0.008229], abs=5e-7)
 
 
-def from_both(recipe: Recipe) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    rows, validation = data(recipe.study)
-    shared = [encoded(recipe, part, {}) for part in (rows, validation)]
-    begin = [start(recipe.layers, rows.features.shape[1], recipe.train.init, stream(seed, 0)) for seed in recipe.seeds]
-    orders = [[stream(seed, 1) for seed in recipe.seeds] for _ in range(2)]
-    generators = [stream(seed, 2) for seed in recipe.seeds]
-    by_hand = scratch.train_lines(recipe.train, *shared, begin, shuffles(recipe, len(rows), orders[0]))
-    by_library = engine.train_stack(
-        recipe.layers, recipe.train, *shared, begin, shuffles(recipe, len(rows), orders[1]), generators
-    )
-    return by_hand.weights, by_library.weights
-
-
 @pytest.mark.parametrize("variant", ["orchard5_scratch", "line_scratch"])
 def test_training_from_scratch_and_with_the_library_ends_with_the_same_weights(variant: str) -> None:
     recipe = with_seeds(2).recipe(variant)
-    by_hand, by_library = from_both(recipe)
-    for name, value in by_hand.items():
-        np.testing.assert_allclose(value, by_library[name], rtol=1e-6, atol=1e-6)
+    by_library = train(recipe.model_copy(update={"scratch": False, "engine": "torch"}))
+    for name, value in train(recipe).weights.items():
+        np.testing.assert_allclose(value, by_library.weights[name], rtol=1e-6, atol=1e-6)
 
 
 def test_lesson_2_the_loss_has_fallen_after_about_40_to_60_epochs() -> None:
@@ -180,13 +173,22 @@ def by_engine(rows: EncodedRows, begin: State, orders: list[torch.Tensor]) -> Tr
     recipe = PARAMS.recipe("moons_tanh")
     settings = recipe.train.model_copy(update={"epochs": len(orders)})
     nothing = EncodedRows(rows.features[:, :0], rows.targets[:, :0])
-    order = [order[None] for order in orders]
-    return engine.train_stack(recipe.layers, settings, rows, nothing, [begin], order.__getitem__, [torch.Generator()])
+    order, dropout = [order[None] for order in orders], [torch.Generator()]
+    layers = recipe.network.small_layers
+    trained = engine.train_stack(layers, settings, rows, nothing, [begin], order.__getitem__, dropout, Silent())
+    return replica.together(trained)
+
+
+def encoded_moons() -> EncodedRows:
+    """The published rows as the engine's inputs and encoded targets."""
+    rows = published_moons()
+    nothing = rows.take(np.arange(0))
+    return engine.encoded(PARAMS.recipe("moons_tanh"), Data(prepared(rows, {}), prepared(nothing, {}), 2))[0]
 
 
 def test_lesson_3_the_published_start_and_batches_give_the_published_first_loss() -> None:
     """Published: 0.5397309 after the last batch of epoch 0."""
-    rows = encoded(PARAMS.recipe("moons_tanh"), published_moons(), {})
+    rows = encoded_moons()
     plain, orders = published_start_and_batches(rows)
     training = by_engine(rows, plain.state_dict(), orders[:1])
     assert training.history["last_batch_loss"][0, 0] == pytest.approx(0.5397309, abs=2e-7)
@@ -195,7 +197,7 @@ def test_lesson_3_the_published_start_and_batches_give_the_published_first_loss(
 def test_lesson_3_replayed_the_engine_takes_each_of_the_first_200_updates_as_a_plain_loop_does() -> None:
     """One update at a time, from where the plain loop is: left alone, two plain loops in float32 and float64 are 0.4 %
     apart after 30 updates and 50 % after 60, so strongly does this training amplify a rounding."""
-    rows = encoded(PARAMS.recipe("moons_tanh"), published_moons(), {})
+    rows = encoded_moons()
     plain, orders = published_start_and_batches(rows)
     steps = plain_loop(rows, plain, orders)
     assert len(steps) == 200
@@ -207,7 +209,7 @@ def test_lesson_3_replayed_the_engine_takes_each_of_the_first_200_updates_as_a_p
 
 
 def test_lesson_3_replayed_in_double_precision_the_engine_stays_with_a_plain_loop_for_100_updates() -> None:
-    single = encoded(PARAMS.recipe("moons_tanh"), published_moons(), {})
+    single = encoded_moons()
     plain, orders = published_start_and_batches(single)
     rows, plain = EncodedRows(single.features.double(), single.targets.double()), plain.double()
     begin = {name: value.clone() for name, value in plain.state_dict().items()}

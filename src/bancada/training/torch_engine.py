@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from bancada.training.replica import Data, Replica, Rows, Trained
 EpochRow = dict[str, float]  # HISTORY_COLUMNS
 
 
+@runtime_checkable
 class Keep(Protocol):
     """Where a replica under way is kept, so that it goes on after a kill."""
 

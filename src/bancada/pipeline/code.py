@@ -9,7 +9,7 @@ The process that records results in MLflow runs beside a stage. It is no import,
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from bancada.base import BadInput, files, lockfile
 from bancada.data import sources
+from bancada.networks import user_code
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements, syntax
 from bancada.pipeline.params import Params
@@ -30,8 +31,9 @@ STAGES = {  # of each study, and, for `train`, of each variant
     "evaluate": "bancada.evaluation.evaluate",
     "train": "bancada.training.train",
 }
-# This module imports the kind of a study's source by a computed name: the stages' entries name that module.
-DECLARED = frozenset({sources.__name__})
+# These import a source's kind, and the user's own files, by a computed name: the stages' entries name those modules.
+DECLARED = frozenset({sources.__name__, user_code.__name__})
+OWN = ("bancada", *user_code.FOLDERS)
 
 
 def main() -> None:
@@ -46,20 +48,28 @@ def main() -> None:
 def contents(params: Params, root: Path) -> dict[str, str]:
     """Return the text of each file below data/code, by its path there, for the code in `root`."""
     versions = requirements.pinned(root / requirements.LOCK)
-    folder = syntax.Folder(root / "src", DECLARED, lockfile.hidden_from_dvc(root))
+    folder = syntax.Folder(root / "src", DECLARED, lockfile.hidden_from_dvc(root), OWN)
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     found = {}
     every = [(stage, name) for stage in STAGES for name in (params.variants if stage == "train" else params.studies)]
     for stage, name in every:
-        by_name = [sources.module_of(params.source(name).kind)] if stage == "generate" else []
-        entries = (STAGES[stage], *by_name)
+        entries = (STAGES[stage], *_by_name(stage, name, params, folder.path))
         if entries not in known:
             known[entries] = _depends_on(entries, folder, versions)
         found[f"{stage}/{name}.json"] = json.dumps(known[entries], indent=1) + "\n"
     return found
 
 
-def _depends_on(entries: Sequence[str], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:
+def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
+    """Return the modules that a stage imports because params.yaml names them."""
+    if stage == "generate":
+        return [sources.module_of(params.source(name).kind)]
+    variants = {"train": [name], "evaluate": params.variants_of(name)}.get(stage, [])
+    modules = [getattr(params.variants[variant], "module", None) for variant in variants]
+    return sorted({user_code.locate(src, module.file) for module in modules if module})
+
+
+def _depends_on(entries: tuple[str, ...], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:
     try:
         modules, foreign = folder.closure(entries)
     except ValueError as error:
@@ -70,9 +80,20 @@ def _depends_on(entries: Sequence[str], folder: syntax.Folder, versions: Mapping
             continue
         package = _package_of(name)
         if package not in versions:
-            raise BadInput(f"{requirements.LOCK}: no package {name}, which {entries[0]} imports: `make lock`")
+            raise BadInput(f"{foreign[name]}: {_way_out(name, foreign[name].path, folder.path)}")
         packages[package] = versions[package]
     return {"modules": modules, "packages": dict(sorted(packages.items()))}
+
+
+def _way_out(name: str, importer: Path, src: Path) -> str:
+    """Return what to do about an import that no package in requirements.lock satisfies."""
+    top = name.partition(".")[0]
+    if line := user_code.as_written(name, importer, src):
+        return line
+    if (src / top).is_dir() or (src / f"{top}.py").exists():
+        return f"imports {top}, which may come from another checkout; move it from src to {importer.parent}"
+    lock = requirements.LOCK
+    return f"imports {top}, which {lock} lacks; add its package to dependencies in pyproject.toml, then `make lock`"
 
 
 @cache

@@ -222,10 +222,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"net.py": f"{INIT}self.half(width)\n    def half(self, width):\n        range(width / 2)\n"},
         "net.py:5: in Net.half: TypeError: 'float' object cannot be interpreted as an integer",
     ),
-    "endless recursion": (
-        {"net.py": f"{INIT}Net(width)"},
-        "net.py:3: in Net.__init__: RecursionError: maximum recursion depth exceeded",
-    ),
     "error without a text": (
         {"net.py": f"class Odd(Exception):\n    def __str__(self): return {{}}['x']\n{INIT}raise Odd"},
         "net.py:5: in Net.__init__: Odd: its text cannot be shown: KeyError",
@@ -265,6 +261,12 @@ def test_a_mistake_is_told_in_one_line_with_the_users_file_and_line(write: Write
     with pytest.raises(BadInput) as refused:
         user_code.call(user_code.load(src, FILE, "Net"), {"width": 3}, FILE)
     assert str(refused.value) == f"src/models/{said}"
+
+
+def test_an_endless_recursion_is_told_like_any_other_error(write: Write) -> None:
+    made = user_code.load(write({"net.py": f"{INIT}Net(width)"}), FILE, "Net")
+    with pytest.raises(BadInput, match=f"^{FILE}:3: in Net.__init__: RecursionError: maximum recursion depth exceeded"):
+        user_code.call(made, {"width": 3}, FILE)
 
 
 def test_what_is_not_the_users_fault_is_left_to_the_caller(write: Write) -> None:

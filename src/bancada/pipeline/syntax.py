@@ -85,7 +85,7 @@ class Folder:
             if self.known[name].digest:
                 found[name] = self.known[name].digest
             todo += [(parent, place)] if parent else []
-            todo += self.known[name].imports.items()
+            todo += reversed(self.known[name].imports.items())  # the first of its imports comes next
         return dict(sorted(found.items())), foreign
 
     def path_of(self, name: str) -> Path | None:

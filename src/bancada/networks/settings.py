@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from bancada.base.refusals import unknown_key
 from bancada.base.settings import Finite, Fraction, Positive, Settings
+from bancada.networks import user_code
 
 OPTIONS = {"linear": "width", "dropout": "rate"}  # of the short forms {linear: 5} and {dropout: 0.1}
 BATCH_NORM_EPS = 1e-5  # the default of torch.nn.BatchNorm1d
@@ -93,11 +94,16 @@ Layer = Annotated[
 Layers = Annotated[list[Layer], Field(min_length=1)]
 
 
-class Module(Settings):
-    """A network of the user's own: the class `name` of a Python file, and its keyword arguments."""
+def _importable(file: str) -> str:
+    user_code.module_name(file)
+    return file
 
-    file: str
-    name: str
+
+class Module(Settings):
+    """A network of the user's own: what `name` in a `file` below src/models returns when it is called with `args`."""
+
+    file: Annotated[str, AfterValidator(_importable)]
+    name: Annotated[str, Field(min_length=1)]
     args: dict[str, Any] = {}
 
 

@@ -15,7 +15,7 @@ from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFin
 from pathlib import Path, PurePosixPath
 from traceback import walk_tb
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from bancada.base import BadInput
 from bancada.base.refusals import did_you_mean
@@ -34,13 +34,13 @@ def load(src: Path, file: str, name: str, folder: str = "models") -> Callable[..
     _serve(src.resolve())
     with told(src, file):
         inside = vars(importlib.import_module(dotted))
-    if name not in inside:
-        own = [key for key, value in inside.items() if getattr(value, "__module__", "") == dotted and callable(value)]
-        raise BadInput(f"{file}: there is no {name} in it{did_you_mean(name, own) or _there_is(own)}")
-    if not callable(inside[name]):
+    if callable(inside.get(name)):
+        return cast(Callable[..., Any], inside[name])
+    if name in inside:
         raise BadInput(f"{file}: {name} is no class or function, but of type {type(inside[name]).__name__}")
-    made: Callable[..., Any] = inside[name]
-    return made
+    own = [key for key, value in inside.items() if callable(value) and getattr(value, "__module__", "") == dotted]
+    hint = did_you_mean(name, own) or (f"; there is {', '.join(own[:5])}" if own else "")
+    raise BadInput(f"{file}: there is no {name} in it{hint}")
 
 
 def call(made: Callable[..., Any], args: Mapping[str, Any], file: str) -> Any:
@@ -87,11 +87,12 @@ def explained(error: BaseException, src: Path) -> str:
         what = error.msg + ("; save the file as UTF-8" if "'utf-8' codec" in error.msg else "")
     else:
         what = f"{type(error).__name__}: {_text(error, src)}"
-    if isinstance(error, ModuleNotFoundError) and file and error.name:
+    if not file:
+        return what
+    if isinstance(error, ModuleNotFoundError) and error.name:
         hint = as_written(error.name, src.resolve().parent / file, src.resolve())
         what += f"; {hint}" if hint else ""
-    inside = f"in {function}: " if function not in ("", "<module>") else ""
-    return f"{file}:{line}: {inside}{what}" if file else what
+    return f"{file}:{line}: {'' if function in ('', '<module>') else f'in {function}: '}{what}"
 
 
 def locate(src: Path, file: str, folder: str = "models") -> str:
@@ -113,9 +114,8 @@ def locate(src: Path, file: str, folder: str = "models") -> str:
 
 def module_name(file: str, folder: str = "models") -> str:
     """Return the name that a file is imported by, from its path alone. Raise ValueError for a path of another form."""
-    path = PurePosixPath(file)
-    top, *parts = path.with_suffix("").parts or ("",)
-    if top != "src" or parts[:1] != [folder] or len(parts) < 2 or path.suffix != ".py" or ".." in parts:
+    top, *parts = PurePosixPath(file.removesuffix(".py")).parts or ("",)
+    if top != "src" or parts[:1] != [folder] or len(parts) < 2 or not file.endswith(".py") or ".." in parts:
         raise ValueError(f"must be a Python file below src/{folder}, such as src/{folder}/mine.py")
     for part in parts:
         if not part.isidentifier() or keyword.iskeyword(part):
@@ -188,7 +188,7 @@ def _refuse_misfit(made: Callable[..., Any], args: Mapping[str, Any], file: str,
         place = f"{own}:{code.co_firstlineno}" if code and own else file
         hint = next((did_you_mean(key, takes) for key in args if key not in takes), "")
         name = getattr(made, "__name__", type(made).__name__)
-        raise BadInput(f"{place}: {name}: {error}{hint}; it takes {', '.join(takes) or 'no arguments'}") from None
+        raise BadInput(f"{place}: {name}: {error}; it takes {', '.join(takes) or 'no arguments'}{hint}") from None
 
 
 def _where(error: BaseException, src: Path) -> tuple[str, int, str] | None:
@@ -217,7 +217,3 @@ def _text(error: BaseException, src: Path) -> str:
     except Exception as second:  # the user's own `__str__`
         text = f"its text cannot be shown: {type(second).__name__}"
     return " ".join(text.replace(f"{src.resolve().parent}/", "").split())[:LONGEST]
-
-
-def _there_is(names: Sequence[str]) -> str:
-    return f"; there is {', '.join(names[:5])}" if names else ""

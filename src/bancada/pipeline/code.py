@@ -9,7 +9,7 @@ The process that records results in MLflow runs beside a stage. It is no import,
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
@@ -32,8 +32,9 @@ STAGES = {  # of each study, and, for `train`, of each variant
     "evaluate": "bancada.evaluation.evaluate",
     "train": "bancada.training.train",
 }
-# This module imports the kind of a study's source by a computed name: the stages' entries name that module.
+# These import kinds of sources, engines and the user's files by a computed name: the entries name those modules.
 DECLARED = frozenset({sources.__name__, replica.__name__, saved.__name__, user_code.__name__})
+OWN = ("bancada", *user_code.FOLDERS)
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
 def contents(params: Params, root: Path) -> dict[str, str]:
     """Return the text of each file below data/code, by its path there, for the code in `root`."""
     versions = requirements.pinned(root / requirements.LOCK)
-    folder = syntax.Folder(root / "src", DECLARED, lockfile.hidden_from_dvc(root))
+    folder = syntax.Folder(root / "src", DECLARED, lockfile.hidden_from_dvc(root), OWN)
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     found = {}
     every = [(stage, name) for stage in STAGES for name in (params.variants if stage == "train" else params.studies)]
@@ -72,7 +73,7 @@ def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
     return sorted({*engines, *torch, *modules})
 
 
-def _depends_on(entries: Sequence[str], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:
+def _depends_on(entries: tuple[str, ...], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:
     try:
         modules, foreign = folder.closure(entries)
     except ValueError as error:
@@ -83,9 +84,20 @@ def _depends_on(entries: Sequence[str], folder: syntax.Folder, versions: Mapping
             continue
         package = _package_of(name)
         if package not in versions:
-            raise BadInput(f"{requirements.LOCK}: no package {name}, which {entries[0]} imports: `make lock`")
+            raise BadInput(f"{foreign[name]}: {_way_out(name, foreign[name].path, folder.path)}")
         packages[package] = versions[package]
     return {"modules": modules, "packages": dict(sorted(packages.items()))}
+
+
+def _way_out(name: str, importer: Path, src: Path) -> str:
+    """Return what to do about an import that no package in requirements.lock satisfies."""
+    top = name.partition(".")[0]
+    if line := user_code.as_written(name, importer, src):
+        return line
+    if (src / top).is_dir() or (src / f"{top}.py").exists():
+        return f"imports {top}, which may come from another checkout; move it from src to {importer.parent}"
+    lock = requirements.LOCK
+    return f"imports {top}, which {lock} lacks; add its package to dependencies in pyproject.toml, then `make lock`"
 
 
 @cache

@@ -8,8 +8,10 @@ import ast
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import NamedTuple
 
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Functions that import a module by its name, or run a file.
@@ -18,51 +20,84 @@ NO_DATA = (".py", ".pyi", ".so", ".pyd", ".md")
 FOLLOWED = BY_NAME[:2]  # in a call that names the module alone, and in full
 
 
+class Place(NamedTuple):
+    """A line of a file."""
+
+    path: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
 @dataclass(frozen=True)
 class Module:
-    """A module of the folder: its hash, and the names that it imports (some are functions or classes, not modules)."""
+    """A module of the folder: its hash, and the names that it imports, each with a place where it does so.
+
+    Foreign names may be of functions or classes. A folder without `__init__.py` and data files has no hash.
+    """
 
     digest: str
-    imports: frozenset[str]
+    imports: dict[str, Place]
 
 
 class Folder:
-    """A folder of modules, each of which is parsed once. `hides`: whether a file is of no use to any module."""
+    """A folder of modules, each of which is parsed once.
+
+    `hides`: whether a file is of no use to any module. `own`: the names at the top of its modules, by default all.
+    """
 
     def __init__(
-        self, path: Path, declared: frozenset[str] = frozenset(), hides: Callable[[Path], bool] = lambda path: False
+        self,
+        path: Path,
+        declared: frozenset[str] = frozenset(),
+        hides: Callable[[Path], bool] = lambda path: False,
+        own: Iterable[str] = (),
     ) -> None:
         self.path, self.declared, self.hides = path, declared, hides
+        self.own = set(own) or {inside.name.partition(".")[0] for inside in path.iterdir()}
         self.known: dict[str, Module] = {}
 
-    def closure(self, entries: Iterable[str]) -> tuple[dict[str, str], set[str]]:
-        """Return all modules of the folder that `entries` import, directly or not, and the names of foreign modules.
+    def closure(self, entries: Iterable[str]) -> tuple[dict[str, str], dict[str, Place]]:
+        """Return all modules that `entries` import, directly or not: the folder's own with hashes, the foreign ones.
 
-        An import counts wherever it stands: in a function, below `if` or `try`. The packages around a module count,
-        too, with the data files in their folders. The modules are given with their hashes. Raise ValueError, with one
-        line, for a file that cannot be parsed, and for a module that is imported by a computed name, unless `declared`
-        holds the module that does so.
+        A foreign module is given with a place that imports it. An import counts wherever it stands: in a function,
+        below `if` or `try`. The packages around a module count, too, with the data files in their folders. So do those
+        in folders without `__init__.py`. Raise ValueError, with one line, for a file that cannot be parsed, for a
+        missing module, and for one imported by a computed name, unless `declared` holds the module that does so.
         """
         found: dict[str, str] = {}
-        foreign: set[str] = set()
-        todo, seen = list(entries), set[str]()
+        foreign: dict[str, Place] = {}
+        todo, seen = [(name, Place(self.path, 0)) for name in entries], set[str]()
         while todo:
-            name = todo.pop()
+            name, place = todo.pop()
             if name in seen:
                 continue
             seen.add(name)
-            top, parent = name.partition(".")[0], name.rpartition(".")[0]
-            if self.file_of(top) is None and not (self.path / top).is_dir():
-                foreign.add(name)
+            if name.partition(".")[0] not in self.own:
+                foreign[name] = place
                 continue
-            todo += [parent] if parent else []
-            path = self.file_of(name)
-            if path:  # else a function or a class, or a folder without `__init__.py`
-                if name not in self.known:
-                    self.known[name] = self.read(name, path)
+            path, parent = self.path_of(name), name.rpartition(".")[0]
+            if path is None:
+                raise ValueError(f"{place}: there is no module {name}{self.near(name)}")
+            if name not in self.known:
+                self.known[name] = self.read(name, path)
+            if self.known[name].digest:
                 found[name] = self.known[name].digest
-                todo += self.known[name].imports
+            todo += [(parent, place)] if parent else []
+            todo += reversed(self.known[name].imports.items())  # the first of its imports comes next
         return dict(sorted(found.items())), foreign
+
+    def path_of(self, name: str) -> Path | None:
+        """Return the file of a module, or a folder of that name; None for what is no module of this folder."""
+        base = self.path.joinpath(*name.split("."))
+        return self.file_of(name) or (base if base.is_dir() else None)
+
+    def near(self, name: str) -> str:
+        """Return a question that suggests the module beside a missing one whose name is most similar, if one is."""
+        base = self.path.joinpath(*name.split("."))
+        close = get_close_matches(base.name, [path.stem for path in sorted(base.parent.glob("*.py"))], n=1)
+        return f"; did you mean '{'.'.join([*name.split('.')[:-1], *close])}'?" if close else ""
 
     def file_of(self, name: str) -> Path | None:
         """Return the file of a module; None for a folder without `__init__.py`, and for what lies elsewhere."""
@@ -72,27 +107,33 @@ class Folder:
         return next((path for path in candidates if path.is_file()), None)
 
     def read(self, name: str, path: Path) -> Module:
-        """Parse one file; of a compiled module, and of a package's data files, all bytes count."""
+        """Parse one file; of a compiled module, and of data files in a package's folder, all bytes count."""
+        if not path.resolve().is_relative_to(self.path.resolve().parent):
+            raise ValueError(f"{path}: a link out of the repository, to {path.resolve()}; put the file itself there")
+        folder = path if path.is_dir() else path.parent if path.name == "__init__.py" else None
+        data = [f"{file.name} {_hash(file.read_bytes())}" for file in self.data(folder)] if folder else []
+        if path.is_dir():
+            return Module(_hash("\n".join(data).encode()) if data else "", {})
         if path.suffix != ".py":
-            return Module(_hash(path.read_bytes()), frozenset())
+            return Module(_hash(path.read_bytes()), {})
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError) as error:  # ValueError: a null byte
-            line = f" line {error.lineno}:" if isinstance(error, SyntaxError) and error.lineno else ""
+            line = f"{error.lineno}:" if isinstance(error, SyntaxError) and error.lineno else ""
             raise ValueError(f"{path}:{line} {getattr(error, 'msg', error)}") from None
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        names, plain = set[str](), set[ast.AST]()
+        names, plain = dict[str, Place](), set[ast.AST]()
         for node in ast.walk(tree):  # a call comes before the name that it calls
+            place = Place(path, getattr(node, "lineno", 0))
+            if isinstance(node, ast.ImportFrom) and node.level > package.count(".") + 1:
+                raise ValueError(f"{place}: {'.' * node.level} leads out of {package}; write the module's whole name")
             for imported in self.imports(node, package, plain):
                 if imported is not None:
-                    names.add(imported.strip("."))
+                    names.setdefault(imported.strip("."), place)
                 elif name not in self.declared:
-                    raise ValueError(
-                        f"{path}: line {vars(node)['lineno']}: imports a module by a computed name; write the name out"
-                    )
-        inside = self.data(path.parent) if path.name == "__init__.py" else ()
-        data = [f"{file.name} {_hash(file.read_bytes())}" for file in inside]
-        return Module(_hash("\n".join([*_walk(tree), *data]).encode()), frozenset(names - {""}))
+                    raise ValueError(f"{place}: imports a module by a computed name; write the name out")
+        names.pop("", None)
+        return Module(_hash("\n".join([*_walk(tree), *data]).encode()), names)
 
     def data(self, folder: Path) -> Iterator[Path]:
         """Yield the data files of a package, and those in folders inside it that are no packages: it may read them."""
@@ -116,12 +157,15 @@ class Folder:
             source = ".".join([*above, *([node.module] if node.module else [])])
             yield source
             for alias in node.names:
-                if alias.name != "*":
-                    yield None if alias.name in BY_NAME and alias.asname else f"{source}.{alias.name}"
-                else:  # a package's `__all__` may name any of its modules
+                if alias.name == "*":  # a package's `__all__` may name any of its modules
                     inside = self.path.joinpath(*source.split("."))
                     found = {path.name.partition(".")[0] for path in inside.glob("*")}
-                    yield from sorted(f"{source}.{name}" for name in found if not name.startswith("__"))
+                    modules = (f"{source}.{name}" for name in sorted(found) if name and not name.startswith("__"))
+                    yield from filter(self.path_of, modules)
+                elif alias.name in BY_NAME and alias.asname:
+                    yield None
+                elif self.path_of(f"{source}.{alias.name}") or not (source and self.file_of(source)):
+                    yield f"{source}.{alias.name}"  # no function or class in a module of this folder
         elif isinstance(node, ast.Call) and _name(node.func) in FOLLOWED:
             match node.args, node.keywords:
                 case [ast.Constant(value=str(written))], [] if not written.startswith("."):

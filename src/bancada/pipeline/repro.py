@@ -29,7 +29,9 @@ from bancada.pipeline import leftovers
 from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
-from bancada.training.fit import refuse_misfit_of_rows
+from bancada.training.fit import doubts, refuse_misfit_of_rows
+from bancada.training.replica import Data, try_first_batch
+from bancada.training.train import check_device, prepared
 
 POLL_S = 0.05
 BLOCKED_S = 2.0  # how long it leaves the repository to another DVC process, before it looks again
@@ -271,10 +273,7 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
     This comes before DVC removes the outs of the first stage that is to run. The split of those in `divided` is up to
     date.
     """
-    if params.device == "cuda":
-        from bancada.training.train import check_device  # torch loads for seconds
-
-        check_device(params.device)
+    check_device(params.device)
     for study in params.studies:
         if study in studies:
             made = files.split(study) / "train.parquet"
@@ -283,9 +282,14 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
             check_predict(study, predict, rows.feature_names)
             inputs = new_inputs(predict, rows.feature_names)
             for variant in params.variants_of(study):
-                refuse_misfit_of_rows(params.training(variant), rows)
-                scaling = input_scaling(rows.features, params.recipe(variant).train.standardize)
+                keys = params.training(variant)
+                refuse_misfit_of_rows(keys, rows)
+                scaling = input_scaling(rows.features, keys.recipe().train.standardize)
                 refuse_too_large(study, inputs, rows.feature_names, variant, scaling)
+                training = prepared(rows, scaling)
+                try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
+                for sentence in doubts(keys):
+                    print(f"{variant}: {sentence}", file=sys.stderr)
 
 
 def _training_rows(params: Params, study: str) -> tables.Table:

@@ -61,6 +61,10 @@ class InverseTime(Settings):
     every: Literal["epoch", "update"] = "update"
 
 
+# Schedules that set the learning rate themselves: the argument that `lr` is, where it is not given.
+LR_OF = {"OneCycleLR": "max_lr", "CyclicLR": "base_lr"}
+
+
 class TorchSchedule(TorchPart):
     """A class of torch.optim.lr_scheduler. `every`: null is epoch; for OneCycleLR and CyclicLR it is update."""
 
@@ -89,7 +93,8 @@ Schedule = Annotated[
 class EarlyStopping(Settings):
     """Stop after `patience` epochs whose validation loss is not lower than the lowest by more than `min_delta`.
 
-    The weights of the epoch with the last improvement are kept, as Keras's EarlyStopping does.
+    The weights of the epoch with the last improvement are kept, as Keras's EarlyStopping does. The validation loss is
+    the training loss over the validation rows, without class weights.
     """
 
     patience: Count

@@ -32,11 +32,14 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
         print(f"{variant}: {sentence}")
     if overruled := keys.overruled():
         print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
+    for sentence in fit.doubts(keys):
+        print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
     scaling = input_scaling(rows.features, recipe.train.standardize)
     data = Data(prepared(rows, scaling), prepared(validation, scaling), len(rows.classes))
     for path, part, numbers in zip(paths, (rows, validation), (data.train, data.validation), strict=True):
         fit.refuse_too_large(path, part, numbers)
+    replica.try_first_batch(keys, data)
     described = description(recipe.model_dump(mode="json", exclude_none=True), rows, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):

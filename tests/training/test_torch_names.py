@@ -1,16 +1,22 @@
 """Every class of torch in params.yaml either trains as a plain PyTorch loop does, or is refused by name."""
 
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
 from torch_by_hand import COMMON, TRAIN, WHERE, by_hand, classes, numbers, replica, same, trained
 
-from bancada.base import BadInput
+from bancada.base import BadInput, tables
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, OF_TWO_CLASSES
+from bancada.pipeline.params import load
+from bancada.pipeline.repro import refuse_bad_data
 from bancada.training import torch_names
 from bancada.training.replica import try_first_batch
 from bancada.training.settings import TrainingKeys, Variant
@@ -142,6 +148,25 @@ def test_each_layer_of_torch_takes_rows_of_some_shape_or_is_refused_by_name(name
     reason = next((reason for reason, names in REFUSED_LAYERS.items() if name in names.split()), None)
     assert len(refused) == 4 if reason else len(refused) < 4, refused
     assert reason is None or all(reason in line for line in refused), refused
+
+
+PARAMS = """
+seed: 1
+num_seeds: 2
+lr: null
+engine: null
+device: cpu
+studies:
+  line: &study
+    source: {kind: linear, rows: 100, weights: [2, -3.4], bias: 4.2, noise_std: 0.01, seed: 5}
+    split: {train: 80, validation: 20}
+    metric: mse
+    train: {loss: mse, lr: 0.01, batch_size: 32, epochs: 4}
+  other: {<<: *study}
+variants:
+  small: {study: other, layers: [1]}
+  wrong: {study: line, layers: [GELU, 1], train: {optimizer: {name: AdamW, weigth_decay: 0.1}}}
+"""
 
 
 # --- one line, with the key as the user wrote it ---------------------------------------------------------------------
@@ -287,6 +312,33 @@ def test_a_key_of_the_study_is_named_where_it_stands() -> None:
     )
     with pytest.raises(BadInput, match=r"^params.yaml: studies.toy.train.loss = HingeEmbeddingLoss: "):
         try_first_batch(asked, numbers())  # in a process of its own, as the stage does
+
+
+def test_torch_is_asked_before_any_stage_runs_and_only_for_the_studies_that_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(PARAMS)
+    params = load()
+    refuse_bad_data(params, {"other"}, set())
+    line = r"^params.yaml: variants.wrong.train.optimizer.weigth_decay: unknown key; did you mean 'weight_decay'\?$"
+    with pytest.raises(BadInput, match=line):
+        refuse_bad_data(params, {"line", "other"}, set())
+
+
+@pytest.mark.long
+def test_a_stage_refuses_with_exit_status_2_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    x = np.arange(160.0).reshape(80, 2)
+    rows = tables.Table(x, x[:, :1], ["x1", "x2"], ["y"], [])
+    for part, chosen in {"train": np.arange(80), "validation": np.arange(0)}.items():
+        tables.write(rows.take(chosen), tmp_path / "data/split/line" / f"{part}.parquet")
+    stage = [sys.executable, "-m", "bancada.training.train", "wrong"]
+    done = subprocess.run(stage, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    line = "params.yaml: variants.wrong.train.optimizer.weigth_decay: unknown key; did you mean 'weight_decay'?"
+    assert done.stderr.strip().endswith(line)
+    assert not (tmp_path / "data/models").exists()
 
 
 def test_a_layer_that_draws_also_in_evaluation_is_refused() -> None:

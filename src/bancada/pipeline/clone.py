@@ -51,6 +51,7 @@ class Clone:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(self.root / "src"),
             "BANCADA_TRACKING": "off",
+            "BANCADA_REPLICAS": "off",
             "BANCADA_QUIET": "1",  # no option, because the code of an old commit may not know it
             "DVC_GLOBAL_CONFIG_DIR": nothing,
             "DVC_SYSTEM_CONFIG_DIR": nothing,

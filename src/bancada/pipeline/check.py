@@ -118,7 +118,7 @@ def refuse_other_files(repo: Any, root: Path, known: params.Params) -> None:
 
 def changed_code(known: params.Params) -> list[Finding]:
     """Return the modules and packages that are not as data/code says, each with the stages that depend on it."""
-    found: dict[Finding, list[str]] = defaultdict(list)
+    found = []
     for name, text in code.contents(known, Path()).items():
         path, stage = files.CODE / name, name.removesuffix(".json").replace("/", "@")
         try:
@@ -128,8 +128,16 @@ def changed_code(known: params.Params) -> list[Finding]:
         for part in now:
             for key in changed("", before.get(part, {}), now[part]):
                 subject = f"{part.removesuffix('s')} {key.removeprefix('.')}" if key else part
-                found[Finding("stale", subject, CHANGED)].append(stage)
-    return [replace(finding, stages=tuple(stages)) for finding, stages in found.items()]
+                found.append((stage, Finding("stale", subject, CHANGED)))
+    return _by_finding(found)
+
+
+def _by_finding(found: Iterable[tuple[str, Finding]]) -> list[Finding]:
+    """Return each finding once, with all stages that it was found at."""
+    stages: dict[Finding, list[str]] = defaultdict(list)
+    for stage, finding in found:
+        stages[finding].append(stage)
+    return [replace(finding, stages=tuple(names)) for finding, names in stages.items()]
 
 
 def changed(key: str, before: Any, now: Any) -> Iterator[str]:
@@ -187,14 +195,9 @@ def audit(root: Path) -> list[Finding]:
 
 
 def _audit(repo: Any, root: Path) -> list[Finding]:
-    found: dict[Finding, list[str]] = defaultdict(list)
     stages = [*dvc.planned(repo)[0].values(), *(stage for stage in repo.index.stages if not dvc.runs(stage))]
     made = {dvc.path_of(out, root): out for stage in stages for out in stage.outs}
-    for stage in stages:
-        entry = dvc.entry(stage) if dvc.runs(stage) else None
-        for finding in _of_stage(stage, entry, root, made):
-            found[finding].append(stage.addressing)
-    return [replace(one, stages=tuple(names)) for one, names in found.items()]
+    return _by_finding((stage.addressing, finding) for stage in stages for finding in _of_stage(stage, root, made))
 
 
 def says_more(stage: str) -> bool:
@@ -206,7 +209,8 @@ def says_more(stage: str) -> bool:
     return stage == CODE_STAGE or stage.startswith(leftovers.INDEX_STAGE)
 
 
-def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_stage(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+    entry = dvc.entry(stage) if dvc.runs(stage) else None
     if dvc.runs(stage) and not entry:
         yield Finding("stale", "dvc.lock", "no entry of this stage")
         return

@@ -29,7 +29,7 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
 from bancada.base import BadInput, locks
-from bancada.base.dvc_errors import NOWHERE, cause, described, shown, told
+from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown, told
 from bancada.base.git import refuse_broken
 
 POLL_S = 0.2
@@ -46,9 +46,7 @@ def opened(root: Path) -> Iterator[Any]:
             finally:
                 repo.close()
         except Exception as error:  # DVC's errors share no base class; any other is raised again
-            if line := told(error):
-                raise BadInput(line) from None
-            raise
+            raise BadInput(line_of(error)) from None
 
 
 def open_repo(root: Path) -> Any:

@@ -7,7 +7,7 @@ dvc.lock reads: all that is DVC's own. This takes the place of `Stage.run` and `
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,6 @@ class Pipeline:
     def resume(self) -> None:
         """Hold the repository's lock again."""
         dvc.hold(self.repo)
-
-    def refuse_without_locks(self) -> None:
-        """Raise BadInput where no waiting helps, because the file system has no locks."""
-        dvc.refuse_without_locks(self.repo)
 
     def is_stale(self, name: str) -> bool:
         """Return whether DVC would run the stage. Raise LockError where another DVC process uses its files."""
@@ -144,7 +140,10 @@ class Pipeline:
         entries[name] = dvc.lock_text(name, stage)
         places = {name: place for place, name in enumerate(self.order)}
         entries = dict(sorted(entries.items(), key=lambda entry: places.get(entry[0], len(places))))
-        self.written = (_write(entries.values()), entries)
+        text = LOCK_HEAD + "".join(entries.values())
+        with files.whole(LOCK_FILE) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+        self.written = (text, entries)
         self.repo.scm_context.track_file(str(LOCK_FILE))
 
     def still_stale(self, names: Sequence[str]) -> list[str]:
@@ -163,13 +162,6 @@ def _lock_texts(text: str) -> dict[str, str] | None:
     """
     entries = {name: dvc.lock_text(name, entry) for name, entry in lockfile.parse(text).stages.items()}
     return entries if text == LOCK_HEAD + "".join(entries.values()) else None
-
-
-def _write(entries: Iterable[str]) -> str:
-    text = LOCK_HEAD + "".join(entries)
-    with files.whole(LOCK_FILE) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-    return text
 
 
 def _environment() -> dict[str, str]:

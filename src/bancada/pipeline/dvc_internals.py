@@ -5,7 +5,6 @@ requirements.lock pins DVC, and the tests hold the dvc.lock of `bancada repro` a
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from bancada.base import BadInput, locks
 from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown, told
 from bancada.base.git import refuse_broken
 
+logging.getLogger("dvc").setLevel(logging.CRITICAL)  # errors are raised
 POLL_S = 0.2
 
 
@@ -51,16 +51,8 @@ def opened(root: Path) -> Iterator[Any]:
 
 def open_repo(root: Path) -> Any:
     """Return DVC's repository at `root`, not yet locked. Raise BadInput where git cannot use the repository around."""
-    quiet()
     refuse_broken(root)
     return Repo(str(root))
-
-
-def quiet() -> None:
-    """Let DVC print nothing, for its errors are exceptions, and let it read params.yaml once."""
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
-    if not hasattr(param.load_path, "reads_once"):
-        param.load_path = _read_once(param.load_path)
 
 
 def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,8 +65,10 @@ def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
             known[path] = (now.st_mtime_ns, now.st_size, load(path, fs, **options))
         return deepcopy(known[path][2])  # shared objects would become aliases in dvc.lock
 
-    read.reads_once = True  # type: ignore[attr-defined]  # a mark: functions have no such attribute
     return read
+
+
+param.load_path = _read_once(param.load_path)
 
 
 def planned(repo: Any, targets: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, set[str]]]:
@@ -247,8 +241,3 @@ def why_missing(repo: Any, error: Exception, md5: str) -> str:
 def forget_workspace(repo: Any) -> None:
     """Let DVC look at the files anew."""
     repo._reset()
-
-
-def cache_folder(repo: Any) -> str:
-    """Return the path of DVC's cache, from the current folder."""
-    return os.path.relpath(str(repo.cache.local.path))

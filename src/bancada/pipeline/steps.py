@@ -119,7 +119,7 @@ class Pipeline:
         except OSError as error:  # the error of a full disk has no name
             if error.filename or not error.errno:
                 raise
-            raise OSError(error.errno, error.strerror, dvc.cache_folder(self.repo)) from error
+            raise OSError(error.errno, error.strerror, os.path.relpath(self.repo.cache.local.path)) from error
         stage.cmd_changed = False  # DVC sets it while it loads the stage
 
     def release(self, name: str) -> None:

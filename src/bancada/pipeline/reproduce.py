@@ -84,9 +84,7 @@ def reproduce(run_id: str, jobs: int, yes: bool = False) -> int:
             _refuse_untracked(run, clone, target)
             fetch_inputs(clone)
             print(f"{target} at commit {commit[:10]}{with_diff}, in a temporary clone", flush=True)
-            status = clone.repro([target], jobs)
-            if status:
-                raise BadInput(f"{run_id}: could not be run: `bancada repro {target}` ended with status {status}")
+            clone.repro([target], jobs)
             return _verdict(run, clone, time.monotonic() - began)
 
 

@@ -21,6 +21,7 @@ from dvc.lock import LockError
 
 from bancada.base import files, notify, tables
 from bancada.base.dvc_errors import line_of, shown, told
+from bancada.base.stage import cores
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict, new_inputs, refuse_too_large
 from bancada.networks.encoding import input_scaling
@@ -144,7 +145,8 @@ class Run:
             name = self.ready.pop(0)
             self.began[name] = time.monotonic()
             try:
-                process = self.pipeline.begin(name, self.force)
+                side_by_side = min(self.jobs, len(self.running) + 1 + len(self.ready))
+                process = self.pipeline.begin(name, self.force, max(1, cores() // side_by_side))
             except LockError as error:
                 self.waiting.append(name)
                 self._wait_for(name, error)

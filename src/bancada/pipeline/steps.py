@@ -74,7 +74,7 @@ class Pipeline:
         """Return the file with everything that the stage printed when it last ran here."""
         return self.folder / f"{name.replace('/', '_')}.log"
 
-    def begin(self, name: str, force: bool) -> subprocess.Popen[bytes] | None:
+    def begin(self, name: str, force: bool, cores: int) -> subprocess.Popen[bytes] | None:
         """Start the stage's command, in a process group of its own. Return None where DVC needs to run nothing.
 
         The stage's old outs are then removed, as DVC does. Raise LockError where another DVC process uses its files.
@@ -95,7 +95,7 @@ class Pipeline:
         self.busy[name] = ExitStack()
         self.busy[name].enter_context(dvc.using(self.repo, stage))
         stage.save_deps()
-        command, arguments = dvc.process_arguments(stage, _environment())
+        command, arguments = dvc.process_arguments(stage, _environment(cores))
         with self.log(name).open("wb") as log:
             return subprocess.Popen(
                 command,
@@ -154,13 +154,14 @@ class Pipeline:
         return [name for name in names if name not in always and self.is_stale(name)]
 
 
-def _environment() -> dict[str, str]:
+def _environment(cores: int) -> dict[str, str]:
     """Put this Python first on PATH, so that a stage's `python` is this one also where no environment is activated.
 
-    The stages start no process that records results: there is one for all of them.
+    The stages start no process that records results: there is one for all of them. A stage uses its part of the cores.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {"PATH": path, "BANCADA_TRACKING": "off" if notify.tracking() == "off" else "shared"}
+    tracking = "off" if notify.tracking() == "off" else "shared"
+    return {"PATH": path, "BANCADA_TRACKING": tracking, "BANCADA_CORES": str(cores)}
 
 
 def _say_that_another_runs() -> None:

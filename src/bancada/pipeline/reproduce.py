@@ -200,7 +200,7 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
         yield from _other_inputs(run, clone, made.recipe)
     if difference.verdict == Verdict.SAME:
         return
-    found = causes.of_the_environment(clone.root)
+    found = [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, [made.variant])]
     yield from found
     here: dict[str, str | None] = {**requirements.installed(), "python": platform.python_version()}
     made_with = requirements.pinned(run.folder / requirements.LOCK)

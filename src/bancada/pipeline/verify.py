@@ -101,6 +101,8 @@ def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[
     if not any(out.changed for stage in stages for out in stage.outs):
         return found  # the run made the committed files, so this machine is not the cause
     found += causes.of_the_environment(clone.root)
+    other = [stage.name.removeprefix("train@") for stage in stages if stage.verdict]
+    found += causes.of_the_bits(clone.root, other)
     if not found:
         text = (
             f"{causes.FINE}, and dvc.lock is of the committed code and parameters. The committed files were made by"

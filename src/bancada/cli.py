@@ -135,6 +135,15 @@ def reproduce(
         raise typer.Exit(reproduce(run_id, jobs or cores(), yes))
 
 
+@app.command()
+def clean() -> None:
+    """Empty the store of replicas: the next training of a variant begins anew. Results stay as they are."""
+    with at_the_root():
+        from bancada.training.store import FOLDER, clean
+
+        print(f"{FOLDER}: {clean()} entries removed")
+
+
 @contextmanager
 def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     """Run the block in the repository's root. `kept` says what Ctrl-C leaves.
@@ -175,4 +184,6 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 def cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from bancada.base import stage
+
+    return stage.cores()

@@ -70,11 +70,12 @@ class Curves:
 
     def ended(self, place: int, trained: "Trained") -> None:
         """Take the end of a replica."""
-        last = len(trained.history["lr"]) - 1
-        if trained.kept is not None:
-            after = [i for epoch, i in self.index.items() if epoch > last]
-            for column, name in zip(self.values, COLUMNS, strict=True):
-                column[place, after] = trained.history[name][trained.kept]
+        epochs = np.array(self.chosen)
+        trained_epochs = epochs[epochs < len(trained.history["lr"])]
+        for column, name in zip(self.values, COLUMNS, strict=True):
+            history = trained.history[name]
+            column[place, : len(trained_epochs)] = history[trained_epochs]
+            column[place, len(trained_epochs) :] = np.nan if trained.kept is None else history[trained.kept]
         self.passed[place] = self.planned
         self.ended_count += 1
         if self.ended_count < len(self.passed):

@@ -10,19 +10,22 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import numpy as safetensors
 
 from bancada.base import BadInput, stage
+from bancada.training import checkpoint
 from bancada.training.replica import Data, Replica, Report, Rows, Silent, Trained
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
+KEEP_S = 30.0  # between two states that it keeps
 PRELOADED = ["bancada.training.torch_engine", "torch._dynamo"]  # the first optimizer of a process imports the second
 
 
@@ -78,6 +81,7 @@ class Workers:
         self.trained: dict[int, Trained] = {}
         self.refused: dict[int, str] = {}
         self.lost: dict[int, str] = {}
+        self.broken: OSError | None = None
 
     def run(self, cores: int) -> list[Trained]:
         """Run all replicas. Raise BadInput or Lost, after the last one, where one has no result."""
@@ -93,6 +97,8 @@ class Workers:
             for worker in self.running:
                 worker.process.kill()
                 worker.process.join()
+        if self.broken:
+            raise self.broken
         if self.refused:
             others = f" ({len(self.refused)} of {len(self.replicas)} seeds failed)" if len(self.refused) > 1 else ""
             raise BadInput(self.refused[min(self.refused)] + others)
@@ -126,6 +132,10 @@ class Workers:
         elif kind == "trained":
             self.trained[place] = content
             self.report.ended(place, content)
+        elif kind == "resumed":
+            print(f"seed {self.replicas[place].seed} goes on after epoch {content}", flush=True)
+        elif kind == "broken":
+            self.broken = content
         else:
             self.refused[place] = content
 
@@ -156,12 +166,37 @@ def work(
         if where is not None:
             torch_engine.probe(replica, data, where)
             return
-        trained = torch_engine.train(replica, data, report)
+        keeper = Keeper(replica.state, messages.send) if replica.state else None
+        trained = torch_engine.train(replica, data, report, keeper)
     except BadInput as error:
         messages.send(("refused", str(error)))
         return
+    except OSError as error:  # a full disk
+        messages.send(("broken", error))
+        return
     messages.send(("epochs", epochs))
     messages.send(("trained", trained))
+
+
+class Keeper:
+    """Keeps the state of a replica under way, in its file, every KEEP_S."""
+
+    def __init__(self, path: Path, send: Callable[[Any], None]) -> None:
+        self.path, self.send, self.last = path, send, time.monotonic()
+        self.every_s = float(os.environ.get("BANCADA_CHECKPOINT_S", KEEP_S))
+
+    def read(self, as_tensor: Callable[[np.ndarray], Any]) -> dict[str, Any] | None:
+        """Return the last state, if there is one."""
+        state: dict[str, Any] | None = checkpoint.read(self.path, as_tensor)
+        if state:
+            self.send(("resumed", state["at"]["epoch"]))
+        return state
+
+    def write(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Keep the state, if the last one was kept long enough ago."""
+        if time.monotonic() - self.last >= self.every_s:
+            checkpoint.write(self.path, state())
+            self.last = time.monotonic()
 
 
 def _end_with_parent() -> None:

@@ -7,6 +7,7 @@ and whatever else has to be trained, can be spread over processes and machines.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -49,10 +50,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Replica:
-    """A recipe and one of its seeds."""
+    """A recipe and one of its seeds. In the file `state`, an engine may keep it while it is trained, to go on later."""
 
     recipe: Recipe
     seed: int
+    state: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ EpochRow = dict[str, float]  # HISTORY_COLUMNS
 class Keep(Protocol):
     """Where a replica under way is kept, so that it goes on after a kill."""
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self, as_tensor: Callable[[np.ndarray], Any]) -> dict[str, Any] | None:
         """Return the last state, if there is one."""
 
     def write(self, state: Callable[[], dict[str, Any]]) -> None:
@@ -46,9 +46,10 @@ class Keep(Protocol):
 def train(replica: Replica, data: Data, report: Callable[[int, EpochRow], None], keep: Keep | None = None) -> Trained:
     """Train one replica. Raise BadInput, in one line, for what is wrong in the user's file or does not fit it."""
     training = Training(replica, data)
-    state = keep.read() if keep else None
-    if state:
+    if keep and (state := keep.read(torch.tensor)):
         training.resume(state)
+    for epoch, row in enumerate(training.at.history):
+        report(epoch, dict(zip(HISTORY_COLUMNS, row, strict=True)))
     return training.run(report, keep)
 
 
@@ -286,12 +287,12 @@ class Training:
     @contextmanager
     def _told(self) -> Iterator[None]:
         """Raise what goes wrong in the user's code, or in torch because of it, as one line."""
+        module = self.recipe.module
         try:
-            yield
-        except BadInput:
-            raise
-        except Exception as error:  # a user's code may raise anything
-            raise BadInput(f"{self.where}: {user_code.explained(error, torch_network.SRC)}") from error
+            with user_code.told(torch_network.SRC, module.file if module else f"variants.{self.recipe.variant}"):
+                yield
+        except BadInput as error:
+            raise BadInput(f"{self.where}: {error}") from error
 
 
 def weighted_loss(loss: Loss, data: Data, device: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from bancada.base import BadInput, files, notify, params_file, stage, tables
 from bancada.networks.encoding import input_scaling, scaled
 from bancada.networks.saved import LR_NULL, description, save
-from bancada.training import fit, live, replica
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training import fit, live, replica, store
+from bancada.training.replica import Data, Replica, Report, Rows, Trained
 from bancada.training.settings import Recipe, training_keys
 
 PLAIN_LINES = 5  # lines of progress if there is no terminal
@@ -43,12 +43,44 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
     described = description(recipe.model_dump(mode="json", exclude_none=True), rows, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
+        kept = store.Store([Replica(recipe, seed) for seed in recipe.seeds], data)
         with progress_shown(recipe, described) as report:
-            trained = replica.train([Replica(recipe, seed) for seed in recipe.seeds], data, report)
+            trained = train(kept, data, report)
         save(folder, described, replica.together(trained), scaling)
+        kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")
+
+
+def train(kept: store.Store, data: Data, report: Report) -> list[Trained]:
+    """Train the replicas that are not in the store. Return the results of all, in their order."""
+    found, count = dict(kept.take()), len(kept.replicas)
+    if found:
+        print(f"{kept.recipe.variant}: {len(found)} of {count} seeds from the store", flush=True)
+    for place, one in found.items():
+        report.ended(place, one)
+    left = kept.missing()
+    if left:
+        trained = replica.train(list(left.values()), data, Remaining(report, list(left), kept))
+        found |= dict(zip(left, trained, strict=True))
+    return [found[place] for place in range(count)]
+
+
+class Remaining:
+    """A report on those replicas that had to be trained; `places` are their positions among all."""
+
+    def __init__(self, report: Report, places: list[int], kept: store.Store) -> None:
+        self.report, self.places, self.kept = report, places, kept
+
+    def epoch(self, places: Sequence[int], epoch: int, losses: Mapping[str, np.ndarray]) -> None:
+        """Pass it on."""
+        self.report.epoch([self.places[place] for place in places], epoch, losses)
+
+    def ended(self, place: int, trained: Trained) -> None:
+        """Keep the replica, and pass it on."""
+        self.kept.put(self.places[place], trained)
+        self.report.ended(self.places[place], trained)
 
 
 def check_device(device: str) -> None:

@@ -62,6 +62,21 @@ def test_nll_loss_is_refused_where_outputs_are_no_logarithms_of_probabilities(mo
     np.testing.assert_allclose(found.history["train_loss"], -np.log(0.8808), rtol=1e-4)
 
 
+def test_a_network_that_changes_its_inputs_in_place_does_not_change_the_data() -> None:
+    asked = [replica([{"ELU": {"inplace": inplace}}, 3, "tanh", 1], epochs=4) for inplace in (False, True)]
+    data = numbers()
+    before = data.train.inputs.copy(), data.validation.inputs.copy()
+    plain, in_place = (trained(one, data) for one in asked)
+    np.testing.assert_array_equal(in_place.history["validation_loss"], plain.history["validation_loss"])
+    np.testing.assert_array_equal(data.train.inputs, before[0])
+    np.testing.assert_array_equal(data.validation.inputs, before[1])
+
+
+def test_a_network_without_parameters_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^params.yaml: variants.mine.layers: has no parameters that could be learned"):
+        trained(replica(["GELU", "Flatten"]), classes())
+
+
 def test_a_smaller_last_batch_counts_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.sqrt(np.array([[1.0]] * 8 + [[10.0]], dtype=np.float32))
     data = Data(Rows(x, np.zeros((9, 1))), Rows(x, np.zeros((9, 1))), 0)

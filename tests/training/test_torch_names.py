@@ -188,6 +188,10 @@ variants:
             "optimizer.lr = 0.1: is not written here: it stands beside loss and epochs, as lr",
         ),
         ({"optimizer": {"name": "SGD", "momentum": "x"}}, "optimizer.momentum = x: must be a number"),
+        (
+            {"schedule": {"name": "MultiStepLR", "milestones": ["3"]}},
+            "schedule.milestones: must be a number or several",
+        ),
         ({"optimizer": {"name": "SGD", "momentum": True}}, "optimizer.momentum = True: must be a number"),
         ({"optimizer": {"name": "SGD", "momentum": float("nan")}}, "optimizer.momentum = nan: must be a finite number"),
         ({"optimizer": {"name": "SGD", "nesterov": "no"}}, "optimizer.nesterov = no: must be true or false"),
@@ -339,8 +343,3 @@ def test_a_stage_refuses_with_exit_status_2_and_writes_nothing(tmp_path: Path) -
     line = "params.yaml: variants.wrong.train.optimizer.weigth_decay: unknown key; did you mean 'weight_decay'?"
     assert done.stderr.strip().endswith(line)
     assert not (tmp_path / "data/models").exists()
-
-
-def test_a_layer_that_draws_also_in_evaluation_is_refused() -> None:
-    pool = {"FractionalMaxPool2d": {"kernel_size": 2, "output_size": 5}}
-    assert "gives other numbers the second time" in refusal([pool, "Flatten", 1], numbers(shape=(1, 8, 8)))

@@ -71,7 +71,7 @@ def observed(targets: Shaped[np.ndarray, "row target"], encoding: Encoding, loss
 def outputs(model: nn.Module, inputs: Float32[Tensor, "row *shape"]) -> Float32[Tensor, "row output"]:
     """Return the outputs of the network in evaluation mode."""
     model.eval()
-    return torch.cat([model(chunk) for chunk in inputs.split(CHUNK_ROWS)])
+    return torch.cat([model(chunk.clone()) for chunk in inputs.split(CHUNK_ROWS)])  # it may change what it gets
 
 
 @torch.no_grad()

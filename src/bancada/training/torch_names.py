@@ -180,9 +180,9 @@ def _misfit(parameter: inspect.Parameter, value: Any) -> str | None:
         return "is a Python object, which YAML cannot give"
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "must be true or false"
-    if isinstance(default, int | float) or kind in ("int", "float"):
-        if isinstance(value, bool) or (isinstance(value, str) and "str" not in kind):
-            return "must be a number"
+    if "str" not in kind and (isinstance(default, int | float) or re.search(r"\b(int|float)\b", kind)):
+        if any(isinstance(one, str | bool) for one in (value if isinstance(value, list) else [value])):
+            return "must be a number" + " or several" * ("[" in kind)
         if kind == "int" and isinstance(value, float):
             return "must be a whole number"
     return None

@@ -10,7 +10,7 @@ BASE = np.array([3.0, 4.1, 2.2, 5.3, 3.4, 4.5, 2.6, 3.7, 4.8, 2.9])
 
 def entry(name, values, deterministic=False):
     values = np.asarray(values, float)
-    return Entry(name, values, 40.0, int(np.isnan(values).sum()), deterministic)
+    return Entry(name, "stacked", 64, values, 40.0, int(np.isnan(values).sum()), deterministic)
 
 
 def board(*entries, metric="error_rate_percent", split="test", baseline="base", min_difference=0.1):

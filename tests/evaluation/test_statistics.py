@@ -9,6 +9,7 @@ from bancada.evaluation import statistics
 from bancada.evaluation.candidates import Candidate
 from bancada.networks import metrics
 from bancada.networks.saved import SavedVariant
+from bancada.networks.settings import Network
 
 RNG = np.random.default_rng(3)
 OBSERVED = RNG.normal(size=(7, 2)) + np.array([5, -1])
@@ -56,6 +57,13 @@ def test_weight_and_bias_errors_are_distances_from_the_truth():
     assert metrics.bias_error(biases, 4.2) == pytest.approx([0.2, 0.0])
 
 
+def trained_by(seeds: list[int], **more: dict[int, int]) -> SavedVariant:
+    keys = {"study": "study", "engine": "torch", "feature_names": ["x"], "shape": [1], "target_names": ["y"]}
+    numbers = {"parameters": 2, "output_count": 1, "seeds": seeds, "diverged": {}, "kept": {}} | more
+    network = Network(layers=[1], loss="mse")
+    return SavedVariant(network=network, classes=[], weights={}, scaling={}, **keys, **numbers)
+
+
 def test_a_constant_loss_has_converged_after_the_first_epoch():
     assert statistics.epochs_to_converge(np.full(50, 0.7)) == 1
 
@@ -79,7 +87,7 @@ def test_noise_above_the_best_loss_so_far_does_not_delay_convergence():
 
 def test_histories_by_seed_are_padded_where_a_seed_diverged():
     history = {"seed": np.array([5, 5, 5, 6]), "epoch": np.array([0, 1, 2, 0]), "lr": np.array([3.0, 2.0, 1.0, 9.0])}
-    trained = SavedVariant("study", [], "mse", [5, 6], ["x"], ["y"], [], {6: 1}, {}, {})
+    trained = trained_by([5, 6], diverged={6: 0})
     curves = Candidate("variant", trained, history, {}, None).curve("lr")
     assert np.array_equal(curves, [[3, 2, 1], [9, np.nan, np.nan]], equal_nan=True)
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
+from trained import trained_by
 
 from bancada.evaluation import statistics
 from bancada.evaluation.candidates import Candidate
 from bancada.networks import metrics
-from bancada.networks.saved import SavedVariant
-from bancada.networks.settings import Network
 
 RNG = np.random.default_rng(3)
 OBSERVED = RNG.normal(size=(7, 2)) + np.array([5, -1])
@@ -55,13 +54,6 @@ def test_weight_and_bias_errors_are_distances_from_the_truth():
     weights, biases = np.array([[2.5, -3.4], [2.0, -3.0]], np.float64), np.array([4.0, 4.2])
     assert metrics.weight_error_max(weights, np.array([2, -3.4])) == pytest.approx([0.5, 0.4])
     assert metrics.bias_error(biases, 4.2) == pytest.approx([0.2, 0.0])
-
-
-def trained_by(seeds: list[int], **more: dict[int, int]) -> SavedVariant:
-    keys = {"study": "study", "engine": "torch", "feature_names": ["x"], "shape": [1], "target_names": ["y"]}
-    numbers = {"parameters": 2, "output_count": 1, "seeds": seeds, "diverged": {}, "kept": {}} | more
-    network = Network(layers=[1], loss="mse")
-    return SavedVariant(network=network, classes=[], weights={}, scaling={}, **keys, **numbers)
 
 
 def test_a_constant_loss_has_converged_after_the_first_epoch():

@@ -7,7 +7,7 @@ and whatever else has to be trained, can be spread over processes and machines.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Shaped
@@ -64,6 +64,7 @@ class Trained:
     note: str = ""  # more about the divergence, in words
 
 
+@runtime_checkable
 class Report(Protocol):
     """Who is told how replicas get on. `places` are positions among the replicas."""
 

@@ -17,7 +17,9 @@ from bancada.base import BadInput, files, tables
 from bancada.base.params_file import ParamsFile
 from bancada.data.split import divide
 from bancada.evaluation import evaluate
-from bancada.networks import saved, user_code
+from bancada.networks import saved, torch_network, user_code
+from bancada.networks.encoding import encoding
+from bancada.networks.settings import TorchPart
 from bancada.pipeline import params as all_params
 from bancada.training import index, replica, train
 
@@ -261,3 +263,28 @@ def test_an_error_of_the_module_that_only_the_evaluation_meets_is_one_line(undra
     params = given({"own": {"module": NET["module"] | {"name": "Once"}}})
     with pytest.raises(BadInput, match=r"^src/models/net\.py:\d+: in Once\.forward: ValueError: 40 rows are too many$"):
         run(params)
+
+
+def test_outputs_that_the_loss_cannot_take_are_one_line():
+    code = encoding(None, TorchPart(name="BCELoss"), 1, 2)
+    with pytest.raises(BadInput, match=r"^BCELoss: RuntimeError: all elements of input should be between 0 and 1$"):
+        torch_network.losses_of_seeds(TorchPart(name="BCELoss"), np.full((1, 2, 1), 1.5), np.array([[0], [1]]), code)
+
+
+def test_numbers_are_drawn_by_target_for_shaped_rows_and_early_stopping():
+    layers = [{"Flatten": {"start_dim": 1}}, {"Linear": {"in_features": 4, "out_features": 3}}, "GELU", 1]
+    source = {"kind": "linear", "rows": 40, "weights": [1, 2, 3, 4], "bias": 0, "noise_std": 0, "seed": 1}
+    split = {"train": 20, "validation": 10, "test": 10}
+    keys = {"source": source | {"shape": [2, 2]}, "split": split, "metric": "mse"}
+    stopping = {"early_stopping": {"patience": 1}, "epochs": 30, "lr": 0.5}
+    both = {"own": {"layers": layers, "train": stopping}, "small": {"layers": [3, "tanh", 1]}}
+    run(given({name: one | {"train": {"loss": "mse"} | one.get("train", {})} for name, one in both.items()}, **keys))
+    stored = saved.load(files.model("study", "own"))
+    assert stored.shape == [2, 2]
+    assert saved.load(files.model("study", "small")).shape == [4]
+    drawn = {path.stem for path in (files.evaluation("study") / "plots").iterdir()}
+    assert drawn == {"loss", "leaderboard", "data", "predicted_vs_observed"}
+    history = saved.read_history(files.model("study", "own"))
+    ends = [int(history["epoch"][history["seed"] == seed].max()) for seed in SEEDS]
+    assert all(end == stored.kept[seed] + 1 for end, seed in zip(ends, SEEDS, strict=True))
+    assert [int(row["epoch"]) for row in read("loss.csv") if row["variant"] == "own"] == list(range(max(ends) + 1))

@@ -47,7 +47,7 @@ def test_what_the_best_seed_takes_for_another_class_is_drawn_with_both_classes()
     drawn = [ax.get_images()[0].get_array() for ax in figure.axes if ax.get_images()]
     low, high = ROWS.features.min(), ROWS.features.max()
     for picture, row in zip(drawn, (8, 9), strict=True):
-        assert picture == pytest.approx((ROWS.features[row].reshape(8, 8) - low) / (high - low))
+        np.testing.assert_allclose(picture, (ROWS.features[row].reshape(8, 8) - low) / (high - low))
     assert figure.axes[0].texts[0].get_text() == "own\nseed 4:\n2 of 10 wrong"
 
 

@@ -124,10 +124,10 @@ def losses_of_seeds(
     targets: Shaped[np.ndarray, "row target"],
     encoding: Encoding,
 ) -> Float64[np.ndarray, " seed"]:
-    """Return the loss of each seed over these rows; NaN outputs give NaN."""
+    """Return the loss of each seed over these rows; NaN outputs give NaN. Raise BadInput for those it cannot take."""
     function, target = loss_function(loss), observed(targets, encoding, loss)
     finite = np.isfinite(output).all(axis=(1, 2))  # BCELoss raises an error for NaN
-    found = [mean_loss(function, torch.from_numpy(of_seed).float(), target) for of_seed in output[finite]]
     losses = np.full(len(output), np.nan)
-    losses[finite] = found
+    with user_code.told(SRC, loss_name(loss)):
+        losses[finite] = [mean_loss(function, torch.from_numpy(one).float(), target) for one in output[finite]]
     return losses

@@ -288,3 +288,51 @@ def test_numbers_are_drawn_by_target_for_shaped_rows_and_early_stopping():
     ends = [int(history["epoch"][history["seed"] == seed].max()) for seed in SEEDS]
     assert all(end == stored.kept[seed] + 1 for end, seed in zip(ends, SEEDS, strict=True))
     assert [int(row["epoch"]) for row in read("loss.csv") if row["variant"] == "own"] == list(range(max(ends) + 1))
+
+
+RECURRENT = """
+from torch import nn
+
+class Steps(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.lstm = nn.LSTM(1, 3, batch_first=True)
+        self.attention = nn.MultiheadAttention(3, 1, batch_first=True)
+        self.head = nn.Linear(3, outputs)
+
+    def forward(self, x):
+        steps, _ = self.lstm(x)
+        mixed, _ = self.attention(steps, steps, steps)
+        return self.head(mixed.mean(dim=1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "last"),
+    [
+        ("cross_entropy", 2, None),
+        ({"name": "CrossEntropyLoss", "label_smoothing": 0.1}, 2, None),
+        ("NLLLoss", 2, {"LogSoftmax": {"dim": 1}}),
+        ("MultiMarginLoss", 2, None),
+        ("BCEWithLogitsLoss", 1, None),
+        ("SoftMarginLoss", 1, None),
+        ("HuberLoss", 2, "Tanh"),
+        ("mse", 1, "Tanh"),
+    ],
+)
+def test_the_loss_of_the_kept_epoch_comes_out_again_from_the_stored_weights(loss, outputs, last, undrawn):
+    Path("src/models/steps.py").write_text(RECURRENT)
+    module = {"module": {"file": "src/models/steps.py", "name": "Steps", "args": {"outputs": outputs}}}
+    layers = {
+        "layers": [{"Flatten": {"start_dim": 1}}, 4, "batch_norm", {"dropout": 0.2}, outputs, *([last] if last else [])]
+    }
+    keys = {"loss": loss, "early_stopping": {"patience": 2}, "epochs": 12, "class_weight": "balanced"}
+    variants = {"layers": layers | {"train": keys}} | ({} if last else {"own": module | {"train": keys}})
+    source = MOONS | {"shape": [2, 1], "rows": 62}
+    run(given(variants, source=source, split={"train": 12, "validation": 10, "test": 40}))
+    for variant in variants:
+        stored = saved.load(files.model("study", variant))
+        history = saved.read_history(files.model("study", variant))
+        kept = [(history["seed"] == seed) & (history["epoch"] == stored.kept[seed]) for seed in SEEDS]
+        expected = [float(history["validation_loss"][row][0]) for row in kept]
+        assert [float(value) for value in values(variant, "loss", "validation")] == pytest.approx(expected, rel=1e-8)

@@ -142,7 +142,7 @@ def test_scikit_learns_tables_keep_their_rows_and_labels(name):
         assert np.array_equal(table.targets[:, 0], bunch.target)
     else:
         assert [table.classes[i] for i in table.targets[:, 0]] == [bunch.target_names[i] for i in bunch.target]
-    shape = source.shape()
+    shape = source.table_shape()
     assert (table.features.shape, len(table.classes)) == ((shape.rows, shape.features), shape.classes)
 
 
@@ -150,7 +150,7 @@ def test_scikit_learns_tables_keep_their_rows_and_labels(name):
 def test_the_declared_shape_is_the_shape_of_the_table(study, monkeypatch):
     monkeypatch.chdir(ROOT)
     source = PARAMS.source(study)
-    table, shape = source.make(KEY), source.shape()
+    table, shape = source.make(KEY), source.table_shape()
     assert table.features.shape == (shape.rows, shape.features)
     assert (table.targets.shape[1], len(table.classes)) == (shape.targets, shape.classes)
     assert table.feature_names == source.feature_names()

@@ -239,7 +239,7 @@ def cost(params: Params, stage: str) -> float:
     if kind != "train" or name not in params.variants:
         return math.inf
     recipe = params.recipe(name)
-    shape = params.source(recipe.study).shape()
+    shape = params.source(recipe.study).table_shape()
     rows = params.studies[recipe.study].split.counts(shape.rows)[0] if shape and shape.rows else 1000
     batch = rows if recipe.train.batch_size == "full" else recipe.train.batch_size
     return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers or ())))
@@ -277,7 +277,7 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
 
 def _training_rows(params: Params, study: str) -> tables.Table:
     """Return the training rows as the stages generate and split will make them."""
-    table = params.source(study).make(f"studies.{study}.source")
+    table = params.source(study).table(f"studies.{study}.source")
     check_predict(study, params.studies[study].predict, table.feature_names)
     return parts_of(table, params.studies[study].split, f"studies.{study}.split")["train"]
 

@@ -42,7 +42,7 @@ class CsvFile(Source):
                 raise ValueError(f"'{name}' is both a feature and a target")
         return self
 
-    def shape(self) -> DataShape | None:
+    def table_shape(self) -> DataShape | None:
         """Return the shape if the file need not be read for it: targets are numbers, and `features` are given."""
         if self.task == "classification" or self.features is None:
             return None

@@ -175,6 +175,7 @@ variants:
 @pytest.mark.parametrize(
     ("train", "line"),
     [
+        ({"optimizer": {"name": "SGD", "fused": "no"}}, "optimizer.fused = no: must be true or false"),
         (
             {"optimizer": {"name": "Adagrat"}},
             "optimizer = Adagrat: torch.optim has no such class; did you mean 'Adagrad'?",
@@ -214,7 +215,7 @@ variants:
             {"schedule": {"name": "LambdaLR"}},
             "schedule = LambdaLR: needs lr_lambda, a Python object, which YAML cannot",
         ),
-        ({"schedule": {"name": "OneCycleLR", "total_steps": 5}}, "schedule.total_steps = 5: is not written here"),
+        ({"schedule": {"name": "OneCycleLR", "total_steps": 5}}, "schedule = OneCycleLR: ends after 5 of the 6 st"),
         ({"schedule": {"name": "ReduceLROnPlateau", "mode": "max"}}, "schedule.mode = max: it watches the validation"),
         (
             {"schedule": {"name": "ReduceLROnPlateau", "every": "update"}},

@@ -27,7 +27,7 @@ def schedule(train: options.Train, optimizer: Optimizer, updates: int) -> LRSche
     chosen = train.schedule
     if isinstance(chosen, TorchPart):
         given: dict[str, float] = {options.LR_OF[chosen.name]: train.lr} if chosen.name in options.LR_OF else {}
-        if chosen.name == "OneCycleLR":
+        if chosen.name == "OneCycleLR" and not chosen.args.keys() & {"total_steps", "epochs", "steps_per_epoch"}:
             given["total_steps"] = train.epochs * (updates if each_update(train) else 1)
         made: LRScheduler = getattr(torch.optim.lr_scheduler, chosen.name)(optimizer, **given | chosen.args)
         return made

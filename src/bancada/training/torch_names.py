@@ -34,9 +34,6 @@ NOT_HERE = {  # arguments that have another place, or none
     "dtype": "networks compute in float32",
     "foreach": "bancada chooses it, because the square roots of some CPUs differ",
     "last_epoch": "a training begins with the first epoch",
-    "total_steps": "bancada gives it, from the epochs and the batches",
-    "epochs": "bancada gives it, as total_steps",
-    "steps_per_epoch": "bancada gives it, as total_steps",
     "weight": "class_weight: balanced beside loss and epochs weights the classes",
     "pos_weight": "class_weight: balanced beside loss and epochs weights the classes",
     "ignore_index": "every row counts",
@@ -119,11 +116,14 @@ def _check_schedule(train: Train, schedule: TorchPart, key: str, rows: int) -> N
     if plateau and schedule.args.get("mode") == "max":
         raise bad(f"{key}.mode", "max", "it watches the validation loss, of which less is better")
     updates = math.ceil(rows / optimizers.batch_rows(train, rows))
+    steps = train.epochs * (updates if by_update else 1)
     with _told(key, schedule):
         optimizer = _optimizer(train)
         made: Any = optimizers.schedule(train, optimizer, updates)
+        if schedule.name == "OneCycleLR" and made.total_steps < steps:
+            raise ValueError(f"ends after {made.total_steps} of the {steps} steps; without total_steps it fits")
         _update(optimizer)
-        for _ in range(min(train.epochs * (updates if by_update else 1), TRIED_STEPS) - 1):
+        for _ in range(min(steps, TRIED_STEPS) - 1):
             made.step(*([1.0] if plateau else []))
             lr = float(optimizer.param_groups[0]["lr"])
             if not 0 <= lr < math.inf:
@@ -178,8 +178,8 @@ def _misfit(parameter: inspect.Parameter, value: Any) -> str | None:
     kind, default = _kind(parameter), parameter.default
     if OBJECT.match(kind):
         return "is a Python object, which YAML cannot give"
-    if isinstance(default, bool):
-        return None if isinstance(value, bool) else "must be true or false"
+    if isinstance(default, bool) or kind.startswith("bool"):
+        return None if isinstance(value, bool) or value is default else "must be true or false"
     if "str" not in kind and (isinstance(default, int | float) or re.search(r"\b(int|float)\b", kind)):
         if any(isinstance(one, str | bool) for one in (value if isinstance(value, list) else [value])):
             return "must be a number" + " or several" * ("[" in kind)

@@ -1,7 +1,7 @@
 """The process beside a stage, or beside all stages of a `bancada repro`: it shows trainings and records results.
 
 base/notify.py starts it in the stages' folder. Its standard input has a line for each event: `began STAGE MS`,
-`ended STAGE FOLDER` and `failed STAGE`, or `found STAGE FOLDER` for files that exist without a run of the stage. The
+`ended STAGE FOLDER MS` and `failed STAGE`, or `found STAGE FOLDER MS` for files that exist without a run of the stage. The
 end of input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that
 MLflow has the stage's results, `missed STAGE WHY` that it does not have all of them, and `note TEXT` is for the user.
 If nothing is said of a stage, the last line on standard error says why it is not recorded.
@@ -75,7 +75,8 @@ class Listener:
             return
         training = self.running.pop(stage, None)
         if event in ("ended", "found"):
-            seconds = time.time() - self.began_ms[stage] / 1000 if event == "ended" and stage in self.began_ms else None
+            timed = event == "ended" and stage in self.began_ms
+            seconds = (int(more[1]) - self.began_ms[stage]) / 1000 if timed else None
             self.tasks.append(partial(self._record, stage, Path(more[0]), seconds))
         elif training:
             self.tasks.append(partial(training.end, status="FAILED"))

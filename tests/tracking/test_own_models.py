@@ -13,12 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.pyfunc.scoring_server import invocations
 from safetensors.numpy import save_file
 from toy import NOBODY, evaluate, train_variant
 
 from bancada.base import files, tables
+from bancada.base.lockfile import dvc_md5
 from bancada.networks import saved, user_code
+from bancada.networks.saved import SavedVariant
+from bancada.networks.settings import Network
+from bancada.tracking import models
 from bancada.tracking.record import Recorder
+from bancada.tracking.serving import ServedModel
 from bancada.tracking.store import open_store
 
 SEEDS, ROWS = [111, 112, 113], 1500  # more than one chunk
@@ -168,13 +174,104 @@ def test_a_users_network_is_served_with_its_files_from_anywhere_and_leaves_nothi
     assert not list(elsewhere.rglob("*.pyc")) + list(elsewhere.rglob("*.pkl"))
 
 
-def test_scores_of_two_and_nought_are_the_probabilities_of_a_softmax(alone: Path) -> None:
+def test_a_package_that_the_files_import_is_required_with_its_version_in_the_lock(alone: Path) -> None:
+    trained(contents=OWN | {"late.py": "from sklearn.utils import check_array\ndef halved(x): return x / 2\n"})
+    [folder] = logged(alone).values()
+    required = (folder / "requirements.txt").read_text().split()
+    assert [line.partition("==")[0] for line in required] == [
+        *("mlflow", "numpy", "pandas", "safetensors", "scikit-learn", "torch"),
+    ]
+    assert "scikit-learn==1.2.3" in required
+
+
+def test_files_that_nobody_imports_stay_out_and_data_files_go_with_the_model(alone: Path) -> None:
+    trained()
+    write_files({"mine.py": "x = 1", "table.csv": "1,2", "pack/__init__.py": "", "pack/other.py": ""})
+    [folder] = logged(alone).values()
+    held = {file.name for file in (folder / "data/network/src").rglob("*") if file.is_file()}
+    assert held == {*OWN, "table.csv"}
+
+
+def test_a_model_is_left_out_while_the_files_are_not_those_of_the_training(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained()
+    entry = {"code": {"deps": [{"path": "src", "md5": dvc_md5(Path("src"))}]}}
+    Path("dvc.lock").write_text(json.dumps({"stages": entry}))
+    Path("src/models/late.py").write_text("def halved(x): return x / 3\n")
+    assert logged(alone) == {}
+    assert (
+        "the model of toy/toy_tanh is left out: src is not the one that it was trained with" in capsys.readouterr().out
+    )
+    write_files(OWN)
+    assert logged(alone).keys() == {"toy_tanh"}
+
+
+SCORES = [[2.0, 0.0], [-1.0, 1.0]]
+HALVES = [[0.880797, 0.119203], [0.119203, 0.880797]]
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers", "outputs", "expected"),
+    [
+        ("CrossEntropyLoss", [], SCORES, HALVES),
+        ("cross_entropy", [], SCORES, HALVES),
+        ("NLLLoss", ["LogSoftmax"], np.log(HALVES).tolist(), HALVES),
+        ("BCEWithLogitsLoss", [], [[2.0], [-2.0]], [[0.119203, 0.880797], [0.880797, 0.119203]]),
+        ("BCELoss", ["Sigmoid"], [[0.25], [0.75]], [[0.75, 0.25], [0.25, 0.75]]),
+        ("cross_entropy", ["softmax"], HALVES, HALVES),
+        ("BCEWithLogitsLoss", [], SCORES, None),  # one yes or no for each class: they need not sum to 1
+        ("MultiMarginLoss", [], SCORES, None),
+        ("mse", ["tanh"], [[0.5], [-0.5]], None),
+    ],
+)
+def test_scores_of_two_and_nought_are_served_as_the_probabilities_that_the_loss_means(
+    loss: str, layers: list[str], outputs: list[list[float]], expected: list[list[float]] | None
+) -> None:
+    """Row 15 of the traps. exp(2) / (exp(2) + exp(0)) = 0.8808."""
+    network = Network.model_validate({"layers": [2, *layers], "loss": loss})
+    variant = SavedVariant(
+        "toy", network, "torch", 1, len(outputs[0]), [1], ["a"], [1], ["c"], ["n", "y"], {}, {}, {}, {}
+    )
+    rule = models.probability_rule(variant)
+    if expected is None:
+        assert rule is None
+        return
+    assert rule is not None
+    described = {"feature_names": ["a"], "target_names": ["c"], "classes": ["n", "y"], "threshold": None}
+    served = ServedModel(described | {"probabilities": rule, "layers": []}, {})
+    served.network = Given(torch.tensor(outputs, dtype=torch.float64))
+    found = served.predict(pd.DataFrame({"a": [0.0, 1.0]}), {"probabilities": True})
+    np.testing.assert_allclose(found.to_numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-9)
+    assert list(found.columns) == ["n", "y"]
+
+
+class Given(torch.nn.Sequential):
+    """A network whose outputs are given."""
+
+    def __init__(self, outputs: torch.Tensor) -> None:
+        super().__init__(_Constant(outputs))
+
+
+class _Constant(torch.nn.Module):
+    def __init__(self, outputs: torch.Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.outputs
+
+
+def test_probabilities_are_asked_for_by_a_parameter_of_the_signature(alone: Path) -> None:
     outputs = trained()[1]
     loaded = mlflow.pyfunc.load_model(str(logged(alone)["toy_tanh"]))
     found = loaded.predict(raw_rows(), params={"probabilities": True})
     assert list(found.columns) == CLASSES
     np.testing.assert_allclose(found.to_numpy(), torch.from_numpy(outputs).softmax(1).numpy(), rtol=1e-5)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-9)
+    body = {"dataframe_split": raw_rows(2).to_dict(orient="split", index=False), "params": {"probabilities": True}}
+    answer = invocations(json.dumps(body), "application/json", loaded, loaded.metadata.get_input_schema())
+    assert list(json.loads(answer.response)["predictions"][0]) == CLASSES
 
 
 def test_numbers_are_those_of_the_evaluation_to_the_last_bit(alone: Path) -> None:

@@ -1,10 +1,10 @@
 """The process beside a stage, or beside all stages of a `bancada repro`: it shows trainings and records results.
 
 base/notify.py starts it in the stages' folder. Its standard input has a line for each event: `began STAGE MS`,
-`ended STAGE FOLDER MS` and `failed STAGE`, or `found STAGE FOLDER MS` for files that exist without a run of the stage. The
-end of input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that
-MLflow has the stage's results, `missed STAGE WHY` that it does not have all of them, and `note TEXT` is for the user.
-If nothing is said of a stage, the last line on standard error says why it is not recorded.
+`ended STAGE FOLDER MS` and `failed STAGE`, or `found STAGE FOLDER MS` for files that exist without a run of it. The end
+of input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that MLflow
+has the stage's results, `missed STAGE WHY` that it does not have all of them, and `note TEXT` is for the user. If
+nothing is said of a stage, the last line on standard error says why it is not recorded.
 """
 
 import gc

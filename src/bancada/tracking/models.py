@@ -126,7 +126,7 @@ def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: in
     keys = ("feature_names", "target_names", "classes", "shape")
     described: dict[str, Any] = {key: getattr(trained, key) for key in keys}
     described |= {key: result.recipe[key] for key in ("layers", "module") if key in result.recipe}
-    described |= {"threshold": trained.encoding.threshold, "probabilities": _probabilities(trained)}
+    described |= {"threshold": trained.encoding.threshold, "probabilities": probability_rule(trained)}
     folder.mkdir()
     if not trained.network.small:
         described |= {"bits": trained.network.bits, "outputs": trained.output_count}
@@ -153,7 +153,7 @@ def _weights(trained: saved.SavedVariant, seed: int) -> dict[str, np.ndarray]:
     return {name: np.array(value[place], order="C") for name, value in trained.weights.items()} | trained.scaling
 
 
-def _probabilities(trained: saved.SavedVariant) -> str | None:
+def probability_rule(trained: saved.SavedVariant) -> str | None:
     """Return which of serving's PROBABILITIES turns outputs into probabilities of classes; None where none does.
 
     It follows from the loss, which may have been given logits, logarithms of probabilities or probabilities.
@@ -212,7 +212,7 @@ def _requirements(result: Result, network: Path) -> list[str]:
 
 def _signature(trained: saved.SavedVariant) -> ModelSignature:
     types = {type(name) for name in trained.classes}
-    params = ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]) if _probabilities(trained) else None
+    params = ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]) if probability_rule(trained) else None
     kind = DataType.double if not types else DataType.long if types == {int} else DataType.string
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.double, name) for name in trained.feature_names]),

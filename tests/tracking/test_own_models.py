@@ -15,6 +15,7 @@ import pytest
 import torch
 from mlflow.pyfunc.scoring_server import invocations
 from safetensors.numpy import save_file
+from servers import served_model
 from toy import NOBODY, evaluate, train_variant
 
 from bancada.base import files, tables
@@ -22,6 +23,7 @@ from bancada.base.lockfile import dvc_md5
 from bancada.networks import saved, user_code
 from bancada.networks.saved import SavedVariant
 from bancada.networks.settings import Network
+from bancada.networks.start import sequential
 from bancada.tracking import models
 from bancada.tracking.record import Recorder
 from bancada.tracking.serving import ServedModel
@@ -283,6 +285,29 @@ def test_numbers_are_those_of_the_evaluation_to_the_last_bit(alone: Path) -> Non
     assert loaded.metadata.get_params_schema() is None
 
 
+def test_layers_of_torch_in_yaml_are_served_as_they_are_evaluated(alone: Path) -> None:
+    """Lazy layers have their size from the weights."""
+    conv = {"Conv2d": {"in_channels": 1, "out_channels": 2, "kernel_size": 3}}
+    layers = [conv, {"BatchNorm2d": {"num_features": 2}}, "GELU", "Flatten", {"LazyLinear": {"out_features": 4}}]
+    train_variant("toy_tanh", loss="HuberLoss")
+    folder = files.model("toy", "toy_tanh")
+    run = json.loads((folder / "run.json").read_text())
+    described = Network.model_validate({"layers": [*layers, "batch_norm", "tanh", 2], "loss": "HuberLoss"})
+    run["recipe"] |= {"layers": described.model_dump(exclude_none=True)["layers"], "engine": "torch"}
+    run |= {"feature_names": FEATURES, "shape": [1, 4, 4], "target_names": ["a", "b"], "classes": []}
+    (folder / "run.json").write_text(json.dumps(run | {"outputs": 2, "parameters": 1}))
+    torch.manual_seed(3)
+    nets = [sequential(described.layers or [], [1, 4, 4]).eval() for _ in SEEDS]
+    stacked = {key: np.stack([net.state_dict()[key].numpy() for net in nets]) for key in nets[0].state_dict()}
+    save_file(stacked, folder / "weights.safetensors")
+    table = tables.Table(raw_rows().to_numpy(), np.zeros((ROWS, 2)), FEATURES, ["a", "b"], [])
+    tables.write(table, files.split("toy") / "train.parquet")
+    loaded = mlflow.pyfunc.load_model(str(logged(alone)["toy_tanh"]))
+    with torch.no_grad():
+        expected = nets[1](torch.tensor(raw_rows().to_numpy(), dtype=torch.float32).reshape(-1, 1, 4, 4)).numpy()
+    np.testing.assert_allclose(loaded.predict(raw_rows()).to_numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
 CONSTANT = """
 import random
 import mlflow
@@ -313,3 +338,16 @@ def test_two_models_whose_files_have_the_same_names_each_run_their_own_code(alon
         loaded = {variant: mlflow.pyfunc.load_model(str(folders[variant])) for variant in order}
         found = {variant: model.predict(raw_rows(2))["price"].tolist() for variant, model in loaded.items()}
         assert found == {"toy_tanh": [11.0] * 2, "toy_adam": [22.0] * 2}
+
+
+@pytest.mark.long
+def test_a_users_network_is_served_over_http_with_probabilities(alone: Path, tmp_path: Path) -> None:
+    outputs = trained()[1]
+    [folder] = logged(alone).values()
+    elsewhere = shutil.copytree(folder, tmp_path / "elsewhere")
+    shutil.rmtree("src")
+    with served_model(str(elsewhere), tmp_path / "log") as post:
+        sent = {"dataframe_split": raw_rows().to_dict(orient="split", index=False)}
+        assert post(sent) == {"predictions": [{"species": name} for name in names(outputs)]}
+        found = post(sent | {"params": {"probabilities": True}})["predictions"]
+    np.testing.assert_allclose(pd.DataFrame(found)[CLASSES], torch.from_numpy(outputs).softmax(1).numpy(), rtol=1e-5)

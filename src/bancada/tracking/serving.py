@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 MOST_NAMED = 5  # cells or rows in a message
 CHUNK_ROWS = 1024  # rows that pass through a network at once, as in evaluations
+LOCK = RLock()  # a server may answer in threads, and names of modules and torch's switches belong to the process
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {  # of classes, from outputs
     "softmax": lambda outputs: outputs.softmax(1),
@@ -54,7 +55,12 @@ class ServedModel:
         module, self.bits = network.get("module"), network.get("bits")
         self.settled = runpy.run_path(str(folder / "portable.py"))["settled"] if self.bits else nullcontext
         self.code: AbstractContextManager[Any] = UserCode(folder / "src") if module else nullcontext()
-        with self.code, torch.random.fork_rng(devices=[]), self.settled(self.bits):  # the weights are drawn in vain
+        with (
+            LOCK,
+            self.code,
+            torch.random.fork_rng(devices=[]),
+            self.settled(self.bits),
+        ):  # the weights are drawn in vain
             self.network = _users(module) if module else _sequential(network["layers"], weights)
             self.network.load_state_dict(weights)
             self.network.eval()
@@ -95,7 +101,7 @@ class ServedModel:
 
     def _wide(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the outputs, and which rows are finite. A module of the user's may not take an empty batch."""
-        with self.code, self.settled(self.bits):
+        with LOCK, self.code, self.settled(self.bits):
             rows = inputs.reshape(len(inputs), *self.shape).split(CHUNK_ROWS) if len(inputs) else ()
             outputs = torch.cat([torch.zeros(0, self.outputs), *(self.network(chunk) for chunk in rows)]).double()
         return outputs, outputs.isfinite().all(1)
@@ -154,13 +160,10 @@ class UserCode(MetaPathFinder):
     same names. The network's own calls are in such a block too: a function may import when it is called.
     """
 
-    lock = RLock()  # the modules of a process belong to one block at a time
-
     def __init__(self, src: Path) -> None:
         self.src, self.own, self.hidden = src, dict[str, ModuleType](), dict[str, ModuleType]()
 
     def __enter__(self) -> None:
-        self.lock.acquire()
         self.hidden = _take_modules()
         sys.modules.update(self.own)
         sys.meta_path.insert(0, self)
@@ -169,7 +172,6 @@ class UserCode(MetaPathFinder):
         sys.meta_path.remove(self)
         self.own = _take_modules()
         sys.modules.update(self.hidden)
-        self.lock.release()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find a module of the user's; leave all others to the next finder."""

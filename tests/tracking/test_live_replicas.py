@@ -143,3 +143,23 @@ def test_a_stopped_seed_goes_on_with_the_values_of_the_epoch_that_it_keeps() -> 
     assert found["loss"][found["seed"] == 1].tolist() == [5.0, 3.0, 4.0, 3.0, 3.0]
     assert found["epoch"][found["seed"] == 1].tolist() == [0, 1, 2, 3, 4]
     assert found["loss"][found["seed"] == 2].tolist() == [9.0, 8.0, 7.0, 6.0, 5.0]
+
+
+def test_settings_of_torchs_classes_have_their_names_in_params_yaml(training: dict[str, Any]) -> None:
+    module = {"file": "src/models/net.py", "name": "Net", "args": {"width": 16}}
+    training["recipe"] |= {"module": module}
+    training["recipe"]["train"] |= {
+        "loss": {"name": "HuberLoss", "args": {"delta": 2.0}},
+        "optimizer": {"name": "AdamW", "args": {"weight_decay": 0.01}},
+        "schedule": {"name": "StepLR", "args": {"step_size": 3}, "every": "epoch"},
+    }
+    inputs = mirror.Inputs("a", "b")
+    found = mirror.parameters(mirror.description(training, inputs))
+    wanted = {
+        **{"loss": "HuberLoss", "loss.delta": "2.0", "optimizer.name": "AdamW", "optimizer.weight_decay": "0.01"},
+        **{"schedule.name": "StepLR", "schedule.step_size": "3", "schedule.every": "epoch"},
+        **{"module": "src/models/net.py Net", "module.args.width": "16", "engine": "torch"},
+        "early_stopping.patience": "1",
+    }
+    assert wanted.items() <= found.items()
+    assert "loss.name" not in found

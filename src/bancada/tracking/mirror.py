@@ -123,6 +123,8 @@ def parameters(training: Description) -> dict[str, str]:
         **dict(_flat(recipe["train"])),
         **dict(_flat(recipe.get("module", {}).get("args", {}), "module.args.")),
     }
+    if "loss.name" in values:  # torch's, whose arguments are beside it
+        values["loss"] = values.pop("loss.name")
     values = {key: value for key, value in values.items() if value != ""}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
@@ -140,8 +142,8 @@ def layer_text(layer: Mapping[str, Any]) -> str:
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping):  # the arguments of torch's classes stand beside their name in params.yaml
+            yield from _flat(value, prefix if key == "args" else f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -164,9 +164,10 @@ def code_hash(variant: str) -> str:
 
 
 def fingerprint(variant: str, split: str = "", code: str = "") -> str:
-    """Return SHA-256 of run.json without `diverged` and of the hashes of the split and of the file in data/code."""
+    """Return SHA-256 of what run.json says was asked, and of the hashes of the split and of the file in data/code."""
     run = json.loads((files.model("toy", variant) / "run.json").read_text())
-    del run["diverged"]
+    for shown in ("diverged", "kept", "parameters", "outputs"):
+        run.pop(shown, None)
     inputs = [run, split or split_hash(), code or code_hash(variant)]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 

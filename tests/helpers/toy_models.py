@@ -88,6 +88,7 @@ def trained(kind: str, variant: str = "toy_tanh", draw: int = 0) -> tuple[Result
         for layer in settings["layers"]
     ]
     run |= {"feature_names": FEATURES, "target_names": settings["targets"], "classes": settings["classes"]}
+    run |= {"shape": [3], "parameters": 1, "outputs": made[0](torch.zeros(1, 3)).shape[1]}
     (folder / "run.json").write_text(json.dumps(run))
     states = [{name: value for name, value in one.state_dict().items() if "num_batches" not in name} for one in made]
     weights = {name: np.stack([state[name].numpy() for state in states]) for name in states[0]}

@@ -4,13 +4,10 @@ predictions are those of torch.nn.Sequential."""
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import invocations
 from mounts import Mounted
+from servers import served_model
 from toy import NOBODY, SOURCE, commit, count, rows
 from toy_models import (
     FEATURES,
@@ -162,43 +160,16 @@ def test_a_champion_is_served_for_one_row_and_for_a_thousand(alone: Path, tmp_pa
     scored({"toy_tanh": [1.0, 2.0, 3.0]})
     commit()
     recorded(alone)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["mlflow", "models", "serve", "-m", "models:/toy@champion", "--env-manager", "local", "-p", str(port)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{alone}/mlflow.db"}
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
+    store = f"sqlite:///{alone}/mlflow.db"
+    with served_model("models:/toy@champion", tmp_path / "log", MLFLOW_TRACKING_URI=store) as post:
         for sent_rows in (raw_rows()[:1], raw_rows()):
-            sent = {"dataframe_split": sent_rows.to_dict(orient="split", index=False)}
-            answer = _post(f"http://127.0.0.1:{port}/invocations", sent, tmp_path / "log")
+            answer = post({"dataframe_split": sent_rows.to_dict(orient="split", index=False)})
             wanted = expected("names", made[0])[: len(sent_rows)]
             assert answer == {"predictions": wanted.to_dict(orient="records")}
-        sent = {"dataframe_split": {"columns": FEATURES, "data": [[7.0, None, 3.0]]}}
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(_request(f"http://127.0.0.1:{port}/invocations", sent), timeout=20)
+            post({"dataframe_split": {"columns": FEATURES, "data": [[7.0, None, 3.0]]}})
         assert refused.value.code == 400
         assert "row 1, column 'sugar' = nan: must be a finite number" in refused.value.read().decode()
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
-
-
-def _request(url: str, sent: dict[str, Any]) -> urllib.request.Request:
-    return urllib.request.Request(url, json.dumps(sent).encode(), {"Content-Type": "application/json"})
-
-
-def _post(url: str, sent: dict[str, Any], log: Path) -> Any:
-    request = _request(url, sent)
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                return json.load(answer)
-        except (urllib.error.URLError, ConnectionError):
-            assert time.monotonic() < deadline, log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -179,15 +179,11 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     SIGTERM with 143. An error in bancada itself ends it with a traceback and 2, because Python's own 1 is the verdict
     `different`.
     """
-    from bancada.base import BadInput
+    from bancada.base import BadInput, files
 
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        here = Path.cwd()
-        root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
-        if root is None:
-            raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
-        os.chdir(root)
+        os.chdir(files.root())
         yield
     except BadInput as error:
         print(error, file=sys.stderr)

@@ -3,16 +3,18 @@
 import json
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors.numpy import save_file
 from toy import SOURCE, train_variant
 
 import bancada
-from bancada.base import BadInput, files, index
+from bancada.base import BadInput, files, index, lockfile
 from bancada.pipeline import predict, syntax
 
 SEEDS = [111, 112, 113]
@@ -132,6 +134,8 @@ def test_a_data_frame_is_read_by_name_and_an_array_in_the_order_of_the_features(
         loaded.predict(frame[["edad", "ingreso"]])
     with pytest.raises(BadInput, match=r"^toy_tanh: rows of 2 features, not 3$"):
         loaded.predict(ROWS[:, :2])
+    with pytest.raises(BadInput, match=r"^toy_tanh: there are no rows to predict from$"):
+        loaded.predict(frame[:0])
     frame.loc["b", "ingreso"] = np.inf
     with pytest.raises(BadInput, match=r"^toy_tanh: row 2, column 'ingreso' = inf: must be a finite number$"):
         loaded.predict(frame)
@@ -148,6 +152,44 @@ def test_a_variant_that_is_not_ready_is_refused_with_the_way_out(line: Path) -> 
     weights.write_bytes(before)
     (files.evaluation("toy") / "per_seed.csv").write_text("variant,split,metric,seed,value\n")
     with pytest.raises(BadInput, match="no seed of toy_tanh has a score"):
+        bancada.load("toy_tanh")
+
+
+NET = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 1, bias=False)
+    def forward(self, rows):
+        from .late import flat
+        return self.inner(flat(rows))
+"""
+
+
+def test_a_users_network_predicts_and_leaves_nothing_in_the_notebook(line: Path) -> None:
+    Path("src/models").mkdir(parents=True)
+    Path("src/models/net.py").write_text(NET)
+    Path("src/models/late.py").write_text("def flat(rows): return rows.flatten(1)\n")
+    folder = files.model("toy", "toy_tanh")
+    run = json.loads((folder / "run.json").read_text())
+    del run["recipe"]["layers"]
+    run["recipe"] |= {"module": {"file": "src/models/net.py", "name": "Net", "args": {}}, "engine": "torch"}
+    (folder / "run.json").write_text(json.dumps(run | {"shape": [3, 1]}))
+    save_file({"inner.weight": WEIGHTS, "input_mean": MEAN, "input_std": STD}, folder / "weights.safetensors")
+    files.index("toy").write_text(json.dumps(index.of_models("toy", ["toy_tanh"])))
+    hashed = {"code": {"deps": [{"path": "src", "md5": lockfile.dvc_md5(Path("src"))}]}}
+    Path("dvc.lock").write_text(json.dumps({"stages": hashed}))
+    loaded, finders = bancada.load("toy_tanh"), list(sys.meta_path)
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.mkldnn.enabled, torch.get_rng_state()
+    with chdir("/"):
+        np.testing.assert_allclose(loaded.predict(ROWS)["precio"], BEST, rtol=1e-6)
+    assert (torch.are_deterministic_algorithms_enabled(), torch.backends.mkldnn.enabled) == before[:2]
+    assert torch.equal(torch.get_rng_state(), before[2])
+    assert sys.meta_path == finders
+    assert "models" not in sys.modules
+    Path("src/models/late.py").write_text("def flat(rows): return -rows.flatten(1)\n")
+    with pytest.raises(BadInput, match=r"^toy_tanh: src has changed since its training; `dvc repro evaluate@toy`"):
         bancada.load("toy_tanh")
 
 

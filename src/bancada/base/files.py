@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bancada.base.refusals import BadInput
+
 DATA = Path("data")
 CODE, INDEX, EVALUATION = DATA / "code", DATA / "index", DATA / "evaluation"
 OF_GIT = (CODE, INDEX, EVALUATION)  # what git keeps of the folders in which there are outs alone
@@ -13,6 +15,15 @@ MADE = (*OF_GIT, DATA / "raw", DATA / "split", DATA / "models")  # all of those 
 PARTS = ("train", "validation", "test")
 WEIGHTS, HISTORY, RUN = "weights.safetensors", "history.parquet", "run.json"
 MODEL_FILES = (WEIGHTS, HISTORY, RUN)  # the files of a model
+
+
+def root() -> Path:
+    """Return the folder of the repository that the current folder belongs to. Raise BadInput where there is none."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "dvc.yaml").exists():
+            return folder
+    raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
 
 
 def raw(study: str) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from bancada.base import BadInput, files, index, params_file
+from bancada.base import BadInput, files, index, lockfile, params_file
 from bancada.data.sources import csv
 from bancada.networks import saved, user_code
 from bancada.tracking import evaluations
@@ -41,6 +41,8 @@ class Trained:
         import pandas as pd
 
         names = self.networks.feature_names
+        if not len(rows):
+            raise BadInput(f"{self.variant}: there are no rows to predict from")
         if isinstance(rows, pd.DataFrame):
             for name in names:
                 if list(rows.columns).count(name) != 1:
@@ -91,10 +93,7 @@ class Trained:
 
 def load(variant: str) -> Trained:
     """Return the trained variant of the repository that the current folder belongs to. Raise BadInput."""
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
-    if root is None:
-        raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
+    root = files.root()
     with chdir(root):
         study: str = params_file.read().value(f"variants.{variant}.study")
         if index.of_models(study, [variant])[variant] != index.read(study).get(variant):
@@ -103,7 +102,12 @@ def load(variant: str) -> Trained:
         if best is None:
             problem = f"no seed of {variant} has a score; `dvc repro evaluate@{study}` writes them"
             raise BadInput(f"{files.evaluation(study) / 'per_seed.csv'}: {problem}")
-        return Trained(root, variant, best, saved.load(files.model(study, variant)))
+        networks = saved.load(files.model(study, variant))
+        if networks.network.module and not lockfile.here().agrees("code", Path("src")):
+            raise BadInput(
+                f"{variant}: src has changed since its training; `dvc repro evaluate@{study}` brings both up"
+            )
+        return Trained(root, variant, best, networks)
 
 
 def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:

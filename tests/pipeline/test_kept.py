@@ -117,7 +117,7 @@ def test_a_file_of_dvc_add_that_is_not_here_is_named_with_dvc_pull(repository: P
         assert tell.getvalue() == f"{missing}before a run, `dvc pull data/sources/large.csv` fetches it\n"
     name = "data/sources/large.csv.dvc"
     with closing(Pipeline([name])) as pipeline, pytest.raises(DvcException) as failed:
-        pipeline.begin(name, force=False)
+        pipeline.begin(name, force=False, cores=1)
     assert told(failed.value) == f"{missing}`dvc pull data/sources/large.csv` fetches it"
 
 

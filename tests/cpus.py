@@ -132,7 +132,7 @@ def stay_in_the_emulator() -> None:
     context = multiprocessing.get_context
 
     def forking(method: str | None = None) -> Any:
-        import torch._dynamo
+        import torch._dynamo  # noqa: F401
 
         from bancada.training import torch_engine  # noqa: F401  (each fork would load it anew)
 

@@ -122,12 +122,14 @@ def replica_of(name: str, seed: int = SEED, **train: Any) -> Replica:
 def differences(one: Trained, other: Trained) -> list[str]:
     """The names of what is not the same, byte by byte."""
     assert one.weights.keys() == other.weights.keys()
-    parts = ((part, getattr(one, part), getattr(other, part)) for part in ("weights", "history"))
-    arrays = [
-        (f"{part} {key}", value.tobytes(), of[key].tobytes()) for part, mine, of in parts for key, value in mine.items()
-    ]
-    plain = [(key, getattr(one, key), getattr(other, key)) for key in ("diverged", "kept", "parameters", "note")]
-    return [name for name, mine, of in (*arrays, *plain) if mine != of]
+    found = []
+    for part in ("weights", "history"):
+        for name, value in getattr(one, part).items():
+            of = getattr(other, part)[name]
+            if (value.dtype, value.shape, value.tobytes()) != (of.dtype, of.shape, of.tobytes()):
+                found.append(f"{part} {name}")
+    plain = ("diverged", "kept", "parameters", "outputs", "note")
+    return found + [name for name in plain if getattr(one, name) != getattr(other, name)]
 
 
 # --- a bench --------------------------------------------------------------------------------------------------------

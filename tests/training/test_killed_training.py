@@ -19,7 +19,7 @@ from bancada.pipeline import code
 from bancada.pipeline.params import load
 
 DRAW = int(os.environ.get("KILL_SEED") or time.time_ns())  # each run tries other moments; a test prints its own
-EPOCHS = 150
+EPOCHS = 100
 REPLICAS = ".dvc/tmp/bancada/replicas"
 
 

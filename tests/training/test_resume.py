@@ -278,6 +278,8 @@ def test_what_is_kept_comes_back_as_it_was(own: Bench) -> None:
             torch.rand(0, 2),
         ],
         "arrays": np.array([np.nan, -0.0]),
+        "number": np.array(3),
+        "columns": np.arange(6.0).reshape(2, 3).T,
         "half": torch.tensor([1.5], dtype=torch.float16),
     }
     checkpoint.write(own.root / "a.state", nest)
@@ -286,6 +288,9 @@ def test_what_is_kept_comes_back_as_it_was(own: Bench) -> None:
         assert torch.equal(one, other) and one.dtype == other.dtype and one.shape == other.shape
     assert found["names"] == {0: 0, "0": 1, "a/b": 2, "a": {"b": 3}}
     assert found.pop("arrays").tobytes() == nest.pop("arrays").tobytes()
+    for name in ("number", "columns"):  # ascontiguousarray would give a number an axis
+        one, other = found.pop(name), nest.pop(name)
+        assert (one.shape, one.dtype, one.tolist()) == (other.shape, other.dtype, other.tolist())
     assert torch.equal(found.pop("half"), nest.pop("half"))
     assert found == nest
     assert type(found["counter"]) is Counter and type(found["numbers"][1]) is bool

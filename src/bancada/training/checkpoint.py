@@ -56,7 +56,7 @@ def _flat(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if isinstance(value, np.ndarray) or hasattr(value, "detach"):
         is_array, name = isinstance(value, np.ndarray), str(len(arrays))
-        arrays[name] = np.ascontiguousarray(value) if is_array else value.detach().numpy(force=True).copy()
+        arrays[name] = np.asarray(value, order="C") if is_array else value.detach().numpy(force=True).copy()
         return {"array" if is_array else "tensor": name}
     if isinstance(value, dict):
         kind = "counter" if isinstance(value, Counter) else "dict"  # MultiStepLR has a Counter

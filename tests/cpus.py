@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
@@ -128,8 +129,14 @@ def run_stages(stages: Sequence[str]) -> None:
 
 
 def stay_in_the_emulator() -> None:
-    """Let processes be forks of this one: a program that it starts would run on the native CPU."""
+    """Let processes be forks of this one: a program that it starts would run on the native CPU.
+
+    They do without the thread that watches their parent: the emulator cannot begin one in a fork.
+    """
+    from bancada.training import processes
+
     context = multiprocessing.get_context
+    processes.threading = SimpleNamespace(Thread=lambda **given: SimpleNamespace(start=lambda: None))
 
     def forking(method: str | None = None) -> Any:
         import torch._dynamo  # noqa: F401

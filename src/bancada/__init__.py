@@ -2,6 +2,8 @@
 
 import gc
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 
 def _code_of_this_folder() -> Path | None:
@@ -18,6 +20,13 @@ def _code_of_this_folder() -> Path | None:
     root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
     code = root / "src" / "bancada" if root else None
     return code if code and (code / "pins.py").exists() and not code.samefile(__path__[0]) else None
+
+
+def __getattr__(name: str) -> Any:
+    """Return `bancada.load`, which a notebook uses. An import would make it a part of every stage's code."""
+    if name == "load":
+        return resolve_name("bancada.pipeline.predict:load")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 _code = _code_of_this_folder()

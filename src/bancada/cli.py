@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -14,6 +15,15 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")]
+
+
+class Seeds(StrEnum):
+    """Whose predictions are written."""
+
+    best = "best"
+    all = "all"
+
+
 REMOVED = "the temporary clone is removed, and nothing here was changed"
 GOES_ON = "what was finished is kept, and the next run goes on from there"
 
@@ -135,6 +145,32 @@ def reproduce(
         raise typer.Exit(reproduce(run_id, jobs or cores(), yes))
 
 
+@app.command()
+def clean() -> None:
+    """Empty the store of replicas: the next training of a variant begins anew. Results stay as they are."""
+    with at_the_root():
+        from bancada.training.store import FOLDER, clean
+
+        print(f"{FOLDER}: {clean()} entries removed")
+
+
+@app.command()
+def predict(
+    variant: Annotated[str, typer.Argument(help="Of params.yaml, trained and evaluated.")],
+    table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="With a column for each feature, in any order.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", show_default="stdout", help="Write them there.")] = None,
+    seeds: Annotated[
+        Seeds, typer.Option(help="best: by validation rows; all: mean and spread, or shares of classes.")
+    ] = Seeds.best,
+) -> None:
+    """Write a CSV table with a trained variant's predictions for the rows of another."""
+    table, out = table.absolute(), out and out.absolute()
+    with at_the_root(kept=""):
+        from bancada.pipeline.predict import predict
+
+        predict(variant, table, out, seeds.value)
+
+
 @contextmanager
 def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     """Run the block in the repository's root. `kept` says what Ctrl-C leaves.
@@ -175,4 +211,6 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 def cores() -> int:
     """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from bancada.base import stage
+
+    return stage.cores()

@@ -1,18 +1,14 @@
 """The data are what the lessons say, the same bytes every time; a broken table is refused by file, line and column."""
 
 import csv
-import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn import datasets
 
-from bancada.base import BadInput, params_file, tables
-from bancada.data import generate, labels
+from bancada.base import BadInput, tables
+from bancada.data import labels
 from bancada.data.sources.classification import Classification
 from bancada.data.sources.csv import CsvFile
 from bancada.data.sources.half_moons import HalfMoons
@@ -48,22 +44,6 @@ LESSON_1 = [  # temperature, rainfall, humidity, apples, oranges
         (68, 97, 70, 102, 120),
     ],
 ]
-
-MINIMAL = """
-seed: 1
-num_seeds: 1
-lr: null
-engine: null
-device: cpu
-studies:
-  mine:
-    source: {kind: csv, path: data/sources/mine.csv, task: TASK, features: [a, b], targets: [c]}
-    split: {train: 0.5, test: 0.5}
-    metric: loss
-    train: {loss: mse, lr: 0.1, batch_size: full, epochs: 1}
-variants:
-  only: {study: mine, layers: [1]}
-"""
 
 
 def small_moons(rows: int, seed: int = 3) -> HalfMoons:
@@ -162,7 +142,7 @@ def test_scikit_learns_tables_keep_their_rows_and_labels(name):
         assert np.array_equal(table.targets[:, 0], bunch.target)
     else:
         assert [table.classes[i] for i in table.targets[:, 0]] == [bunch.target_names[i] for i in bunch.target]
-    shape = source.shape()
+    shape = source.table_shape()
     assert (table.features.shape, len(table.classes)) == ((shape.rows, shape.features), shape.classes)
 
 
@@ -170,7 +150,7 @@ def test_scikit_learns_tables_keep_their_rows_and_labels(name):
 def test_the_declared_shape_is_the_shape_of_the_table(study, monkeypatch):
     monkeypatch.chdir(ROOT)
     source = PARAMS.source(study)
-    table, shape = source.make(KEY), source.shape()
+    table, shape = source.make(KEY), source.table_shape()
     assert table.features.shape == (shape.rows, shape.features)
     assert (table.targets.shape[1], len(table.classes)) == (shape.targets, shape.classes)
     assert table.feature_names == source.feature_names()
@@ -181,13 +161,6 @@ def test_another_seed_gives_other_rows():
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "data" / "sources").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def source(task: str = "regression", **changed) -> CsvFile:
@@ -345,61 +318,3 @@ def test_the_real_wines_are_read_where_a_path_is_set_and_their_id_is_no_feature(
         BadInput, match=r"line 4, column 'quality' = 9: is no class of studies.mine.source.class_counts"
     ):
         Classification.model_validate(quality).make(KEY)
-
-
-# --- the stage ------------------------------------------------------------------------------------------------------
-
-
-def run(folder: Path, stage: str, *names: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", f"bancada.data.{stage}", *names]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def on_disk(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in folder.rglob("*")
-    }
-
-
-@pytest.mark.parametrize(
-    ("params", "text", "name", "message"),
-    [
-        (MINIMAL, "a,b,c\n1,2,x\n", "mine", "data/sources/mine.csv: line 2, column 'c' = x: must be a number"),
-        (MINIMAL, "a,b,c\n1,2,3\n", "mien", "params.yaml: studies.mien: missing; did you mean 'mine'?"),
-        (
-            MINIMAL.replace("targets: [c]", "targets: c"),
-            "",
-            "mine",
-            "params.yaml: studies.mine.source.targets = c: must be a list",
-        ),
-    ],
-    ids=["table", "name", "value"],
-)
-def test_the_stage_ends_with_status_2_and_one_line_for_bad_input_and_changes_no_file(
-    folder, params, text, name, message
-):
-    Path("params.yaml").write_text(params.replace("TASK", "regression"))
-    Path("data/sources/mine.csv").write_text(text)
-    Path("data/raw").mkdir()
-    Path("data/raw/mine.parquet").write_text("what was made before")
-    before = on_disk(folder)
-    done = run(folder, "generate", name)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", message + "\n")
-    assert on_disk(folder) == before
-
-
-def test_generating_twice_writes_the_same_bytes(folder, monkeypatch):
-    """In two processes, whose hashes are seeded differently."""
-    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
-    generate.main(params_file.read(), "quality")
-    first = on_disk(folder)
-    Path("data/raw/quality.parquet").unlink()
-    monkeypatch.setenv("PYTHONHASHSEED", "1")
-    assert run(folder, "generate", "quality").returncode == 0
-    assert on_disk(folder) == first
-    table, made = tables.read(Path("data/raw/quality.parquet")), PARAMS.source("quality").make(KEY)
-    assert np.array_equal(table.features, made.features)
-    assert np.array_equal(table.targets, made.targets)
-    assert (table.feature_names, table.classes) == (made.feature_names, made.classes)

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
+from trained import trained_by
 
 from bancada.evaluation import statistics
 from bancada.evaluation.candidates import Candidate
 from bancada.networks import metrics
-from bancada.networks.saved import SavedVariant
-from bancada.networks.settings import Network
 
 RNG = np.random.default_rng(3)
 OBSERVED = RNG.normal(size=(7, 2)) + np.array([5, -1])
@@ -80,8 +79,7 @@ def test_noise_above_the_best_loss_so_far_does_not_delay_convergence():
 
 def test_histories_by_seed_are_padded_where_a_seed_diverged():
     history = {"seed": np.array([5, 5, 5, 6]), "epoch": np.array([0, 1, 2, 0]), "lr": np.array([3.0, 2.0, 1.0, 9.0])}
-    network = Network(layers=[1], loss="mse")
-    trained = SavedVariant("study", network, "stacked", 2, 1, [5, 6], ["x"], [1], ["y"], [], {6: 1}, {}, {}, {})
+    trained = trained_by([5, 6], diverged={6: 0})
     curves = Candidate("variant", trained, history, {}, None).curve("lr")
     assert np.array_equal(curves, [[3, 2, 1], [9, np.nan, np.nan]], equal_nan=True)
 

@@ -1,5 +1,6 @@
 """Servers for the tests of tracking: a real PostgreSQL, a real `mlflow server`, and a proxy that fails on request."""
 
+import json
 import os
 import pwd
 import re
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 START_S = 90.0  # how long a server may take until it answers, on a machine that is busy
 PASSWORD = "s3cret-of-postgres"
@@ -255,3 +256,42 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+# --- a model over HTTP ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def served_model(uri: str, log: Path, **environment: str) -> Iterator[Callable[[Any], Any]]:
+    """Yield a function that sends JSON to `mlflow models serve` and returns its answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["mlflow", "models", "serve", "-m", uri, "--env-manager", "local", "-p", str(port)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command,
+            env={**os.environ, "PATH": path, **environment},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+    def post(sent: Any) -> Any:
+        headers, deadline = {"Content-Type": "application/json"}, time.monotonic() + START_S
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", json.dumps(sent).encode(), headers)
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError:
+                raise
+            except (urllib.error.URLError, ConnectionError):
+                assert time.monotonic() < deadline, log.read_text()
+
+    try:
+        yield post
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)

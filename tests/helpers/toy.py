@@ -164,9 +164,10 @@ def code_hash(variant: str) -> str:
 
 
 def fingerprint(variant: str, split: str = "", code: str = "") -> str:
-    """Return SHA-256 of run.json without `diverged` and of the hashes of the split and of the file in data/code."""
+    """Return SHA-256 of what run.json says was asked, and of the hashes of the split and of the file in data/code."""
     run = json.loads((files.model("toy", variant) / "run.json").read_text())
-    del run["diverged"]
+    for shown in ("diverged", "kept", "parameters", "outputs"):
+        run.pop(shown, None)
     inputs = [run, split or split_hash(), code or code_hash(variant)]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
@@ -192,7 +193,8 @@ def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.
 def write_leaderboard(means: dict[str, str], metric: str = "error_rate_percent") -> None:
     """Write it in the order of `means`; a variant with an empty mean has a diverged seed."""
     lines = [
-        f"{place},{variant},test,{metric},{mean},0.5,2.25,,,111,2,112,3,4,{int(not mean)},3,false,,,,,{verdict},"
+        f"{place},{variant},stacked,64,test,{metric},{mean},0.5,2.25,,,111,2,112,3,4,"
+        f"{int(not mean)},3,false,,,,,{verdict},"
         for place, ((variant, mean), verdict) in enumerate(zip(means.items(), ("baseline", "worse"), strict=False), 1)
     ]
     (files.evaluation("toy") / "leaderboard.csv").write_text("\n".join([",".join(COLUMNS), *lines, ""]))

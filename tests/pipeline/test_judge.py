@@ -186,6 +186,17 @@ def test_an_edited_result_is_the_cause(made: Made, tmp_path: Path) -> None:
     assert cause.todo == "`bancada repro --force evaluate@s`, and commit what that changes"
 
 
+def test_a_variant_with_the_bits_of_one_machine_is_named_where_it_differs(tmp_path: Path) -> None:
+    for variant, bits in (("fast", "this_machine"), ("exact", "portable")):
+        folder = tmp_path / "data/models/s" / variant
+        folder.mkdir(parents=True)
+        run = {"variant": variant, "recipe": {"train": {"bits": bits}}}
+        (folder / "run.json").write_text(json.dumps(run))
+    [cause] = causes.of_the_bits(tmp_path, ["fast", "exact", "s"])
+    assert cause.text.startswith("fast: bits: this_machine promises the same bits on the machine that made them alone")
+    assert causes.of_the_bits(tmp_path, ["exact"]) == []
+
+
 def test_another_package_another_python_and_a_cpu_without_avx2_are_named(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("model name\t: An Old CPU\nflags\t\t: fpu sse2 avx\n")
     (tmp_path / "new").write_text("model name\t: A New CPU\nflags\t\t: fpu sse2 avx avx2\n")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_models import scored, trained
 from toy import artifacts, commit, md5, rows, write_lock
+from toy_models import scored, trained
 
 from bancada.base import BadInput, files
 from bancada.tracking import catch_up

@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_models import scored, trained
-from test_track import NOTHING_NEW
+from catching_up import NOTHING_NEW
 from toy import NOBODY, commit, count, rows, train_variant
 from toy import evaluate as evaluate_toy
+from toy_models import scored, trained
 
 from bancada.base import files, notify
 from bancada.tracking import catch_up, evaluations, mirror

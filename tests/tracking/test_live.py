@@ -42,7 +42,7 @@ variants:
   slow: {{study: toy, layers: [3, tanh, 1, tanh]}}
 """
 MODEL = files.model("toy", "toy_tanh")
-POINTS = 5 * 320 + 1  # losses, their spreads and the rate; diverged_seeds
+POINTS = 5 * 320 + 3  # losses, their spreads and the rate; diverged_seeds, parameters, training_seconds
 Train = Callable[[], subprocess.Popen[str]]
 
 
@@ -147,7 +147,7 @@ def test_if_the_listener_was_killed_too_the_next_command_marks_the_run(bench: Pa
 
 
 def test_a_training_that_fails_is_marked(bench: Path, described: dict[str, Any]) -> None:
-    with pytest.raises(ZeroDivisionError), notify.recorded("train@toy_tanh", MODEL), live.shown(described) as show:
+    with pytest.raises(ZeroDivisionError), notify.recorded("train@toy_tanh", MODEL), live.shown(described) as curves:
         show(curves, 0)
         wait_until(lambda: count(bench, "metrics"))
         raise ZeroDivisionError

@@ -7,10 +7,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from catching_up import NOTHING_NEW, go_to
 from mlflow import MlflowClient
-from test_models import scored, trained
-from test_track import NOTHING_NEW, go_to
 from toy import NOBODY, commit, count, git, rows, write_lock
+from toy_models import scored, trained
 
 from bancada.tracking import catch_up
 from bancada.tracking.experiments import experiment_id

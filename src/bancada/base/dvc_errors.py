@@ -46,6 +46,13 @@ def told(error: BaseException) -> str:
     return text or (type(error).__name__ if _of_dvc(error) else "")
 
 
+def line_of(error: Exception) -> str:
+    """Return an error of DVC, or of the system, in one line; raise any other again."""
+    if line := told(error):
+        return line
+    raise error
+
+
 def described(error: BaseException) -> str:
     """Return an error in one line, whatever it is: the library that reaches a remote has errors of its own."""
     return without_credentials(told(error) or f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -35,7 +35,8 @@ class Lock:
 
     def hashes(self, stage: str) -> dict[str, str]:
         """Return the hashes of all files that the stage last read or made, by path."""
-        return {path: item.get("md5", "") for path, item in files_of(self.stages.get(stage, {}))}
+        entry = self.stages.get(stage, {})
+        return {item["path"]: item.get("md5", "") for kind in ("deps", "outs") for item in entry.get(kind, ())}
 
     def agrees(self, stage: str, *paths: Path) -> bool:
         """Return whether these are the files that the stage last read or made; those that dvc.lock does not name count.
@@ -81,12 +82,6 @@ def parse(text: str) -> Lock:
     if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
         raise BadInput(f"{LOCK_FILE}: its stages are no mapping; `git checkout -- {LOCK_FILE}` restores it")
     return Lock(stages)
-
-
-def files_of(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the path of each dependency and out of a stage, and what its entry says of it."""
-    for item in [*entry.get("deps", []), *entry.get("outs", [])]:
-        yield item["path"], item
 
 
 def dvc_md5(path: Path) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from filelock import SoftFileLock, Timeout, lock_descriptor
 
@@ -48,12 +48,7 @@ def locked(path: Path, patience_s: float = math.inf, on_wait: Callable[[], None]
 def exist(folder: Path) -> bool:
     """Return whether the file system of a folder has locks."""
     with tempfile.TemporaryFile(dir=folder) as file:
-        try:
-            return lock_descriptor(file.fileno(), blocking=False)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            return False
+        return _flock(file) is not None
 
 
 @contextmanager
@@ -65,12 +60,20 @@ def _beside(file: IO[str]) -> Iterator[SoftFileLock]:
         soft.release()
 
 
-def _taken(file: IO[str], soft: SoftFileLock) -> bool:
+def _flock(file: IO[Any]) -> bool | None:
+    """Lock an open file. Return False if another process holds the lock, None if the file system has no locks."""
     try:
         return lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
+        return None
+
+
+def _taken(file: IO[str], soft: SoftFileLock) -> bool:
+    taken = _flock(file)
+    if taken is not None:
+        return taken
     try:
         soft.acquire(blocking=False)
     except Timeout:

@@ -63,7 +63,8 @@ class Notifier:
         """Send an event: the stage began, left its files in `folder`, has them from before, or left no result."""
         if event in ("ended", "found"):
             self.ended_well.append(stage)
-        self._send(event, stage, str(time.time_ns() // 1_000_000) if event == "began" else str(folder))
+        now_ms = str(time.time_ns() // 1_000_000)
+        self._send(event, stage, now_ms) if event == "began" else self._send(event, stage, str(folder), now_ms)
 
     def close(self) -> None:
         """Wait until everything is recorded. Print a line on stderr for each reason why something is not."""

@@ -37,6 +37,11 @@ def unknown_key(key: Any, known: Any) -> PydanticCustomError:
     return PydanticCustomError("unknown_key", "unknown key{hint}", {"key": key, "hint": hint})
 
 
+def missing_key(key: str, way_out: str) -> PydanticCustomError:
+    """Return the error that a validator raises for a key that its mapping must have."""
+    return PydanticCustomError("unknown_key", "missing; {way_out}", {"key": key, "way_out": way_out})
+
+
 def explained(errors: list[ErrorDetails], raw: Any, prefix: str) -> BadInput:
     """Return pydantic's first error about `raw`, the value of the key `prefix`, as one line.
 

@@ -8,7 +8,7 @@ def main(params: params_file.ParamsFile, study: str) -> None:
     """Make the table that `studies.STUDY.source` describes. Raise BadInput if that is impossible."""
     key = f"studies.{study}.source"
     source = sources.load(params.value(key), key)
-    tables.write(source.make(key), files.raw(study))
+    tables.write(source.table(key), files.raw(study))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
-from bancada.base.settings import Settings
+from bancada.base.refusals import bad
+from bancada.base.settings import Count, Settings
 from bancada.base.tables import Table
 
 
@@ -46,9 +48,10 @@ class Source(Settings, ABC):
     """
 
     kind: str
+    shape: Annotated[list[Count], Field(min_length=1)] | None = None  # of a row: [1, 8, 8]; null: a plain list
 
     @abstractmethod
-    def shape(self) -> DataShape | None:
+    def table_shape(self) -> DataShape | None:
         """Return the shape of the table, or None if it is known only when the table is made."""
 
     def feature_names(self) -> list[str] | None:
@@ -59,10 +62,21 @@ class Source(Settings, ABC):
     def make(self, key: str) -> Table:
         """Return the table. If that is impossible, raise BadInput that names a file and line, or a key below `key`."""
 
+    def table(self, key: str) -> Table:
+        """Return the table with its rows in `shape`. Raise BadInput as `make` does, and if its features do not fit."""
+        made = self.make(key)
+        self.refuse_misfit(len(made.feature_names), key)
+        return replace(made, row_shape=self.shape)
+
+    def refuse_misfit(self, features: int, key: str) -> None:
+        """Raise BadInput if a row of so many features cannot have `shape`."""
+        if self.shape and (size := math.prod(self.shape)) != features:
+            raise bad(f"{key}.shape", self.shape, f"must hold the {features} features of a row, not {size} numbers")
+
     @property
     def has_classes(self) -> bool:
         """Whether the target is a class; otherwise targets are numbers."""
-        shape = self.shape()
+        shape = self.table_shape()
         return shape is not None and shape.classes > 0
 
 

@@ -58,15 +58,28 @@ class Candidate:
         return finite
 
     def curve(self, column: str) -> Float64[np.ndarray, "seed epoch"]:
-        """Return a column of the history; NaN after the epoch in which a seed diverged."""
-        seed, epoch = self.history["seed"], self.history["epoch"]
+        """Return a column of the history; NaN after the epoch in which a seed diverged.
+
+        A seed that early stopping ended goes on with the values of the epoch that it keeps.
+        """
+        columns = saved.carried(self.history, self.trained.kept)
+        seed, epoch = columns["seed"], columns["epoch"]
         curves = np.full((len(self.trained.seeds), epoch.max() + 1), np.nan)
-        curves[np.searchsorted(self.trained.seeds, seed), epoch] = self.history[column]
+        curves[np.searchsorted(self.trained.seeds, seed), epoch] = columns[column]
         return curves
 
     @cached_property
+    def ends(self) -> dict[int, int]:
+        """The last epoch, by its position, of each seed that was trained with early stopping and did not diverge."""
+        seed, epoch = self.history["seed"], self.history["epoch"]
+        return {self.trained.seeds.index(one): int(epoch[seed == one].max()) for one in self.trained.kept}
+
+    @cached_property
     def epochs_to_converge(self) -> metrics.Values:
-        """The number of epochs until the watched loss has converged."""
+        """The number of epochs until the watched loss has converged.
+
+        Early stopping does not change what it means: the epochs after a seed's end bring no lower loss.
+        """
         losses = self.curve(f"{self.watched}_loss")
         epochs = np.full(len(losses), np.nan)
         epochs[self.finished] = [epochs_to_converge(losses[i]) for i in self.finished]
@@ -98,11 +111,7 @@ class Candidate:
     def _weight_errors(self) -> dict[str, metrics.Values]:
         """Return the errors in the units of the unscaled features, for a single linear layer if the truth is known."""
         trained = self.trained
-        if (
-            not self.truth
-            or not trained.network.small
-            or [layer.kind for layer in trained.network.small_layers] != ["linear"]
-        ):
+        if not self.truth or not trained.network.one_linear:
             return {}
         weights = trained.weights["0.weight"].astype(np.float64)[:, 0]
         biases = trained.weights.get("0.bias", np.zeros((len(weights), 1))).astype(np.float64)[:, 0]
@@ -128,7 +137,8 @@ class Candidate:
         infinite = int(np.isinf(computed[self.finished]).sum())
         diverged = len(self.trained.diverged)
         values, overruled = self.of_finished(computed), self.trained.overruled
-        return Entry(self.name, values, epochs, diverged, same_weights, infinite, overruled)
+        network = (self.trained.engine, self.trained.parameters)
+        return Entry(self.name, *network, values, epochs, diverged, same_weights, infinite, overruled)
 
     def predictions(self, inputs: Float64[np.ndarray, "input feature"]) -> Iterator[Sequence[Cell]]:
         """Yield the rows of predictions.csv: statistics over seeds, or the share of seeds that decide for a class."""

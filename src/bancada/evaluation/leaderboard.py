@@ -15,12 +15,15 @@ Intervals and tests are about other training seeds on the same data set, not abo
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bancada.evaluation.statistics import PairedDifference, as_written, compare, holm, summary
 from bancada.networks.metrics import HIGHER_IS_BETTER, OF_WEIGHTS, Values
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SIGNIFICANCE = 0.05
 WIDTH = 120  # letters in a line of the terminal
@@ -29,7 +32,8 @@ Cell = str | int | float | bool | None
 Row = dict[str, Any]  # a Cell for each of COLUMNS
 
 COLUMNS = (
-    *("rank", "variant", "split", "metric", "mean", "std", "median", "ci95_low", "ci95_high"),
+    *("rank", "variant", "engine", "parameters", "split", "metric"),
+    *("mean", "std", "median", "ci95_low", "ci95_high"),
     *("best_seed", "best", "worst_seed", "worst", "epochs_to_converge", "diverged_seeds", "num_seeds"),
     *("deterministic", "difference", "difference_low", "difference_high", "p_holm", "verdict", "note"),
 )
@@ -40,6 +44,8 @@ class Entry:
     """A variant in the leaderboard, with the values of the study's metric on the main split, one for each seed."""
 
     variant: str
+    engine: str
+    parameters: int  # of one network
     values: Values
     epochs_to_converge: float  # median over seeds; NaN if it is unknown
     diverged_seeds: int
@@ -78,7 +84,8 @@ def leaderboard(
         defined = not entry.undefined_seeds
         *verdict, note = judged[entry.variant]
         cells = (
-            *(rank if defined else None, entry.variant, split, metric, *over_seeds[:5]),
+            *(rank if defined else None, entry.variant, entry.engine, entry.parameters, split, metric),
+            *over_seeds[:5],
             *(seeds[best] if math.isfinite(entry.values[best]) else None, float(entry.values[best])),
             *(seeds[last] if defined else None, float(entry.values[last])),
             *(entry.epochs_to_converge, entry.diverged_seeds, len(seeds)),
@@ -155,28 +162,40 @@ def _verdict(found: PairedDifference, p_holm: float | None, min_difference: floa
 
 def format_leaderboard(rows: Sequence[dict[str, str]], study: str) -> str:
     """Return leaderboard.csv, as csv.DictReader reads it, as a table for a terminal. EXPLANATION says what it shows."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     exponent = _common_exponent(rows)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("#", "variant", "mean", "±95 %", "sd", "best", "worst", "epochs", "div.", "diff.", "±95 %", "p"):
-        table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
-    for row in rows:
-        table.add_row(*_shown(row, 10.0**exponent))
     console = Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    table = _table(rows, 10.0**exponent, networks=True)
+    if console.measure(table).maximum == WIDTH:  # it is as wide as the terminal, or wider
+        table = _table(rows, 10.0**exponent, networks=False)
     with console.capture() as captured:
         for part in (_heading(rows[0], study, exponent), table, *_grouped_notes(rows)):
             console.print(part, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
+def _table(rows: Sequence[dict[str, str]], unit: float, networks: bool) -> "Table":
+    """Return the table. `networks`: with the engine and the number of parameters beside each variant."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    beside = {"engine": "engine", "parameters": "params"} if networks else {}
+    numbers = ("mean", "±95 %", "sd", "best", "worst", "epochs", "div.", "diff.", "±95 %", "p")
+    for name in ("#", "variant", *beside.values(), *numbers):
+        table.add_column(name, justify="left" if name in ("variant", "engine") else "right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    for row in rows:
+        table.add_row(row["rank"], row["variant"], *(row[name] for name in beside), *_shown(row, unit))
+    return table
+
+
 EXPLANATION = """\
 ±95 %: half the 95 % interval, over training seeds on one data set. epochs: to converge, median over seeds. div.: seeds
 that diverged. *: the median, because a seed has no value. diff.: to the baseline, paired by seed. p: exact
-signed-rank test, Holm-corrected over the study. n. d.: not defined."""
+signed-rank test, Holm-corrected over the study. n. d.: not defined. params: numbers that a network learns, where the
+table has room for them."""
 
 
 ROWS_OF = {  # the name of a main split in titles, with the reason if it is not the test rows
@@ -221,7 +240,7 @@ def _common_exponent(rows: Sequence[dict[str, str]]) -> int:
 
 
 def _shown(row: dict[str, str], unit: float) -> list[str]:
-    """Return the cells of a row for the terminal, with the median in place of a mean where a seed has no value."""
+    """Return numbers and verdict for the terminal, with the median in place of a mean where a seed has no value."""
 
     def short(key: str, sign: str = "") -> str:
         return _short(float(row[key]) / unit, sign) if row[key] else ""
@@ -231,8 +250,6 @@ def _shown(row: dict[str, str], unit: float) -> list[str]:
 
     nothing = "none" if row["rank"] else "n. d."
     return [
-        row["rank"],
-        row["variant"],
         short("mean") or (f"{short('median')}*" if row["median"] else nothing),
         half("ci95_low", "ci95_high"),
         short("std"),

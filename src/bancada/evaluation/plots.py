@@ -26,6 +26,9 @@ from bancada.networks import encoding, metrics, settings
 MAX_POINTS = 400  # of a curve over the whole width: more cannot be seen on paper
 GRID = (160, 100)  # points of a decision region, across and up
 FIT_POINTS = 200
+PICTURES = 6  # of rows that a variant decides wrongly
+MAX_FEATURES = 24  # panels of the training rows; more cannot be read
+MANY_CLASSES = 5  # from so many on, a confusion has no numbers where no row is
 BANDS = "lines: median over seeds; bands: 10th to 90th percentile of seeds"
 
 
@@ -57,8 +60,8 @@ class Results:
 def loss(results: Results) -> Figure:
     """Draw the loss by epoch: the median over seeds, and the band from the 10th to the 90th percentile of seeds."""
     candidates, medians = results.candidates, []
-    names = {encoding.loss_name(candidate.trained.network.loss) for candidate in candidates}
-    name = names.pop() if len(names) == 1 else "each variant's own"
+    losses = [candidate.trained.network.loss for candidate in candidates]
+    name = encoding.loss_name(losses[0]) if all(loss == losses[0] for loss in losses) else "each variant's own"
     kind = settings.LOSSES.get(name, name)
     title = f"{results.study}: loss ({kind}) by epoch\n{BANDS}"
     height = 1.6 if len(candidates) > COLUMNS else 3.2
@@ -69,6 +72,10 @@ def loss(results: Results) -> Figure:
             kept = thinned(values.shape[1], MAX_POINTS // min(len(candidates), COLUMNS))
             band(ax, kept + 1, values[:, kept], i, "training" if part == "train" else part, width=1.2)
         medians += ax.get_lines()
+        if candidate.ends:  # early stopping watches the validation loss
+            last = np.array(list(candidate.ends.values()))
+            losses_there = candidate.curve("validation_loss")[list(candidate.ends), last]
+            ax.plot(last + 1, losses_there, "|", color="black", markersize=9, label="end of a seed's training")
         epochs, converged = summary(candidate.epochs_to_converge).median, ", ".join(missing(candidate, "loss"))
         if math.isfinite(epochs):
             converged = f"converged after {epochs:.0f} epochs"
@@ -146,9 +153,11 @@ def principal_components(features: Float[np.ndarray, "row feature"]) -> tuple[Fl
 
 
 def targets_by_feature(rows: Table, title: str) -> Figure:
-    """Draw one panel for each feature."""
-    figure, panels = sheet(len(rows.feature_names), title, height=2.8, left=0.55)
-    for ax, name, values in zip(panels, rows.feature_names, rows.features.T, strict=True):
+    """Draw one panel for each feature, or for the first ones."""
+    names = rows.feature_names[:MAX_FEATURES]
+    title += f" by the first {MAX_FEATURES} of {len(rows.feature_names)} features" * (names != rows.feature_names)
+    figure, panels = sheet(len(names), title, height=2.8, left=0.55)
+    for ax, name, values in zip(panels, names, rows.features.T[:MAX_FEATURES], strict=True):
         for i, target in enumerate(rows.target_names):
             ax.plot(values, rows.targets[:, i], linestyle="", label=literal(target), **marker(i, len(values)))
         ax.set_xlabel(literal(name))
@@ -210,7 +219,8 @@ def confusion(results: Results) -> Figure | None:
         return None
     title = f"{results.study}: share of each class's rows by predicted class (%), {ROWS_OF[results.split]}"
     title += "\nmean over the seeds that did not diverge"
-    columns = 2 if len(classes) > 4 else COLUMNS
+    many = len(classes) >= MANY_CLASSES
+    columns = 2 if many else COLUMNS
     height = max(1.2, 0.4 * len(classes))
     places, names = range(len(classes)), [literal(str(label)) for label in classes]
     left = 0.5 + 0.085 * max(len(str(label)) for label in classes)
@@ -223,12 +233,17 @@ def confusion(results: Results) -> Figure | None:
             _write_why_empty(ax, candidate, "error_rate_percent")
             matrix = matrix[:0]
         for (y, x), share in np.ndenumerate(matrix):
-            shown = f"{share:.1f}" if math.isfinite(share) else "no rows" if x == 0 else ""
+            shown = _share(share, many) if math.isfinite(share) else "no rows" if x == 0 else ""
             ax.text(x, y, shown, ha="center", va="center", color="white" if share > 55 else "black")
         ax.set(xticks=places, xticklabels=names, yticks=places, yticklabels=names, title=literal(candidate.name))
         ax.grid(False)
     name_axes(panels, "predicted class", "observed class")
     return figure
+
+
+def _share(percent: float, narrow: bool) -> str:
+    """Return a percentage for a cell; in a narrow one, nothing in place of 0.0, and 100 in place of 100.0."""
+    return f"{percent:.1f}" if not narrow or 0 < percent < 100 else "100" if percent else ""
 
 
 def confusion_percent(candidate: Candidate, split: str) -> Float64[np.ndarray, "observed decided"]:
@@ -241,6 +256,46 @@ def confusion_percent(candidate: Candidate, split: str) -> Float64[np.ndarray, "
     np.add.at(counts, (rows.targets[:, 0], candidate.predicted(split)[candidate.usable(split), :, 0]), 1)
     total = counts.sum(axis=1, keepdims=True)
     return np.where(total > 0, 100 * counts / np.where(total > 0, total, 1), np.nan)
+
+
+def misclassified(results: Results) -> Figure | None:
+    """Draw some of the rows that the best seed of each variant decides wrongly, if rows are pictures of classes."""
+    rows, pictures = results.rows, as_pictures(results.rows)
+    if not rows.classes or pictures is None:
+        return None
+    title = f"{results.study}: {ROWS_OF[results.split]} that the best seed takes for another class, at most {PICTURES}"
+    title += "\nabove each: the observed class, and the predicted one that it is taken for"
+    longest = max(17, *(len(candidate.name) for candidate in results.candidates))
+    count = len(results.candidates) * PICTURES
+    figure, panels = sheet(count, title, 0.85, PICTURES, shared=True, left=0.4 + 0.085 * longest, headings=2, entries=0)
+    for ax in panels:
+        ax.set_axis_off()
+    for i, (row, candidate) in enumerate(zip(results.board, results.candidates, strict=True)):
+        own, seed = panels[i * PICTURES : (i + 1) * PICTURES], row["best_seed"]
+        wrong, said = np.arange(0), missing(candidate, row["metric"])
+        if seed is not None:
+            decided = candidate.predicted(results.split)[candidate.trained.seeds.index(seed), :, 0]
+            wrong = np.flatnonzero(decided != rows.targets[:, 0])
+            said = [f"seed {seed}:", f"{len(wrong)} of {len(rows)} wrong"]
+        name = "\n".join([literal(candidate.name), *said])
+        own[0].text(-0.15, 0.5, name, ha="right", va="center", transform=own[0].transAxes)
+        for ax, at in zip(own, wrong, strict=False):
+            ax.imshow(pictures[at], cmap="gray_r", vmin=0, vmax=1)
+            observed, taken_for = (str(rows.classes[index]) for index in (rows.targets[at, 0], decided[at]))
+            ax.set_title(literal(f"{observed}\ntaken for {taken_for}"))
+    return figure
+
+
+def as_pictures(rows: Table) -> Float64[np.ndarray, "row height width *color"] | None:
+    """Return the rows as pictures with values from 0 to 1, if their shape is [height, width] or [1 or 3, ...]."""
+    *channels, height, width = [0, *rows.shape][-3:]
+    if rows.row_shape is None or channels not in ([0], [1], [3]) or len(rows.shape) > 3 or min(height, width) < 3:
+        return None
+    low, high = rows.features.min(), rows.features.max()
+    pictures = ((rows.features - low) / ((high - low) or 1)).reshape(-1, channels[0] or 1, height, width)
+    shown: Float64[np.ndarray, "row height width *color"]
+    shown = np.moveaxis(pictures, 1, -1) if channels == [3] else pictures[:, 0]
+    return shown
 
 
 def predicted_vs_observed(results: Results) -> Figure | None:
@@ -325,5 +380,5 @@ def _with_margins(values: Float64[np.ndarray, " value"]) -> list[float]:
     return [low - margin, high + margin]
 
 
-DRAWN = (loss, leaderboard, data, decision_regions, confusion, predicted_vs_observed, fit)
+DRAWN = (loss, leaderboard, data, decision_regions, confusion, misclassified, predicted_vs_observed, fit)
 PLOTS: dict[str, Callable[[Results], Figure | None]] = {draw.__name__: draw for draw in DRAWN}

@@ -118,7 +118,7 @@ def _legend(figure: Figure) -> None:
 def marker(i: int, count: int) -> dict[str, Any]:
     """Return the style of the markers of the i-th class or target, smaller if there are many of them."""
     return {
-        "marker": MARKERS[i % len(MARKERS)],
+        "marker": MARKERS[(i + i // len(COLORS)) % len(MARKERS)],  # the ninth class has the first colour again
         "color": COLORS[i % len(COLORS)],
         "markersize": 5.0 if count <= 500 else 3.0 if count <= 3000 else 1.5,
         "alpha": 0.7,

@@ -5,6 +5,8 @@ was measured on emulated and real CPUs: oneDNN's convolutions and LSTMs, and MKL
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -24,17 +26,41 @@ def settle(bits: Literal["portable", "this_machine"]) -> None:
     torch.backends.mha.set_fastpath_enabled(False)
     torch.backends.mkldnn.enabled = bits == "this_machine"  # type: ignore[assignment]  # a property of the module
     torch.backends.nnpack.set_flags(bits == "this_machine")
-    if bits == "portable":
-        exact_square_roots()
+    if bits == "portable" and not _kept:
+        _kept.append(exact_square_roots())
 
 
-def exact_square_roots() -> None:
-    """Put numpy's square root, which IEEE 754 defines, in the place of MKL's, for the rest of the process.
+@contextmanager
+def settled(bits: Literal["portable", "this_machine"]) -> Iterator[None]:
+    """Set the switches for the block: a process that only uses a network has its own before and afterwards."""
+    threads, dtype, onednn = torch.get_num_threads(), torch.get_default_dtype(), torch.backends.mkldnn.enabled
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, fastpath = torch.backends.cudnn.benchmark, torch.backends.mha.get_fastpath_enabled()
+    flushes = not torch.tensor(1e-40, dtype=torch.float32).mul(1)  # torch does not say whether it does
+    roots = len(_kept)
+    with torch.backends.nnpack.flags(True):
+        try:
+            settle(bits)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_default_dtype(dtype)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.set_flush_denormal(flushes)
+            torch.backends.cudnn.benchmark = benchmark
+            torch.backends.mha.set_fastpath_enabled(fastpath)
+            torch.backends.mkldnn.enabled = onednn
+            for library in _kept[roots:]:
+                library._destroy()
+            del _kept[roots:]
+
+
+def exact_square_roots() -> torch.library.Library:
+    """Put numpy's square root, which IEEE 754 defines, in the place of MKL's, as long as the library lasts.
 
     `x ** 0.5` has a kernel of its own and stays as it is.
     """
-    if _kept:
-        return
 
     def sqrt(values: Tensor) -> Tensor:
         if values.dtype in (torch.float32, torch.float64):
@@ -53,4 +79,4 @@ def exact_square_roots() -> None:
         library.impl("sqrt", sqrt, "CPU")
         library.impl("sqrt_", lambda values: values.copy_(sqrt(values)), "CPU")
         library.impl("sqrt.out", lambda values, *, out: out.copy_(sqrt(values)), "CPU")
-    _kept.append(library)
+    return library

@@ -155,5 +155,22 @@ def _by_seed(epochs: Mapping[str, int]) -> dict[int, int]:
 
 
 def read_history(folder: Path) -> dict[str, np.ndarray]:
-    """Return the columns of history.parquet: seed, epoch, losses and learning rate."""
+    """Return the columns of history.parquet: seed, epoch, losses and learning rate, up to the end of each seed."""
     return tables.read_columns(folder / files.HISTORY)[0]
+
+
+def carried(columns: Mapping[str, np.ndarray], kept: Mapping[int, int]) -> dict[str, np.ndarray]:
+    """Return the columns of a history with more rows: those that early stopping ended go on to the last epoch of all.
+
+    In the epochs that it did not train, such a seed has the values of the epoch that it keeps, because its network is
+    the one of that epoch. A seed that diverged is not in `kept`, and ends where it did.
+    """
+    seed, epoch = columns["seed"], columns["epoch"]
+    rows, epochs = [np.arange(len(seed))], [epoch]
+    for stopped, best in kept.items():
+        after = np.arange(epoch[seed == stopped].max() + 1, epoch.max() + 1)
+        [row] = np.flatnonzero((seed == stopped) & (epoch == best))
+        rows.append(np.full(len(after), row))
+        epochs.append(after)
+    every = np.concatenate(rows)
+    return {name: values[every] for name, values in columns.items()} | {"epoch": np.concatenate(epochs)}

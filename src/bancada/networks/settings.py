@@ -173,6 +173,16 @@ class Network(Settings):
         return not torchs_own(self.layers, self.module, self.loss)
 
     @property
+    def flat(self) -> bool:
+        """Whether it takes rows as plain lists, whatever shape their source gives them: all layers are our own."""
+        return self.layers is not None and len(self.small_layers) == len(self.layers)
+
+    @property
+    def one_linear(self) -> bool:
+        """Whether it is a single linear layer, whose weights mean something to a reader."""
+        return self.flat and [layer.kind for layer in self.small_layers] == ["linear"]
+
+    @property
     def small_layers(self) -> list[LayerSpec]:
         """The layers that belong to the small vocabulary."""
         return [layer for layer in self.layers or [] if isinstance(layer, LayerSpec)]

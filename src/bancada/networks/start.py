@@ -1,12 +1,14 @@
 """A list of layers as torch.nn.Sequential, and the initial parameters of one seed."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from bancada.base import BadInput
 from bancada.networks.settings import (
     BATCH_NORM_EPS,
     GivenInit,
@@ -27,23 +29,42 @@ State = dict[str, Tensor]  # by the names of nn.Sequential: "0.weight"; of one s
 def sequential(layers: Sequence[Layer], shape: Sequence[int]) -> nn.Sequential:
     """Return the network of one seed as PyTorch's own layers. Its input is [row, *shape].
 
-    Classes of torch draw their parameters from the global generator; the size that comes out of them is tried.
+    Classes of torch draw their parameters from the global generator; the size that comes out of them is tried. Raise
+    BadInput, which names the layer, where one cannot be made or does not fit.
     """
-    modules: list[nn.Module] = []
-    for layer in layers:
-        made = _torchs(layer) if isinstance(layer, TorchPart) else _module(layer, shape)
-        if isinstance(layer, TorchPart):
-            with torch.no_grad():
-                shape = made.eval()(torch.zeros(2, *shape)).shape[1:]
-        elif layer.width:
-            shape = (*shape[:-1], layer.width)
+    modules, mixed = list[nn.Module](), any(isinstance(layer, TorchPart) for layer in layers)
+    for i, layer in enumerate(layers):
+        text = f"layers[{i}]: {layer.name if isinstance(layer, TorchPart) else layer.kind}"
+        try:
+            made = _torchs(layer) if isinstance(layer, TorchPart) else _module(layer, shape)
+            text = f"layers[{i}]: {str(made).partition(chr(10))[0].rstrip('(')}"
+            if mixed:
+                shape = _shape_after(made, shape)
+            elif isinstance(layer, LayerSpec) and layer.width:
+                shape = (*shape[:-1], layer.width)
+        except Exception as error:  # torch raises whatever a wrong value or shape leads to
+            raise BadInput(" ".join(f"{text} for rows of shape {list(shape)}: {error}".split())) from error
         modules.append(made.train())
     return nn.Sequential(*modules)
 
 
 def _torchs(layer: TorchPart) -> nn.Module:
-    made: nn.Module = getattr(nn, layer.name)(**layer.args)
+    args = {key: tuple(value) if isinstance(value, list) else value for key, value in layer.args.items()}
+    made: nn.Module = getattr(nn, layer.name)(**args)
     return made
+
+
+def _shape_after(module: nn.Module, shape: Sequence[int]) -> Sequence[int]:
+    """Return the shape of a row after this layer. Raise ValueError where there is none, and what torch raises."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # a dimension that torch guesses, for example
+        warnings.filterwarnings("ignore", "Lazy modules")  # that these are new
+        output = module.eval()(torch.zeros(2, *shape))
+    if not isinstance(output, Tensor):
+        raise ValueError(f"gives a {type(output).__name__}, not a tensor; write a module of your own")
+    if len(output) != 2:
+        raise ValueError(f"gives {list(output.shape)} for 2 rows, without a place for each")
+    return output.shape[1:]
 
 
 def _module(layer: LayerSpec, shape: Sequence[int]) -> nn.Module:
@@ -51,9 +72,13 @@ def _module(layer: LayerSpec, shape: Sequence[int]) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # the parameters are drawn later
             return nn.Linear(shape[-1], layer.width or 0, bias=layer.bias is not False)
     if layer.kind == "batch_norm":
+        if len(shape) > 2:
+            raise ValueError(f"write {{BatchNorm{len(shape) - 1}d: {{num_features: {shape[0]}}}}}")
         return nn.BatchNorm1d(shape[0], eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
     if layer.kind == "dropout":
         return nn.Dropout(layer.rate or 0.0)
+    if layer.kind == "softmax" and len(shape) > 1:
+        raise ValueError("write {Softmax: {dim: 1}}, or another dim")
     return {"tanh": nn.Tanh(), "relu": nn.ReLU(), "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(dim=1)}[layer.kind]
 
 

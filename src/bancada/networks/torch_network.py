@@ -1,6 +1,8 @@
 """A network that has parts of torch's own, or is a module of the user's: its modules, its loss, and its outputs."""
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def observed(targets: Shaped[np.ndarray, "row target"], encoding: Encoding, loss
 def outputs(model: nn.Module, inputs: Float32[Tensor, "row *shape"]) -> Float32[Tensor, "row output"]:
     """Return the outputs of the network in evaluation mode."""
     model.eval()
-    return torch.cat([model(chunk) for chunk in inputs.split(CHUNK_ROWS)])
+    return torch.cat([model(chunk.clone()) for chunk in inputs.split(CHUNK_ROWS)])  # it may change what it gets
 
 
 @torch.no_grad()
@@ -87,9 +89,9 @@ def outputs_of_seeds(
 ) -> Float64[np.ndarray, "seed row output"]:
     """Return the outputs of all seeds' networks; `weights` are [seed, ...].
 
-    They are NaN where weights or outputs are not finite.
+    They are NaN where weights or outputs are not finite. Raise BadInput for an error in the user's module.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _same_draws():
         model = network(described, inputs.shape[1:])
     settle(described.bits)
     rows, found = torch.from_numpy(inputs), []
@@ -97,9 +99,23 @@ def outputs_of_seeds(
         own = {name: torch.from_numpy(np.array(value[seed])) for name, value in weights.items()}
         model.load_state_dict(own)
         whole = all(bool(value.isfinite().all()) for value in own.values())
-        output = outputs(model, rows).double().numpy()
+        with _same_draws(), user_code.told(SRC, described.module.file if described.module else "layers"):
+            output = outputs(model, rows).double().numpy()
         found.append(np.where(whole & np.isfinite(output), output, np.nan))
     return np.stack(found)
+
+
+@contextmanager
+def _same_draws() -> Iterator[None]:
+    """Seed the global generators, from which a module may draw even when it is evaluated. Afterwards, put them back."""
+    numpys, pythons = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        yield
+    np.random.set_state(numpys)
+    random.setstate(pythons)
 
 
 def losses_of_seeds(
@@ -108,6 +124,10 @@ def losses_of_seeds(
     targets: Shaped[np.ndarray, "row target"],
     encoding: Encoding,
 ) -> Float64[np.ndarray, " seed"]:
-    """Return the loss of each seed over these rows; NaN outputs give NaN."""
+    """Return the loss of each seed over these rows; NaN outputs give NaN. Raise BadInput for those it cannot take."""
     function, target = loss_function(loss), observed(targets, encoding, loss)
-    return np.array([mean_loss(function, torch.from_numpy(of_seed).float(), target) for of_seed in output])
+    finite = np.isfinite(output).all(axis=(1, 2))  # BCELoss raises an error for NaN
+    losses = np.full(len(output), np.nan)
+    with user_code.told(SRC, loss_name(loss)):
+        losses[finite] = [mean_loss(function, torch.from_numpy(one).float(), target) for one in output[finite]]
+    return losses

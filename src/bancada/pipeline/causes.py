@@ -1,5 +1,6 @@
 """Why a result differs, as far as it can be proved; and what to do about it."""
 
+import json
 import platform
 import sys
 import tomllib
@@ -11,7 +12,7 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from bancada.base import lockfile
+from bancada.base import files, lockfile
 from bancada.base.git import asked
 from bancada.pipeline import requirements
 from bancada.pipeline.check import several
@@ -56,6 +57,16 @@ def _not_committed(clone: Clone, path: str, md5: str | None) -> Cause | None:
             return None
     text = f"{path}: dvc.lock was made with the one of this workspace, which is not committed"
     return Cause(text, f"`git add {path}` and commit it; `bancada check` names files that git ignores")
+
+
+def of_the_bits(root: Path, names: Sequence[str]) -> list[Cause]:
+    """Return that trainings among these variants ask for the bits of one machine alone: then CPUs may differ."""
+    runs = [
+        json.loads(path.read_text()) for name in names for path in root.glob(f"{files.DATA}/models/*/{name}/run.json")
+    ]
+    ours = [run["variant"] for run in runs if run["recipe"]["train"].get("bits") == "this_machine"]
+    text = f"{several(ours)}: bits: this_machine promises the same bits on the machine that made them alone"
+    return [Cause(text, "hold it to the tolerance; `bits: portable` gives the same bits everywhere")] if ours else []
 
 
 def of_the_environment(root: Path, cpuinfo: Path = CPUINFO) -> list[Cause]:

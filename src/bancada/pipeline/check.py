@@ -3,6 +3,7 @@
 Nothing runs, so this takes about two seconds. Whether the results reproduce, verify.py alone can say.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,9 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bancada.base import BadInput, files, index, lockfile
+from bancada.base import BadInput, files, lockfile
 from bancada.pipeline import code, kept, leftovers, params, requirements
 from bancada.pipeline import dvc_internals as dvc
+from bancada.pipeline.leftovers import CHANGED
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
@@ -24,7 +26,6 @@ MOST_NAMED = 3  # stages in one line
 CODE_STAGE = "code"
 PRUNE = "`bancada check --prune`"
 RERUN = "`bancada repro{stages}`"
-CHANGED = "changed since dvc.lock was made"
 CMD_CHANGED = f"its cmd {CHANGED}"
 UNKNOWN = "dvc.yaml names it, dvc.lock does not"
 MISSING = object()
@@ -118,7 +119,7 @@ def refuse_other_files(repo: Any, root: Path, known: params.Params) -> None:
 
 def changed_code(known: params.Params) -> list[Finding]:
     """Return the modules and packages that are not as data/code says, each with the stages that depend on it."""
-    found: dict[Finding, list[str]] = defaultdict(list)
+    found = []
     for name, text in code.contents(known, Path()).items():
         path, stage = files.CODE / name, name.removesuffix(".json").replace("/", "@")
         try:
@@ -128,8 +129,16 @@ def changed_code(known: params.Params) -> list[Finding]:
         for part in now:
             for key in changed("", before.get(part, {}), now[part]):
                 subject = f"{part.removesuffix('s')} {key.removeprefix('.')}" if key else part
-                found[Finding("stale", subject, CHANGED)].append(stage)
-    return [replace(finding, stages=tuple(stages)) for finding, stages in found.items()]
+                found.append((stage, Finding("stale", subject, CHANGED)))
+    return _by_finding(found)
+
+
+def _by_finding(found: Iterable[tuple[str, Finding]]) -> list[Finding]:
+    """Return each finding once, with all stages that it was found at."""
+    stages: dict[Finding, list[str]] = defaultdict(list)
+    for stage, finding in found:
+        stages[finding].append(stage)
+    return [replace(finding, stages=tuple(names)) for finding, names in stages.items()]
 
 
 def changed(key: str, before: Any, now: Any) -> Iterator[str]:
@@ -187,26 +196,22 @@ def audit(root: Path) -> list[Finding]:
 
 
 def _audit(repo: Any, root: Path) -> list[Finding]:
-    found: dict[Finding, list[str]] = defaultdict(list)
     stages = [*dvc.planned(repo)[0].values(), *(stage for stage in repo.index.stages if not dvc.runs(stage))]
     made = {dvc.path_of(out, root): out for stage in stages for out in stage.outs}
-    for stage in stages:
-        entry = dvc.entry(stage) if dvc.runs(stage) else None
-        for finding in _of_stage(stage, entry, root, made):
-            found[finding].append(stage.addressing)
-    return [replace(one, stages=tuple(names)) for one, names in found.items()]
+    return _by_finding((stage.addressing, finding) for stage in stages for finding in _of_stage(stage, root, made))
 
 
 def says_more(stage: str) -> bool:
     """Return whether what the stage made says more than the hashes of what it read.
 
     A comment changes the hash of `src`; a model that is left over, and the keys of any variant, change what the stage
-    index read: `_index` looks at what is in the index.
+    index read: `wrong_in_index` looks at what is in the index.
     """
     return stage == CODE_STAGE or stage.startswith(leftovers.INDEX_STAGE)
 
 
-def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_stage(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
+    entry = dvc.entry(stage) if dvc.runs(stage) else None
     if dvc.runs(stage) and not entry:
         yield Finding("stale", "dvc.lock", "no entry of this stage")
         return
@@ -215,33 +220,9 @@ def _of_stage(stage: Any, entry: Mapping[str, Any] | None, root: Path, made: Map
         for dep in stage.deps if not says_more(stage.name) else ():
             yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
         if stage.name.startswith(leftovers.INDEX_STAGE):
-            yield from _index(stage, root, made)
+            yield from itertools.starmap(Finding, leftovers.wrong_in_index(stage, root, made))
     for out in stage.outs:
         yield from _out(out, dvc.path_of(out, root))
-
-
-def _index(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compare the models that a study's index names with those that dvc.yaml has, and that dvc.lock says were made.
-
-    What the stage read may hold more, models that were left over: no clone has them, so there the stage would run.
-    """
-    study = stage.name.removeprefix(leftovers.INDEX_STAGE)
-    try:
-        indexed = index.read(study)
-    except BadInput:  # it is missing or damaged, which is said of it as an out
-        return
-    if set(indexed) != {Path(path).name for path in made if Path(path).parent == files.models(study)}:
-        yield Finding("stale", files.index(study).as_posix(), "names other variants than params.yaml")
-    for variant, hashes in indexed.items():
-        out = made.get(files.model(study, variant).as_posix())
-        if out and out.hash_info and out.hash_info.value != lockfile.folder_md5(hashes):
-            problem = f"{files.index(study)} names another one than {out.stage.addressing} made"
-            yield Finding("lock", out.def_path, problem)
-    for dep in stage.deps:
-        path = dvc.path_of(dep, root)
-        whole = dep.hash_info and dep.hash_info.value == leftovers.models_md5(indexed)
-        if path == files.models(study).as_posix() and not whole and dvc.state(dep):
-            yield Finding("stale", path, CHANGED)
 
 
 def _definition(stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:

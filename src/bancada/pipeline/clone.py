@@ -17,6 +17,7 @@ from bancada.base.git import asked, commit_of, fetch_missing, in_repository
 from bancada.pipeline.dvc_internals import by_hardlink, opened, runs, why_missing
 
 GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
+NOT_RUN = "could not be run"
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
 
 
@@ -29,12 +30,12 @@ class Clone:
     folder: Path
     root: Path
 
-    def repro(self, targets: Sequence[str], jobs: int) -> int:
-        """Run these stages and all that they depend on, whatever dvc.lock says. Return the exit status."""
+    def repro(self, targets: Sequence[str], jobs: int) -> None:
+        """Run these stages and all that they depend on, whatever dvc.lock says. Raise BadInput where that fails."""
         command = [sys.executable, "-m", "bancada", "repro", "--force", "-j", str(jobs), *targets]
         with subprocess.Popen(command, cwd=self.root, env=self._environment()) as process:
             try:
-                return process.wait()
+                status = process.wait()
             except KeyboardInterrupt:  # Ctrl-C in a terminal reaches both
                 _wait(process)
                 raise
@@ -43,6 +44,9 @@ class Clone:
                     process.terminate()
                     _wait(process)
                     process.kill()
+        if status:
+            asked_for = " ".join(["bancada repro", *targets])
+            raise BadInput(f"{NOT_RUN}: `{asked_for}` ended with status {status} in a clone of {self.commit[:10]}")
 
     def _environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(OF_THE_SHELL)}
@@ -51,6 +55,7 @@ class Clone:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(self.root / "src"),
             "BANCADA_TRACKING": "off",
+            "BANCADA_REPLICAS": "off",
             "BANCADA_QUIET": "1",  # no option, because the code of an old commit may not know it
             "DVC_GLOBAL_CONFIG_DIR": nothing,
             "DVC_SYSTEM_CONFIG_DIR": nothing,

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
 PIXELS = 0.01  # the share of a plot's pixels that may have another colour: a line a hair's breadth beside its place
@@ -92,7 +95,8 @@ def compare(committed: Path, made: Path) -> Difference:
             found = worst(_by_name(before, now))
         else:
             return different("other bytes, of a kind that is not compared number by number")
-    except (ValueError, OSError, SyntaxError, csv.Error) as error:  # SyntaxError is Pillow's, for a broken PNG
+    # SyntaxError is Pillow's, for a broken PNG.
+    except (ValueError, OSError, SyntaxError, SafetensorError, csv.Error) as error:
         return different(f"cannot be read: {next(iter(str(error).splitlines()), '')[:200]}")
     return replace(found, verdict=max(found.verdict, Verdict.WITHIN))
 
@@ -136,8 +140,6 @@ def _arrays(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
 
 
 def _pictures(committed: Path, made: Path) -> Difference:
-    from PIL import Image
-
     with Image.open(committed) as one, Image.open(made) as other:
         if (one.size, one.mode) != (other.size, other.mode):
             sizes = [f"{image.size[0]}x{image.size[1]} {image.mode}" for image in (other, one)]
@@ -154,19 +156,7 @@ def _pictures(committed: Path, made: Path) -> Difference:
 # --- what a file holds, by names ------------------------------------------------------------------------------------
 
 
-def _safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        return dict(load(path.read_bytes()))
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
-
-
 def _parquet(path: Path) -> Mapping[str, Any]:
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path, partitioning=None)
     columns = {name: table[name].to_numpy() for name in table.column_names}
     return columns | {"its description": str(table.schema.metadata)}
@@ -200,6 +190,9 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-READERS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = MappingProxyType(
-    {".safetensors": _safetensors, ".parquet": _parquet, ".csv": _csv, ".json": _json}
-)
+READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
+    ".safetensors": load_file,
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".json": _json,
+}

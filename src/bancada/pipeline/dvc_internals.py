@@ -5,11 +5,10 @@ requirements.lock pins DVC, and the tests hold the dvc.lock of `bancada repro` a
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,10 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
 from bancada.base import BadInput, locks
-from bancada.base.dvc_errors import NOWHERE, cause, described, shown, told
+from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown, told
 from bancada.base.git import refuse_broken
 
+logging.getLogger("dvc").setLevel(logging.CRITICAL)  # errors are raised
 POLL_S = 0.2
 
 
@@ -40,29 +40,16 @@ def opened(root: Path) -> Iterator[Any]:
     """Open the repository at `root`, which is then the current folder, to look at it. DVC's errors become BadInput."""
     with chdir(root):
         try:
-            repo = open_repo(root)
-            try:
+            with open_repo(root) as repo:
                 yield repo
-            finally:
-                repo.close()
         except Exception as error:  # DVC's errors share no base class; any other is raised again
-            if line := told(error):
-                raise BadInput(line) from None
-            raise
+            raise BadInput(line_of(error)) from None
 
 
 def open_repo(root: Path) -> Any:
     """Return DVC's repository at `root`, not yet locked. Raise BadInput where git cannot use the repository around."""
-    quiet()
     refuse_broken(root)
     return Repo(str(root))
-
-
-def quiet() -> None:
-    """Let DVC print nothing, for its errors are exceptions, and let it read params.yaml once."""
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)
-    if not hasattr(param.load_path, "reads_once"):
-        param.load_path = _read_once(param.load_path)
 
 
 def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,8 +62,10 @@ def _read_once(load: Callable[..., Any]) -> Callable[..., Any]:
             known[path] = (now.st_mtime_ns, now.st_size, load(path, fs, **options))
         return deepcopy(known[path][2])  # shared objects would become aliases in dvc.lock
 
-    read.reads_once = True  # type: ignore[attr-defined]  # a mark: functions have no such attribute
     return read
+
+
+param.load_path = _read_once(param.load_path)
 
 
 def planned(repo: Any, targets: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, set[str]]]:
@@ -141,10 +130,9 @@ def process_arguments(stage: Any, environment: dict[str, str]) -> tuple[Any, dic
     return command, prepare_kwargs(stage, run_env=environment)
 
 
-def lock_text(name: str, entry: Any) -> str:
-    """Return a stage's entry as it stands in dvc.lock; `entry` may also be a stage that has run."""
-    entries = to_lockfile(entry) if isinstance(entry, PipelineStage) else {name: entry}
-    return str(dumps_yaml({"stages": entries}).partition("\n")[2])
+def lock_text(stage: Any) -> str:
+    """Return the entry of a stage that has run, as it stands in dvc.lock."""
+    return str(dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2])
 
 
 def hold(repo: Any) -> None:
@@ -189,8 +177,8 @@ def refuse_without_locks(repo: Any) -> None:
     """Raise BadInput where DVC's locks cannot be had because of the file system; name DVC's way out."""
     folder = Path(repo.tmp_dir)
     # By flock, the file has the number of a process; by hard links, the path of a file.
-    kept = [path for path in (folder / "lock", folder / RWLOCK_LOCK) if path.exists()]
-    old = [path for path in kept if path.read_text().strip().isdigit()]
+    kept = (folder / "lock", folder / RWLOCK_LOCK)
+    old = [path for path in kept if path.exists() and path.read_text().strip().isdigit()]
     files = " ".join(map(shown, old))
     if by_hardlink(repo.config) and old:  # DVC took these for locks by flock
         raise BadInput(f"{files}: made before core.hardlink_lock was set, so DVC waits for ever: `rm {files}`")
@@ -204,13 +192,11 @@ def by_hardlink(config: Mapping[str, Any]) -> bool:
     return bool(config["core"].get("hardlink_lock", False))
 
 
-def using(repo: Any, stage: Any) -> AbstractContextManager[None]:
+def using(repo: Any, stage: Any) -> Any:
     """Keep other DVC processes off the stage's files. Raise LockError where one of them is using them."""
     read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
-    lock: AbstractContextManager[None] = rwlock(
-        repo.tmp_dir, repo.fs, f"bancada repro {stage.addressing}", read, write, by_hardlink(repo.config)
-    )
-    return lock
+    command = f"bancada repro {stage.addressing}"
+    return rwlock(repo.tmp_dir, repo.fs, command, read, write, by_hardlink(repo.config))
 
 
 def remove_what_was_cut_off(repo: Any) -> None:
@@ -249,8 +235,3 @@ def why_missing(repo: Any, error: Exception, md5: str) -> str:
 def forget_workspace(repo: Any) -> None:
     """Let DVC look at the files anew."""
     repo._reset()
-
-
-def cache_folder(repo: Any) -> str:
-    """Return the path of DVC's cache, from the current folder."""
-    return os.path.relpath(str(repo.cache.local.path))

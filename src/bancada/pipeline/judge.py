@@ -9,10 +9,11 @@ from typing import Any
 from bancada.base import BadInput, files, lockfile
 from bancada.base.git import asked
 from bancada.base.lockfile import LOCK_FILE
-from bancada.pipeline.check import CHANGED, CMD_CHANGED, MOST_NAMED, Finding, changed, says_more, several
+from bancada.pipeline.check import CMD_CHANGED, MOST_NAMED, Finding, changed, says_more, several
 from bancada.pipeline.clone import Clone
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
 from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
+from bancada.pipeline.leftovers import CHANGED
 
 EDITED = "git and dvc.lock name different files"
 

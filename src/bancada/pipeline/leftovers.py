@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
@@ -15,6 +15,7 @@ from bancada.pipeline import dvc_internals as dvc
 # The file by which one knows what a stage of a study or of a variant made, by its folder.
 KNOWN_BY = {"split": "train.parquet", "models": files.RUN, "evaluation": "scores.csv"}
 INDEX_STAGE = "index@"
+CHANGED = "changed since dvc.lock was made"
 
 
 @dataclass(frozen=True)
@@ -82,41 +83,58 @@ def prune(root: Path) -> Iterator[str]:
             yield f"brought up to date in {LOCK_FILE}: {', '.join(read)}"
 
 
-def models_md5(hashes: index.Hashes) -> str:
+def wrong_in_index(
+    stage: Any, root: Path, made: Mapping[str, Any]
+) -> Iterator[tuple[Literal["stale", "lock"], str, str]]:
+    """Compare the models that a study's index names with those that dvc.yaml has, and that dvc.lock says were made.
+
+    Yield the kind, the subject and the problem of each finding. What the stage read may hold more, models that were
+    left over: no clone has them, so there the stage would run.
+    """
+    study = stage.name.removeprefix(INDEX_STAGE)
+    try:
+        indexed = index.read(study)
+    except BadInput:  # it is missing or damaged, which is said of it as an out
+        return
+    if indexed.keys() != _models(study, made).keys():
+        yield "stale", files.index(study).as_posix(), "names other variants than params.yaml"
+    for variant, out in _models(study, made).items():
+        if variant in indexed and out.hash_info and out.hash_info.value != folder_md5(indexed[variant]):
+            problem = f"{files.index(study)} names another one than {out.stage.addressing} made"
+            yield "lock", out.def_path, problem
+    for dep in stage.deps:
+        path = dvc.path_of(dep, root)
+        whole = dep.hash_info and dep.hash_info.value == _models_md5(indexed)
+        if path == files.models(study).as_posix() and not whole and dvc.state(dep):
+            yield "stale", path, CHANGED
+
+
+def _models(study: str, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outs that are models of the study, by variant."""
+    return {Path(path).name: out for path, out in made.items() if Path(path).parent == files.models(study)}
+
+
+def _models_md5(hashes: index.Hashes) -> str:
     """Return DVC's hash of the folder of a study's models that holds these models and nothing else."""
     return folder_md5({f"{name}/{file}": md5 for name, of in hashes.items() for file, md5 in of.items()})
 
 
 def _read_too_much(repo: Any, root: Path) -> dict[str, dict[str, Any]]:
-    """Return what dvc.lock should say of the folder that a stage index read, where it says more and the index is right.
+    """Return what dvc.lock should say of the folder that a stage index read, where that alone is wrong.
 
     Its content is then what the stage would write again, and what all clones have.
     """
     found = {}
-    made = {Path(dvc.path_of(out, root)): out for out in repo.index.outs}
-    for stage in filter(dvc.runs, repo.index.stages):
-        for dep in stage.deps if stage.name.startswith(INDEX_STAGE) and dvc.entry(stage) else ():
-            folder = Path(dvc.path_of(dep, root))
-            models = {
-                path.name: out for path, out in made.items() if path.parent == folder == files.models(folder.name)
-            }
-            md5 = _md5_of(folder.name, models)
-            if md5 and dep.hash_info and dep.hash_info.value != md5:
-                size, count = (
-                    sum(getattr(out.meta, key) or 0 for out in models.values()) for key in ("size", "nfiles")
-                )
-                found[stage.name] = {"path": dep.def_path, "md5": md5, "size": size, "nfiles": count}
+    made = {dvc.path_of(out, root): out for out in repo.index.outs}
+    for stage in repo.index.stages:
+        if dvc.runs(stage) and stage.name.startswith(INDEX_STAGE) and dvc.entry(stage):
+            study = stage.name.removeprefix(INDEX_STAGE)
+            path = files.models(study).as_posix()
+            if [subject for _, subject, _ in wrong_in_index(stage, root, made)] == [path]:
+                metas = [out.meta for out in _models(study, made).values()]
+                size, count = (sum(getattr(meta, key) or 0 for meta in metas) for key in ("size", "nfiles"))
+                found[stage.name] = {"path": path, "md5": _models_md5(index.read(study)), "size": size, "nfiles": count}
     return found
-
-
-def _md5_of(study: str, models: Mapping[str, Any]) -> str:
-    """Return DVC's hash of the folder of these models, if the study's index names them and no others; else nothing."""
-    try:
-        indexed = index.read(study) if models else {}
-    except BadInput:  # its stage has to run, which `check` says
-        return ""
-    right = {name: out.hash_info.value for name, out in models.items() if out.hash_info}
-    return models_md5(indexed) if indexed and right == {name: folder_md5(of) for name, of in indexed.items()} else ""
 
 
 def _edit(lock: Path, changes: Mapping[str, Mapping[str, Any] | None]) -> None:

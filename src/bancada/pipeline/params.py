@@ -69,11 +69,13 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
 
 def _check_study(name: str, params: Params) -> None:
     key, study, source = f"studies.{name}", params.studies[name], params.source(name)
-    shape, members = source.shape(), params.variants_of(name)
+    shape, members = source.table_shape(), params.variants_of(name)
     if not members:
         raise bad(key, None, "no variant belongs to it")
     if study.baseline is not None and study.baseline not in members:
         raise bad(f"{key}.baseline", study.baseline, "no variant of this study" + did_you_mean(study.baseline, members))
+    if shape:
+        source.refuse_misfit(shape.features, f"{key}.source")
     target = "classes" if source.has_classes else "numbers"
     if METRICS[study.metric].of in {"classes", "numbers"} - {target}:
         fitting = ", ".join(name for name, metric in METRICS.items() if metric.of in (target, "loss"))
@@ -96,7 +98,7 @@ def _check_study(name: str, params: Params) -> None:
 
 def _check_variant(name: str, params: Params) -> None:
     keys, study = params.training(name), params.studies[params.variants[name].study]
-    recipe, shape = keys.recipe(), params.source(params.variants[name].study).shape()
+    recipe, shape = keys.recipe(), params.source(params.variants[name].study).table_shape()
     if recipe.train.epochs * len(recipe.seeds) > LONGEST_HISTORY:
         problem = f"too many for {len(recipe.seeds)} seeds; epochs times seeds may be {LONGEST_HISTORY}"
         raise bad(keys.written_at("epochs"), recipe.train.epochs, problem)
@@ -107,12 +109,13 @@ def _check_variant(name: str, params: Params) -> None:
         return
     rows = study.split.counts(shape.rows)[0] if shape.rows else 0
     refuse_misfit(keys, shape._replace(rows=rows))
-    if study.metric in OF_WEIGHTS and [layer.kind for layer in recipe.network.small_layers] != ["linear"]:
+    if study.metric in OF_WEIGHTS and not recipe.network.one_linear:
         raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
 
 
 def _check_same_loss(study: str, params: Params) -> None:
-    losses = {name: loss_name(params.recipe(name).train.loss) for name in params.variants_of(study)}
-    if params.studies[study].metric == "loss" and len(set(losses.values())) > 1:
-        each = ", ".join(f"{name}: {loss}" for name, loss in losses.items())
+    losses = {name: params.recipe(name).train.loss for name in params.variants_of(study)}
+    first = next(iter(losses.values()))
+    if params.studies[study].metric == "loss" and any(loss != first for loss in losses.values()):
+        each = ", ".join(f"{name}: {loss_name(loss)}" for name, loss in losses.items())
         raise bad(f"studies.{study}.metric", "loss", f"the losses of its variants cannot be compared ({each})")

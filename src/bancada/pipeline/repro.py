@@ -19,22 +19,26 @@ from typing import Literal
 
 from dvc.lock import LockError
 
-from bancada.base import BadInput, files, notify, tables
-from bancada.base.dvc_errors import shown, told
+from bancada.base import files, notify, tables
+from bancada.base.dvc_errors import line_of, shown, told
+from bancada.base.stage import cores
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict, new_inputs, refuse_too_large
 from bancada.networks.encoding import input_scaling
 from bancada.networks.saved import LR_NULL
+from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
 from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
-from bancada.training.fit import refuse_misfit_of_rows
+from bancada.training.fit import doubts, refuse_misfit_of_rows
+from bancada.training.replica import Data, try_first_batch
+from bancada.training.train import check_device, prepared
 
 POLL_S = 0.05
 BLOCKED_S = 2.0  # how long it leaves the repository to another DVC process, before it looks again
 GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
-TAIL_BYTES, TAIL_LINES = 4096, 15  # of a failed stage's output
+TAIL_LINES = 15  # of a failed stage's output
 
 
 def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: bool = True) -> int:
@@ -45,32 +49,17 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
     """
     params = load()
     warn_of_other_packages()
-    try:
-        with closing(_opened(targets)) as pipeline:
-            refuse_other_files(pipeline.repo, Path.cwd(), params)
-            for finding in named(leftovers.find(pipeline.repo, Path.cwd())):
-                print(finding, file=sys.stderr)
-            run = Run(pipeline, params, jobs, force)
-            run.go()
-            stale = pipeline.still_stale(run.ran)
-    except Exception as error:  # DVC's errors share no base class; any other is raised again
-        if not (line := told(error)):
-            raise
-        print(line, file=sys.stderr)
-        return 1
+    with closing(Pipeline(targets)) as pipeline:
+        refuse_other_files(pipeline.repo, Path.cwd(), params)
+        for finding in named(leftovers.find(pipeline.repo, Path.cwd())):
+            print(finding, file=sys.stderr)
+        run = Run(pipeline, params, jobs, force)
+        run.go()
+        stale = pipeline.still_stale(run.ran)
     run.explain(logs_stay)
     if stale:
         print(f"\nchanged while it ran, so run it again: {', '.join(stale)}", file=sys.stderr)
     return run.status or (1 if stale else 0)
-
-
-def _opened(targets: Sequence[str]) -> Pipeline:
-    try:
-        return Pipeline(targets)
-    except Exception as error:  # DVC's errors share no base class; any other is raised again
-        if isinstance(error, OSError) or not (line := told(error)):  # OSError: a full disk, for example
-            raise
-        raise BadInput(line) from None
 
 
 class Run:
@@ -158,15 +147,14 @@ class Run:
             name = self.ready.pop(0)
             self.began[name] = time.monotonic()
             try:
-                process = self.pipeline.begin(name, self.force)
+                side_by_side = min(self.jobs, len(self.running) + 1 + len(self.ready))
+                process = self.pipeline.begin(name, self.force, max(1, cores() // side_by_side))
             except LockError as error:
                 self.waiting.append(name)
                 self._wait_for(name, error)
                 continue
             except Exception as error:  # a file that it needs is missing, for example
-                if not (line := told(error)):
-                    raise
-                self._fail(name, 1, line)
+                self._fail(name, 1, line_of(error))
                 continue
             if process:
                 print(f"{name}: started", flush=True)
@@ -177,24 +165,23 @@ class Run:
 
     def _wait_for(self, name: str, error: LockError) -> None:
         """Let a stage wait until the DVC process that uses its files has ended."""
-        self.pipeline.refuse_without_locks()
+        dvc.refuse_without_locks(self.pipeline.repo)
         if name not in self.named:
             print(f"{name}: waits for another DVC process: {told(error)}", file=sys.stderr)
         self.named.add(name)
 
     def _wait(self) -> None:
         """Wait until a stage ends. Other DVC commands may look at the repository meanwhile."""
-        if not self.running:
-            if self.blocked:
-                self.pipeline.pause()
-                time.sleep(BLOCKED_S)
-                self.pipeline.resume()
-                self.pipeline.load()
+        if not (self.running or self.blocked):
             return
         self.pipeline.pause()
-        while all(process.poll() is None for process in self.running.values()):
+        if not self.running:
+            time.sleep(BLOCKED_S)
+        while self.running and all(process.poll() is None for process in self.running.values()):
             time.sleep(POLL_S)
         self.pipeline.resume()
+        if not self.running:
+            self.pipeline.load()
         for name, process in list(self.running.items()):
             if process.poll() is not None:
                 del self.running[name]
@@ -209,9 +196,7 @@ class Run:
             self.pipeline.end(name)
             self.pipeline.write_lock(name)
         except Exception as error:  # DVC's errors share no base class; any other is raised again
-            if not (line := told(error)):
-                raise
-            self._fail(name, 1, line)
+            self._fail(name, 1, line_of(error))
             return False
         print(f"{name}: {how} in {time.monotonic() - self.began[name]:.1f} s", flush=True)
         self.done.add(name)
@@ -254,7 +239,7 @@ def cost(params: Params, stage: str) -> float:
     if kind != "train" or name not in params.variants:
         return math.inf
     recipe = params.recipe(name)
-    shape = params.source(recipe.study).shape()
+    shape = params.source(recipe.study).table_shape()
     rows = params.studies[recipe.study].split.counts(shape.rows)[0] if shape and shape.rows else 1000
     batch = rows if recipe.train.batch_size == "full" else recipe.train.batch_size
     return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers or ())))
@@ -271,10 +256,7 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
     This comes before DVC removes the outs of the first stage that is to run. The split of those in `divided` is up to
     date.
     """
-    if params.device == "cuda":
-        from bancada.training.train import check_device  # torch loads for seconds
-
-        check_device(params.device)
+    check_device(params.device)
     for study in params.studies:
         if study in studies:
             made = files.split(study) / "train.parquet"
@@ -283,14 +265,19 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
             check_predict(study, predict, rows.feature_names)
             inputs = new_inputs(predict, rows.feature_names)
             for variant in params.variants_of(study):
-                refuse_misfit_of_rows(params.training(variant), rows)
-                scaling = input_scaling(rows.features, params.recipe(variant).train.standardize)
+                keys = params.training(variant)
+                refuse_misfit_of_rows(keys, rows)
+                scaling = input_scaling(rows.features, keys.recipe().train.standardize)
                 refuse_too_large(study, inputs, rows.feature_names, variant, scaling)
+                training = prepared(rows, scaling)
+                try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
+                for sentence in doubts(keys):
+                    print(f"{variant}: {sentence}", file=sys.stderr)
 
 
 def _training_rows(params: Params, study: str) -> tables.Table:
     """Return the training rows as the stages generate and split will make them."""
-    table = params.source(study).make(f"studies.{study}.source")
+    table = params.source(study).table(f"studies.{study}.source")
     check_predict(study, params.studies[study].predict, table.feature_names)
     return parts_of(table, params.studies[study].split, f"studies.{study}.split")["train"]
 
@@ -318,11 +305,6 @@ def tell_overruled(params: Params) -> None:
 
 def tail(log: Path) -> list[str]:
     """Return the last lines of a stage's output; of a progress bar, what it showed last."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return []
+    text = log.read_bytes().decode(errors="replace") if log.exists() else ""
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
     return [line for line in lines if line][-TAIL_LINES:]

@@ -84,9 +84,7 @@ def reproduce(run_id: str, jobs: int, yes: bool = False) -> int:
             _refuse_untracked(run, clone, target)
             fetch_inputs(clone)
             print(f"{target} at commit {commit[:10]}{with_diff}, in a temporary clone", flush=True)
-            status = clone.repro([target], jobs)
-            if status:
-                raise BadInput(f"{run_id}: could not be run: `bancada repro {target}` ended with status {status}")
+            clone.repro([target], jobs)
             return _verdict(run, clone, time.monotonic() - began)
 
 
@@ -202,7 +200,7 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
         yield from _other_inputs(run, clone, made.recipe)
     if difference.verdict == Verdict.SAME:
         return
-    found = causes.of_the_environment(clone.root)
+    found = [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, [made.variant])]
     yield from found
     here: dict[str, str | None] = {**requirements.installed(), "python": platform.python_version()}
     made_with = requirements.pinned(run.folder / requirements.LOCK)

@@ -5,9 +5,10 @@ dvc.lock reads: all that is DVC's own. This takes the place of `Stage.run` and `
 """
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 from dvc.dvcfile import PROJECT_FILE
 from dvc.stage.cache import RunCacheNotFoundError
 
-from bancada.base import files, lockfile, locks, notify
+from bancada.base import files, locks, notify
 from bancada.base.lockfile import LOCK_FILE
 from bancada.pipeline import dvc_internals as dvc
 
 LOCK_HEAD = "schema: '2.0'\nstages:\n"
+ENTRY = re.compile(r"^  (\S+):\n(?:    .*\n)+", re.MULTILINE)  # of a stage in dvc.lock
 
 
 class Pipeline:
@@ -39,7 +41,6 @@ class Pipeline:
         self.targets = targets
         self.load()
         self.busy: dict[str, ExitStack] = {}
-        self.written: tuple[str, dict[str, str] | None] = ("", {})  # the text of dvc.lock, and its entries
 
     def load(self) -> None:
         """Read the stages and dvc.lock, for another DVC process may have changed them."""
@@ -65,10 +66,6 @@ class Pipeline:
         """Hold the repository's lock again."""
         dvc.hold(self.repo)
 
-    def refuse_without_locks(self) -> None:
-        """Raise BadInput where no waiting helps, because the file system has no locks."""
-        dvc.refuse_without_locks(self.repo)
-
     def is_stale(self, name: str) -> bool:
         """Return whether DVC would run the stage. Raise LockError where another DVC process uses its files."""
         return bool(self.stages[name].changed())
@@ -77,7 +74,7 @@ class Pipeline:
         """Return the file with everything that the stage printed when it last ran here."""
         return self.folder / f"{name.replace('/', '_')}.log"
 
-    def begin(self, name: str, force: bool) -> subprocess.Popen[bytes] | None:
+    def begin(self, name: str, force: bool, cores: int) -> subprocess.Popen[bytes] | None:
         """Start the stage's command, in a process group of its own. Return None where DVC needs to run nothing.
 
         The stage's old outs are then removed, as DVC does. Raise LockError where another DVC process uses its files.
@@ -98,7 +95,7 @@ class Pipeline:
         self.busy[name] = ExitStack()
         self.busy[name].enter_context(dvc.using(self.repo, stage))
         stage.save_deps()
-        command, arguments = dvc.process_arguments(stage, _environment())
+        command, arguments = dvc.process_arguments(stage, _environment(cores))
         with self.log(name).open("wb") as log:
             return subprocess.Popen(
                 command,
@@ -123,7 +120,7 @@ class Pipeline:
         except OSError as error:  # the error of a full disk has no name
             if error.filename or not error.errno:
                 raise
-            raise OSError(error.errno, error.strerror, dvc.cache_folder(self.repo)) from error
+            raise OSError(error.errno, error.strerror, os.path.relpath(self.repo.cache.local.path)) from error
         stage.cmd_changed = False  # DVC sets it while it loads the stage
 
     def release(self, name: str) -> None:
@@ -137,14 +134,15 @@ class Pipeline:
         if not dvc.runs(stage):
             return
         text = LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else LOCK_HEAD
-        entries = self.written[1] if text == self.written[0] else _lock_texts(text)
-        if entries is None or stage.path_in_repo != PROJECT_FILE:
-            stage.dump(update_pipeline=False)
+        entries = {entry[1]: entry[0] for entry in ENTRY.finditer(text)}
+        if text != LOCK_HEAD + "".join(entries.values()) or stage.path_in_repo != PROJECT_FILE:
+            stage.dump(update_pipeline=False)  # more stands there (a comment, data sets), which only DVC can keep
             return
-        entries[name] = dvc.lock_text(name, stage)
+        entries[name] = dvc.lock_text(stage)
         places = {name: place for place, name in enumerate(self.order)}
         entries = dict(sorted(entries.items(), key=lambda entry: places.get(entry[0], len(places))))
-        self.written = (_write(entries.values()), entries)
+        with files.whole(LOCK_FILE) as unfinished:
+            unfinished.write_text(LOCK_HEAD + "".join(entries.values()), encoding="utf-8")
         self.repo.scm_context.track_file(str(LOCK_FILE))
 
     def still_stale(self, names: Sequence[str]) -> list[str]:
@@ -156,29 +154,14 @@ class Pipeline:
         return [name for name in names if name not in always and self.is_stale(name)]
 
 
-def _lock_texts(text: str) -> dict[str, str] | None:
-    """Return each stage's entry of dvc.lock as text.
-
-    Return None where more stands there (a comment, data sets), which only DVC knows how to keep.
-    """
-    entries = {name: dvc.lock_text(name, entry) for name, entry in lockfile.parse(text).stages.items()}
-    return entries if text == LOCK_HEAD + "".join(entries.values()) else None
-
-
-def _write(entries: Iterable[str]) -> str:
-    text = LOCK_HEAD + "".join(entries)
-    with files.whole(LOCK_FILE) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-    return text
-
-
-def _environment() -> dict[str, str]:
+def _environment(cores: int) -> dict[str, str]:
     """Put this Python first on PATH, so that a stage's `python` is this one also where no environment is activated.
 
-    The stages start no process that records results: there is one for all of them.
+    The stages start no process that records results: there is one for all of them. A stage uses its part of the cores.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {"PATH": path, "BANCADA_TRACKING": "off" if notify.tracking() == "off" else "shared"}
+    tracking = "off" if notify.tracking() == "off" else "shared"
+    return {"PATH": path, "BANCADA_TRACKING": tracking, "BANCADA_CORES": str(cores)}
 
 
 def _say_that_another_runs() -> None:

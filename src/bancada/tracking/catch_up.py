@@ -224,7 +224,7 @@ def _files_of(experiment: surroundings.Experiment) -> Iterator[Path]:
         tempfile.TemporaryDirectory(prefix="bancada-") as name,
         lockfile.files_at(Path.cwd(), experiment.commit) as source,
     ):
-        in_git = ("dvc.lock", "requirements.lock", *map(str, files.OF_GIT))
+        in_git = ("dvc.lock", "requirements.lock", "src", *map(str, files.OF_GIT))
         in_cache = [*source.glob(f"{files.DATA}/models/*/*"), *source.glob(f"{files.DATA}/split/*")]
         for path in (*filter(source.exists, in_git), *in_cache):
             try:

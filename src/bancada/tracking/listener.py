@@ -1,10 +1,10 @@
 """The process beside a stage, or beside all stages of a `bancada repro`: it shows trainings and records results.
 
 base/notify.py starts it in the stages' folder. Its standard input has a line for each event: `began STAGE MS`,
-`ended STAGE FOLDER` and `failed STAGE`, or `found STAGE FOLDER` for files that exist without a run of the stage. The
-end of input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that
-MLflow has the stage's results, `missed STAGE WHY` that it does not have all of them, and `note TEXT` is for the user.
-If nothing is said of a stage, the last line on standard error says why it is not recorded.
+`ended STAGE FOLDER MS` and `failed STAGE`, or `found STAGE FOLDER MS` for files that exist without a run of it. The end
+of input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that MLflow
+has the stage's results, `missed STAGE WHY` that it does not have all of them, and `note TEXT` is for the user. If
+nothing is said of a stage, the last line on standard error says why it is not recorded.
 """
 
 import gc
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from bancada.base.notify import MISSED, NOTE, RECORDED, first_line, grouped
-from bancada.tracking import live_runs, mirror, record, surroundings
+from bancada.tracking import live_runs, mirror, record, runs, surroundings
 from bancada.tracking.store import STORE_ERRORS, Failed, Store, open_store
 from bancada.training import live
 
@@ -75,7 +75,9 @@ class Listener:
             return
         training = self.running.pop(stage, None)
         if event in ("ended", "found"):
-            self.tasks.append(partial(self._record, stage, Path(more[0])))
+            timed = event == "ended" and stage in self.began_ms
+            seconds = (int(more[1]) - self.began_ms[stage]) / 1000 if timed else None
+            self.tasks.append(partial(self._record, stage, Path(more[0]), seconds))
         elif training:
             self.tasks.append(partial(training.end, status="FAILED"))
 
@@ -115,14 +117,19 @@ class Listener:
                     training.send(self.store)
                 self.reason = failed.get(stage, self.reason)  # it is tried again, and its result is recorded
 
-    def _record(self, stage: str, folder: Path, store: Store) -> None:
+    def _record(self, stage: str, folder: Path, seconds: float | None, store: Store) -> None:
+        """Write the results of a stage. `seconds`: how long it took, if it has just ended."""
         kind, _, name = stage.partition("@")
         recorder = record.Recorder(store, self.origin)
         with store.part(stage, recorder.failed):
             if kind == "evaluate":
                 recorder.write_study(name, after_each=self._show)  # trainings go on meanwhile
-            elif recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage)).deleted:
-                store.say(record.left_deleted([name]))
+            else:
+                outcome = recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage))
+                if outcome.deleted:
+                    store.say(record.left_deleted([name]))
+                elif seconds is not None and {"new run", "missing parts"} & set(outcome.written):
+                    runs.add_points(store, outcome.run_id, [mirror.Point("training_seconds", 0, seconds)])
         if recorder.failed:
             why = "; ".join(f"{', '.join(what)}: {why}" for why, what in grouped(recorder.failed).items())
             _tell(MISSED, f"{stage} {why.removeprefix(f'{stage}: ')}")

@@ -1,6 +1,7 @@
 """Trainings in MLflow while they run: their runs have the status RUNNING there, and their curves grow."""
 
 import json
+import math
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class LiveRun:
     began_ms: int
     run_id: str = ""  # empty: not known yet, or not ours to write to
     logged: set[runs.Logged] = field(default_factory=set)  # points that the run has of a training that was killed
+    engine: str = ""
     seen: int = 0  # lines of the live file
 
     def send(self, store: Store) -> None:
@@ -33,7 +35,7 @@ class LiveRun:
         if lines and not self.seen:
             run = json.loads(lines[0])
             self._begin(store, mirror.description(run, mirror.inputs_here(run["study"], run["variant"])))
-            self.seen = 1
+            self.engine, self.seen = run["recipe"]["engine"], 1
         new = lines[self.seen :]
         self.seen += len(new)
         if new and self.run_id:
@@ -41,7 +43,7 @@ class LiveRun:
                 if _is_closed(store, self.run_id):
                     self.run_id = ""
                 else:
-                    runs.add_points(store, self.run_id, _points(new), self.logged)
+                    runs.add_points(store, self.run_id, _points(new, self.engine), self.logged)
 
     def end(self, store: Store, status: str) -> None:
         """Set the status of a training that ended without a result: FAILED or KILLED."""
@@ -73,11 +75,22 @@ class LiveRun:
                 self.logged = runs.logged_points(store, self.run_id)
 
 
-def _points(lines: list[str]) -> list[mirror.Point]:
+def _points(lines: list[str], engine: str) -> list[mirror.Point]:
+    """Return the points of lines that live.Curves describes."""
     entries = [json.loads(line) for line in lines]
-    columns = {name: np.array([entry[name] for entry in entries]) for name in live.COLUMNS}
-    epochs = np.repeat([entry["epoch"] for entry in entries], columns["lr"].shape[1])
-    return mirror.points({"epoch": epochs, **{name: values.ravel() for name, values in columns.items()}})
+    complete = [entry for entry in entries if entry.keys() >= set(live.COLUMNS)]
+    columns = {name: np.array([entry[name] for entry in complete]) for name in live.COLUMNS}
+    epochs = np.repeat([entry["epoch"] for entry in complete], [len(entry["lr"]) for entry in complete])
+    return [
+        *(mirror.points({"epoch": epochs} | {name: columns[name].ravel() for name in columns}) if complete else []),
+        *(
+            mirror.Point(f"live/{name}", entry["epoch"], entry[name])
+            for entry in entries
+            for name in ("train_loss", "validation_loss")
+            if "ahead" in entry and math.isfinite(entry[name])
+        ),
+        *(mirror.ended(entry["finished"]) for entry in entries if "finished" in entry and engine in mirror.ONE_BY_ONE),
+    ]
 
 
 def _belongs_to_another(run: Run, variant: str) -> bool:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from bancada.base import files, lockfile
-from bancada.networks.saved import read_history
+from bancada.networks.saved import carried, read_history
 from bancada.training.live import kept_epochs
 
 
@@ -53,6 +53,8 @@ class Result(Description):
     """A variant's model folder, as its run.json describes it."""
 
     diverged: dict[str, int]  # seed -> epoch
+    kept: dict[str, int]  # the same, with early stopping: the epoch that the weights are of
+    count: int | None  # of the parameters of one network; None: an older training did not write it
     folder: Path
     weights_md5: str
 
@@ -71,11 +73,12 @@ def result(folder: Path, inputs: Inputs | None = None) -> Result:
     pq.read_metadata(folder / files.HISTORY)
     described = description(run, inputs or inputs_here(run["study"], run["variant"]))
     weights_md5 = lockfile.md5(folder / files.WEIGHTS)
-    return Result(**vars(described), diverged=run["diverged"], folder=folder, weights_md5=weights_md5)
+    shown = {"diverged": run["diverged"], "kept": run.get("kept", {}), "count": run.get("parameters")}
+    return Result(**vars(described), **shown, folder=folder, weights_md5=weights_md5)
 
 
 def description(run: Mapping[str, Any], inputs: Inputs) -> Description:
-    """Describe a training by its inputs and by run.json, which need not say yet which seeds diverged."""
+    """Describe a training by its inputs and by run.json, which need not have yet what the training shows."""
     return Description(
         **{key: run[key] for key in ("study", "variant", "recipe", "train_rows")},
         versions=_versions(run["variant"], inputs),
@@ -83,11 +86,14 @@ def description(run: Mapping[str, Any], inputs: Inputs) -> Description:
     )
 
 
+NOT_ASKED = ("diverged", "kept", "parameters", "outputs", "overruled")  # keys of run.json that the training adds
+
+
 def fingerprint(run: Mapping[str, Any], inputs: Inputs) -> str:
     """Return a hash of all that a training's result follows from: the recipe, the split, the code and the versions."""
     if "fingerprint" in run:  # at an older commit, the training itself wrote it
         return str(run["fingerprint"])
-    described = {key: value for key, value in run.items() if key not in ("diverged", "overruled")}
+    described = {key: value for key, value in run.items() if key not in NOT_ASKED}
     return hashlib.sha256(json.dumps([described, *inputs], sort_keys=True).encode()).hexdigest()
 
 
@@ -109,7 +115,7 @@ def parameters(training: Description) -> dict[str, str]:
         "variant": training.variant,
         "layers": ", ".join(layer_text(layer) for layer in recipe.get("layers", [])),
         "module": " ".join(recipe["module"][key] for key in ("file", "name")) if "module" in recipe else "",
-        "engine": recipe["engine"],
+        "engine": recipe.get("engine", ""),
         "seed": recipe["seeds"][0],
         "num_seeds": len(recipe["seeds"]),
         "device": recipe["device"],
@@ -117,6 +123,8 @@ def parameters(training: Description) -> dict[str, str]:
         **dict(_flat(recipe["train"])),
         **dict(_flat(recipe.get("module", {}).get("args", {}), "module.args.")),
     }
+    if "loss.name" in values:  # torch's, whose arguments are beside it
+        values["loss"] = values.pop("loss.name")
     values = {key: value for key, value in values.items() if value != ""}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
@@ -134,8 +142,8 @@ def layer_text(layer: Mapping[str, Any]) -> str:
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping):  # the arguments of torch's classes stand beside their name in params.yaml
+            yield from _flat(value, prefix if key == "args" else f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -145,7 +153,7 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 @dataclass(frozen=True)
 class Point:
-    """A value of a metric, at a step of MLflow: of a curve, at an epoch."""
+    """A value of a metric, at a step of MLflow: of a curve, at an epoch; of what each seed has, at the seed."""
 
     name: str
     epoch: int
@@ -153,11 +161,30 @@ class Point:
 
 
 def curves(result: Result) -> list[Point]:
-    """Return the points of a finished training, of at most live.MOST_POINTS epochs."""
-    columns = read_history(result.folder)
+    """Return the points of a finished training: curves, of at most live.MOST_POINTS epochs, and how each seed ended.
+
+    A seed that early stopping ended has the values of the epoch that it keeps in the epochs that followed.
+    """
+    history, kept = read_history(result.folder), {int(seed): epoch for seed, epoch in result.kept.items()}
+    columns = carried(history, kept)
     chosen = kept_epochs(result.recipe["train"]["epochs"], int(columns["epoch"].max()))
     wanted = np.isin(columns["epoch"], chosen)
-    return points({name: values[wanted] for name, values in columns.items()})
+    last = {seed: int(history["epoch"][history["seed"] == seed].max()) for seed in kept}
+    return [
+        *points({name: values[wanted] for name, values in columns.items()}),
+        *(Point("kept_epoch", seed, epoch) for seed, epoch in kept.items()),
+        *(Point("last_epoch", seed, epoch) for seed, epoch in last.items()),
+        *(ended(n + 1) for n in range(len(result.recipe["seeds"])) if result.recipe.get("engine") in ONE_BY_ONE),
+        *([Point("parameters", 0, result.count)] if result.count else []),
+    ]
+
+
+ONE_BY_ONE = ("torch",)  # engines whose seeds do not all end at the same time
+
+
+def ended(count: int) -> Point:
+    """Return the point that says that so many seeds have ended."""
+    return Point("finished_seeds", count, count)
 
 
 def points(columns: Mapping[str, np.ndarray]) -> list[Point]:

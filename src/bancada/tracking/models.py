@@ -1,8 +1,9 @@
 """Models in MLflow: the best seed of each run's variant.
 
-A model is code (serving.py), weights and a description; nothing is pickled.
+A model is code (serving.py, and the user's files as they are), weights and a description; nothing is pickled.
 """
 
+import ast
 import hashlib
 import json
 import shutil
@@ -10,20 +11,22 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.entities import LoggedModelOutput, Run, RunTag
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from packaging.utils import canonicalize_name
 from safetensors.numpy import save
 
-from bancada.base import files, tables
-from bancada.networks import saved
+from bancada.base import files, lockfile, tables
+from bancada.networks import saved, user_code
+from bancada.networks.encoding import last_kind, loss_name
 from bancada.tracking import mirror
 from bancada.tracking.experiments import every, known
 from bancada.tracking.mirror import Result
@@ -31,10 +34,10 @@ from bancada.tracking.store import Store, temporary_files
 
 MODEL, SEED, WEIGHTS_MD5 = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CODE = "bancada.serving"  # tag: a hash of serving.py, because an older one may have had a fault
-THRESHOLDS = {"signs": 0.0, "bits": 0.5}  # by the kind of encoding; the others choose the class of the largest output
 PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model needs
 EXAMPLE_ROWS = 3
 SERVING = Path(__file__).with_name("serving.py")
+PORTABLE = Path(saved.__file__).with_name("portable.py")
 Logged = dict[str, set[str]]  # experiment -> the models that it had at the first look
 
 
@@ -62,6 +65,10 @@ def log_model(store: Store, new: NewModel, logged: Logged, *, restore: bool) -> 
             way_out = "`bancada track --restore` brings it back"
             store.say(f"the model of {result.name} was deleted in MLflow and is left out; {way_out}")
     if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or has_one:
+        return []
+    if "module" in result.recipe and not _users_files_are_its(result):
+        way_out = f"`dvc repro train@{result.variant}` and `bancada track` log it"
+        store.say(f"the model of {result.name} is left out: src is not the one that it was trained with; {way_out}")
         return []
     model_tags["bancada.variant"] = result.variant
     params = mirror.parameters(result)
@@ -108,17 +115,24 @@ def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: 
                 mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
                 signature=_signature(trained),
                 input_example=example,
-                pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in PACKAGES],
+                pip_requirements=_requirements(result, data),
                 metadata={"study": result.study, "variant": result.variant, "seed": seed},
             )
         yield folder / "model"
 
 
 def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: int) -> Path:
-    """Write the network's weights and its description into a new folder. Return that."""
-    described = {key: getattr(trained, key) for key in ("feature_names", "target_names", "classes")}
-    described |= {"threshold": THRESHOLDS.get(trained.encoding.kind), "layers": result.recipe["layers"]}
+    """Write the network's weights, its description and the user's files into a new folder. Return that."""
+    keys = ("feature_names", "target_names", "classes", "shape")
+    described: dict[str, Any] = {key: getattr(trained, key) for key in keys}
+    described |= {key: result.recipe[key] for key in ("layers", "module") if key in result.recipe}
+    described |= {"threshold": trained.encoding.threshold, "probabilities": probability_rule(trained)}
     folder.mkdir()
+    if not trained.network.small:
+        described |= {"bits": trained.network.bits, "outputs": trained.output_count}
+        shutil.copy(PORTABLE, folder)
+    if trained.network.module:
+        _copy_users_files(result, folder / "src")
     (folder / "network.json").write_text(json.dumps(described, indent=1) + "\n")
     (folder / "weights.safetensors").write_bytes(save(_weights(trained, seed)))
     return folder
@@ -130,21 +144,80 @@ def _code(folder: Path) -> Path:
 
 
 def _code_hash() -> str:
-    return hashlib.md5(SERVING.read_bytes(), usedforsecurity=False).hexdigest()[:8]
+    return hashlib.md5(SERVING.read_bytes() + PORTABLE.read_bytes(), usedforsecurity=False).hexdigest()[:8]
 
 
 def _weights(trained: saved.SavedVariant, seed: int) -> dict[str, np.ndarray]:
-    """Return one seed's weights, by nn.Sequential's names, and the scaling of the inputs, which all seeds share."""
+    """Return one seed's weights, by state_dict's names, and the scaling of the inputs, which all seeds share."""
     place = trained.seeds.index(seed)
-    return {name: np.ascontiguousarray(value[place]) for name, value in trained.weights.items()} | trained.scaling
+    return {name: np.array(value[place], order="C") for name, value in trained.weights.items()} | trained.scaling
+
+
+def probability_rule(trained: saved.SavedVariant) -> str | None:
+    """Return which of serving's PROBABILITIES turns outputs into probabilities of classes; None where none does.
+
+    It follows from the loss, which may have been given logits, logarithms of probabilities or probabilities.
+    """
+    loss, last, one = loss_name(trained.network.loss), last_kind(trained.network.layers), trained.output_count == 1
+    if not trained.classes:
+        return None
+    if loss == "BCEWithLogitsLoss":
+        return "sigmoid" if one else None
+    if loss == "NLLLoss":
+        return "exp"
+    if last == "softmax" or (one and (last == "sigmoid" or loss in ("bce", "BCELoss"))):
+        return "outputs"
+    return "softmax" if loss in ("cross_entropy", "CrossEntropyLoss") else None
+
+
+def _users_files_are_its(result: Result) -> bool:
+    """Return whether the user's files that are here are those of the training.
+
+    Its file in data/code must be here, or its packages would not be known, and `src` as the stage `code` last read it.
+    """
+    return bool(result.versions) and lockfile.here().agrees("code", Path("src"))
+
+
+def _copy_users_files(result: Result, to: Path) -> None:
+    """Copy the user's modules that the network imports, and the data files beside them: a module may read those."""
+    modules = json.loads(files.code("train", result.variant).read_text("utf-8"))["modules"]
+
+    def others(folder: str, names: list[str]) -> list[str]:
+        parts = Path(folder).relative_to("src").parts
+        dotted = {name: ".".join([*parts, name.removesuffix(".py")]).removesuffix(".__init__") for name in names}
+        return [
+            name for name in names if name == "__pycache__" or (name.endswith(".py") and dotted[name] not in modules)
+        ]
+
+    for folder in user_code.FOLDERS:
+        if (Path("src") / folder).is_dir():
+            shutil.copytree(Path("src") / folder, to / folder, ignore=others)
+
+
+def _requirements(result: Result, network: Path) -> list[str]:
+    """Return the packages that the model needs: for serving.py, and those that the user's files import."""
+    versions = {package: version(package).split("+")[0] for package in PACKAGES}
+    imported = set[str]()
+    for path in network.rglob("src/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(str(node.module).partition(".")[0])
+    known = packages_distributions() if imported else {}
+    own = {canonicalize_name(package) for name in imported for package in known.get(name, [])}
+    versions |= {package: result.versions[package] for package in own if package in result.versions}
+    return [f"{package}=={versions[package]}" for package in sorted(versions)]
 
 
 def _signature(trained: saved.SavedVariant) -> ModelSignature:
     types = {type(name) for name in trained.classes}
+    params = ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]) if probability_rule(trained) else None
     kind = DataType.double if not types else DataType.long if types == {int} else DataType.string
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.double, name) for name in trained.feature_names]),
         outputs=Schema([ColSpec(kind, name) for name in trained.target_names]),
+        params=params,  # type: ignore[arg-type]  # None is its default
     )
 
 

@@ -8,7 +8,6 @@ MLflow stores the locations of artifacts as absolute paths, and neither its clie
 and `mlflow-artifacts:` needs a server. So `_follow_root` updates MLflow's tables, by MLflow's own classes for them.
 """
 
-import functools
 import logging
 import os
 import re
@@ -71,7 +70,6 @@ class Client(MlflowClient):
         if name.startswith("_") or not callable(found):
             return found
 
-        @functools.wraps(found)
         def watched(*arguments: Any, **named: Any) -> Any:
             answer = found(*arguments, **named)
             self._answered()

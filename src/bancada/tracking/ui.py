@@ -111,7 +111,6 @@ def _server(uri: str, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,  # not on the command line, where everybody could read its password
         "MLFLOW_REGISTRY_STORE_URI": uri,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     signal.signal(signal.SIGHUP, lambda signum, frame: sys.exit(128 + signum))  # a terminal that is closed
     server = subprocess.Popen(

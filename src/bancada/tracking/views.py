@@ -9,6 +9,7 @@ import colorsys
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run
@@ -24,8 +25,7 @@ NAME = "Leaderboard"
 VIEW = f"mlflow.sharedViewState.{KEY}"
 NOTE = "mlflow.note.content"
 SHOWN = "mlflow.bancada.shown"  # hashes of what we wrote to such tags; the UI hides tags with MLflow's prefix
-PARAMS = ("lr", "optimizer.name", "loss", "batch_size", "epochs", "layers")
-MOST_RUNS = 100  # in a chart
+STATE = Path(__file__).with_name("view.json")  # with SCORE in place of the name of the study's score
 GOLDEN = 0.618034  # of a circle: each further hue falls into one of the widest gaps
 
 
@@ -132,50 +132,12 @@ def run_color(place: int, fingerprint: str) -> str:
 
 
 def view_state(row: evaluations.Row) -> dict[str, Any]:
-    """Return the page's state for a study, of whose leaderboard `row` is one line."""
+    """Return the page's state for a study, of whose leaderboard `row` is one line: view.json with the score's name."""
     score = evaluations.score_name(row["split"], row["metric"])
-    columns = [
-        *(f"metrics.`{name}`" for name in (score, f"{score}_std", f"{score}_median", "diverged_seeds")),
-        *(f"params.`{name}`" for name in PARAMS),
-        *("tags.`dvc.experiments`", "attributes.`Description`", "attributes.`Duration`"),
-    ]
-    return {
-        "orderByKey": f"metrics.`{score}`",
+    state: dict[str, Any] = json.loads(STATE.read_text("utf-8").replace("SCORE", score))
+    columns = state["selectedColumns"]
+    return state | {
         "orderByAsc": row["metric"] not in HIGHER_IS_BETTER,
-        "selectedColumns": columns,
         "columnOrder": columns,
         "columnWidths": {name: max(110, 6 * len(name.split("`")[1]) + 50) for name in columns},  # pixels
-        "runsHiddenMode": "SHOW_ALL",  # not only the first ten
-        "compareRunSections": [
-            _section("scores", "Scores of the trained networks"),
-            _section("curves", "Curves by epoch, mean over seeds"),
-            _section("rest", "Model metrics", display=False),
-        ],
-        "compareRunCharts": [
-            _chart("scores", "BAR", score, metricKey=score),
-            _chart("scores", "SCATTER", "lr", xaxis=_axis("PARAM", "lr"), yaxis=_axis("METRIC", score)),
-            *(_curve(name) for name in ("train_loss", "validation_loss")),
-        ],
-        "isAccordionReordered": True,
     }
-
-
-def _section(uuid: str, name: str, display: bool = True) -> dict[str, Any]:
-    return {"uuid": uuid, "name": name, "display": display, "isReordered": True, "deleted": False, "isGenerated": False}
-
-
-def _chart(section: str, kind: str, name: str, **more: Any) -> dict[str, Any]:
-    place = {"uuid": f"{section}-{name}", "type": kind, "metricSectionId": section, "displayName": name}
-    return place | {"runsCountToCompare": MOST_RUNS, "deleted": False, "isGenerated": False} | more
-
-
-def _curve(name: str) -> dict[str, Any]:
-    """Return the chart of a loss, with a logarithmic axis: a loss may fall by many powers of ten."""
-    x_axis = {"xAxisKey": "step", "xAxisScaleType": "linear", "selectedXAxisMetricKey": "", "useGlobalXaxisKey": False}
-    y_axis = {"yAxisKey": "metric", "selectedMetricKeys": [name], "yAxisExpressions": [], "scaleType": "log"}
-    line = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "ignoreOutliers": False, "displayPoints": False}
-    return _chart("curves", "LINE", name, metricKey=name, range={}, **x_axis, **y_axis, **line)
-
-
-def _axis(kind: str, name: str) -> dict[str, str]:
-    return {"key": name, "type": kind}

@@ -10,10 +10,10 @@ from jaxtyping import Float32
 from bancada.base.refusals import BadInput, bad
 from bancada.base.tables import Table
 from bancada.data.settings import DataShape
-from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, encoding, last_kind, loss_name, width
-from bancada.networks.settings import GivenInit, LayerSpec
+from bancada.networks.encoding import OF_CLASS_INDEX, OF_TWO_CLASSES, encoding, last_kind, loss_name, width
+from bancada.networks.settings import GivenInit, LayerSpec, TorchPart
 from bancada.training.replica import Rows
-from bancada.training.settings import SGD, Recipe, TrainingKeys
+from bancada.training.settings import LR_OF, SGD, Recipe, TrainingKeys
 
 OTHERS = " (mse, half_mse or l1; MSELoss, L1Loss, SmoothL1Loss or HuberLoss)"
 
@@ -25,7 +25,7 @@ def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
     """
     recipe = keys.recipe()
     loss = recipe.train.loss
-    if loss_name(loss) not in OF_NUMBERS and shape.classes == 0:
+    if loss_name(loss) in (*OF_CLASS_INDEX, *OF_TWO_CLASSES) and shape.classes == 0:
         raise bad(keys.written_at("loss"), loss_name(loss), f"needs classes, but the study predicts numbers{OTHERS}")
     if recipe.train.class_weight and shape.classes == 0:
         raise bad(keys.written_at("class_weight"), None, "needs classes, but the study predicts numbers")
@@ -82,10 +82,33 @@ def misfit(recipe: Recipe, outputs: int, shape: DataShape) -> str | None:
 
 
 def refuse_stopping_without_rows(keys: TrainingKeys, validation: bool) -> None:
-    """Raise BadInput if early stopping is asked for, and there are no validation rows but those of the test."""
-    if keys.recipe().train.early_stopping and not validation:
-        problem = "needs validation rows of its own, because test rows may not choose; see split.validation"
-        raise bad(keys.written_at("early_stopping"), None, problem)
+    """Raise BadInput if early stopping or ReduceLROnPlateau has no validation rows but those of the test."""
+    train = keys.recipe().train
+    asked = {"early_stopping": train.early_stopping, "schedule": train.schedule.name == "ReduceLROnPlateau"}
+    for key, needs_rows in asked.items():
+        if needs_rows and not validation:
+            problem = "needs validation rows of its own, because test rows may not choose; see split.validation"
+            raise bad(keys.written_at(key), None if key == "early_stopping" else train.schedule.name, problem)
+
+
+def doubts(keys: TrainingKeys) -> list[str]:
+    """Return a sentence for each pair of training keys that can be used together, but hardly as it was meant."""
+    train, found = keys.recipe().train, list[str]()
+    if train.class_weight and isinstance(train.loss, TorchPart) and train.loss.args.get("label_smoothing"):
+        what = "also scales the part of label_smoothing, which then dominates the loss of the larger classes"
+        found.append(f"{keys.written_at('class_weight')} {what}")
+    schedule, stopping = train.schedule, train.early_stopping
+    if not isinstance(schedule, TorchPart):
+        return found
+    if schedule.name == "ReduceLROnPlateau" and stopping:
+        patience = schedule.args.get("patience", 10)  # torch's default; it acts in the epoch after them
+        if isinstance(patience, int) and stopping.patience <= patience + 1:
+            place, cut = keys.written_at("early_stopping"), f"{schedule.name} needs {patience + 1} to lower the rate"
+            found.append(f"{place}.patience = {stopping.patience} stops before the schedule can help: {cut}")
+    if schedule.args.get(own := LR_OF.get(schedule.name, ""), train.lr) != train.lr:
+        instead = f"{own} = {schedule.args[own]} of {schedule.name} replaces it; leave that out, and lr takes its place"
+        found.append(f"lr = {train.lr} has no effect: {instead}")
+    return found
 
 
 def _check_given_start(keys: TrainingKeys, layers: Sequence[LayerSpec], features: int) -> None:

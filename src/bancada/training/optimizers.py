@@ -10,8 +10,6 @@ from torch.optim.lr_scheduler import LRScheduler, MultiplicativeLR, StepLR
 from bancada.networks.settings import TorchPart
 from bancada.training import settings as options
 
-BY_UPDATE = ("OneCycleLR", "CyclicLR")  # schedules that step after every update where nothing else is said
-
 
 def optimizer(train: options.Train, parameters: Iterable[Tensor]) -> Optimizer:
     """Return the optimizer of these parameters."""
@@ -28,10 +26,10 @@ def schedule(train: options.Train, optimizer: Optimizer, updates: int) -> LRSche
     """Return the schedule of the optimizer's learning rate, if there is one. `updates`: of an epoch."""
     chosen = train.schedule
     if isinstance(chosen, TorchPart):
-        args = dict(chosen.args)
-        if chosen.name == "OneCycleLR" and not args.keys() & {"total_steps", "epochs", "steps_per_epoch"}:
-            args["total_steps"] = train.epochs * (updates if each_update(train) else 1)
-        made: LRScheduler = getattr(torch.optim.lr_scheduler, chosen.name)(optimizer, **args)
+        given: dict[str, float] = {options.LR_OF[chosen.name]: train.lr} if chosen.name in options.LR_OF else {}
+        if chosen.name == "OneCycleLR" and not chosen.args.keys() & {"total_steps", "epochs", "steps_per_epoch"}:
+            given["total_steps"] = train.epochs * (updates if each_update(train) else 1)
+        made: LRScheduler = getattr(torch.optim.lr_scheduler, chosen.name)(optimizer, **given | chosen.args)
         return made
     if isinstance(chosen, options.StepSchedule):
         return StepLR(optimizer, chosen.step_size, chosen.gamma)
@@ -47,7 +45,7 @@ def each_update(train: options.Train) -> bool:
     chosen = train.schedule
     if isinstance(chosen, options.NoSchedule):
         return False
-    every = chosen.every or ("update" if isinstance(chosen, TorchPart) and chosen.name in BY_UPDATE else "epoch")
+    every = chosen.every or ("update" if isinstance(chosen, TorchPart) and chosen.name in options.LR_OF else "epoch")
     return every == "update"
 
 

@@ -11,12 +11,12 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from safetensors import numpy as safetensors
@@ -37,16 +37,25 @@ class Lost(ChildProcessError):
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
     """Train the replicas, as many at a time as there are cores for this stage. Return results in their order.
 
-    A first batch is tried before. All replicas run, also where one fails; then raise BadInput for what is wrong in the
-    user's file or does not fit it, or Lost.
+    All replicas run, also where one fails; then raise BadInput for what is wrong in the user's file or does not fit
+    it, or Lost.
     """
     cores = 1 if replicas[0].recipe.device == "cuda" else stage.cores()
+    return _run(replicas, data, report, cores)
+
+
+def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:
+    """Raise BadInput for what does not fit. `where`: where the recipe's keys stand in params.yaml."""
+    _run([replica], data, Silent(), 1, where)
+
+
+def _run(
+    replicas: Sequence[Replica], data: Data, report: Report, cores: int, where: Mapping[str, str] | None = None
+) -> list[Trained]:
     with tempfile.TemporaryDirectory(prefix="bancada-") as folder:
         rows = Path(folder) / "rows.safetensors"
         rows.write_bytes(packed(data))
-        tried = Workers(replicas[:1], rows, data.classes, Silent(), "probe")
-        tried.run(1)
-        return Workers(replicas, rows, data.classes, report, "train").run(cores)
+        return Workers(replicas, rows, data.classes, report, where).run(cores)
 
 
 @dataclass
@@ -59,12 +68,12 @@ class Worker:
 
 
 class Workers:
-    """The processes that run, and what they gave. `task`: the function of torch_engine that they call."""
+    """The processes that run, and what they gave. With `where`, a first batch is tried instead of a training."""
 
     def __init__(
-        self, replicas: Sequence[Replica], rows: Path, classes: int, report: Report, task: Literal["train", "probe"]
+        self, replicas: Sequence[Replica], rows: Path, classes: int, report: Report, where: Mapping[str, str] | None
     ) -> None:
-        self.replicas, self.rows, self.classes, self.report, self.task = replicas, rows, classes, report, task
+        self.replicas, self.rows, self.classes, self.report, self.where = replicas, rows, classes, report, where
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([PRELOADED])
         if replicas[0].recipe.device == "cuda":
@@ -103,7 +112,7 @@ class Workers:
 
     def _start(self, place: int) -> None:
         ours, theirs = self.context.Pipe(duplex=False)
-        asked = (self.task, self.replicas[place], self.rows, self.classes, theirs)
+        asked = (self.where, self.replicas[place], self.rows, self.classes, theirs)
         process = self.context.Process(target=work, args=asked, daemon=True)
         process.start()
         theirs.close()
@@ -139,7 +148,7 @@ class Workers:
 
 
 def work(
-    task: Literal["train", "probe"], replica: Replica, rows: Path, classes: int, messages: connection.Connection
+    where: Mapping[str, str] | None, replica: Replica, rows: Path, classes: int, messages: connection.Connection
 ) -> None:
     """Train one replica, or try its first batch, and send what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the stage ends this one
@@ -158,8 +167,8 @@ def work(
 
     try:
         data = unpacked(rows, classes)
-        if task == "probe":
-            torch_engine.probe(replica, data)
+        if where is not None:
+            torch_engine.probe(replica, data, where)
             return
         keeper = Keeper(replica.state, messages.send) if replica.state else None
         trained = torch_engine.train(replica, data, report, keeper)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Shaped
 
 from bancada.networks.saved import HISTORY_COLUMNS, TrainingResult
-from bancada.training.settings import Recipe
+from bancada.training.settings import Recipe, TrainingKeys
 
 # The module of each engine, which has a function `train` as below. Only the engine that is used is imported.
 ENGINES = {
@@ -33,6 +33,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def first(self, count: int) -> "Rows":
+        """Return the first rows."""
+        return Rows(self.inputs[:count], self.targets[:count])
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,14 @@ class Silent:
 
     def ended(self, place: int, trained: Trained) -> None:
         """Do nothing."""
+
+
+def try_first_batch(keys: TrainingKeys, data: Data) -> None:
+    """Raise BadInput, in one line, for what could otherwise be seen only while training: torch's part of a recipe."""
+    recipe = keys.recipe()
+    if recipe.engine == "torch":
+        where = {key: keys.written_at(key) for key in ("loss", "optimizer", "schedule")}
+        import_module(ENGINES[recipe.engine]).try_first_batch(Replica(recipe, recipe.seeds[0]), data, where)
 
 
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from bancada.base.params_file import ParamsFile
+from bancada.base.refusals import missing_key
 from bancada.base.settings import Count, Fraction, NotNegative, Positive, Settings, checked
 from bancada.networks.settings import (
     WHOSE,
@@ -61,6 +62,10 @@ class InverseTime(Settings):
     every: Literal["epoch", "update"] = "update"
 
 
+# Schedules that set the learning rate themselves: the argument that `lr` is, where it is not given.
+LR_OF = {"OneCycleLR": "max_lr", "CyclicLR": "base_lr"}
+
+
 class TorchSchedule(TorchPart):
     """A class of torch.optim.lr_scheduler. `every`: null is epoch; for OneCycleLR and CyclicLR it is update."""
 
@@ -89,7 +94,8 @@ Schedule = Annotated[
 class EarlyStopping(Settings):
     """Stop after `patience` epochs whose validation loss is not lower than the lowest by more than `min_delta`.
 
-    The weights of the epoch with the last improvement are kept, as Keras's EarlyStopping does.
+    The weights of the epoch with the last improvement are kept, as Keras's EarlyStopping does. The validation loss is
+    the training loss over the validation rows, without class weights.
     """
 
     patience: Count
@@ -138,8 +144,15 @@ class Common(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     num_seeds: Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be finite, for the exact test
     lr: Positive | None
-    engine: Literal["torch"] | None
+    engine: Literal["torch"] | None  # torch: all but what is written from scratch; it replaces a variant's own
     device: Literal["cpu", "cuda"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_engine(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and "engine" not in raw:  # a file that was written before there was the key
+            raise missing_key("engine", "add the line `engine: null` beside lr")
+        return raw
 
 
 class Recipe(Settings):

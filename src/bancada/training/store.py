@@ -127,3 +127,12 @@ def prune(folder: Path, most: int = MOST_BYTES) -> None:
             break
         path.unlink(missing_ok=True)
         total -= size
+
+
+def clean() -> int:
+    """Remove all entries. Return how many there were."""
+    at = folder()
+    found = list(at.iterdir()) if at and at.is_dir() else []
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from bancada.base import BadInput
+from bancada.base.refusals import PARAMS_FILE
 from bancada.data.settings import DataShape
 from bancada.networks import torch_network, user_code
 from bancada.networks.encoding import OF_CLASS_INDEX, encoding, loss_name
@@ -24,9 +25,9 @@ from bancada.networks.portable import settle
 from bancada.networks.saved import HISTORY_COLUMNS
 from bancada.networks.settings import Loss
 from bancada.networks.start import draw
-from bancada.training import optimizers, streams
+from bancada.training import optimizers, streams, torch_names
 from bancada.training.fit import misfit
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training.replica import Data, Replica, Trained
 
 EpochRow = dict[str, float]  # HISTORY_COLUMNS
 
@@ -52,14 +53,16 @@ def train(replica: Replica, data: Data, report: Callable[[int, EpochRow], None],
     return training.run(report, keep)
 
 
-def probe(replica: Replica, data: Data) -> None:
-    """Try the first batch, with an update. Raise BadInput, in one line, for what could only be seen while training.
+def probe(replica: Replica, data: Data, where: torch_names.Where) -> None:
+    """Try a batch and one as small as the last. Raise BadInput, in one line, for what could only be seen in training.
 
-    A module must have all that it learns in its parameters and buffers, and nothing that is drawn beside them.
+    A module must have all that it learns in its parameters and buffers, and nothing that is drawn beside them. `where`:
+    where the recipe's keys stand in params.yaml.
     """
+    torch_names.refuse_misfit(replica.recipe, where, *data.train.inputs.shape)
     size = optimizers.batch_rows(replica.recipe.train, len(data.train))
-    train, validation = (Rows(part.inputs[:size], part.targets[:size]) for part in (data.train, data.validation))
-    first = Data(train, validation, data.classes)
+    size += len(data.train) % size
+    first = Data(data.train.first(size), data.validation.first(size), data.classes)
     other = unsaved(Training(Replica(replica.recipe, replica.seed + 1), first).model)
     tried = Training(replica, first)
     before = unsaved(tried.model)
@@ -106,7 +109,7 @@ class Training:
     def __init__(self, replica: Replica, data: Data) -> None:
         self.recipe, self.asked, self.data = replica.recipe, replica.recipe.train, data
         self.at, self.device, self.best = Place(), replica.recipe.device, dict[str, Tensor]()
-        self.where = f"seed {replica.seed}, the first batch"  # for messages
+        self.where = f"variants.{self.recipe.variant}: seed {replica.seed}, the first batch"  # for messages
         seed_all(streams.number(replica.seed, streams.MODULE))
         with self._told():
             self.model = torch_network.network(self.recipe.network, data.train.inputs.shape[1:])
@@ -130,17 +133,25 @@ class Training:
 
     def _look(self) -> int:
         """Return the number of outputs of a row. Raise BadInput where the network gives no [row, output] that fits."""
-        name = self.recipe.module.name if self.recipe.module else f"variants.{self.recipe.variant}.layers"
+        name = (
+            self.recipe.module.name if self.recipe.module else f"{PARAMS_FILE}: variants.{self.recipe.variant}.layers"
+        )
         for rows in (self.inputs[:2], self.inputs[:1]):  # one row alone: `squeeze()` would lose its axis
             with self._told(), torch.no_grad():
-                output = self.model.eval()(rows)
+                output = self.model.eval()(rows.clone())  # it may change what it gets
             if not isinstance(output, Tensor):
                 raise BadInput(f"{name}: gives a {type(output).__name__}, not a tensor [row, output]")
             if output.ndim != 2 or len(output) != len(rows):
                 raise BadInput(f"{name}: gives {list(output.shape)} for {len(rows)} rows, not [row, output]")
             if not output.isfinite().all():
                 raise BadInput(f"{name}: gives numbers that are not finite for the first training rows")
+            sums = output.exp().sum(1)
+            if loss_name(self.asked.loss) == "NLLLoss" and not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+                reason = f"NLLLoss takes logarithms of probabilities, but their exponentials sum to {sums[0]:.4g}"
+                raise BadInput(f"{name}: {reason}, not 1; end in LogSoftmax, or use CrossEntropyLoss")
         data = self.data
+        if not any(value.requires_grad for value in self.model.parameters()):
+            raise BadInput(f"{name}: has no parameters that could be learned")
         shape = DataShape(data.train.inputs[0].size, data.train.targets.shape[1], data.classes, len(data.train))
         if problem := misfit(self.recipe, output.shape[1], shape):
             raise BadInput(f"{name}: {problem}")

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from bancada.base import BadInput, files, notify, params_file, stage, tables
 from bancada.networks.encoding import input_scaling, scaled
 from bancada.networks.saved import LR_NULL, description, save
+from bancada.networks.settings import Network
 from bancada.training import fit, live, replica, store
 from bancada.training.replica import Data, Replica, Report, Rows, Trained
 from bancada.training.settings import Recipe, training_keys
@@ -24,7 +26,7 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
     keys = training_keys(params, variant)
     recipe = keys.recipe()
     paths = [files.split(recipe.study) / f"{part}.parquet" for part in files.PARTS[:2]]
-    rows, validation = map(tables.read, paths)
+    rows, validation = (as_taken(tables.read(path), recipe.network) for path in paths)
     check_device(recipe.device)
     fit.refuse_misfit_of_rows(keys, rows)
     fit.refuse_stopping_without_rows(keys, len(validation) > 0)
@@ -32,11 +34,14 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
         print(f"{variant}: {sentence}")
     if overruled := keys.overruled():
         print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
+    for sentence in fit.doubts(keys):
+        print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
     scaling = input_scaling(rows.features, recipe.train.standardize)
     data = Data(prepared(rows, scaling), prepared(validation, scaling), len(rows.classes))
     for path, part, numbers in zip(paths, (rows, validation), (data.train, data.validation), strict=True):
         fit.refuse_too_large(path, part, numbers)
+    replica.try_first_batch(keys, data)
     described = description(recipe.model_dump(mode="json", exclude_none=True), rows, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
@@ -87,6 +92,11 @@ def check_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
+
+
+def as_taken(rows: tables.Table, network: Network) -> tables.Table:
+    """Return the table with its rows as plain lists, whatever their shape, if the network takes them so."""
+    return replace(rows, row_shape=None) if network.flat else rows
 
 
 def prepared(rows: tables.Table, scaling: Mapping[str, np.ndarray]) -> Rows:

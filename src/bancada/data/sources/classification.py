@@ -32,7 +32,7 @@ class Classification(Source):
             raise ValueError(f"'{self.target}' is both a feature and the target")
         return self
 
-    def shape(self) -> DataShape:
+    def table_shape(self) -> DataShape:
         """Return the shape. The number of rows of a CSV file is unknown."""
         rows = 0 if self.path else sum(self.class_counts.values())
         return DataShape(len(self.features), 1, len(self.class_counts), rows)

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +42,7 @@ class CsvFile(Source):
                 raise ValueError(f"'{name}' is both a feature and a target")
         return self
 
-    def shape(self) -> DataShape | None:
+    def table_shape(self) -> DataShape | None:
         """Return the shape if the file need not be read for it: targets are numbers, and `features` are given."""
         if self.task == "classification" or self.features is None:
             return None
@@ -63,28 +63,19 @@ class CsvFile(Source):
         Raise BadInput, with the file's name, line and column, for what cannot be used.
         """
         path = Path(self.path)
-        records = _records(path)
-        _, header = next(records, (1, []))
-        if not header:
-            raise BadInput(f"{path}: is empty")
+        header, rows_of_file = read(path)
         features = self.features or [name for name in header if name not in (*self.targets, *self.ignore)]
-        _check_header(path, header, [*features, *self.targets, *self.ignore])
+        check_header(path, header, [*features, *self.targets, *self.ignore])
         if not features:
             raise BadInput(f"{path}: line 1: no column is left to be a feature")
         columns: dict[str, Any] = {name: array("d") for name in (*features, *self.targets)}
         if self.has_classes:
             columns[self.targets[0]] = []
         lines = []
-        for line, cells in islice(records, self.rows):
-            if len(cells) != len(header):
-                raise BadInput(f"{path}: line {line}: {len(cells)} cells, but the header has {len(header)} columns")
-            row = dict(zip(header, cells, strict=True))
+        for line, row in islice(rows_of_file, self.rows):
             lines.append(line)
             for name, values in columns.items():
-                try:
-                    values.append(_number(row[name]) if isinstance(values, array) else row[name])
-                except ValueError as error:
-                    raise BadInput(f"{path}: line {line}, column '{name}'{shown(row[name])}: {error}") from None
+                values.append(number(path, line, row, name) if isinstance(values, array) else row[name])
         rows = len(lines)
         if not rows:
             raise BadInput(f"{path}: no rows below the header")
@@ -119,6 +110,21 @@ class CsvFile(Source):
         return classes, np.array([place[str(label[text])] for text in texts], dtype=np.int64)
 
 
+def read(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """Return the header, and the rows below it: each one's line and its cells by column. Raise BadInput."""
+    records = _records(path)
+    _, header = next(records, (1, []))
+    if not header:
+        raise BadInput(f"{path}: is empty")
+    return header, (_by_column(path, line, cells, header) for line, cells in records)
+
+
+def _by_column(path: Path, line: int, cells: list[str], header: list[str]) -> tuple[int, dict[str, str]]:
+    if len(cells) != len(header):
+        raise BadInput(f"{path}: line {line}: {len(cells)} cells, but the header has {len(header)} columns")
+    return line, dict(zip(header, cells, strict=True))
+
+
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number, from 1, and the cells of the header and of each row that is not empty.
 
@@ -142,8 +148,9 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise BadInput(f"{path}: line {line}: {error}") from None
 
 
-def _check_header(path: Path, header: list[str], needed: list[str]) -> None:
-    if len(header) == 1:
+def check_header(path: Path, header: list[str], needed: list[str]) -> None:
+    """Raise BadInput where a needed column is missing, has no name or comes twice."""
+    if len(header) == 1 < len(needed):
         raise BadInput(f"{path}: line 1: one column only; commas separate columns")
     for name in needed:
         if name not in header:
@@ -154,17 +161,20 @@ def _check_header(path: Path, header: list[str], needed: list[str]) -> None:
             raise BadInput(f"{path}: line 1: there are two columns '{name}'")
 
 
-def _number(cell: str) -> float:
-    """Return the cell's number. Raise ValueError, which says what is wrong, if there is none."""
+def number(path: Path, line: int, row: Mapping[str, str], name: str) -> float:
+    """Return the number of a cell. Raise BadInput if there is none that a network can take."""
+    cell, problem = row[name], ""
     try:
-        number = float(cell.replace("_", "?"))  # Python would read 1_000
+        found = float(cell.replace("_", "?"))  # Python would read 1_000
     except ValueError:
-        raise ValueError("must be a number" if cell else "is empty") from None
-    if not math.isfinite(number):
-        raise ValueError("must be a finite number")
-    if abs(number) > LARGEST:
-        raise ValueError(f"must not be beyond {LARGEST:.3g}, the largest number that a network can take")
-    return number
+        found, problem = math.nan, "must be a number" if cell else "is empty"
+    if not problem and not math.isfinite(found):
+        problem = "must be a finite number"
+    elif abs(found) > LARGEST:
+        problem = f"must not be beyond {LARGEST:.3g}, the largest number that a network can take"
+    if problem:
+        raise BadInput(f"{path}: line {line}, column '{name}'{shown(cell)}: {problem}")
+    return found
 
 
 SOURCE = CsvFile

@@ -21,7 +21,7 @@ class HalfMoons(Source):
     width: NotNegative
     seed: Seed
 
-    def shape(self) -> DataShape:
+    def table_shape(self) -> DataShape:
         """Return the shape: the plane's two coordinates, and two classes."""
         return DataShape(features=2, targets=1, classes=2, rows=self.rows)
 

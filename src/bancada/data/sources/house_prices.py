@@ -32,7 +32,7 @@ class HousePrices(Source):
             raise ValueError(f"outliers = {self.outliers}: more than the {self.rows} rows")
         return self
 
-    def shape(self) -> DataShape:
+    def table_shape(self) -> DataShape:
         """Return the shape: one feature and one target."""
         return DataShape(features=1, targets=1, classes=0, rows=self.rows)
 

@@ -20,7 +20,7 @@ class LinearData(Source):
     noise_std: NotNegative
     seed: Seed
 
-    def shape(self) -> DataShape:
+    def table_shape(self) -> DataShape:
         """Return the shape: a feature for each weight, and one target."""
         return DataShape(features=len(self.weights), targets=1, classes=0, rows=self.rows)
 

@@ -14,7 +14,7 @@ class Sklearn(Source):
     kind: Literal["sklearn"]
     name: Literal["wine", "iris", "breast_cancer", "digits", "diabetes"]
 
-    def shape(self) -> DataShape:
+    def table_shape(self) -> DataShape:
         """Return the documented shape of the data set."""
         return {
             "wine": DataShape(13, 1, 3, 178),

@@ -1,0 +1,126 @@
+"""Predictions of a trained variant for new rows, without MLflow: `bancada predict`, and `bancada.load` in notebooks."""
+
+import sys
+from contextlib import chdir
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from bancada.base import BadInput, files, index, params_file
+from bancada.data.sources import csv
+from bancada.networks import saved, user_code
+from bancada.tracking import evaluations
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Seeds = Literal["best", "all"]
+SWITCHES = "bancada.networks.portable"  # loads torch, which the small vocabulary does without
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained variant. `best_seed` is chosen on validation rows, as for its model in MLflow."""
+
+    root: Path  # of the repository
+    variant: str
+    best_seed: int
+    networks: saved.SavedVariant
+
+    def predict(self, rows: "pd.DataFrame | np.ndarray", seeds: Seeds = "best") -> "pd.DataFrame":
+        """Return predictions for rows of raw features: a data frame, by name, or an array [row, feature].
+
+        `best`: a column for each target, of numbers or names of classes. `all`: mean and standard deviation over the
+        seeds, or the share of the seeds that decide for each class. Raise BadInput for a feature that is missing or
+        not finite.
+        """
+        import pandas as pd
+
+        names = self.networks.feature_names
+        if isinstance(rows, pd.DataFrame):
+            for name in names:
+                if list(rows.columns).count(name) != 1:
+                    count = "no column" if name not in rows.columns else "two columns"
+                    raise BadInput(f"{self.variant}: the data frame has {count} '{name}'")
+            features = rows[names].to_numpy("float64")
+        else:
+            features = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+            if features.shape[1] != len(names):
+                raise BadInput(f"{self.variant}: rows of {features.shape[1]} features, not {len(names)}")
+        for row, column in np.argwhere(~np.isfinite(features))[:1]:
+            shown = f"row {row + 1}, column '{names[column]}' = {features[row, column]:g}"
+            raise BadInput(f"{self.variant}: {shown}: must be a finite number")
+        columns = self._predicted(features, seeds)
+        return pd.DataFrame(columns, index=rows.index if isinstance(rows, pd.DataFrame) else None)
+
+    def _predicted(self, features: Float64[np.ndarray, "row feature"], seeds: Seeds) -> dict[str, np.ndarray]:
+        """Return the columns of the predictions by name."""
+        networks = self.networks
+        finished = [seed for seed in networks.seeds if seed not in networks.diverged]
+        used = finished if seeds == "all" else [self.best_seed]
+        outputs = self._outputs(features)[[networks.seeds.index(seed) for seed in used]]
+        for _, row, _ in np.argwhere(~np.isfinite(outputs))[:1]:
+            raise BadInput(f"{self.variant}: row {row + 1}: the network gives no finite output")
+        decided = networks.encoding.decide(outputs)
+        if networks.classes and seeds == "all":
+            return {str(name): (decided[..., 0] == i).mean(0) for i, name in enumerate(networks.classes)}
+        if networks.classes:
+            return {networks.target_names[0]: np.array(networks.classes)[decided[0, :, 0]]}
+        if seeds == "best":
+            return dict(zip(networks.target_names, decided[0].T, strict=True))
+        spread = decided.std(0, ddof=1) if len(used) > 1 else np.full_like(decided[0], np.nan)
+        return {
+            f"{name}_{statistic}": values[:, i]
+            for i, name in enumerate(networks.target_names)
+            for statistic, values in (("mean", decided.mean(0)), ("std", spread))
+        }
+
+    def _outputs(self, features: Float64[np.ndarray, "row feature"]) -> Float64[np.ndarray, "seed row output"]:
+        if self.networks.network.small:
+            return self.networks.outputs(features)
+        with chdir(self.root), import_module(SWITCHES).settled(self.networks.network.bits):
+            try:
+                return self.networks.outputs(features)
+            finally:
+                user_code.forget()  # a notebook may have modules of the same names
+
+
+def load(variant: str) -> Trained:
+    """Return the trained variant of the repository that the current folder belongs to. Raise BadInput."""
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").exists()), None)
+    if root is None:
+        raise BadInput(f"{here}: neither this folder nor one above it holds a dvc.yaml")
+    with chdir(root):
+        study: str = params_file.read().value(f"variants.{variant}.study")
+        if index.of_models(study, [variant])[variant] != index.read(study).get(variant):
+            raise BadInput(f"{files.model(study, variant)}: not evaluated yet; `dvc repro evaluate@{study}` does it")
+        best = evaluations.read(study).best_seeds.get(variant)
+        if best is None:
+            problem = f"no seed of {variant} has a score; `dvc repro evaluate@{study}` writes them"
+            raise BadInput(f"{files.evaluation(study) / 'per_seed.csv'}: {problem}")
+        return Trained(root, variant, best, saved.load(files.model(study, variant)))
+
+
+def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
+    """Write the predictions for the rows of a CSV file, whose columns are found by name, to `out` or to stdout."""
+    trained = load(variant)
+    names = trained.networks.feature_names
+    header, rows = csv.read(table)
+    csv.check_header(table, header, names)
+    if extra := [name for name in header if name not in names]:
+        print(f"{table}: not used by {variant}: {', '.join(extra)}", file=sys.stderr)
+    features = [[csv.number(table, line, row, name) for name in names] for line, row in rows]
+    found = trained.predict(np.array(features).reshape(-1, len(names)), seeds)
+    left_out = len(trained.networks.diverged)
+    if seeds == "all" and left_out:
+        print(f"{variant}: without {left_out} of {len(trained.networks.seeds)} seeds, which diverged", file=sys.stderr)
+    if out:
+        with files.whole(out) as unfinished:
+            found.to_csv(unfinished, index=False, lineterminator="\n")
+    else:
+        print(found.to_csv(index=False, lineterminator="\n"), end="")

@@ -1,0 +1,149 @@
+"""Which plots an evaluation has, and what stands in them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+from evaluated import TABLE, given, main, read, scored, write_model, write_split
+from matplotlib.text import Text
+from PIL import Image
+
+from bancada.base import files
+from bancada.base.tables import Table
+from bancada.evaluation import plots
+from bancada.evaluation.leaderboard import format_leaderboard
+from bancada.evaluation.sheets import sheet, write
+
+pytestmark = pytest.mark.usefixtures("workspace")
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_every_out_is_there_and_has_the_same_bytes_when_made_again(moons):
+    def outs():
+        folder = files.evaluation("study")
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    main(moons, "study")
+    first = outs()
+    (files.evaluation("study") / "metrics/gone.json").write_text("left over")
+    main(moons, "study")
+    assert outs() == first
+    assert set(first) == {
+        *("scores.csv", "per_seed.csv", "leaderboard.csv", "predictions.csv", "loss.csv"),
+        *(f"metrics/{name}.json" for name in ("base", "mixed", "diverged")),
+        *(f"plots/{name}.png" for name in ("loss", "leaderboard", "data", "decision_regions", "confusion")),
+    }
+    for name in first:
+        if name.endswith(".png"):
+            with Image.open(files.evaluation("study") / name) as picture:
+                assert picture.width == 880
+                assert picture.info.keys() <= {"dpi"}
+
+
+def test_a_metric_that_is_not_defined_is_called_so_and_nothing_has_diverged(monkeypatch):
+    """R2 of one row."""
+    params = given(TABLE, [1], {"train": 4, "test": 1}, "r2")
+    rows = Table(np.array([[1.0], [2], [3], [4]]), np.array([[1.0], [2], [3], [5]]), ["rooms"], ["price"], [])
+    write_split(rows, test=rows.take(np.array([0])))
+    for variant, weight in (("base", 1.0), ("other", 2.0)):
+        write_model(params, variant, rows, {"0.weight": [[[weight]]] * 4, "0.bias": [[0.0]] * 4})
+    texts = []
+    monkeypatch.setattr("bancada.evaluation.sheets.write", lambda figure, path: texts.extend(words(figure)))
+    main(params, "study")
+    assert "base\n4 of 4 not defined" in texts
+    assert not [text for text in texts if "diverged" in text]
+    board = read("leaderboard.csv")
+    for row in board:
+        assert [row[name] for name in ("rank", "mean", "best_seed", "best", "worst_seed", "worst", "p_holm")] == [
+            ""
+        ] * 7
+        assert row["diverged_seeds"] == "0"
+        assert row["note"].startswith("r2 is not defined on these rows, for 4 of 4 seeds")
+    assert {row["variant"]: row["verdict"] for row in board} == {"base": "baseline", "other": "not defined"}
+    (mse,) = scored("base", "mse", "test")
+    assert mse["mean"] == "0"
+    table = format_leaderboard(board, "study")
+    assert "n. d." in table and "none" not in table and "diverged" not in table
+
+
+def words(figure):
+    """All texts of a figure."""
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
+def test_names_are_drawn_as_they_are_written():
+    """matplotlib takes what stands between two $ for a formula, and lists in no legend what begins with _."""
+    features, classes = np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]])
+    table = Table(features, classes, ["$\\price$", "_y"], ["_k"], ["$a$", "b"])
+    figure = plots.classes_in_the_plane(table, "$title$")
+    write(figure, Path("names.png"))
+    (legend,) = figure.legends
+    shown = [text._preprocess_math(text.get_text()) for text in legend.get_texts()]
+    assert shown == [(" _k $a$ (2)", False), (" _k b (1)", False)]
+    across = figure.axes[0].xaxis.label
+    assert across._preprocess_math(across.get_text()) == ("$\\price$", False)
+
+
+def test_a_long_title_stays_on_its_sheet_and_above_its_panel() -> None:
+    line = "orchard: mean squared error on the training rows (nothing is held out), 10 training seeds on one data set"
+    figure, (panel,) = sheet(1, f"{line}\n{line}", height=0.5)
+    figure.draw_without_rendering()
+    title = figure._suptitle
+    assert title.get_text().split() == 2 * line.split()
+    place = title.get_window_extent()
+    assert place.x0 > 0 and place.x1 < figure.bbox.width and place.y1 < figure.bbox.height
+    assert place.y0 > panel.get_window_extent().y1
+
+
+def test_a_constant_feature_has_no_share_of_the_variance():
+    rows = np.full((7, 3), 0.1)  # whose standard deviation is 1e-17 in binary numbers, not 0
+    rows[:4, 0], rows[::2, 1] = 5, 3
+    expected = np.linalg.svd(scipy.stats.zscore(rows[:, :2]), compute_uv=False) ** 2
+    assert plots.principal_components(rows)[1] == pytest.approx(list(expected / expected.sum()))
+
+
+@pytest.mark.parametrize("num_seeds", [1, 3])
+def test_one_feature_and_one_target_also_get_a_plot_of_the_fit(num_seeds):
+    params = given(TABLE, [1], {"train": 4, "test": 2}, "mae", num_seeds=num_seeds)
+    rows = Table(np.array([[1.0], [2], [3], [4]]), np.array([[1.0], [2], [3], [5]]), ["rooms"], ["price"], [])
+    write_split(rows, test=rows.take(np.array([0, 3])))
+    for variant in ("base", "other"):
+        weights = {"0.weight": [[[1.0]]] * num_seeds, "0.bias": [[0.0]] * num_seeds}
+        write_model(params, variant, rows, weights, [[3.0 / (e + 1) for e in range(1000)]] * num_seeds)
+    main(params, "study")
+    assert scored("base", "mae", "test")[0]["mean"] == "0.5"
+    assert not scored("base", "mae", "validation")
+    pictures = {path.stem for path in (files.evaluation("study") / "plots").iterdir()}
+    assert pictures == {"loss", "leaderboard", "data", "predicted_vs_observed", "fit"}
+    epochs = [int(row["epoch"]) for row in read("loss.csv") if row["variant"] == "base"]
+    assert (epochs[0], epochs[-1]) == (0, 999)
+    assert len(set(epochs)) == len(epochs) <= 200
+    assert epochs == sorted(epochs)
+    (row,) = [row for row in read("leaderboard.csv") if row["variant"] == "other"]
+    assert row["verdict"] == "no difference shown"
+    assert ("one seed: no interval" in row["note"]) == (num_seeds == 1)
+
+
+def test_many_features_and_text_classes_are_drawn_by_principal_components():
+    source = {"kind": "csv", "path": "data/sources/t.csv", "task": "classification", "targets": ["kind"]}
+    params = given(source, [3], {"train": 9}, "error_rate_percent", variants=("base",), loss="cross_entropy")
+    rng = np.random.default_rng(0)
+    index = np.repeat([0, 1, 2], 3)[:, None]
+    rows = Table(rng.normal(size=(9, 4)), index, list("abcd"), ["kind"], ["ash", "beech", "oak"])
+    write_split(rows)
+    write_model(params, "base", rows, {"0.weight": rng.normal(size=(4, 3, 4)), "0.bias": np.zeros((4, 3))})
+    main(params, "study")
+    pictures = {path.stem for path in (files.evaluation("study") / "plots").iterdir()}
+    assert pictures == {"loss", "leaderboard", "data", "confusion"}
+
+
+def test_dvcs_own_renderer_fills_the_template_of_loss_csv():
+    from dvc_render.vega import VegaRenderer
+
+    rows = [{"variant": "v", "epoch": "0", "loss": "1", "validation_loss": "", "rev": "workspace"}]
+    folder = str(REPOSITORY / ".dvc/plots")
+    filled = VegaRenderer(rows, "loss", x="epoch", y="loss", template="loss", template_dir=folder).get_filled_template()
+    assert "DVC_METRIC" not in json.dumps(filled)
+    assert filled["spec"]["encoding"]["color"]["field"] == "variant"

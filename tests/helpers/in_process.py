@@ -1,0 +1,14 @@
+"""The torch engine in the process of the test: its own processes take seconds to start."""
+
+from collections.abc import Mapping, Sequence
+
+from bancada.training import torch_engine
+from bancada.training.replica import Data, Replica, Report, Trained
+
+
+def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
+    return [torch_engine.train(replica, data, lambda epoch, row: None) for replica in replicas]
+
+
+def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:
+    torch_engine.probe(replica, data, where)

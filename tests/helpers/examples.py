@@ -40,7 +40,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         {
             "loss": "CrossEntropyLoss",
             "optimizer": {"name": "AdamW", "weight_decay": 0.01},
-            "lr": 0.003,
+            "lr": 0.01,
             "schedule": {"name": "OneCycleLR", "max_lr": 0.01},
         },
     ),

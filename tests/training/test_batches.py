@@ -165,7 +165,7 @@ def test_what_a_network_would_lose_or_draw_anew_is_refused_by_name() -> None:
 """
     rows = numbers(np.random.default_rng(1).random((8, 8)), np.arange(8.0))
     with pytest.raises(BadInput, match=r"mask.*register_buffer"):
-        torch_engine.probe(of_file(body), rows)
+        torch_engine.probe(of_file(body), rows, dict.fromkeys(("loss", "optimizer", "schedule"), "train"))
 
 
 def test_a_network_that_loses_the_axis_of_a_single_row_is_refused() -> None:

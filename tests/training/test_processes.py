@@ -141,14 +141,18 @@ def test_where_the_process_of_a_seed_is_killed_the_others_finish_and_it_is_named
 def test_an_error_in_a_later_epoch_is_told_in_one_line_with_its_seed_and_place(own: Bench) -> None:
     own.write(["residual"], num_seeds=3)
     path = own.root / "src/models/residual.py"
-    late = "        if self.training and rows.shape[0] == 6:\n            raise ValueError('the last batch')\n"
-    path.write_text(path.read_text().replace("        return self.layers", late + "        return self.layers"))
-    line = path.read_text().splitlines().index("            raise ValueError('the last batch')") + 1
+    late = (
+        "        UPDATES.append(self.training)\n        if sum(UPDATES) == 7:\n            raise ValueError('late')\n"
+    )
+    path.write_text(
+        path.read_text().replace("        return self.layers", late + "        return self.layers") + "UPDATES = []\n"
+    )
+    line = path.read_text().splitlines().index("            raise ValueError('late')") + 1
     status, _, err = Started(own, "residual").end()
     assert status == 2
     assert err == (
-        f"seed {SEED}, epoch 1: src/models/residual.py:{line}: in ResidualMLP.forward: ValueError: the last batch"
-        " (3 of 3 seeds failed)\n"
+        f"variants.residual: seed {SEED}, epoch 2: src/models/residual.py:{line}: in ResidualMLP.forward:"
+        " ValueError: late (3 of 3 seeds failed)\n"
     )
     assert not (own.root / "data/models").exists()
 

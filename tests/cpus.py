@@ -36,11 +36,11 @@ SEEDS = 3
 UPDATES = 20  # at most, for each seed of a variant; at least one epoch
 
 # What params.yaml has none of: momentum, weight decay, a gradient that is cut, rates by epoch, layers so wide that MKL
-# and OpenBLAS have other code for them, sizes that are no multiple of anything. The digits are not split by class: with
+# and OpenBLAS have other code for them, sizes that are no multiple of anything. Digits are not split by class: with
 # whole numbers of many kinds numpy's argsort, which scikit-learn calls, goes wrong in the emulator, and only there.
 MORE = """
 studies:
-  digits:
+  pixels:
     source: {kind: sklearn, name: digits}
     split: {train: 0.5, validation: 0.2, test: 0.3, seed: 1}
     metric: error_rate_percent
@@ -57,10 +57,10 @@ studies:
     metric: loss
     train: {loss: mse, optimizer: sgd, lr: 0.5, batch_size: 32, epochs: 10}
 variants:
-  digits_wide: {study: digits, layers: [300, relu, 48, tanh, 10]}
-  digits_clipped: {study: digits, layers: [32, batch_norm, relu, {dropout: 0.3}, 10], train: {clip_norm: 0.5}}
-  digits_momentum:
-    study: digits
+  pixels_wide: {study: pixels, layers: [300, relu, 48, tanh, 10]}
+  pixels_clipped: {study: pixels, layers: [32, batch_norm, relu, {dropout: 0.3}, 10], train: {clip_norm: 0.5}}
+  pixels_momentum:
+    study: pixels
     layers: [64, sigmoid, 10]
     train: {optimizer: {name: sgd, momentum: 0.9}, lr: 0.05, init: xavier_normal, batch_size: full}
   diabetes_deep: {study: diabetes, layers: [7, tanh, 7, relu, 1]}
@@ -84,6 +84,7 @@ def wanted_params() -> dict[str, Any]:
     raw, more = yaml.load(ROOT / "params.yaml"), yaml.load(MORE)
     raw["studies"] |= more["studies"]
     raw["variants"] |= more["variants"]
+    raw["studies"]["digits"]["split"]["stratify"] = False
     raw["num_seeds"] = SEEDS
     return dict(raw)
 
@@ -115,7 +116,8 @@ def run_stages(stages: Sequence[str]) -> None:
     shorten(raw)
     stay_in_the_emulator()
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(ROOT / "data/sources", Path(folder, "data/sources"))
+        for name in ("data/sources", "src/models"):
+            shutil.copytree(ROOT / name, Path(folder, name))
         os.chdir(folder)
         with Path("params.yaml").open("w", encoding="utf-8") as file:
             YAML(typ="safe", pure=True).dump(raw, file)

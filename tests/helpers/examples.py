@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from bancada.base import files, tables
 from bancada.networks.settings import Layers
-from bancada.training import checkpoint, torch_engine
+from bancada.training import checkpoint
 from bancada.training.replica import Data, Replica, Rows, Trained
 from bancada.training.settings import Recipe, Train
 
@@ -235,6 +235,8 @@ class Keeper:
 
 def cut(one: Replica, rows: Data, keeper: Keeper) -> None:
     """Train until the keeper raises."""
+    from bancada.training import torch_engine  # for seconds; conftest.py imports this file
+
     with pytest.raises(Cut):
         torch_engine.train(one, rows, nobody, keeper)
 

@@ -6,7 +6,7 @@ from examples import EXAMPLES
 
 RAW = cpus.wanted_params()
 # Wide layers take minutes in the emulator, and so do most of the plots.
-STAGES = [f"train@{name}" for name, variant in RAW["variants"].items() if variant["study"] != "digits"]
+STAGES = [f"train@{name}" for name, variant in RAW["variants"].items() if variant["study"] != "pixels"]
 
 
 def test_a_training_with_adam_and_one_with_batch_norm_end_in_the_same_bytes_on_a_haswell() -> None:

@@ -121,6 +121,7 @@ def test_where_the_stage_is_killed_no_process_of_it_is_left(own: Bench, start: S
     assert stage.none_left(10)
 
 
+@pytest.mark.long
 def test_where_the_process_of_a_seed_is_killed_the_others_finish_and_it_is_named(own: Bench, start: Start) -> None:
     own.write(["residual"], num_seeds=4, epochs=120)
     stage = start("residual", BANCADA_CORES="4")

@@ -73,7 +73,7 @@ def test_the_start_differs_from_seed_to_seed_and_is_the_same_for_the_same_seed(n
     assert differences(one, other)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name != "cnn")) for name in EXAMPLES])
 def test_a_replica_has_the_same_bytes_alone_in_company_and_in_any_number_of_processes(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +97,7 @@ def test_a_replica_has_the_same_bytes_as_the_second_task_after_any_other(name: s
         assert differences(torch_engine.train(replica_of(name), data_of(name), nobody), wanted) == [], other
 
 
+@pytest.mark.long
 def test_the_number_of_threads_that_the_shell_asks_for_changes_nothing(own: Bench) -> None:
     """A sum over 70 inputs, of 500 units, is one that several threads would share."""
     own.write(["buffers"], num_seeds=1, epochs=2)

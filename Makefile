@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
 # requirements.lock or pyproject.toml changed since.
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test test-long test-cpus lint types bench bench-pipeline format ui lock clean
+.PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-pipeline format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -47,6 +47,9 @@ types: $(READY)  ## mypy
 
 bench: $(READY)  ## the engine's speed against the usual ways to train
 	@python tests/benchmarks/training.py
+
+bench-replicas: $(READY)  ## the torch engine's speed against a training loop written by hand
+	@python tests/benchmarks/replicas.py
 
 bench-pipeline: $(READY)  ## the whole pipeline's speed, and what tracking costs, in fresh clones of HEAD
 	@python tests/benchmarks/pipeline.py

@@ -35,6 +35,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 install_import_hook([f"bancada.{module}" for module in WITH_ARRAYS], "beartype.beartype")
 
 from committed import made, repository  # noqa: E402, F401  (fixtures, after the hook)
+from examples import own  # noqa: E402, F401  (fixtures, after the hook)
 from idle import fresh, plain_lock, project  # noqa: E402, F401  (fixtures, after the hook)
 from line import complete, untouched  # noqa: E402, F401  (fixtures, after the hook)
 from mounts import mounted  # noqa: E402, F401  (fixtures, after the hook)

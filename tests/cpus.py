@@ -3,12 +3,15 @@
     python tests/cpus.py             all stages on this CPU, an emulated Intel Haswell and an emulated AMD EPYC
     python tests/cpus.py STAGE...    those alone, with what they need: train@moons_adam evaluate@wine
 
+Besides, `example@cnn` and others are trainings of the networks in tests/examples/models, by the torch engine.
+
 Epochs and rows are cut down: under qemu (Debian's qemu-user) a program runs some twenty times slower. One process does
 all stages of a CPU, because torch takes half a minute to load there.
 """
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -18,6 +21,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
@@ -32,11 +36,11 @@ SEEDS = 3
 UPDATES = 20  # at most, for each seed of a variant; at least one epoch
 
 # What params.yaml has none of: momentum, weight decay, a gradient that is cut, rates by epoch, layers so wide that MKL
-# and OpenBLAS have other code for them, sizes that are no multiple of anything. The digits are not split by class: with
+# and OpenBLAS have other code for them, sizes that are no multiple of anything. Digits are not split by class: with
 # whole numbers of many kinds numpy's argsort, which scikit-learn calls, goes wrong in the emulator, and only there.
 MORE = """
 studies:
-  digits:
+  pixels:
     source: {kind: sklearn, name: digits}
     split: {train: 0.5, validation: 0.2, test: 0.3, seed: 1}
     metric: error_rate_percent
@@ -53,10 +57,10 @@ studies:
     metric: loss
     train: {loss: mse, optimizer: sgd, lr: 0.5, batch_size: 32, epochs: 10}
 variants:
-  digits_wide: {study: digits, layers: [300, relu, 48, tanh, 10]}
-  digits_clipped: {study: digits, layers: [32, batch_norm, relu, {dropout: 0.3}, 10], train: {clip_norm: 0.5}}
-  digits_momentum:
-    study: digits
+  pixels_wide: {study: pixels, layers: [300, relu, 48, tanh, 10]}
+  pixels_clipped: {study: pixels, layers: [32, batch_norm, relu, {dropout: 0.3}, 10], train: {clip_norm: 0.5}}
+  pixels_momentum:
+    study: pixels
     layers: [64, sigmoid, 10]
     train: {optimizer: {name: sgd, momentum: 0.9}, lr: 0.05, init: xavier_normal, batch_size: full}
   diabetes_deep: {study: diabetes, layers: [7, tanh, 7, relu, 1]}
@@ -80,6 +84,7 @@ def wanted_params() -> dict[str, Any]:
     raw, more = yaml.load(ROOT / "params.yaml"), yaml.load(MORE)
     raw["studies"] |= more["studies"]
     raw["variants"] |= more["variants"]
+    raw["studies"]["digits"]["split"]["stratify"] = False
     raw["num_seeds"] = SEEDS
     return dict(raw)
 
@@ -98,16 +103,21 @@ def shorten(raw: dict[str, Any]) -> None:
 
 
 def all_stages(raw: dict[str, Any]) -> list[str]:
+    from examples import EXAMPLES
+
     kinds = {"generate": "studies", "split": "studies", "train": "variants", "evaluate": "studies"}
-    return [f"{kind}@{name}" for kind, of in kinds.items() for name in raw[of]]
+    stages = [f"{kind}@{name}" for kind, of in kinds.items() for name in raw[of]]
+    return [*stages, *(f"example@{name}" for name in EXAMPLES)]
 
 
 def run_stages(stages: Sequence[str]) -> None:
     """A line for each: its name, a hash of every byte that it left, and the seconds that it took."""
     raw = wanted_params()
     shorten(raw)
+    stay_in_the_emulator()
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(ROOT / "data/sources", Path(folder, "data/sources"))
+        for name in ("data/sources", "src/models"):
+            shutil.copytree(ROOT / name, Path(folder, name))
         os.chdir(folder)
         with Path("params.yaml").open("w", encoding="utf-8") as file:
             YAML(typ="safe", pure=True).dump(raw, file)
@@ -120,13 +130,33 @@ def run_stages(stages: Sequence[str]) -> None:
             print(f"= {stage} {digest} {time.monotonic() - began:.1f}", flush=True)
 
 
+def stay_in_the_emulator() -> None:
+    """Let processes be forks of this one: a program that it starts would run on the native CPU.
+
+    They do without the thread that watches their parent: the emulator cannot begin one in a fork.
+    """
+    from bancada.training import processes
+
+    context = multiprocessing.get_context
+    processes.threading = SimpleNamespace(Thread=lambda **given: SimpleNamespace(start=lambda: None))
+
+    def forking(method: str | None = None) -> Any:
+        import torch._dynamo  # noqa: F401
+
+        from bancada.training import torch_engine  # noqa: F401  (each fork would load it anew)
+
+        return context("fork")
+
+    multiprocessing.get_context = forking
+
+
 def needed(stages: Iterable[str], raw: dict[str, Any]) -> list[str]:
     """`stages` and all before them, in the pipeline's order."""
     found = set(stages)
     for stage in stages:
         kind, name = stage.split("@")
         study = raw["variants"][name]["study"] if kind == "train" else name
-        found |= {f"generate@{study}", f"split@{study}"} if kind != "generate" else set()
+        found |= {f"generate@{study}", f"split@{study}"} if kind not in ("generate", "example") else set()
         if kind == "evaluate":
             found |= {f"train@{variant}" for variant, of in raw["variants"].items() if of["study"] == study}
     return [stage for stage in all_stages(raw) if stage in found]
@@ -135,6 +165,8 @@ def needed(stages: Iterable[str], raw: dict[str, Any]) -> list[str]:
 def run_stage(params: "ParamsFile", kind: str, name: str) -> str:
     from bancada.base import files
 
+    if kind == "example":
+        return train_example(name)
     if kind == "generate":
         from bancada.data import generate
 
@@ -158,6 +190,21 @@ def run_stage(params: "ParamsFile", kind: str, name: str) -> str:
     return content(files.evaluation(name))
 
 
+def train_example(name: str) -> str:
+    from examples import Bench
+
+    from bancada.base import files, params_file
+    from bancada.training import train
+
+    bench, here = Bench(Path("examples", name).absolute()), Path.cwd()
+    bench.write([name], epochs=2)
+    os.chdir(bench.root)
+    train.main(params_file.read(), name)
+    digest = content(files.model(f"of_{name}", name))
+    os.chdir(here)
+    return digest
+
+
 def content(path: Path) -> str:
     """Return a hash of this file, or of all files in this folder."""
     digest = hashlib.sha256()
@@ -175,9 +222,10 @@ def hashes(cpu: str | None, stages: Sequence[str]) -> dict[str, str]:
 
     emulator = [EMULATOR, "-cpu", cpu] if cpu else []
     kept = {name: value for name, value in os.environ.items() if name not in PINS}
+    paths = [str(ROOT / "src"), str(ROOT / "tests/helpers")]
     done = subprocess.run(
         [*emulator, sys.executable, "-P", __file__, "--here", *stages],
-        env=kept | {"BANCADA_TRACKING": "off", "PYTHONPATH": str(ROOT / "src")},
+        env=kept | {"BANCADA_TRACKING": "off", "BANCADA_REPLICAS": "off", "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
     )
@@ -199,14 +247,15 @@ def differing(stages: Sequence[str], cpus: Sequence[str] = CPUS) -> tuple[list[s
 
 
 def main() -> None:
+    sys.path.append(str(ROOT / "tests/helpers"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--here", action="store_true", help="on this CPU alone: print the hashes, and seconds")
     parser.add_argument("stages", nargs="*", metavar="STAGE")
     asked = parser.parse_args()
+    import bancada  # noqa: F401  (its pins, before numpy and torch load)
+
     stages = asked.stages or all_stages(wanted_params())
     if asked.here:
-        import bancada  # noqa: F401  (its pins, before numpy and torch load)
-
         run_stages(stages)
         return
     began = time.monotonic()

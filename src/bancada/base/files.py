@@ -69,21 +69,26 @@ def whole(path: Path) -> Iterator[Path]:
     written. An OSError names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, old = path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.old.unfinished")
-    remove(unfinished)
+    new, old = unfinished(path), path.with_name(f".{path.name}.old.unfinished")
+    remove(new)
     try:
-        yield unfinished
+        yield new
         if path.is_dir():  # to remove a folder takes time: rename it first, so that it is never half removed
             remove(old)
             path.replace(old)
-        unfinished.replace(path)
+        new.replace(path)
     except OSError as error:  # a full disk: the error names no file, and pyarrow has a message of its own
-        if error.errno and (error.filename is None or Path(error.filename).is_relative_to(unfinished)):
+        if error.errno and (error.filename is None or Path(error.filename).is_relative_to(new)):
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
         raise
     finally:
-        remove(unfinished)
+        remove(new)
         remove(old)
+
+
+def unfinished(path: Path) -> Path:
+    """Return the temporary path of `whole`, which is left over where a process was killed."""
+    return path.with_name(f".{path.name}.unfinished")
 
 
 def remove(path: Path) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ DIGEST_BYTES = 32
 
 
 def write(path: Path, nest: Any) -> None:
-    """Write the file whole, or not at all. Raise TypeError for a value of another kind, OSError for a full disk."""
+    """Write the file whole, or not at all. Raise TypeError for a value of another kind, OSError for a full disk.
+
+    Of two processes that write the same file at the same time, one may lose what it wrote.
+    """
     arrays: dict[str, np.ndarray] = {}
     described = json.dumps(_flat(nest, "/", arrays)).encode()  # Python writes a float so that it reads the same back
     stored = safetensors.save(arrays | {NEST: np.frombuffer(described, np.uint8)})
-    with files.whole(path) as unfinished, unfinished.open("wb") as file:
+    lost = suppress(FileNotFoundError)  # the other one took the temporary file
+    with lost, files.whole(path) as unfinished, unfinished.open("wb") as file:
         file.write(hashlib.sha256(stored).digest() + stored)
         file.flush()
         os.fsync(file.fileno())  # a power cut leaves the former file or this one
@@ -50,9 +55,9 @@ def _flat(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, np.ndarray) or hasattr(value, "detach"):
-        is_array = isinstance(value, np.ndarray)
-        arrays[path] = np.ascontiguousarray(value) if is_array else value.detach().numpy(force=True).copy()
-        return {"array" if is_array else "tensor": path}
+        is_array, name = isinstance(value, np.ndarray), str(len(arrays))
+        arrays[name] = np.asarray(value, order="C") if is_array else value.detach().numpy(force=True).copy()
+        return {"array" if is_array else "tensor": name}
     if isinstance(value, dict):
         kind = "counter" if isinstance(value, Counter) else "dict"  # MultiStepLR has a Counter
         return {kind: [[key, _flat(item, f"{path}/{key}", arrays)] for key, item in value.items()]}

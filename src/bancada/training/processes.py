@@ -4,6 +4,7 @@ The processes are forked from a server that has loaded torch, so that one begins
 does not depend on the others: threads of one process would share torch's generator.
 """
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -26,11 +27,11 @@ from bancada.training.replica import Data, Replica, Report, Rows, Silent, Traine
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 KEEP_S = 30.0  # between two states that it keeps
-PRELOADED = ["bancada.training.torch_engine", "torch._dynamo"]  # the first optimizer of a process imports the second
+PRELOADED = "bancada.training.preloaded"
 
 
-class Lost(RuntimeError):
-    """Processes that ended without a result, such as one that was killed."""
+class Lost(ChildProcessError):
+    """Processes that ended without a result, such as one that was killed. Its `filename` is the first one's seed."""
 
 
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
@@ -74,7 +75,7 @@ class Workers:
     ) -> None:
         self.replicas, self.rows, self.classes, self.report, self.where = replicas, rows, classes, report, where
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOADED)
+        self.context.set_forkserver_preload([PRELOADED])
         if replicas[0].recipe.device == "cuda":
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
         self.running: list[Worker] = []
@@ -103,7 +104,10 @@ class Workers:
             others = f" ({len(self.refused)} of {len(self.replicas)} seeds failed)" if len(self.refused) > 1 else ""
             raise BadInput(self.refused[min(self.refused)] + others)
         if self.lost:
-            raise Lost("; ".join(self.lost.values()))
+            seeds = [f"seed {self.replicas[place].seed}" for place in sorted(self.lost)]
+            ended = [self.lost[place] for place in sorted(self.lost)]
+            more = [f"{seed}: {how}" for seed, how in zip(seeds[1:], ended[1:], strict=True)]
+            raise Lost(errno.ECHILD, "; ".join([ended[0], *more]), seeds[0])
         return [self.trained[place] for place in sorted(self.trained)]
 
     def _start(self, place: int) -> None:
@@ -122,9 +126,9 @@ class Workers:
             worker.process.join()
             self.running.remove(worker)
             if worker.process.exitcode:
-                seed, status = self.replicas[place].seed, worker.process.exitcode
+                status = worker.process.exitcode
                 ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-                self.lost[place] = f"seed {seed}: its process ended with {ended}"
+                self.lost[place] = f"its process ended with {ended}"
             return
         if kind == "epochs":
             for epoch, row in content:

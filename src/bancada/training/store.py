@@ -67,7 +67,9 @@ class Store:
         """Keep a finished replica."""
         if self.folder is not None and place not in self.given:
             checkpoint.write(self._paths(FINISHED)[place], asdict(trained))
-            self._paths(UNDER_WAY)[place].unlink(missing_ok=True)
+            state = self._paths(UNDER_WAY)[place]
+            for path in (state, files.unfinished(state)):
+                path.unlink(missing_ok=True)
             prune(self.folder)
 
     def end(self) -> None:

@@ -1,0 +1,9 @@
+"""What the server that processes are forked from loads before the first one: torch, and this engine."""
+
+import gc
+
+import torch._dynamo  # noqa: F401  (the first optimizer of a process imports it, for a second)
+
+from bancada.training import torch_engine  # noqa: F401
+
+gc.freeze()  # else a server that ends searches all of torch's objects for garbage, for seconds

@@ -36,7 +36,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> set[str]:
 
 def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Callable[[], dict[str, str]]) -> None:
     now = written()
-    assert len(now) == 7 + 7 + 22 + 7 + 7
+    assert len(now) == 8 + 8 + 24 + 8 + 8
     assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
 
 

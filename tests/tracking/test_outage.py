@@ -270,6 +270,7 @@ def at(disk: Path) -> str:
     return f"sqlite:///{disk}/mlflow.db"
 
 
+@pytest.mark.long
 def test_a_database_that_another_program_has_locked(
     repository: Bench, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,6 @@ def test_from_your_own_network_to_a_leaderboard(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     evaluation = tmp_path / "bench/data/evaluation/wine"
     boards = (evaluation / "leaderboard.csv").read_text()
-    assert re.search(r"^\d+,wine_residual,torch,1379,test,error_rate_percent,", boards, re.MULTILINE)
+    assert re.search(r"^\d+,wine_residual,torch,1363,test,error_rate_percent,", boards, re.MULTILINE)
     assert "train@wine_residual: finished" in done.stdout
     assert done.stdout.count("train@wine_logits: finished") == 1  # it is not trained again after the edit

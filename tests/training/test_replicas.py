@@ -8,10 +8,12 @@ import pytest
 import torch
 from by_hand import by_hand, imported
 from examples import EXAMPLES, SEED, Bench, data, data_of, differences, nobody, recipe, replica_of
+from safetensors.numpy import load_file
 
 from bancada.networks import user_code
+from bancada.networks.saved import HISTORY_COLUMNS, save
 from bancada.training import processes, replica, torch_engine
-from bancada.training.replica import Data, Replica, Silent
+from bancada.training.replica import Data, Replica, Silent, Trained, together
 
 SMALL: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "sgd": ([5, "tanh", 1], {"loss": "mse"}),
@@ -129,3 +131,14 @@ def test_the_small_vocabulary_is_trained_by_both_engines_alike(stack: list[Any],
         np.testing.assert_allclose(one.weights[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
     for key, values in stacked.history.items():
         np.testing.assert_allclose(one.history[key], values, rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_a_parameter_that_is_a_transposed_view_is_stored_as_it_is(tmp_path: Path) -> None:
+    """safetensors writes the memory of an array, which of a transposed one has another order."""
+    value = np.arange(6, dtype=np.float32).reshape(2, 3).T  # [3, 2], in column-major order
+    one = Trained({"w": value, "count": np.array(7)}, {name: np.zeros(1) for name in HISTORY_COLUMNS}, 6, 1)
+    described = {"recipe": {"seeds": [1, 2]}}
+    save(tmp_path / "model", described, together([one, one]), {})
+    stored = load_file(tmp_path / "model/weights.safetensors")
+    assert stored["w"].tolist() == [[[0, 3], [1, 4], [2, 5]]] * 2
+    assert stored["count"].tolist() == [7, 7]

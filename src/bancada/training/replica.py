@@ -114,7 +114,8 @@ def together(trained: Sequence[Trained]) -> TrainingResult:
         for name, values in one.history.items():
             history[name][place, : len(values)] = values
     return TrainingResult(
-        weights={name: np.stack([one.weights[name] for one in trained]) for name in trained[0].weights},
+        # in row-major order, because safetensors writes the memory of an array as it lies there
+        weights={name: np.stack([one.weights[name] for one in trained]).copy("C") for name in trained[0].weights},
         history=history,
         diverged={place: one.diverged for place, one in enumerate(trained) if one.diverged is not None},
         kept={place: one.kept for place, one in enumerate(trained) if one.kept is not None},

@@ -28,6 +28,8 @@ def settle(bits: Literal["portable", "this_machine"]) -> None:
     torch.backends.nnpack.set_flags(bits == "this_machine")
     if bits == "portable" and not _kept:
         _kept.append(exact_square_roots())
+    elif bits == "this_machine" and _kept:
+        _kept.pop()._destroy()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A replica is a pure function of recipe, rows and seed: that of a loop by hand, in any company and any process."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -200,8 +200,14 @@ variants:
             {"optimizer": {"name": "SGD", "foreach": True}},
             "optimizer.foreach = True: is not written here: bancada choo",
         ),
-        ({"optimizer": {"name": "Adam", "eps": -1.0}}, "optimizer = Adam: Invalid epsilon value: -1.0"),
-        ({"optimizer": {"name": "Adam", "betas": [0.9, 0.99, 0.9]}}, "optimizer = Adam: too many values to unpack"),
+        (
+            {"optimizer": {"name": "Adam", "eps": -1.0}},
+            "optimizer = Adam: Adam(eps=-1.0): ValueError: Invalid epsilon value: -1.0",
+        ),
+        (
+            {"optimizer": {"name": "Adam", "betas": [0.9, 0.99, 0.9]}},
+            "optimizer = Adam: Adam(betas=[0.9, 0.99, 0.9]): ValueError: too many values to unpack",
+        ),
         ({"schedule": {"name": "CosineAnnealingLR", "T_max": "50"}}, "schedule.T_max = 50: must be a number"),
         ({"schedule": {"name": "CosineAnnealingLR", "T_max": 0}}, "schedule = CosineAnnealingLR: "),
         ({"schedule": {"name": "StepLR"}}, "schedule.step_size: missing"),

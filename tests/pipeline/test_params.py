@@ -88,7 +88,7 @@ REFUSED = {
         "variants.moon.module.args.since = 2024-01-02: must be a finite number"
     ),
     ("layers: [5, tanh, 1, tanh]", "module: {file: src/models/x.py, name: Net, args: {sizes: {1: 2}}}"): (
-        "variants.moon.module.args.sizes = {1: 2}: must be a finite number, a text, true, false or null, or a list or "
+        "variants.moon.module.args.sizes = {1: 2}: must be a finite number, a text, true, false or null, or a list"
     ),
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {name: adamm},"): "variants.own.train.optimizer.name = adamm: must be one of",
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {momentum: 0},"): "variants.own.train.optimizer.name: missing",

@@ -68,8 +68,8 @@ REFUSED = {
         "AdamW; did you mean 'adam'?"
     ),
     ("[5, tanh, 1, tanh]", "[5, gelu, 1]"): (
-        "variants.moon.layers[1] = gelu: must be one of linear, tanh, relu, sigmoid, softmax, dropout, batch_norm, or a "
-        "class of torch by its own name, such as GELU"
+        "variants.moon.layers[1] = gelu: must be one of linear, tanh, relu, sigmoid, softmax, dropout, batch_norm, or "
+        "a class of torch by its own name, such as GELU"
     ),
     ("[5, tanh, 1, tanh]", "[5, {Dropout: 0.1}, 1]"): (
         "variants.moon.layers[1]: write {Dropout: {ARGUMENT: VALUE}}, with the names of torch's arguments"

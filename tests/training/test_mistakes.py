@@ -260,7 +260,8 @@ def test_given_parameters_after_layers_of_torch_are_compared_with_their_sizes(
 def test_a_process_that_ends_without_an_answer_is_lost_whatever_its_status(status: int) -> None:
     one = of_file(f"    def forward(self, rows):\n        import os\n        os._exit({status})")
     ended = f"its process ended with exit status {status}"
-    with pytest.raises(processes.Lost, match=ended):
+    with pytest.raises(processes.Lost, match=ended) as lost:
         processes.try_first_batch(one, classes(3), WHERE)
+    assert lost.value.filename == "variants.x: a first batch"
     with pytest.raises(processes.Lost, match=ended):
         processes.train([one], classes(3), processes.Silent())

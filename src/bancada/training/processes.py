@@ -31,7 +31,7 @@ PRELOADED = "bancada.training.preloaded"
 
 
 class Lost(ChildProcessError):
-    """Processes that ended without a result, such as one that was killed. Its `filename` is the first one's seed."""
+    """Processes that ended without a result, such as one that was killed. `filename`: what the first one did."""
 
 
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
@@ -108,7 +108,8 @@ class Workers:
             seeds = [f"seed {self.replicas[place].seed}" for place in sorted(self.lost)]
             ended = [self.lost[place] for place in sorted(self.lost)]
             more = [f"{seed}: {how}" for seed, how in zip(seeds[1:], ended[1:], strict=True)]
-            raise Lost(errno.ECHILD, "; ".join([ended[0], *more]), seeds[0])
+            first = f"variants.{self.replicas[0].recipe.variant}: a first batch" if self.where else seeds[0]
+            raise Lost(errno.ECHILD, "; ".join([ended[0], *more]), first)
         return [self.trained[place] for place in sorted(self.trained)]
 
     def _start(self, place: int) -> None:

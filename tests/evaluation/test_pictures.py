@@ -62,7 +62,7 @@ def test_a_variant_whose_seeds_all_diverged_says_so_in_place_of_pictures():
     assert figure.axes[0].texts[0].get_text() == "own\n2 of 2 diverged"
 
 
-@pytest.mark.parametrize("shape", [None, [64], [1, 64], [64, 1], [2, 8, 8], [1, 1, 8, 8]])
+@pytest.mark.parametrize("shape", [None, [64], [1, 64], [64, 1], [2, 8, 8], [1, 1, 8, 8], [3, 9], [4, 33], [50, 5]])
 def test_rows_of_other_shapes_are_no_pictures(shape):
     assert plots.as_pictures(table(2, shape, [0, 1], [0, 1])) is None
 

@@ -15,7 +15,7 @@ from bancada.training.replica import Data, Replica, Rows, Trained
 from bancada.training.settings import Common, TrainingKeys, Variant
 
 SEED, ROWS = 111, 10
-WHERE = {key: f"variants.mine.train.{key}" for key in ("loss", "optimizer", "schedule")}
+WHERE = {key: f"variants.mine.train.{key}" for key in ("loss", "optimizer", "schedule", "init")}
 COMMON = Common(seed=SEED, num_seeds=1, lr=None, engine="torch", device="cpu")
 TRAIN = {"loss": "mse", "lr": 0.01, "epochs": 2, "batch_size": 4}
 

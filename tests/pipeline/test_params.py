@@ -64,7 +64,31 @@ REFUSED = {
     ("[5, tanh,", "[5, than,"): "variants.moon.layers[1] = than: must be one of linear, tanh, relu, sigmoid, softmax,",
     ("{loss: mse, lr: 0.01", "{loss: msee, lr: 0.01"): "studies.line.train.loss = msee: must be one of mse, half_mse,",
     ("{lr: 0.5,", "{lr: 0.5, optimizer: adamm,"): (
-        "variants.own.train.optimizer = adamm: must be one of sgd, adam; did you mean 'adam'?"
+        "variants.own.train.optimizer = adamm: must be one of sgd, adam, or a class of torch by its own name, such as "
+        "AdamW; did you mean 'adam'?"
+    ),
+    ("[5, tanh, 1, tanh]", "[5, gelu, 1]"): (
+        "variants.moon.layers[1] = gelu: must be one of linear, tanh, relu, sigmoid, softmax, dropout, batch_norm, or "
+        "a class of torch by its own name, such as GELU"
+    ),
+    ("[5, tanh, 1, tanh]", "[5, {Dropout: 0.1}, 1]"): (
+        "variants.moon.layers[1]: write {Dropout: {ARGUMENT: VALUE}}, with the names of torch's arguments"
+    ),
+    ("{loss: mse, lr: 0.01", "{loss: {HuberLoss: {delta: 2}}, lr: 0.01"): (
+        "studies.line.train.loss: write {name: HuberLoss, ARGUMENT: VALUE}"
+    ),
+    # what JSON cannot keep
+    ("[5, tanh, 1, tanh]", "[5, {Hardtanh: {max_val: .inf}}, 1]"): (
+        "variants.moon.layers[1].max_val = inf: must be a finite number, a text, true, false or null, or a list"
+    ),
+    ("{lr: 0.5,", "{lr: 0.5, optimizer: {name: Adam, betas: [0.9, .nan]},"): (
+        "variants.own.train.optimizer.betas = [0.9, nan]: must be a finite number"
+    ),
+    ("layers: [5, tanh, 1, tanh]", "module: {file: src/models/x.py, name: Net, args: {since: 2024-01-02}}"): (
+        "variants.moon.module.args.since = 2024-01-02: must be a finite number"
+    ),
+    ("layers: [5, tanh, 1, tanh]", "module: {file: src/models/x.py, name: Net, args: {sizes: {1: 2}}}"): (
+        "variants.moon.module.args.sizes = {1: 2}: must be a finite number, a text, true, false or null, or a list"
     ),
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {name: adamm},"): "variants.own.train.optimizer.name = adamm: must be one of",
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {momentum: 0},"): "variants.own.train.optimizer.name: missing",

@@ -103,6 +103,12 @@ def test_all_seeds_give_each_class_its_share_of_those_that_did_not_diverge(
     assert err == "toy_tanh: without 1 of 3 seeds, which diverged\n"
 
 
+def test_a_variant_whose_seeds_all_diverged_says_so(line: Path) -> None:
+    write_model([], np.full_like(WEIGHTS, np.nan), "mse", dict.fromkeys(map(str, SEEDS), 0))
+    with pytest.raises(BadInput, match=r"^toy_tanh: every seed diverged, so there is no network to predict with"):
+        bancada.load("toy_tanh")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

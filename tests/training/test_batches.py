@@ -165,7 +165,7 @@ def test_what_a_network_would_lose_or_draw_anew_is_refused_by_name() -> None:
 """
     rows = numbers(np.random.default_rng(1).random((8, 8)), np.arange(8.0))
     with pytest.raises(BadInput, match=r"mask.*register_buffer"):
-        torch_engine.probe(of_file(body), rows, dict.fromkeys(("loss", "optimizer", "schedule"), "train"))
+        torch_engine.probe(of_file(body), rows, dict.fromkeys(("loss", "optimizer", "schedule", "init"), "train"))
 
 
 def test_a_network_that_loses_the_axis_of_a_single_row_is_refused() -> None:
@@ -173,9 +173,13 @@ def test_a_network_that_loses_the_axis_of_a_single_row_is_refused() -> None:
         "        self.head = nn.Linear(1, 1)\n    def forward(self, rows):\n        return self.head(rows).squeeze()\n"
     )
     two = body.replace("nn.Linear(1, 1)", "nn.Linear(1, 2)")
-    with pytest.raises(BadInput, match=r"^Net: gives \[2\] for 2 rows, not \[row, output\]$"):
+    with pytest.raises(
+        BadInput, match=r"^variants.x: src/models/net.py: Net: gives \[2\] for 2 rows, not \[row, output\]$"
+    ):
         train(of_file(body), numbers(np.arange(9.0)[:, None], np.arange(9.0)))
-    with pytest.raises(BadInput, match=r"^Net: gives \[2\] for 1 rows, not \[row, output\]$"):
+    with pytest.raises(
+        BadInput, match=r"^variants.x: src/models/net.py: Net: gives \[2\] for 1 rows, not \[row, output\]$"
+    ):
         train(of_file(two), numbers(np.arange(9.0)[:, None], np.arange(9.0)))
 
 

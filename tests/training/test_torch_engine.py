@@ -85,7 +85,8 @@ def test_a_smaller_last_batch_counts_by_its_rows(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_last_batch_of_one_row_is_tried_before_training() -> None:
-    with pytest.raises(BadInput, match=r"^variants.mine: seed 111, epoch 1: .*more than 1 value per channel"):
+    line = r"^params.yaml: variants.mine.layers: a first batch: .*than 1 value per channel .*choose another batch_size$"
+    with pytest.raises(BadInput, match=line):
         trained(replica([3, {"BatchNorm1d": {"num_features": 3}}, 1]), numbers(9))
 
 

@@ -180,6 +180,7 @@ variants:
             {"optimizer": {"name": "Adagrat"}},
             "optimizer = Adagrat: torch.optim has no such class; did you mean 'Adagrad'?",
         ),
+        ({"optimizer": "ADAMW"}, "optimizer = ADAMW: torch.optim has no such class; did you mean 'AdamW'?"),
         (
             {"optimizer": {"name": "AdamW", "weigth_decay": 0.1}},
             "optimizer.weigth_decay: unknown key; did you mean 'weight_decay'?",
@@ -200,8 +201,14 @@ variants:
             {"optimizer": {"name": "SGD", "foreach": True}},
             "optimizer.foreach = True: is not written here: bancada choo",
         ),
-        ({"optimizer": {"name": "Adam", "eps": -1.0}}, "optimizer = Adam: Invalid epsilon value: -1.0"),
-        ({"optimizer": {"name": "Adam", "betas": [0.9, 0.99, 0.9]}}, "optimizer = Adam: too many values to unpack"),
+        (
+            {"optimizer": {"name": "Adam", "eps": -1.0}},
+            "optimizer = Adam: Adam(eps=-1.0): ValueError: Invalid epsilon value: -1.0",
+        ),
+        (
+            {"optimizer": {"name": "Adam", "betas": [0.9, 0.99, 0.9]}},
+            "optimizer = Adam: Adam(betas=[0.9, 0.99, 0.9]): ValueError: too many values to unpack",
+        ),
         ({"schedule": {"name": "CosineAnnealingLR", "T_max": "50"}}, "schedule.T_max = 50: must be a number"),
         ({"schedule": {"name": "CosineAnnealingLR", "T_max": 0}}, "schedule = CosineAnnealingLR: "),
         ({"schedule": {"name": "StepLR"}}, "schedule.step_size: missing"),
@@ -320,15 +327,17 @@ def test_a_key_of_the_study_is_named_where_it_stands() -> None:
 
 
 def test_torch_is_asked_before_any_stage_runs_and_only_for_the_studies_that_will(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(PARAMS)
     params = load()
     refuse_bad_data(params, {"other"}, set())
+    assert capsys.readouterr().out == ""
     line = r"^params.yaml: variants.wrong.train.optimizer.weigth_decay: unknown key; did you mean 'weight_decay'\?$"
     with pytest.raises(BadInput, match=line):
         refuse_bad_data(params, {"line", "other"}, set())
+    assert capsys.readouterr().out == "trying a first batch with torch: wrong\n"
 
 
 @pytest.mark.long

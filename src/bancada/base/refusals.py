@@ -27,8 +27,9 @@ def shown(value: Any) -> str:
 
 def did_you_mean(name: Any, known: Any) -> str:
     """Return a question that suggests the most similar known name, or an empty string if none is similar."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    written = {str(one).lower(): str(one) for one in known}
+    near = difflib.get_close_matches(str(name).lower(), written, n=1, cutoff=0.5)
+    return f"; did you mean '{written[near[0]]}'?" if near else ""
 
 
 def unknown_key(key: Any, known: Any) -> PydanticCustomError:
@@ -37,9 +38,9 @@ def unknown_key(key: Any, known: Any) -> PydanticCustomError:
     return PydanticCustomError("unknown_key", "unknown key{hint}", {"key": key, "hint": hint})
 
 
-def missing_key(key: str, way_out: str) -> PydanticCustomError:
-    """Return the error that a validator raises for a key that its mapping must have."""
-    return PydanticCustomError("unknown_key", "missing; {way_out}", {"key": key, "way_out": way_out})
+def wrong_key(key: str, problem: str) -> PydanticCustomError:
+    """Return the error that a validator raises for a key inside of its mapping, such as one that is missing."""
+    return PydanticCustomError("unknown_key", "{problem}", {"key": key, "problem": problem})
 
 
 def explained(errors: list[ErrorDetails], raw: Any, prefix: str) -> BadInput:
@@ -91,6 +92,9 @@ KINDS = {  # pydantic's type of an error: what would be right
 }
 
 
+TORCHS = {"adam": "AdamW", "inverse_time": "CosineAnnealingLR", "half_mse": "MSELoss", "batch_norm": "GELU"}
+
+
 def _problem(errors: list[ErrorDetails], value: Any) -> str:
     """Return what would be right, all kinds together."""
     contexts = [str(e.get("ctx", {}).get("expected") or e.get("ctx", {}).get("expected_tags") or "") for e in errors]
@@ -108,4 +112,5 @@ def _problem(errors: list[ErrorDetails], value: Any) -> str:
     if "a number" in kinds and "a whole number" in kinds:
         kinds.remove("a whole number")
     right = " or ".join([*kinds, *names]) if kinds else f"one of {', '.join(names)}"
-    return f"must be {right}{did_you_mean(value, names)}"
+    torchs = "".join(f", or a class of torch by its own name, such as {TORCHS[one]}" for one in names if one in TORCHS)
+    return f"must be {right}{torchs}{did_you_mean(value, names)}"

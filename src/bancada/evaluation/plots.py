@@ -287,9 +287,18 @@ def misclassified(results: Results) -> Figure | None:
 
 
 def as_pictures(rows: Table) -> Float64[np.ndarray, "row height width *color"] | None:
-    """Return the rows as pictures with values from 0 to 1, if their shape is [height, width] or [1 or 3, ...]."""
+    """Return the rows as pictures with values from 0 to 1, if their shape is [height, width] or [1 or 3, ...].
+
+    A list of numbers, such as [20, 2], is no picture: sides have at least 4 numbers, at most one to eight.
+    """
     *channels, height, width = [0, *rows.shape][-3:]
-    if rows.row_shape is None or channels not in ([0], [1], [3]) or len(rows.shape) > 3 or min(height, width) < 3:
+    if (
+        rows.row_shape is None
+        or channels not in ([0], [1], [3])
+        or len(rows.shape) > 3
+        or min(height, width) < 4
+        or max(height, width) > 8 * min(height, width)
+    ):
         return None
     low, high = rows.features.min(), rows.features.max()
     pictures = ((rows.features - low) / ((high - low) or 1)).reshape(-1, channels[0] or 1, height, width)

@@ -1,16 +1,33 @@
 """The keys of params.yaml about a network: its layers, its initial parameters, and its training loss."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from bancada.base.refusals import unknown_key
+from bancada.base.refusals import shown, unknown_key, wrong_key
 from bancada.base.settings import Finite, Fraction, Positive, Settings
 from bancada.networks import user_code
 
 OPTIONS = {"linear": "width", "dropout": "rate"}  # of the short forms {linear: 5} and {dropout: 0.1}
 BATCH_NORM_EPS = 1e-5  # the default of torch.nn.BatchNorm1d
+
+
+def _storable(args: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a class. Raise an error that names the first one that JSON cannot keep."""
+    for key, value in args.items():
+        try:
+            same = json.loads(json.dumps(value, allow_nan=False)) == value
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            problem = "must be a finite number, a text, true, false or null, or a list or mapping of these"
+            raise wrong_key(f"{key}{shown(value) or f' = {value}'}", problem)
+    return args
+
+
+Args = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 
 class TorchPart(Settings):
@@ -20,13 +37,15 @@ class TorchPart(Settings):
     """
 
     name: Annotated[str, Field(pattern="^[A-Z]")]
-    args: dict[str, Any] = {}
+    args: Args = {}
 
 
 def by_name(raw: Any) -> Any:
     """Return `{name: adam}` for `adam`, the short form; for a class of torch, its name and its arguments."""
     if isinstance(raw, str):
         return {"name": raw}
+    if isinstance(raw, Mapping) and len(raw) == 1 and is_torch_name(name := next(iter(raw))):
+        raise ValueError(f"write {{name: {name}, ARGUMENT: VALUE}}")
     if not isinstance(raw, Mapping) or not is_torch_name(raw.get("name")) or raw.keys() == {"name", "args"}:
         return raw
     return {"name": raw["name"], "args": {key: value for key, value in raw.items() if key != "name"}}
@@ -60,6 +79,8 @@ def _layer_as_mapping(raw: Any) -> Any:
         raise ValueError("must be a number of units, the name of a layer, or a mapping such as {dropout: 0.1}")
     if len(raw) == 1 and is_torch_name(next(iter(raw))):
         [(name, args)] = raw.items()
+        if not isinstance(args, Mapping | None):
+            raise ValueError(f"write {{{name}: {{ARGUMENT: VALUE}}}}, with the names of torch's arguments")
         return {"name": name, "args": args or {}}
     for kind, option in OPTIONS.items():
         if kind in raw and option not in raw:
@@ -104,7 +125,7 @@ class Module(Settings):
 
     file: Annotated[str, AfterValidator(_importable)]
     name: Annotated[str, Field(min_length=1)]
-    args: dict[str, Any] = {}
+    args: Args = {}
 
 
 class TorchInit(Settings):

@@ -98,14 +98,19 @@ def draw(network: nn.Sequential, layers: Sequence[Layer], init: Init, generator:
 
     Raise ValueError or RuntimeError if given parameters do not have the shapes of the layers.
     """
-    small = [isinstance(layer, LayerSpec) and layer.kind == "linear" for layer in layers]
-    linear = [module for module, drawn in zip(network, small, strict=True) if drawn]
+    linear = drawn(network, layers)
     if isinstance(init, GivenInit):
         for module, weight, bias in zip(linear, init.weights, init.biases, strict=True):
             module.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
     else:
         for module in linear:
-            _draw(cast(nn.Linear, module), init, generator)
+            _draw(module, init, generator)
+
+
+def drawn(network: nn.Sequential, layers: Sequence[Layer]) -> list[nn.Linear]:
+    """Return the modules of the linear layers of the small vocabulary."""
+    small = [isinstance(layer, LayerSpec) and layer.kind == "linear" for layer in layers]
+    return [cast(nn.Linear, module) for module, own in zip(network, small, strict=True) if own]
 
 
 def _draw(module: nn.Linear, init: TorchInit | XavierNormal | NormalInit, generator: torch.Generator) -> None:

@@ -91,7 +91,7 @@ def outputs_of_seeds(
 
     They are NaN where weights or outputs are not finite. Raise BadInput for an error in the user's module.
     """
-    with _same_draws():
+    with same_draws():
         model = network(described, inputs.shape[1:])
     settle(described.bits)
     rows, found = torch.from_numpy(inputs), []
@@ -99,14 +99,14 @@ def outputs_of_seeds(
         own = {name: torch.from_numpy(np.array(value[seed])) for name, value in weights.items()}
         model.load_state_dict(own)
         whole = all(bool(value.isfinite().all()) for value in own.values())
-        with _same_draws(), user_code.told(SRC, described.module.file if described.module else "layers"):
+        with same_draws(), user_code.told(SRC, described.module.file if described.module else "layers"):
             output = outputs(model, rows).double().numpy()
         found.append(np.where(whole & np.isfinite(output), output, np.nan))
     return np.stack(found)
 
 
 @contextmanager
-def _same_draws() -> Iterator[None]:
+def same_draws() -> Iterator[None]:
     """Seed the global generators, from which a module may draw even when it is evaluated. Afterwards, put them back."""
     numpys, pythons = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,7 @@ installed under the same name, and without bytecode files: DVC watches that fold
 import importlib
 import inspect
 import keyword
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,15 +65,16 @@ def told(src: Path, file: str) -> Iterator[None]:
     """Raise BadInput, in one line, for an error in the user's code. `file` is named where no line is known.
 
     An error of the machine, such as a file that cannot be read, is not the user's if none of the user's lines led to
-    it, and passes.
+    it, and passes; so does Ctrl-C, where the process listens to it.
     """
     try:
         yield
     except BadInput:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         known = _where(error, src)
-        if not known and isinstance(error, OSError | MemoryError):
+        ctrl_c = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+        if ctrl_c or (isinstance(error, OSError | MemoryError) and not known):
             raise
         raise BadInput(explained(error, src) if known else f"{file}: {explained(error, src)}") from error
 
@@ -86,7 +88,7 @@ def explained(error: BaseException, src: Path) -> str:
     if isinstance(error, SyntaxError) and not function:
         what = error.msg + ("; save the file as UTF-8" if "'utf-8' codec" in error.msg else "")
     else:
-        what = f"{type(error).__name__}: {_text(error, src)}"
+        what = ": ".join(filter(None, (type(error).__name__, _text(error, src))))
     if not file:
         return what
     if isinstance(error, ModuleNotFoundError) and error.name:

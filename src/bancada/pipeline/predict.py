@@ -98,11 +98,12 @@ def load(variant: str) -> Trained:
         study: str = params_file.read().value(f"variants.{variant}.study")
         if index.of_models(study, [variant])[variant] != index.read(study).get(variant):
             raise BadInput(f"{files.model(study, variant)}: not evaluated yet; `dvc repro evaluate@{study}` does it")
-        best = evaluations.read(study).best_seeds.get(variant)
+        best, networks = evaluations.read(study).best_seeds.get(variant), saved.load(files.model(study, variant))
+        if len(networks.diverged) == len(networks.seeds):
+            raise BadInput(f"{variant}: every seed diverged, so there is no network to predict with; try a smaller lr")
         if best is None:
             problem = f"no seed of {variant} has a score; `dvc repro evaluate@{study}` writes them"
             raise BadInput(f"{files.evaluation(study) / 'per_seed.csv'}: {problem}")
-        networks = saved.load(files.model(study, variant))
         if networks.network.module and not lockfile.here().agrees("code", Path("src")):
             raise BadInput(
                 f"{variant}: src has changed since its training; `dvc repro evaluate@{study}` brings both up"

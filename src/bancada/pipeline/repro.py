@@ -257,6 +257,9 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
     date.
     """
     check_device(params.device)
+    asked = [name for name, variant in params.variants.items() if variant.study in studies]
+    if of_torch := [name for name in asked if params.training(name).engine()[0] == "torch"]:
+        print(f"trying a first batch with torch: {', '.join(of_torch)}", flush=True)
     for study in params.studies:
         if study in studies:
             made = files.split(study) / "train.parquet"

@@ -1,7 +1,6 @@
 """Checks that a network, its loss and its batches fit the data: a declared shape, or the training rows themselves."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ from bancada.base.refusals import BadInput, bad
 from bancada.base.tables import Table
 from bancada.data.settings import DataShape
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_TWO_CLASSES, encoding, last_kind, loss_name, width
-from bancada.networks.settings import GivenInit, LayerSpec, TorchPart
+from bancada.networks.settings import GivenInit, Init, LayerSpec, TorchPart
 from bancada.training.replica import Rows
 from bancada.training.settings import LR_OF, SGD, Recipe, TrainingKeys
 
+NO_LINEAR = "has no linear layers that are written as numbers of units, which alone it starts"
 OTHERS = " (mse, half_mse or l1; MSELoss, L1Loss, SmoothL1Loss or HuberLoss)"
 
 
@@ -25,17 +25,22 @@ def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
     """
     recipe = keys.recipe()
     loss = recipe.train.loss
+    if "init" in keys.variant.train and not _linear(recipe):
+        raise bad(keys.written_at("init"), None, f"has no effect: {recipe.variant} {NO_LINEAR}")
     if loss_name(loss) in (*OF_CLASS_INDEX, *OF_TWO_CLASSES) and shape.classes == 0:
         raise bad(keys.written_at("loss"), loss_name(loss), f"needs classes, but the study predicts numbers{OTHERS}")
     if recipe.train.class_weight and shape.classes == 0:
         raise bad(keys.written_at("class_weight"), None, "needs classes, but the study predicts numbers")
     if recipe.network.small:
         layers = recipe.network.small_layers
-        if not any(layer.kind == "linear" for layer in layers):
+        if not _linear(recipe):
             raise bad(f"variants.{recipe.variant}.layers", None, "at least one linear layer is needed")
         if problem := misfit(recipe, width(layers), shape):
             raise bad(f"variants.{recipe.variant}.layers", None, problem)
-        _check_given_start(keys, layers, shape.features)
+        widths = [layer.width or 0 for layer in _linear(recipe)]
+        biases = [layer.bias is not False for layer in _linear(recipe)]
+        sizes = list(zip([shape.features, *widths], widths, biases, strict=False))
+        check_given_start(recipe.train.init, keys.written_at("init"), sizes)
     if shape.rows:
         _check_batch_size(keys, recipe, shape.rows)
 
@@ -72,6 +77,8 @@ def misfit(recipe: Recipe, outputs: int, shape: DataShape) -> str | None:
         return f"the output has {outputs} units, but there are {shape.targets} targets"
     if loss in OF_CLASS_INDEX and outputs != classes:
         return f"{loss} needs one output per class: {classes}, not {outputs}"
+    if loss == "bce" and recipe.module:
+        return "bce is for a list of layers; a module takes BCEWithLogitsLoss, or BCELoss if it ends in a Sigmoid"
     if loss == "bce" and (classes != 2 or outputs != 1):
         return f"bce needs two classes and one output, not {classes} and {outputs}"
     if loss == "bce" and last != "sigmoid":
@@ -97,6 +104,8 @@ def doubts(keys: TrainingKeys) -> list[str]:
     if train.class_weight and isinstance(train.loss, TorchPart) and train.loss.args.get("label_smoothing"):
         what = "also scales the part of label_smoothing, which then dominates the loss of the larger classes"
         found.append(f"{keys.written_at('class_weight')} {what}")
+    if "init" in keys.shared and "init" not in keys.variant.train and not _linear(keys.recipe()):
+        found.append(f"{keys.written_at('init')} has no effect: the variant {NO_LINEAR}")
     schedule, stopping = train.schedule, train.early_stopping
     if not isinstance(schedule, TorchPart):
         return found
@@ -111,17 +120,19 @@ def doubts(keys: TrainingKeys) -> list[str]:
     return found
 
 
-def _check_given_start(keys: TrainingKeys, layers: Sequence[LayerSpec], features: int) -> None:
-    init, key = keys.recipe().train.init, keys.written_at("init")
+def _linear(recipe: Recipe) -> list[LayerSpec]:
+    return [layer for layer in recipe.network.small_layers if layer.kind == "linear"]
+
+
+def check_given_start(init: Init, key: str, sizes: Sequence[tuple[int, int, bool]]) -> None:
+    """Raise BadInput if given parameters do not fit linear layers with these numbers of inputs, units, and a bias."""
     if not isinstance(init, GivenInit):
         return
-    linear = [layer for layer in layers if layer.kind == "linear"]
-    widths = [layer.width or 0 for layer in linear]
-    if not len(widths) == len(init.weights) == len(init.biases):
-        raise bad(key, None, f"{len(widths)} linear layers need as many weights and biases")
-    if any(layer.bias is False for layer in linear):
+    if not len(sizes) == len(init.weights) == len(init.biases):
+        raise bad(key, None, f"{len(sizes)} linear layers need as many weights and biases")
+    if not all(bias for _, _, bias in sizes):
         raise bad(key, None, "a given start needs a bias in every linear layer")
-    for i, (inputs, units) in enumerate(pairwise([features, *widths])):
+    for i, (inputs, units, _) in enumerate(sizes):
         if [len(row) for row in init.weights[i]] != [inputs] * units:
             raise bad(f"{key}.weights[{i}]", None, f"must be {units} rows of {inputs} numbers")
         if len(init.biases[i]) != units:
@@ -140,7 +151,9 @@ def _check_batch_size(keys: TrainingKeys, recipe: Recipe, train_rows: int) -> No
 
 def out_of_reach(last: str, encoded: Float32[np.ndarray, "output row"]) -> str | None:
     """Return why the outputs of a last layer of this kind cannot be these numbers, or None."""
-    ranges = {"tanh": (-1, 1), "sigmoid": (0, 1), "softmax": (0, 1), "relu": (0, np.inf)}
+    ranges = dict.fromkeys(("relu", "softplus"), (0.0, np.inf)) | dict.fromkeys(("tanh", "softsign"), (-1.0, 1.0))
+    ranges |= dict.fromkeys(("sigmoid", "softmax", "hardsigmoid", "softmin"), (0.0, 1.0)) | {"relu6": (0.0, 6.0)}
+    ranges |= dict.fromkeys(("logsigmoid", "logsoftmax"), (-np.inf, 0.0))
     low, high = ranges.get(last, (-np.inf, np.inf))
     if low <= encoded.min() and encoded.max() <= high:
         return None

@@ -31,7 +31,7 @@ PRELOADED = "bancada.training.preloaded"
 
 
 class Lost(ChildProcessError):
-    """Processes that ended without a result, such as one that was killed. Its `filename` is the first one's seed."""
+    """Processes that ended without a result, such as one that was killed. `filename`: what the first one did."""
 
 
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
@@ -79,6 +79,7 @@ class Workers:
         if replicas[0].recipe.device == "cuda":
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
         self.running: list[Worker] = []
+        self.done: set[int] = set()  # places of those that sent how they ended
         self.trained: dict[int, Trained] = {}
         self.refused: dict[int, str] = {}
         self.lost: dict[int, str] = {}
@@ -107,7 +108,8 @@ class Workers:
             seeds = [f"seed {self.replicas[place].seed}" for place in sorted(self.lost)]
             ended = [self.lost[place] for place in sorted(self.lost)]
             more = [f"{seed}: {how}" for seed, how in zip(seeds[1:], ended[1:], strict=True)]
-            raise Lost(errno.ECHILD, "; ".join([ended[0], *more]), seeds[0])
+            first = f"variants.{self.replicas[0].recipe.variant}: a first batch" if self.where else seeds[0]
+            raise Lost(errno.ECHILD, "; ".join([ended[0], *more]), first)
         return [self.trained[place] for place in sorted(self.trained)]
 
     def _start(self, place: int) -> None:
@@ -125,11 +127,13 @@ class Workers:
         except EOFError:
             worker.process.join()
             self.running.remove(worker)
-            if worker.process.exitcode:
-                status = worker.process.exitcode
+            if place not in self.done:
+                status = worker.process.exitcode or 0
                 ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
                 self.lost[place] = f"its process ended with {ended}"
             return
+        if kind not in ("epochs", "resumed"):
+            self.done.add(place)
         if kind == "epochs":
             for epoch, row in content:
                 self.report.epoch([place], epoch, {name: np.array([value]) for name, value in row.items()})
@@ -140,7 +144,7 @@ class Workers:
             print(f"seed {self.replicas[place].seed} goes on after epoch {content}", flush=True)
         elif kind == "broken":
             self.broken = content
-        else:
+        elif kind == "refused":
             self.refused[place] = content
 
 
@@ -169,6 +173,7 @@ def work(
         data = unpacked(rows, classes)
         if where is not None:
             torch_engine.probe(replica, data, where)
+            messages.send(("tried", None))
             return
         keeper = Keeper(replica.state, messages.send) if replica.state else None
         trained = torch_engine.train(replica, data, report, keeper)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import missing_key
+from bancada.base.refusals import wrong_key
 from bancada.base.settings import Count, Fraction, NotNegative, Positive, Settings, checked
 from bancada.networks.settings import (
     WHOSE,
@@ -151,7 +151,7 @@ class Common(Settings):
     @classmethod
     def _says_engine(cls, raw: Any) -> Any:
         if isinstance(raw, Mapping) and "engine" not in raw:  # a file that was written before there was the key
-            raise missing_key("engine", "add the line `engine: null` beside lr")
+            raise wrong_key("engine", "missing; add the line `engine: null` beside lr")
         return raw
 
 

@@ -20,13 +20,13 @@ from bancada.base import BadInput
 from bancada.base.refusals import PARAMS_FILE
 from bancada.data.settings import DataShape
 from bancada.networks import torch_network, user_code
-from bancada.networks.encoding import OF_CLASS_INDEX, encoding, loss_name
+from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, encoding, last_kind, loss_name
 from bancada.networks.portable import settle
 from bancada.networks.saved import HISTORY_COLUMNS
 from bancada.networks.settings import Loss
-from bancada.networks.start import draw
-from bancada.training import optimizers, streams, torch_names
-from bancada.training.fit import misfit
+from bancada.networks.start import draw, drawn
+from bancada.training import optimizers, probing, streams, torch_names
+from bancada.training.fit import check_given_start, misfit, out_of_reach
 from bancada.training.replica import Data, Replica, Trained
 
 EpochRow = dict[str, float]  # HISTORY_COLUMNS
@@ -56,35 +56,22 @@ def train(replica: Replica, data: Data, report: Callable[[int, EpochRow], None],
 def probe(replica: Replica, data: Data, where: torch_names.Where) -> None:
     """Try a batch and one as small as the last. Raise BadInput, in one line, for what could only be seen in training.
 
-    A module must have all that it learns in its parameters and buffers, and nothing that is drawn beside them. `where`:
-    where the recipe's keys stand in params.yaml.
+    `where`: where the recipe's keys stand in params.yaml.
     """
     torch_names.refuse_misfit(replica.recipe, where, *data.train.inputs.shape)
     size = optimizers.batch_rows(replica.recipe.train, len(data.train))
-    size += len(data.train) % size
-    first = Data(data.train.first(size), data.validation.first(size), data.classes)
-    other = unsaved(Training(Replica(replica.recipe, replica.seed + 1), first).model)
-    tried = Training(replica, first)
-    before = unsaved(tried.model)
+    rows = size + len(data.train) % size
+    tried = Training(replica, Data(data.train.first(rows), data.validation.first(rows), data.classes), where)
+    last, number = last_kind(replica.recipe.layers), loss_name(tried.asked.loss) in OF_NUMBERS
+    with tried.told():
+        if number and (problem := out_of_reach(last, tried.encoding.encode(data.train.targets))):
+            raise BadInput(problem)
+    tried.now = "a first batch"
+    tried.refuse_nan(size)
     tried.epoch()
-    after = unsaved(tried.model)
-    for name, value in before.items():
-        if not value == other.get(name) == after.get(name):
-            raise BadInput(f"{name} is no parameter and no buffer, so it would be lost: use register_buffer")
-
-
-def unsaved(model: nn.Module) -> dict[str, Any]:
-    """Return the numbers and arrays of a module that state_dict leaves out, by name, in a form that can be compared."""
-    saved, found = {id(value) for value in model.state_dict(keep_vars=True).values()}, dict[str, Any]()
-    for path, module in model.named_modules():
-        for name, value in (*vars(module).items(), *module.named_buffers(recurse=False)):
-            if isinstance(value, Tensor | np.ndarray) and id(value) not in saved:
-                found[f"{path}.{name}".strip(".")] = np.asarray(
-                    value.detach() if isinstance(value, Tensor) else value
-                ).tobytes()
-            elif isinstance(value, int | float) and name != "training":
-                found[f"{path}.{name}".strip(".")] = value
-    return found
+    tried.now = ""
+    with tried.told():
+        probing.refuse_unfit(tried.model, replica.recipe.network, tried.inputs, tried.encoding.threshold)
 
 
 @dataclass
@@ -106,23 +93,15 @@ class Place:
 class Training:
     """One replica while it is trained."""
 
-    def __init__(self, replica: Replica, data: Data) -> None:
+    def __init__(self, replica: Replica, data: Data, probed: torch_names.Where | None = None) -> None:
+        """Prepare all of it. `probed`: where the recipe's keys stand, if a first batch is tried and nothing more."""
         self.recipe, self.asked, self.data = replica.recipe, replica.recipe.train, data
         self.at, self.device, self.best = Place(), replica.recipe.device, dict[str, Tensor]()
-        self.where = f"variants.{self.recipe.variant}: seed {replica.seed}, the first batch"  # for messages
+        self.seed, self.now = replica.seed, ""  # what is done at the moment, for messages
         seed_all(streams.number(replica.seed, streams.MODULE))
-        with self._told():
-            self.model = torch_network.network(self.recipe.network, data.train.inputs.shape[1:])
-        settle(self.asked.bits)  # the user's file may have set other switches
-        if self.recipe.layers and isinstance(self.model, nn.Sequential):
-            draw(self.model, self.recipe.layers, self.asked.init, streams.stream(replica.seed, streams.START))
-        self.model.to(self.device)
-        self.inputs, self.held_out = (
-            torch.from_numpy(rows.inputs).to(self.device) for rows in (data.train, data.validation)
-        )
-        self.outputs = self._look()
+        with self.told():
+            self._build(streams.stream(replica.seed, streams.START), probed)
         self._prepare_loss()
-        self.parameters = [value for value in self.model.parameters() if value.requires_grad]
         self.optimizer = optimizers.optimizer(self.asked, self.parameters)
         updates = math.ceil(len(self.inputs) / optimizers.batch_rows(self.asked, len(self.inputs)))
         self.schedule = optimizers.schedule(self.asked, self.optimizer, updates)
@@ -131,35 +110,66 @@ class Training:
         self.order_before = self.generator.get_state()
         seed_all(streams.number(replica.seed, streams.DROPOUT))
 
+    def _build(self, start: torch.Generator, probed: torch_names.Where | None) -> None:
+        """Make the network. `start`: the generator of the parameters of layers that are written as numbers of units."""
+        self.model = torch_network.network(self.recipe.network, self.data.train.inputs.shape[1:])
+        settle(self.asked.bits)  # the user's file may have set other switches
+        if self.recipe.layers and isinstance(self.model, nn.Sequential):
+            if probed:
+                made = drawn(self.model, self.recipe.layers)
+                sizes = [(layer.in_features, layer.out_features, layer.bias is not None) for layer in made]
+                check_given_start(self.asked.init, probed["init"], sizes)
+            draw(self.model, self.recipe.layers, self.asked.init, start)
+        self.model.to(self.device)
+        self.inputs, self.held_out = (
+            torch.from_numpy(rows.inputs).to(self.device) for rows in (self.data.train, self.data.validation)
+        )
+        self.outputs = self._look()
+        self.parameters = [value for value in self.model.parameters() if value.requires_grad]
+        if not self.parameters:
+            raise BadInput("has no parameters that could be learned")
+
     def _look(self) -> int:
         """Return the number of outputs of a row. Raise BadInput where the network gives no [row, output] that fits."""
-        name = (
-            self.recipe.module.name if self.recipe.module else f"{PARAMS_FILE}: variants.{self.recipe.variant}.layers"
-        )
         for rows in (self.inputs[:2], self.inputs[:1]):  # one row alone: `squeeze()` would lose its axis
-            with self._told(), torch.no_grad():
-                output = self.model.eval()(rows.clone())  # it may change what it gets
-            if not isinstance(output, Tensor):
-                raise BadInput(f"{name}: gives a {type(output).__name__}, not a tensor [row, output]")
-            if output.ndim != 2 or len(output) != len(rows):
-                raise BadInput(f"{name}: gives {list(output.shape)} for {len(rows)} rows, not [row, output]")
+            with torch.no_grad():
+                self.model.eval()
+                output = self._output(rows.clone())  # it may change what it gets
             if not output.isfinite().all():
-                raise BadInput(f"{name}: gives numbers that are not finite for the first training rows")
+                raise BadInput("gives numbers that are not finite for the first training rows")
             sums = output.exp().sum(1)
             if loss_name(self.asked.loss) == "NLLLoss" and not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
                 reason = f"NLLLoss takes logarithms of probabilities, but their exponentials sum to {sums[0]:.4g}"
-                raise BadInput(f"{name}: {reason}, not 1; end in LogSoftmax, or use CrossEntropyLoss")
+                raise BadInput(f"{reason}, not 1; end in LogSoftmax, or use CrossEntropyLoss")
         data = self.data
-        if not any(value.requires_grad for value in self.model.parameters()):
-            raise BadInput(f"{name}: has no parameters that could be learned")
         shape = DataShape(data.train.inputs[0].size, data.train.targets.shape[1], data.classes, len(data.train))
         if problem := misfit(self.recipe, output.shape[1], shape):
-            raise BadInput(f"{name}: {problem}")
+            raise BadInput(problem)
         return int(output.shape[1])
+
+    def _output(self, rows: Tensor) -> Tensor:
+        """Return what the network gives for the rows. Raise BadInput if that is no [row, output]."""
+        output = self.model(rows)
+        how = " in training mode" if self.model.training else ""
+        if not isinstance(output, Tensor):
+            raise BadInput(f"gives a {type(output).__name__}{how}, not a tensor [row, output]")
+        if output.ndim != 2 or len(output) != len(rows) or (how and output.shape[1] != self.outputs):
+            right = f"[row, {self.outputs}]" if how else "[row, output]"
+            raise BadInput(f"gives {list(output.shape)} for {len(rows)} rows{how}, not {right}")
+        return output
+
+    def refuse_nan(self, count: int) -> None:
+        """Raise BadInput if the first rows have no finite loss in training mode, before anything was learned."""
+        self.model.train()
+        with self.told(), torch.no_grad():
+            probing.refuse_no_probabilities(self._output(self.inputs[:count].clone()), self.recipe.network)
+            loss = self._loss(torch.arange(count, device=self.device)).item()
+            if not math.isfinite(loss):
+                raise BadInput(f"gives {'NaN' if math.isnan(loss) else 'an infinite loss'} in training")
 
     def _prepare_loss(self) -> None:
         data, asked = self.data, self.asked
-        code = encoding(self.recipe.layers, asked.loss, self.outputs, data.classes)
+        self.encoding = code = encoding(self.recipe.layers, asked.loss, self.outputs, data.classes)
         parts = (data.train, data.validation)
         encoded = (torch_network.observed(rows.targets, code, asked.loss) for rows in parts)
         self.targets, self.held_out_targets = (targets.to(self.device) for targets in encoded)
@@ -170,6 +180,7 @@ class Training:
         """Train to the last epoch, until the validation loss falls no more, or until the loss is not finite."""
         at = self.at
         while at.epoch < self.asked.epochs and at.diverged is None and not self._is_stale():
+            self.now = f"seed {self.seed}, epoch {at.epoch + 1}"
             row = self.epoch(keep)
             report(at.epoch - 1, dict(zip(HISTORY_COLUMNS, row, strict=True)))
         return self._trained()
@@ -177,7 +188,6 @@ class Training:
     def epoch(self, keep: Keep | None = None) -> list[float]:
         """Train for one epoch. Return its HISTORY_COLUMNS."""
         at = self.at
-        self.where = f"{self.where.partition(',')[0]}, epoch {at.epoch + 1}"
         self._learn(keep)
         row = [at.loss_sum / len(self.inputs), at.last_loss, self._validation_loss(), at.lr]
         at.history.append(row)
@@ -196,7 +206,8 @@ class Training:
             if keep:
                 keep.write(self.state)
             at.lr = float(self.optimizer.param_groups[0]["lr"])
-            with self._told():
+            alone = "; this batch has one row: choose another batch_size" if len(chosen) == 1 else ""
+            with self.told(alone):
                 at.last_loss = self._update(chosen)
             at.loss_sum += at.last_loss * len(chosen)
             at.batch += 1
@@ -206,8 +217,7 @@ class Training:
     def _update(self, chosen: Tensor) -> float:
         """Learn from one batch. Return its loss."""
         self.optimizer.zero_grad()
-        output, target = self.model(self.inputs[chosen]), self.targets[chosen]
-        loss: Tensor = self.weighted(output, target, chosen) if self.weighted else self.loss(output, target)
+        loss = self._loss(chosen)
         loss.backward()
         if self.asked.clip_norm:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.asked.clip_norm)
@@ -219,6 +229,11 @@ class Training:
             self.schedule.step()
         return loss.item()
 
+    def _loss(self, chosen: Tensor) -> Tensor:
+        output, target = self._output(self.inputs[chosen]), self.targets[chosen]
+        loss: Tensor = self.weighted(output, target, chosen) if self.weighted else self.loss(output, target)
+        return loss
+
     def _not_finite(self) -> str:
         named = self.model.named_parameters()
         return next(name for name, value in named if value.grad is not None and not value.grad.isfinite().all())
@@ -226,7 +241,7 @@ class Training:
     def _validation_loss(self) -> float:
         if not len(self.held_out):
             return math.nan
-        with self._told():
+        with self.told():
             output = torch_network.outputs(self.model, self.held_out)
         return torch_network.mean_loss(self.loss, output, self.held_out_targets)
 
@@ -284,14 +299,18 @@ class Training:
         restore(state["random"])
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Raise what goes wrong in the user's code, or in torch because of it, as one line."""
-        module = self.recipe.module
+    def told(self, way_out: str = "") -> Iterator[None]:
+        """Raise what goes wrong in the user's code, or in torch because of it, as one line that begins with where."""
+        module, key = self.recipe.module, f"variants.{self.recipe.variant}"
+        name = f"{key}: {module.file}: {module.name}" if module else f"{PARAMS_FILE}: {key}.layers"
         try:
-            with user_code.told(torch_network.SRC, module.file if module else f"variants.{self.recipe.variant}"):
+            with user_code.told(torch_network.SRC, module.file if module else "torch"):
                 yield
         except BadInput as error:
-            raise BadInput(f"{self.where}: {error}") from error
+            if str(error).startswith(PARAMS_FILE):
+                raise
+            now, known = f"{self.now}: " if self.now else "", str(error).startswith("src/")
+            raise BadInput(f"{key if known else name}: {now}{error}{way_out}") from error
 
 
 def weighted_loss(loss: Loss, data: Data, device: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

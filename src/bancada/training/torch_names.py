@@ -95,8 +95,8 @@ def _check_loss(loss: TorchPart, key: str) -> None:
     with _told(key, loss):
         value = torch_network.loss_function(loss)(output, target)
         value.backward()
-        if not value.isfinite():
-            raise ValueError(f"gives {value.item()}")
+    if not value.isfinite():
+        raise bad(key, loss.name, f"gives {value.item()}")
 
 
 def _check_optimizer(train: Train, optimizer: TorchPart, key: str) -> None:
@@ -121,13 +121,14 @@ def _check_schedule(train: Train, schedule: TorchPart, key: str, rows: int) -> N
         optimizer = _optimizer(train)
         made: Any = optimizers.schedule(train, optimizer, updates)
         if schedule.name == "OneCycleLR" and made.total_steps < steps:
-            raise ValueError(f"ends after {made.total_steps} of the {steps} steps; without total_steps it fits")
+            problem = f"ends after {made.total_steps} of the {steps} steps; without total_steps it fits"
+            raise bad(key, schedule.name, problem)
         _update(optimizer)
         for _ in range(min(steps, TRIED_STEPS) - 1):
             made.step(*([1.0] if plateau else []))
             lr = float(optimizer.param_groups[0]["lr"])
             if not 0 <= lr < math.inf:
-                raise ValueError(f"gives the learning rate {lr:g}")
+                raise bad(key, schedule.name, f"gives the learning rate {lr:g}")
 
 
 def _optimizer(train: Train) -> Optimizer:
@@ -163,8 +164,6 @@ def _check_arguments(key: str, part: TorchPart, made: Any, inside: str = "") -> 
             raise bad(f"{inside}.{name}", value, f"is not written here: {NOT_HERE[name]}")
         if problem := _misfit(parameters[name], value):
             raise bad(f"{inside}.{name}", value, problem)
-        if isinstance(value, float) and not math.isfinite(value) and not issubclass(made, nn.Module):
-            raise bad(f"{inside}.{name}", value, "must be a finite number")
     for name in _needed(made):
         if name in (*part.args, *NOT_HERE, LR_OF.get(part.name)):
             continue
@@ -208,5 +207,9 @@ def _told(key: str, part: TorchPart) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
             yield
+    except BadInput:
+        raise
     except Exception as error:  # torch raises whatever a wrong value leads to
-        raise bad(key, part.name, " ".join(str(error).split())) from error
+        given = ", ".join(f"{name}={value!r}" for name, value in part.args.items())
+        text = " ".join(f"{part.name}({given}): {type(error).__name__}: {error}".split())
+        raise bad(key, part.name, text) from error

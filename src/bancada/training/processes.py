@@ -8,7 +8,6 @@ import errno
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 from safetensors import numpy as safetensors
 
 from bancada.base import BadInput, stage
-from bancada.training import checkpoint
+from bancada.training import checkpoint, store
 from bancada.training.replica import Data, Replica, Report, Rows, Silent, Trained
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
@@ -52,8 +51,9 @@ def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> N
 def _run(
     replicas: Sequence[Replica], data: Data, report: Report, cores: int, where: Mapping[str, str] | None = None
 ) -> list[Trained]:
-    with tempfile.TemporaryDirectory(prefix="bancada-") as folder:
-        rows = Path(folder) / "rows.safetensors"
+    name = "rows" if where is None else "first_batch"
+    with stage.own_folder(f"{name}@{replicas[0].recipe.variant}") as folder:
+        rows = folder / "rows.safetensors"
         rows.write_bytes(packed(data))
         return Workers(replicas, rows, data.classes, report, where).run(cores)
 
@@ -138,6 +138,8 @@ class Workers:
             self.report.ended(place, content)
         elif kind == "resumed":
             print(f"seed {self.replicas[place].seed} goes on after epoch {content}", flush=True)
+        elif kind == "kept":
+            store.prune(content, {one.state.stem for one in self.replicas if one.state})
         elif kind == "broken":
             self.broken = content
         else:
@@ -153,8 +155,10 @@ def work(
     """Train one replica, or try its first batch, and send what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the stage ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    from bancada.networks import torch_network
     from bancada.training import torch_engine
 
+    torch_network.SRC = replica.src
     epochs, sent = list[tuple[int, dict[str, float]]](), time.monotonic()
 
     def report(epoch: int, row: dict[str, float]) -> None:
@@ -200,6 +204,7 @@ class Keeper:
         """Keep the state, if the last one was kept long enough ago."""
         if time.monotonic() - self.last >= self.every_s:
             checkpoint.write(self.path, state())
+            self.send(("kept", self.path.parent))
             self.last = time.monotonic()
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from bancada.base import BadInput, stage
+from bancada.base import BadInput, files, stage
 from bancada.training import checkpoint, store
 from bancada.training.replica import Data, Replica, Report, Rows, Silent, Trained
 
@@ -54,7 +54,8 @@ def _run(
     name = "rows" if where is None else "first_batch"
     with stage.own_folder(f"{name}@{replicas[0].recipe.variant}") as folder:
         rows = folder / "rows.safetensors"
-        rows.write_bytes(packed(data))
+        with files.whole(rows) as unfinished:  # which names the file if the disk is full
+            unfinished.write_bytes(packed(data))
         return Workers(replicas, rows, data.classes, report, where).run(cores)
 
 

@@ -158,7 +158,7 @@ def prune(folder: Path, own: Collection[str] = ()) -> None:
     Entries with the names `own` stay, but count.
     """
     found = []
-    for path in folder.iterdir():
+    for path in folder.glob("*"):
         with suppress(FileNotFoundError):  # another process removes entries, too
             of = path.stat()
             if not path.name.startswith("."):

@@ -1,6 +1,7 @@
 """Predictions without a server: `bancada predict` and `bancada.load`. Expected numbers are computed by hand."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import chdir
@@ -173,6 +174,9 @@ def test_a_folder_is_not_replaced_by_predictions(line: Path, monkeypatch: pytest
     with pytest.raises(BadInput, match=r"^mine: is a folder, not a file$"):
         predict.predict("toy_tanh", write_csv(FEATURES), Path("mine"), "best")
     assert (line / "mine/notes").read_text() == "mine"
+    os.mkfifo(line / "pipe")
+    with pytest.raises(BadInput, match=r"^pipe: is a device, not a file$"):
+        predict.predict("toy_tanh", write_csv(FEATURES), Path("pipe"), "best")
 
 
 def test_a_variant_that_is_not_ready_is_refused_with_the_way_out(line: Path) -> None:
@@ -234,7 +238,9 @@ def test_the_command_works_below_the_root_and_answers_bad_input_with_2(
     (line / "below").mkdir()
     monkeypatch.chdir(line / "below")
     write_csv(FEATURES)
+    Path("out.csv").symlink_to("linked.csv")
     done = run("toy_tanh", "rows.csv", "--out", "out.csv")
+    assert Path("out.csv").is_symlink()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     np.testing.assert_allclose(pd.read_csv("out.csv")["precio"], BEST, rtol=1e-6)
     write_csv(FEATURES[:2])

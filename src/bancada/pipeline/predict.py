@@ -126,8 +126,8 @@ def load(variant: str) -> Trained:
 
 def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
     """Write the predictions for the rows of a CSV file, whose columns are found by name, to `out` or to stdout."""
-    if out and out.is_dir():
-        raise BadInput(f"{out}: is a folder, not a file")
+    if out and out.exists() and not out.is_file():  # it would be replaced
+        raise BadInput(f"{out}: is a {'folder' if out.is_dir() else 'device'}, not a file")
     trained = load(variant)
     names = trained.networks.feature_names
     header, rows = csv.read(table)

@@ -133,12 +133,11 @@ def _changed(modules: Mapping[str, str], src: Path) -> str | None:
     ours, users = (syntax.Folder(path, frozenset(modules), own=own) for path in (Path("src"), src))
     for name, digest in modules.items():
         folder = users if name.partition(".")[0] in user_code.FOLDERS else ours
-        path = folder.path_of(name)
-        try:
-            if path is None or folder.read(name, path).digest != digest:
-                return name
-        except ValueError:  # it cannot be parsed
-            return name
+        with suppress(ValueError):  # it cannot be parsed
+            path = folder.path_of(name)
+            if path and folder.read(name, path).digest == digest:
+                continue
+        return name
     return None
 
 

@@ -154,7 +154,7 @@ def test_where_the_process_of_a_seed_is_killed_the_others_finish_and_it_is_named
     status, _, err = stage.end()
     assert status == 1
     assert err == f"seed {SEED + 3}: its process ended with signal SIGKILL\n"
-    assert own.entries() == {".trained", ".state"}
+    assert own.entries() - {".unfinished"} == {".trained", ".state"}  # a kill while a state is written
     assert len(list((own.root / ".dvc/tmp/bancada/replicas").glob("*.trained"))) == 3
     out = own.train("residual")
     assert "residual: 3 of 4 seeds from the store\n" in out

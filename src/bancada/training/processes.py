@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,9 @@ class Workers:
         self.context.set_forkserver_preload([PRELOADED])
         if replicas[0].recipe.device == "cuda":
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # else the server, which inherits that,
+        forkserver.ensure_running()  # answers Ctrl-C while it starts with a traceback
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.running: list[Worker] = []
         self.trained: dict[int, Trained] = {}
         self.refused: dict[int, str] = {}

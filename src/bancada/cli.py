@@ -164,7 +164,7 @@ def predict(
     ] = Seeds.best,
 ) -> None:
     """Write a CSV table with a trained variant's predictions for the rows of another."""
-    table, out = table.absolute(), out and out.absolute()
+    table, out = table.absolute(), out and out.resolve()  # of a link, the file is replaced
     with at_the_root(kept=""):
         from bancada.pipeline.predict import predict
 

@@ -283,6 +283,8 @@ def test_too_few_rows_a_wrong_ignore_and_a_missing_file_are_refused(folder):
         made("a,b,c\n1,2,3\n", rows=2)
     with pytest.raises(BadInput, match=r"line 1: no column 'Idd'; did you mean 'Id'\?$"):
         made("Id,a,b,c\n1,2,3,4\n", features=None, ignore=["Idd"])
+    with pytest.raises(BadInput, match=r"line 1: no column 'alcohol'$"):
+        made("a,b,c,total_phenols\n1,2,3,4\n", features=None, ignore=["alcohol"])
     with pytest.raises(BadInput, match=r"line 1: no column is left to be a feature$"):
         made("Id,c\n1,2\n", features=None, ignore=["Id"])
     with pytest.raises(BadInput, match=r"^data/sources/none.csv: No such file or directory$"):

@@ -178,7 +178,7 @@ class Bench:
     def write_code(self, name: str, code: str) -> None:
         path = self.root / files.code("train", name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"modules": {"models": code}, "packages": {"torch": "2"}}) + "\n")
+        path.write_text(json.dumps({"modules": {}, "packages": {"torch": "2"}, "of": code}) + "\n")
 
     def command(self, name: str) -> list[str]:
         return [sys.executable, "-m", "bancada.training.train", name]

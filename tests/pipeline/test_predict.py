@@ -1,6 +1,7 @@
 """Predictions without a server: `bancada predict` and `bancada.load`. Expected numbers are computed by hand."""
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import chdir
@@ -14,8 +15,8 @@ from safetensors.numpy import save_file
 from toy import SOURCE, train_variant
 
 import bancada
-from bancada.base import BadInput, files, index, lockfile
-from bancada.pipeline import predict, syntax
+from bancada.base import BadInput, files, index, lockfile, syntax
+from bancada.pipeline import predict
 
 SEEDS = [111, 112, 113]
 FEATURES = ["edad", "ingreso", "zona"]
@@ -113,6 +114,7 @@ def test_a_variant_whose_seeds_all_diverged_says_so(line: Path) -> None:
     ("text", "problem"),
     [
         ("edad,zona\n1,2\n", "line 1: no column 'ingreso'"),
+        ("edad,zona,ingresos\n1,2,3\n", "line 1: no column 'ingreso'; did you mean 'ingresos'?"),
         ("edad,zona,ingreso,zona\n1,2,3,4\n", "line 1: there are two columns 'zona'"),
         ("edad,ingreso,zona\n1,2,3\n1,,3\n", "line 3, column 'ingreso': is empty"),
         ("edad,ingreso,zona\n1,2,nan\n", "line 2, column 'zona' = nan: must be a finite number"),
@@ -145,6 +147,42 @@ def test_a_data_frame_is_read_by_name_and_an_array_in_the_order_of_the_features(
     frame.loc["b", "ingreso"] = np.inf
     with pytest.raises(BadInput, match=r"^toy_tanh: row 2, column 'ingreso' = inf: must be a finite number$"):
         loaded.predict(frame)
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        ("two", " = two: must be a number"),
+        (None, ": is empty"),
+        (pd.NA, " = <NA>: must be a number"),
+        (np.nan, " = nan: must be a finite number"),
+    ],
+)
+def test_a_cell_that_is_no_number_is_refused_by_row_and_column(line: Path, cell: object, problem: str) -> None:
+    loaded = bancada.load("toy_tanh")
+    frame = pd.DataFrame(ROWS, columns=FEATURES).astype(object)
+    frame.loc[1, "ingreso"] = cell
+    for rows in (frame, frame.to_numpy(), frame.to_numpy().tolist()):
+        with pytest.raises(BadInput) as refused:
+            loaded.predict(rows)
+        assert str(refused.value) == f"toy_tanh: row 2, column 'ingreso'{problem}"
+
+
+def test_unknown_seeds_are_refused(line: Path) -> None:
+    with pytest.raises(BadInput, match=r"^toy_tanh: seeds = 'al': must be best or all; did you mean 'all'\?$"):
+        bancada.load("toy_tanh").predict(ROWS, seeds="al")  # type: ignore[arg-type]
+
+
+def test_a_folder_is_not_replaced_by_predictions(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "load", None)  # nothing is computed
+    (line / "mine").mkdir()
+    (line / "mine/notes").write_text("mine")
+    with pytest.raises(BadInput, match=r"^mine: is a folder, not a file$"):
+        predict.predict("toy_tanh", write_csv(FEATURES), Path("mine"), "best")
+    assert (line / "mine/notes").read_text() == "mine"
+    os.mkfifo(line / "pipe")
+    with pytest.raises(BadInput, match=r"^pipe: is a device, not a file$"):
+        predict.predict("toy_tanh", write_csv(FEATURES), Path("pipe"), "best")
 
 
 def test_a_variant_that_is_not_ready_is_refused_with_the_way_out(line: Path) -> None:
@@ -206,7 +244,9 @@ def test_the_command_works_below_the_root_and_answers_bad_input_with_2(
     (line / "below").mkdir()
     monkeypatch.chdir(line / "below")
     write_csv(FEATURES)
+    Path("out.csv").symlink_to("linked.csv")
     done = run("toy_tanh", "rows.csv", "--out", "out.csv")
+    assert Path("out.csv").is_symlink()
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     np.testing.assert_allclose(pd.read_csv("out.csv")["precio"], BEST, rtol=1e-6)
     write_csv(FEATURES[:2])

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from examples import EXAMPLES, SEED, Bench, Keeper, cut, data, data_of, differences, nobody, recipe_of, replica_of
 from pydantic import BaseModel
 
-from bancada.base import files
+from bancada.base import files, syntax
 from bancada.networks import user_code
 from bancada.training import checkpoint, processes, store, torch_engine
 from bancada.training import train as stage
@@ -204,30 +206,93 @@ def test_two_processes_that_keep_the_same_replica_do_not_disturb_each_other(
     assert checkpoint.read(path) == {"at": {"epoch": 7}}
 
 
-def test_it_is_bounded_and_the_oldest_entries_go_first(own: Bench) -> None:
+def test_it_is_bounded_and_the_oldest_entries_go_first(own: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = own.root / "replicas"
     folder.mkdir()
     for i in range(10):
         (folder / f"{i}.trained").write_bytes(bytes(100))
         os.utime(folder / f"{i}.trained", (1000 + (7 * i) % 10, 1000 + (7 * i) % 10))
-    store.prune(folder, 350)
+    monkeypatch.setattr(store, "MOST_BYTES", 350)
+    store.prune(folder)
     ages = {i: (7 * i) % 10 for i in range(10)}
     assert {int(path.stem) for path in folder.iterdir()} == {i for i, age in ages.items() if age >= 7}
-    store.prune(folder, 0)
-    assert list(folder.iterdir()) == []
+    monkeypatch.setattr(store, "MOST_BYTES", 0)
+    store.prune(folder, ["7"])
+    assert [path.name for path in folder.iterdir()] == ["7.trained"]
 
 
-def test_a_stage_bounds_the_store_each_time_a_replica_is_put_into_it(
-    own: Bench, monkeypatch: pytest.MonkeyPatch
+def test_what_is_half_written_for_more_than_a_day_is_removed(own: Bench) -> None:
+    folder = own.root / "replicas"
+    folder.mkdir()
+    for name, age_h in {".a.state.unfinished": 25, ".b.state.unfinished": 23, "c.state": 25}.items():
+        (folder / name).write_bytes(bytes(100))
+        os.utime(folder / name, (time.time() - age_h * 3600,) * 2)
+    store.prune(folder)
+    assert {path.name for path in folder.iterdir()} == {".b.state.unfinished", "c.state"}
+
+
+@pytest.mark.parametrize("what", ["a replica", "a state"])
+def test_a_stage_bounds_the_store_whenever_it_writes_there_and_spares_its_own_entries(
+    what: str, own: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.prune, "__defaults__", (60_000,))
-    kept = opened(6)
+    others, kept = opened(3, lr=0.01), opened(2)
     [one] = [torch_engine.train(kept.replicas[0], data(), nobody)]
-    for place in range(6):
-        kept.put(place, one)
-        folder = own.root / ".dvc/tmp/bancada/replicas"
-        assert sum(path.stat().st_size for path in folder.iterdir()) <= 60_000
-    assert 0 < len(opened(6).take()) < 6
+    for place in range(3):
+        others.put(place, one)
+    kept.put(0, one)
+    monkeypatch.setattr(store, "MOST_BYTES", 1)
+    if what == "a replica":
+        kept.put(1, one)
+    else:
+        monkeypatch.setenv("BANCADA_CHECKPOINT_S", "0")
+        monkeypatch.setattr(kept, "given", {0: one})
+        processes.train(list(opened(2).missing().values())[:1], data(), Silent())
+    assert opened(3, lr=0.01).take() == {}
+    assert opened(2).take().keys() == ({0, 1} if what == "a replica" else {0})
+
+
+def test_an_entry_of_another_name_or_form_is_no_entry(own: Bench) -> None:
+    [one] = trained_in(opened(1), [0])
+    path, other = opened(2)._paths(store.FINISHED)
+    path.rename(other)
+    assert opened(2).take() == {}
+    whole = asdict(one)
+    for changed in ({"note": None}, {"weights": {"a": 1}}, {"history": {}}, {"more": 1}):
+        checkpoint.write(path, whole | changed)
+        assert opened(1).take() == {}, changed
+    for nest in ([], {}, {"weights": whole["weights"]}):
+        checkpoint.write(path, nest)
+        assert opened(1).take() == {}, nest
+    checkpoint.write(path, whole)
+    assert opened(1).take().keys() == {0}
+
+
+@pytest.mark.parametrize("change", ["edited", "removed", "no Python", "none"])
+def test_what_data_code_does_not_describe_is_neither_taken_nor_kept(
+    change: str, own: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that is edited after the stage `code`, where that is passed over."""
+    users = {name: syntax.Folder(Path("src")).closure([name])[0] for name in ("models.residual",)}
+    described = {"modules": users["models.residual"], "packages": {"torch": "2"}}
+    (own.root / files.code("train", "x")).write_text(json.dumps(described))
+    trained_in(opened(), [0])
+    path = own.root / "src/models/blocks.py"
+    text = path.read_text()
+    path.write_text({"edited": f"{text}\nx = 1\n", "no Python": "("}.get(change, f"# a comment\n{text}"))
+    if change == "removed":
+        path.unlink()
+    without = opened()
+    if change == "none":
+        assert without.take().keys() == {0}
+        return
+    assert (without.take(), without.missing()[0].state) == ({}, None)
+    trained_in(without, [1])
+    path.write_text(text)
+    assert opened().take().keys() == {0}
+    assert capsys.readouterr().err == (
+        "x: models.blocks is not as data/code/train/x.json says, so no seed is taken from the store or kept there; "
+        "`dvc repro code` brings it up to date\n"
+    )
 
 
 def test_a_full_disk_does_not_cost_a_trained_replica_its_result(own: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Where each file lives, relative to the folder of params.yaml, and how to write one: completely or not at all."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -66,13 +67,15 @@ def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write a file or folder to. It replaces `path` if the block succeeds.
 
     If the process is killed, `path` is the old version, the new version or, for a folder, missing; it is never half
-    written. An OSError names `path`.
+    written. An OSError names `path`; a folder is never replaced by a file, nor a file by a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new, old = unfinished(path), path.with_name(f".{path.name}.old.unfinished")
     remove(new)
     try:
         yield new
+        if path.is_dir() and not new.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if path.is_dir():  # to remove a folder takes time: rename it first, so that it is never half removed
             remove(old)
             path.replace(old)

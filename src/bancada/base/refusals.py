@@ -25,10 +25,10 @@ def shown(value: Any) -> str:
     return f" = {text[:60]}" if text else ""
 
 
-def did_you_mean(name: Any, known: Any) -> str:
+def did_you_mean(name: Any, known: Any, cutoff: float = 0.5) -> str:
     """Return a question that suggests the most similar known name, or an empty string if none is similar."""
     written = {str(one).lower(): str(one) for one in known}
-    near = difflib.get_close_matches(str(name).lower(), written, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name).lower(), written, n=1, cutoff=cutoff)
     return f"; did you mean '{written[near[0]]}'?" if near else ""
 
 

@@ -3,21 +3,23 @@
 import gc
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from bancada.base import BadInput, locks, params_file
+from bancada.base import BadInput, files, locks, params_file
 
 DVC_FOLDER = Path(".dvc")
-FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs and loss curves of the stages that are running
+FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs, loss curves and files of the stages that are running
 
 
 def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
     """Call `main` with params.yaml and the study or variant that the command line names.
 
-    Exit with status 2 for bad input, and with 1 if a file cannot be read or written, for example on a full disk.
+    Exit with status 2 for bad input, with 1 if a file cannot be read or written, for example on a full disk, and with
+    130 for Ctrl-C.
     """
     try:
         if len(sys.argv) != 2:
@@ -30,6 +32,9 @@ def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studie
     except BadInput as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
     except OSError as error:
         if error.filename is None:
             raise
@@ -41,6 +46,26 @@ def cores() -> int:
     """Return how many cores this stage may use: its part where `bancada repro` runs stages side by side."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(os.environ.get("BANCADA_CORES", own))
+
+
+@contextmanager
+def own_folder(name: str) -> Iterator[Path]:
+    """Yield an empty folder, which is removed at the end; what a kill left of it, the next one of that name replaces.
+
+    Another process that wants the same folder waits.
+    """
+    if not DVC_FOLDER.is_dir():
+        with tempfile.TemporaryDirectory(prefix="bancada-") as temporary:
+            yield Path(temporary)
+        return
+    folder = FOLDER / name
+    with locks.locked(FOLDER / f"{name}.lock"):
+        files.remove(folder)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            files.remove(folder)
 
 
 def _alone(stage: str) -> AbstractContextManager[Any]:

@@ -19,7 +19,7 @@ from bancada.networks.settings import Loss, Network, TorchPart
 from bancada.networks.start import sequential
 
 CHUNK_ROWS = 1024  # rows that pass through a network at once, to limit the memory
-SRC = Path("src")
+SRC = Path("src")  # where the user's files are; processes that train set it to a copy
 
 
 class HalfMSELoss(nn.MSELoss):
@@ -39,7 +39,7 @@ SMALL_LOSSES: dict[str, type[nn.Module]] = {
 }
 
 
-def network(described: Network, shape: Sequence[int], src: Path = SRC) -> nn.Module:
+def network(described: Network, shape: Sequence[int]) -> nn.Module:
     """Return a network for rows of this shape, with the start that torch's global generator gives.
 
     Raise BadInput, with the user's file and line, if the module cannot be made.
@@ -47,7 +47,7 @@ def network(described: Network, shape: Sequence[int], src: Path = SRC) -> nn.Mod
     module = described.module
     if module is None:
         return sequential(described.layers or [], shape)
-    made = user_code.load(src, module.file, module.name)
+    made = user_code.load(SRC, module.file, module.name)
     built = user_code.call(made, module.args, module.file)
     if not isinstance(built, nn.Module):
         raise BadInput(f"{module.file}: {module.name} gives a {type(built).__name__}, not a torch.nn.Module")

@@ -17,11 +17,11 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from bancada.base import BadInput, files, lockfile
+from bancada.base import BadInput, files, lockfile, syntax
 from bancada.data import sources
 from bancada.networks import saved, user_code
 from bancada.pipeline import params as all_params
-from bancada.pipeline import requirements, syntax
+from bancada.pipeline import requirements
 from bancada.pipeline.params import Params
 from bancada.training import replica
 

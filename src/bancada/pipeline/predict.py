@@ -5,12 +5,13 @@ from contextlib import chdir
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64
 
 from bancada.base import BadInput, files, index, lockfile, params_file
+from bancada.base.refusals import did_you_mean
 from bancada.data.sources import csv
 from bancada.networks import saved, user_code
 from bancada.tracking import evaluations
@@ -36,11 +37,14 @@ class Trained:
 
         `best`: a column for each target, of numbers or names of classes. `all`: mean and standard deviation over the
         seeds, or the share of the seeds that decide for each class. Raise BadInput for a feature that is missing or
-        not finite.
+        no finite number.
         """
         import pandas as pd
 
         names = self.networks.feature_names
+        if seeds not in (known := get_args(Seeds)):
+            hint = did_you_mean(seeds, known)
+            raise BadInput(f"{self.variant}: seeds = {seeds!r}: must be {' or '.join(known)}{hint}")
         if not len(rows):
             raise BadInput(f"{self.variant}: there are no rows to predict from")
         if isinstance(rows, pd.DataFrame):
@@ -48,16 +52,26 @@ class Trained:
                 if list(rows.columns).count(name) != 1:
                     count = "no column" if name not in rows.columns else "two columns"
                     raise BadInput(f"{self.variant}: the data frame has {count} '{name}'")
-            features = rows[names].to_numpy("float64")
+            cells = rows[names].to_numpy(object)
         else:
-            features = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
-            if features.shape[1] != len(names):
-                raise BadInput(f"{self.variant}: rows of {features.shape[1]} features, not {len(names)}")
-        for row, column in np.argwhere(~np.isfinite(features))[:1]:
-            shown = f"row {row + 1}, column '{names[column]}' = {features[row, column]:g}"
-            raise BadInput(f"{self.variant}: {shown}: must be a finite number")
+            cells = np.asarray(rows, None if isinstance(rows, np.ndarray) else object).reshape(len(rows), -1)
+            if cells.shape[1] != len(names):
+                raise BadInput(f"{self.variant}: rows of {cells.shape[1]} features, not {len(names)}")
+        features = self._numbers(cells)
         columns = self._predicted(features, seeds)
         return pd.DataFrame(columns, index=rows.index if isinstance(rows, pd.DataFrame) else None)
+
+    def _numbers(self, cells: "np.ndarray") -> Float64[np.ndarray, "row feature"]:
+        """Return the cells [row, feature] as numbers. Raise BadInput for the first that is no finite one."""
+        try:
+            found = cells.astype(np.float64)
+        except (TypeError, ValueError):  # words, for example
+            found = np.full(cells.shape, np.nan)
+        for row, column in np.argwhere(~np.isfinite(found)):
+            where = f"{self.variant}: row {row + 1}, column '{self.networks.feature_names[column]}'"
+            cell = cells[row, column]
+            found[row, column] = csv.finite(where, "" if cell is None else str(cell))
+        return found
 
     def _predicted(self, features: Float64[np.ndarray, "row feature"], seeds: Seeds) -> dict[str, np.ndarray]:
         """Return the columns of the predictions by name."""
@@ -113,6 +127,8 @@ def load(variant: str) -> Trained:
 
 def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
     """Write the predictions for the rows of a CSV file, whose columns are found by name, to `out` or to stdout."""
+    if out and out.exists() and not out.is_file():  # it would be replaced
+        raise BadInput(f"{out}: is a {'folder' if out.is_dir() else 'device'}, not a file")
     trained = load(variant)
     names = trained.networks.feature_names
     header, rows = csv.read(table)

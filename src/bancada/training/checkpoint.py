@@ -1,7 +1,8 @@
 """A nest of dicts, lists, arrays and plain values in one file, and back, bit by bit. Nothing is pickled.
 
-Arrays and tensors are those of a safetensors file, all else is JSON in one of them; the file begins with a hash of the
-rest. A reader finds the last whole file, whatever happened while the next one was written.
+Arrays and tensors are those of a safetensors file, all else is JSON in one of them, with the file's name without its
+end; the file begins with a hash of the rest. A reader finds the last whole file, whatever happened while the next one
+was written.
 """
 
 import hashlib
@@ -29,7 +30,9 @@ def write(path: Path, nest: Any) -> None:
     Of two processes that write the same file at the same time, one may lose what it wrote.
     """
     arrays: dict[str, np.ndarray] = {}
-    described = json.dumps(_flat(nest, "/", arrays)).encode()  # Python writes a float so that it reads the same back
+    described = json.dumps(
+        [path.stem, _flat(nest, "/", arrays)]
+    ).encode()  # Python writes a float so that it reads the same back
     stored = safetensors.save(arrays | {NEST: np.frombuffer(described, np.uint8)})
     lost = suppress(FileNotFoundError)  # the other one took the temporary file
     with lost, files.whole(path) as unfinished, unfinished.open("wb") as file:
@@ -39,7 +42,10 @@ def write(path: Path, nest: Any) -> None:
 
 
 def read(path: Path, as_tensor: Callable[[np.ndarray], Any] = lambda array: array) -> Any:
-    """Return what `write` stored; None where there is no whole file. `as_tensor` makes those that were tensors."""
+    """Return what `write` stored; None where there is no whole file, or one that had another name.
+
+    `as_tensor` makes those that were tensors.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -48,7 +54,8 @@ def read(path: Path, as_tensor: Callable[[np.ndarray], Any] = lambda array: arra
     if hashlib.sha256(stored).digest() != digest:
         return None
     arrays = safetensors.load(stored)
-    return _nest(json.loads(arrays[NEST].tobytes()), arrays, as_tensor)
+    stem, nest = json.loads(arrays[NEST].tobytes())
+    return _nest(nest, arrays, as_tensor) if stem == path.stem else None
 
 
 def _flat(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

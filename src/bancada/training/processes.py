@@ -8,12 +8,11 @@ import errno
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from typing import Any
 import numpy as np
 from safetensors import numpy as safetensors
 
-from bancada.base import BadInput, stage
-from bancada.training import checkpoint
+from bancada.base import BadInput, files, stage
+from bancada.training import checkpoint, store
 from bancada.training.replica import Data, Replica, Report, Rows, Silent, Trained
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
@@ -52,9 +51,11 @@ def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> N
 def _run(
     replicas: Sequence[Replica], data: Data, report: Report, cores: int, where: Mapping[str, str] | None = None
 ) -> list[Trained]:
-    with tempfile.TemporaryDirectory(prefix="bancada-") as folder:
-        rows = Path(folder) / "rows.safetensors"
-        rows.write_bytes(packed(data))
+    name = "rows" if where is None else "first_batch"
+    with stage.own_folder(f"{name}@{replicas[0].recipe.variant}") as folder:
+        rows = folder / "rows.safetensors"
+        with files.whole(rows) as unfinished:  # which names the file if the disk is full
+            unfinished.write_bytes(packed(data))
         return Workers(replicas, rows, data.classes, report, where).run(cores)
 
 
@@ -78,6 +79,9 @@ class Workers:
         self.context.set_forkserver_preload([PRELOADED])
         if replicas[0].recipe.device == "cuda":
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # else the server, which inherits that,
+        forkserver.ensure_running()  # answers Ctrl-C while it starts with a traceback
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.running: list[Worker] = []
         self.done: set[int] = set()  # places of those that sent how they ended
         self.trained: dict[int, Trained] = {}
@@ -142,6 +146,8 @@ class Workers:
             self.report.ended(place, content)
         elif kind == "resumed":
             print(f"seed {self.replicas[place].seed} goes on after epoch {content}", flush=True)
+        elif kind == "kept":
+            store.prune(content, {one.state.stem for one in self.replicas if one.state})
         elif kind == "broken":
             self.broken = content
         elif kind == "refused":
@@ -157,8 +163,10 @@ def work(
     """Train one replica, or try its first batch, and send what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the stage ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    from bancada.networks import torch_network
     from bancada.training import torch_engine
 
+    torch_network.SRC = replica.src
     epochs, sent = list[tuple[int, dict[str, float]]](), time.monotonic()
 
     def report(epoch: int, row: dict[str, float]) -> None:
@@ -205,6 +213,7 @@ class Keeper:
         """Keep the state, if the last one was kept long enough ago."""
         if time.monotonic() - self.last >= self.every_s:
             checkpoint.write(self.path, state())
+            self.send(("kept", self.path.parent))
             self.last = time.monotonic()
 
 

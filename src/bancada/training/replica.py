@@ -50,11 +50,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Replica:
-    """A recipe and one of its seeds. In the file `state`, an engine may keep it while it is trained, to go on later."""
+    """A recipe and one of its seeds. In the file `state`, an engine may keep it while it is trained, to go on later.
+
+    `src`: the folder with the user's files, or with a copy of them.
+    """
 
     recipe: Recipe
     seed: int
     state: Path | None = None
+    src: Path = Path("src")
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,12 @@ class Silent:
         """Do nothing."""
 
 
-def try_first_batch(keys: TrainingKeys, data: Data) -> None:
+def try_first_batch(keys: TrainingKeys, data: Data, src: Path = Path("src")) -> None:
     """Raise BadInput, in one line, for what could otherwise be seen only while training: torch's part of a recipe."""
     recipe = keys.recipe()
     if recipe.engine == "torch":
         where = {key: keys.written_at(key) for key in ("loss", "optimizer", "schedule", "init")}
-        import_module(ENGINES[recipe.engine]).try_first_batch(Replica(recipe, recipe.seeds[0]), data, where)
+        import_module(ENGINES[recipe.engine]).try_first_batch(Replica(recipe, recipe.seeds[0], src=src), data, where)
 
 
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:

@@ -2,7 +2,8 @@
 
 It lies in .dvc/tmp/bancada/replicas of the main repository, so that temporary experiments share it. An entry is known
 by a hash of all that the replica depends on: its recipe and seed, the rows, the code and the installed packages. So it
-is never taken where a byte of them differs. It is bounded in size; `bancada clean` empties it.
+is never taken where a byte of them differs. It is bounded in size, but for the entries of the stages that are running;
+`bancada clean` empties it.
 """
 
 import hashlib
@@ -11,17 +12,24 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, get_origin, get_type_hints
 
-from bancada.base import files, stage
+import numpy as np
+
+from bancada.base import files, stage, syntax
+from bancada.networks import user_code
+from bancada.networks.saved import HISTORY_COLUMNS
 from bancada.training import checkpoint
 from bancada.training.replica import Data, Replica, Trained
 
 MOST_BYTES = 2 * 2**30
+LEFT_S = 24 * 3600.0  # what is half-written for so long was left by a kill
 DIFFER = 3  # the exit status of pipeline/locked.py where deps or params differ from dvc.lock's
 FOLDER = stage.FOLDER / "replicas"
 # The end of an entry's name: a state in the middle of a training, a finished replica of a stage that was killed before
@@ -44,6 +52,10 @@ class Store:
         code = files.code("train", self.recipe.variant)
         if not code.exists():  # the stage was started by hand: nobody knows whether the code is the same
             self.folder = None
+        elif self.folder and (changed := _changed(json.loads(code.read_text("utf-8"))["modules"], replicas[0].src)):
+            why = f"{changed} is not as {code} says, so no seed is taken from the store or kept there"
+            print(f"{self.recipe.variant}: {why}; `dvc repro code` brings it up to date", file=sys.stderr)
+            self.folder = None
         self.names = [] if self.folder is None else fingerprints(replicas, data, code.read_text("utf-8"))
         self.given: dict[int, Trained] = {}
 
@@ -59,7 +71,7 @@ class Store:
                 break
             for place in places:
                 stored = checkpoint.read(self._paths(suffix)[place])
-                if stored and place not in self.given:
+                if _has_form(stored) and place not in self.given:
                     self.given[place] = Trained(**stored)
         return self.given
 
@@ -70,7 +82,7 @@ class Store:
             state = self._paths(UNDER_WAY)[place]
             for path in (state, files.unfinished(state)):
                 path.unlink(missing_ok=True)
-            prune(self.folder)
+            prune(self.folder, self.names)
 
     def end(self) -> None:
         """Remember that the stage ended: from now on its replicas are those of a finished stage."""
@@ -115,18 +127,50 @@ def fingerprints(replicas: Sequence[Replica], data: Data, code: str) -> list[str
     ]
 
 
-def prune(folder: Path, most: int = MOST_BYTES) -> None:
-    """Remove the oldest entries until the others take no more than `most` bytes, and what a kill left half-written."""
+def _changed(modules: Mapping[str, str], src: Path) -> str | None:
+    """Return the first module that is not the one of this hash, if any is. `src` holds the user's files."""
+    own = ("bancada", *user_code.FOLDERS)
+    ours, users = (syntax.Folder(path, frozenset(modules), own=own) for path in (Path("src"), src))
+    for name, digest in modules.items():
+        folder = users if name.partition(".")[0] in user_code.FOLDERS else ours
+        with suppress(ValueError):  # it cannot be parsed
+            path = folder.path_of(name)
+            if path and folder.read(name, path).digest == digest:
+                continue
+        return name
+    return None
+
+
+def _has_form(stored: Any) -> bool:
+    """Return whether what was stored has the fields of Trained, and values of their types."""
+    types = {name: dict if get_origin(hint) is dict else hint for name, hint in get_type_hints(Trained).items()}
+    if not isinstance(stored, dict) or stored.keys() != types.keys():
+        return False
+    plain = all(isinstance(stored[name], of) for name, of in types.items())
+    arrays = [value for part in stored.values() if isinstance(part, dict) for value in part.values()]
+    return plain and stored["history"].keys() == set(HISTORY_COLUMNS) and all(isinstance(a, np.ndarray) for a in arrays)
+
+
+def prune(folder: Path, own: Collection[str] = ()) -> None:
+    """Remove the oldest entries until all take no more than MOST_BYTES, and what a kill left half-written.
+
+    Entries with the names `own` stay, but count.
+    """
     found = []
-    for path in folder.iterdir():
+    for path in folder.glob("*"):
         with suppress(FileNotFoundError):  # another process removes entries, too
-            found.append((path.stat().st_mtime, path.stat().st_size, path))
+            of = path.stat()
+            if not path.name.startswith("."):
+                found.append((of.st_mtime, of.st_size, path))
+            elif time.time() - of.st_mtime > LEFT_S:
+                path.unlink()
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
-        if total <= most:
+        if total <= MOST_BYTES:
             break
-        path.unlink(missing_ok=True)
-        total -= size
+        if path.stem not in own:
+            path.unlink(missing_ok=True)
+            total -= size
 
 
 def clean() -> int:

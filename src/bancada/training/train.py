@@ -1,16 +1,20 @@
 """Stage train@VARIANT: data/split/STUDY -> data/models/STUDY/VARIANT, one trained network for each seed."""
 
+import errno
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
 from bancada.base import BadInput, files, notify, params_file, stage, tables
+from bancada.networks import user_code
 from bancada.networks.encoding import input_scaling, scaled
 from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network
@@ -23,6 +27,25 @@ PLAIN_LINES = 5  # lines of progress if there is no terminal
 
 def main(params: params_file.ParamsFile, variant: str) -> None:
     """Train the variant with every seed and write its folder. Raise BadInput if it does not fit the data."""
+    with stage.own_folder(f"code@{variant}") as folder:
+        train_variant(params, variant, copied_code(folder))
+
+
+def copied_code(to: Path) -> Path:
+    """Copy the user's files, which may be edited while seeds begin to train. Return the `src` that holds the copies."""
+    try:
+        for name in user_code.FOLDERS:
+            if (Path("src") / name).is_dir():
+                ignore = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(Path("src") / name, to / "src" / name, ignore=ignore, ignore_dangling_symlinks=True)
+    except shutil.Error as error:  # it names no file, but has a list of all
+        path, _, why = error.args[0][0]
+        raise OSError(errno.EIO, why, path) from error
+    return (to / "src").absolute()
+
+
+def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> None:
+    """Do what `main` does, with the user's files in `src`."""
     keys = training_keys(params, variant)
     recipe = keys.recipe()
     paths = [files.split(recipe.study) / f"{part}.parquet" for part in files.PARTS[:2]]
@@ -41,11 +64,11 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
     data = Data(prepared(rows, scaling), prepared(validation, scaling), len(rows.classes))
     for path, part, numbers in zip(paths, (rows, validation), (data.train, data.validation), strict=True):
         fit.refuse_too_large(path, part, numbers)
-    replica.try_first_batch(keys, data)
+    replica.try_first_batch(keys, data, src)
     described = description(recipe.model_dump(mode="json", exclude_none=True), rows, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
-        kept = store.Store([Replica(recipe, seed) for seed in recipe.seeds], data)
+        kept = store.Store([Replica(recipe, seed, src=src) for seed in recipe.seeds], data)
         with progress_shown(recipe, described) as report:
             trained = train(kept, data, report)
         save(folder, described, replica.together(trained), scaling)

@@ -154,7 +154,7 @@ def check_header(path: Path, header: list[str], needed: list[str]) -> None:
         raise BadInput(f"{path}: line 1: one column only; commas separate columns")
     for name in needed:
         if name not in header:
-            raise BadInput(f"{path}: line 1: no column '{name}'{did_you_mean(name, header)}")
+            raise BadInput(f"{path}: line 1: no column '{name}'{did_you_mean(name, header, 0.6)}")
         if not name:
             raise BadInput(f"{path}: line 1: column {header.index(name) + 1} has no name")
         if header.count(name) > 1:
@@ -163,7 +163,12 @@ def check_header(path: Path, header: list[str], needed: list[str]) -> None:
 
 def number(path: Path, line: int, row: Mapping[str, str], name: str) -> float:
     """Return the number of a cell. Raise BadInput if there is none that a network can take."""
-    cell, problem = row[name], ""
+    return finite(f"{path}: line {line}, column '{name}'", row[name])
+
+
+def finite(where: str, cell: str) -> float:
+    """Return the number that a text is. Raise BadInput, which begins with `where`, as `number` does."""
+    problem = ""
     try:
         found = float(cell.replace("_", "?"))  # Python would read 1_000
     except ValueError:
@@ -173,7 +178,7 @@ def number(path: Path, line: int, row: Mapping[str, str], name: str) -> float:
     elif abs(found) > LARGEST:
         problem = f"must not be beyond {LARGEST:.3g}, the largest number that a network can take"
     if problem:
-        raise BadInput(f"{path}: line {line}, column '{name}'{shown(cell)}: {problem}")
+        raise BadInput(f"{where}{shown(cell)}: {problem}")
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bancada.pipeline.syntax import Folder
+from bancada.base.syntax import Folder
 
 SOURCE = Path(__file__).parents[2] / "src"
 # This Python, and every other one that is here: on PATH, or where pyenv keeps them.
@@ -60,8 +60,10 @@ def digest(folder: Path, text: str) -> str:
 def test_a_file_has_the_same_hash_under_every_python(tmp_path: Path, python: str) -> None:
     write(tmp_path, {"one.py": EXAMPLE})
     program = "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-    program += "from bancada.pipeline.syntax import Folder\nprint(Folder(Path('.')).closure(['one'])[0]['one'])"
-    done = subprocess.run([python, "-c", program, str(SOURCE)], cwd=tmp_path, capture_output=True, text=True)
+    program += "from syntax import Folder\nprint(Folder(Path('.')).closure(['one'])[0]['one'])"
+    done = subprocess.run(
+        [python, "-c", program, str(SOURCE / "bancada/base")], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.stdout == f"{DIGEST}\n", done.stderr
 
 

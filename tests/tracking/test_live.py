@@ -56,7 +56,8 @@ def train(bench: Path) -> Iterator[Train]:
     for part in files.PARTS:
         table = tables.Table(draw.normal(size=(20, 2)), np.arange(20)[:, None] % 2, ["x", "y"], ["moon"], [-1, 1])
         tables.write(table, files.split("toy") / f"{part}.parquet")
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    # The file in data/code is a toy's, so the store of replicas could not be used: it would say so.
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "BANCADA_REPLICAS": "off"}
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:

@@ -185,7 +185,7 @@ def test_processes_are_forked_from_a_server_that_has_used_no_threads_whatever_th
     torch.set_num_threads(2)
     torch.rand(300, 300) @ torch.rand(300, 300)
     assert importlib.util.find_spec(processes.PRELOADED)  # the server passes over what it cannot import
-    workers = processes.Workers([replica_of("lstm")], Path("rows"), 0, Silent(), "train")
+    workers = processes.Workers([replica_of("lstm")], Path("rows"), Silent(), "train")
     assert workers.context.get_start_method() == "forkserver"
     rows, seeds = data_of("lstm"), range(4)
     found = processes.train([Replica(replica_of("lstm").recipe, seed) for seed in seeds], rows, Silent())

@@ -192,8 +192,7 @@ def test_two_processes_that_keep_the_same_replica_do_not_disturb_each_other(
 ) -> None:
     """Two experiments of which neither changes the variant: one writes its state while the other renames its own."""
     path = own.root / "a.state"
-    keeper = processes.Keeper(path, lambda message: None)
-    keeper.every_s = 0
+    keeper = processes.Keeper(path, 0, lambda message: None)
     replace = Path.replace
 
     def other_first(self: Path, target: Path) -> Path:

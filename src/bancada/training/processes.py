@@ -56,7 +56,7 @@ def _run(
         rows = folder / "rows.safetensors"
         with files.whole(rows) as unfinished:  # which names the file if the disk is full
             unfinished.write_bytes(packed(data))
-        return Workers(replicas, rows, data.classes, report, where).run(cores)
+        return Workers(replicas, rows, report, where).run(cores)
 
 
 @dataclass
@@ -72,9 +72,10 @@ class Workers:
     """The processes that run, and what they gave. With `where`, a first batch is tried instead of a training."""
 
     def __init__(
-        self, replicas: Sequence[Replica], rows: Path, classes: int, report: Report, where: Mapping[str, str] | None
+        self, replicas: Sequence[Replica], rows: Path, report: Report, where: Mapping[str, str] | None
     ) -> None:
-        self.replicas, self.rows, self.classes, self.report, self.where = replicas, rows, classes, report, where
+        self.replicas, self.rows, self.report, self.where = replicas, rows, report, where
+        self.keep_s = float(os.environ.get("BANCADA_CHECKPOINT_S", KEEP_S))  # the server's environment may be older
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([PRELOADED])
         if replicas[0].recipe.device == "cuda":
@@ -118,7 +119,7 @@ class Workers:
 
     def _start(self, place: int) -> None:
         ours, theirs = self.context.Pipe(duplex=False)
-        asked = (self.where, self.replicas[place], self.rows, self.classes, theirs)
+        asked = (self.where, self.replicas[place], self.rows, self.keep_s, theirs)
         process = self.context.Process(target=work, args=asked, daemon=True)
         process.start()
         theirs.close()
@@ -158,7 +159,7 @@ class Workers:
 
 
 def work(
-    where: Mapping[str, str] | None, replica: Replica, rows: Path, classes: int, messages: connection.Connection
+    where: Mapping[str, str] | None, replica: Replica, rows: Path, keep_s: float, messages: connection.Connection
 ) -> None:
     """Train one replica, or try its first batch, and send what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the stage ends this one
@@ -178,12 +179,12 @@ def work(
             sent = time.monotonic()
 
     try:
-        data = unpacked(rows, classes)
+        data = unpacked(rows)
         if where is not None:
             torch_engine.probe(replica, data, where)
             messages.send(("tried", None))
             return
-        keeper = Keeper(replica.state, messages.send) if replica.state else None
+        keeper = Keeper(replica.state, keep_s, messages.send) if replica.state else None
         trained = torch_engine.train(replica, data, report, keeper)
     except BadInput as error:
         messages.send(("refused", str(error)))
@@ -196,11 +197,10 @@ def work(
 
 
 class Keeper:
-    """Keeps the state of a replica under way, in its file, every KEEP_S."""
+    """Keeps the state of a replica under way, in its file."""
 
-    def __init__(self, path: Path, send: Callable[[Any], None]) -> None:
-        self.path, self.send, self.last = path, send, time.monotonic()
-        self.every_s = float(os.environ.get("BANCADA_CHECKPOINT_S", KEEP_S))
+    def __init__(self, path: Path, every_s: float, send: Callable[[Any], None]) -> None:
+        self.path, self.every_s, self.send, self.last = path, every_s, send, time.monotonic()
 
     def read(self, as_tensor: Callable[[np.ndarray], Any]) -> dict[str, Any] | None:
         """Return the last state, if there is one."""
@@ -232,12 +232,12 @@ def packed(data: Data) -> bytes:
         for part in ("train", "validation")
         for kind in ("inputs", "targets")
     }
-    stored: bytes = safetensors.save(arrays)
+    stored: bytes = safetensors.save(arrays | {"classes": np.array(data.classes)})
     return stored
 
 
-def unpacked(rows: Path, classes: int) -> Data:
+def unpacked(rows: Path) -> Data:
     """Return the rows of such a file."""
     stored = safetensors.load_file(rows)
     train, validation = (Rows(stored[f"{part}.inputs"], stored[f"{part}.targets"]) for part in ("train", "validation"))
-    return Data(train, validation, classes)
+    return Data(train, validation, int(stored["classes"]))

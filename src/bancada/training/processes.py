@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,7 @@ class Workers:
         self.context.set_forkserver_preload([PRELOADED])
         if replicas[0].recipe.device == "cuda":
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
+        resource_tracker.ensure_running()  # which unblocks signals
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # else the server, which inherits that,
         forkserver.ensure_running()  # answers Ctrl-C while it starts with a traceback
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

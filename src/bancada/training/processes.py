@@ -26,6 +26,7 @@ from bancada.training.replica import Data, Replica, Report, Rows, Silent, Traine
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 KEEP_S = 30.0  # between two states that it keeps
+ANSWERS = ("trained", "tried", "refused", "broken")  # what a process sends at its end
 PRELOADED = "bancada.training.preloaded"
 
 
@@ -130,7 +131,7 @@ class Workers:
         place = worker.place
         try:
             kind, content = worker.messages.recv()
-        except EOFError:
+        except (EOFError, OSError):  # OSError: it was killed while it sent a message
             worker.process.join()
             self.running.remove(worker)
             if place not in self.done:
@@ -138,7 +139,7 @@ class Workers:
                 ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
                 self.lost[place] = f"its process ended with {ended}"
             return
-        if kind not in ("epochs", "resumed"):
+        if kind in ANSWERS:
             self.done.add(place)
         if kind == "epochs":
             for epoch, row in content:

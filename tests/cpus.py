@@ -141,7 +141,7 @@ def stay_in_the_emulator() -> None:
     processes.threading = SimpleNamespace(Thread=lambda **given: SimpleNamespace(start=lambda: None))
 
     def forking(method: str | None = None) -> Any:
-        import torch._dynamo  # noqa: F401
+        import torch._dynamo  # noqa: F401  (each fork would load it anew)
 
         from bancada.training import torch_engine  # noqa: F401  (each fork would load it anew)
 

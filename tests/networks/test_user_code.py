@@ -79,7 +79,7 @@ def test_the_code_of_the_given_folder_runs_whatever_is_on_the_path_or_was_import
         {"net.py": "def make(): return 'own'", "old.py": "from . import only_main"}, "main/.dvc/tmp/exps/x"
     )
     monkeypatch.syspath_prepend(main)
-    import models.net  # type: ignore[import-not-found]
+    import models.net  # type: ignore[import-not-found]  # it is written by this test
 
     assert models.net.make() == "main"
     assert user_code.load(temporary, FILE, "make")() == "own"

@@ -170,7 +170,7 @@ def test_a_cell_that_is_no_number_is_refused_by_row_and_column(line: Path, cell:
 
 def test_unknown_seeds_are_refused(line: Path) -> None:
     with pytest.raises(BadInput, match=r"^toy_tanh: seeds = 'al': must be best or all; did you mean 'all'\?$"):
-        bancada.load("toy_tanh").predict(ROWS, seeds="al")  # type: ignore[arg-type]
+        bancada.load("toy_tanh").predict(ROWS, seeds="al")  # type: ignore[arg-type]  # what is wrong is what is tried
 
 
 def test_a_folder_is_not_replaced_by_predictions(line: Path, monkeypatch: pytest.MonkeyPatch) -> None:

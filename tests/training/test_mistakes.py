@@ -122,7 +122,7 @@ def of_file(body: str, outputs: int = 3, **train: Any) -> Replica:
     Path("src/models/net.py").write_text(f"{FILE}class Net(Base):\n{body}\n")
     network = {"module": {"file": "src/models/net.py", "name": "Net", "args": {"outputs": outputs}}}
     if "__init__" in body:
-        network["module"].pop("args")  # type: ignore[attr-defined]
+        network["module"].pop("args")  # type: ignore[attr-defined]  # the value is a mapping
     asked = {"loss": "CrossEntropyLoss", "lr": 0.1, "epochs": 2, "batch_size": 4} | train
     return Replica(recipe(network, asked), 111)
 

@@ -185,7 +185,7 @@ def test_one_cycle_steps_by_update_over_all_batches() -> None:
     rates = list[float]()
     training.optimizer.register_step_pre_hook(lambda made, *others: rates.append(made.param_groups[0]["lr"]))
     training.run(lambda epoch, row: None, None)
-    assert training.schedule.total_steps == 15  # type: ignore[union-attr]
+    assert training.schedule.total_steps == 15  # type: ignore[union-attr]  # OneCycleLR alone has it
     assert (len(rates), max(rates), rates.index(max(rates))) == (15, pytest.approx(0.09944, abs=1e-5), 4)
     assert rates[-1] < 1e-6
 

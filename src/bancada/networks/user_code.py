@@ -71,7 +71,7 @@ def told(src: Path, file: str) -> Iterator[None]:
         yield
     except BadInput:
         raise
-    except BaseException as error:
+    except BaseException as error:  # a user's code may raise anything; what is not its fault is raised again below
         known = _where(error, src)
         ctrl_c = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
         if ctrl_c or (isinstance(error, OSError | MemoryError) and not known):
@@ -184,7 +184,7 @@ def _refuse_misfit(made: Callable[..., Any], args: Mapping[str, Any], file: str,
     try:
         signature.bind(**args)
     except TypeError as error:
-        written = inspect.unwrap(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
+        written = inspect.unwrap(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]  # of a class, not an object
         code, takes = getattr(written, "__code__", None), list(signature.parameters)
         own = _as_in_params(code.co_filename, src) if code else ""
         place = f"{own}:{code.co_firstlineno}" if code and own else file

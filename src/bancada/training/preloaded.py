@@ -4,6 +4,6 @@ import gc
 
 import torch._dynamo  # noqa: F401  (the first optimizer of a process imports it, for a second)
 
-from bancada.training import torch_engine  # noqa: F401
+from bancada.training import torch_engine  # noqa: F401  (so that no process has to load it)
 
 gc.freeze()  # else a server that ends searches all of torch's objects for garbage, for seconds

@@ -26,9 +26,9 @@ from rich.table import Table as Printed
 from torch import nn
 
 from bancada.data.split import divide
-from bancada.networks.encoding import input_scaling
 from bancada.networks.start import sequential
 from bancada.pipeline.params import load
+from bancada.training import fit
 from bancada.training.engine import EncodedRows, encoded
 from bancada.training.replica import Data
 from bancada.training.settings import Recipe
@@ -75,7 +75,7 @@ def lessons_seconds(variant: str) -> float:
     asked = PARAMS.recipe(variant)
     table = PARAMS.source(asked.study).make(f"studies.{asked.study}.source")
     train_rows = divide(table, PARAMS.studies[asked.study].split)["train"]
-    learned = prepared(train_rows, input_scaling(train_rows.features, asked.train.standardize))
+    learned = prepared(Path(), train_rows, fit.preparation(PARAMS.training(variant), train_rows))
     rows = encoded(asked, Data(learned, learned, len(train_rows.classes)))[0]
     epochs = lessons_loop(asked, rows, sequential(asked.network.small_layers, [len(rows.features)]))
     next(epochs)

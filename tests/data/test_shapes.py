@@ -9,6 +9,7 @@ from sklearn import datasets
 
 from bancada.base import BadInput, files, tables
 from bancada.data import generate, sources, split
+from bancada.networks.preparation import Preparation
 from bancada.networks.settings import Network
 from bancada.pipeline import params
 from bancada.training.train import as_taken, prepared
@@ -93,7 +94,7 @@ def test_a_shape_for_a_csv_file_is_checked_once_its_columns_are_known(tmp_path, 
 def test_only_layers_of_lower_case_names_alone_get_plain_lists(network, shape):
     table = sources.load(DIGITS, KEY).table(KEY)
     taken = as_taken(table, Network(**{"loss": "cross_entropy"} | network))
-    rows = prepared(taken, {})
+    rows = prepared(Path(), taken, Preparation())
     assert taken.shape == shape
     assert rows.inputs.shape == (1797, *shape)
     assert np.array_equal(rows.inputs.reshape(1797, 64), table.features)

@@ -144,7 +144,8 @@ def test_a_module_beside_a_small_network_is_scored_as_by_hand():
 def test_new_inputs_are_decided_by_every_seed_of_a_module(undrawn):
     run(given({"own": NET}, predict=[[3.0, 1.0]]))
     stored = saved.load(files.model("study", "own"))
-    decided = [int(one) for one in stored.predict(np.array([[3.0, 1.0]]))[:, 0, 0]]
+    inputs = tables.read(files.split("study") / "train.parquet").with_features(np.array([[3.0, 1.0]]))
+    decided = [int(one) for one in stored.predict(inputs)[:, 0, 0]]
     shares = {row["target"]: float(row["mean"]) for row in read("predictions.csv")}
     assert shares == pytest.approx({"-1": decided.count(0) / 3, "1": decided.count(1) / 3})
 

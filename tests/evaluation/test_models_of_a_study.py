@@ -82,7 +82,7 @@ def test_models_of_different_seeds_are_not_compared(moons):
     [
         ({"x": 1, "yy": 2}, r"predict\[0\].yy: unknown feature; did you mean 'y'"),
         ({"x": 1}, r"predict\[0\].y: missing"),
-        ([1, 2, 3], r"predict\[0\]: 3 numbers, but the features are 2"),
+        ([1, 2, 3], r"predict\[0\]: 3 values, but the features are 2"),
     ],
 )
 def test_an_input_that_does_not_fit_the_features_is_refused(moons, predict, message):

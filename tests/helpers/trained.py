@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from bancada.networks.preparation import Preparation
 from bancada.networks.saved import SavedVariant
 from bancada.networks.settings import Network
 
@@ -25,6 +26,6 @@ def trained_by(seeds: list[int], **more: Any) -> SavedVariant:
         "diverged": {},
         "kept": {},
         "weights": {"0.weight": one, "0.bias": one[:, 0] - 1},
-        "scaling": {},
+        "preparation": Preparation(),
     }
     return SavedVariant(**keys | more)

@@ -9,8 +9,9 @@ from pydantic import TypeAdapter
 from bancada.base import BadInput, files, tables
 from bancada.base.params_file import ParamsFile
 from bancada.base.tables import Table
-from bancada.networks.encoding import UNDECIDED, encoding, input_scaling, last_kind, scaled
+from bancada.networks.encoding import UNDECIDED, encoding, last_kind
 from bancada.networks.settings import Layers
+from bancada.training import preparing
 from bancada.training.fit import out_of_reach
 from bancada.training.train import main
 
@@ -53,10 +54,11 @@ def test_targets_out_of_the_range_of_the_last_layer_are_named() -> None:
 def test_standardised_features_have_mean_0_and_sd_1_and_a_constant_one_is_0() -> None:
     features = np.stack([np.full(7, 0.1), np.arange(7.0), np.full(7, 3e9)], axis=1)
     assert features[:, 0].std() > 0  # by rounding alone
-    scaling = input_scaling(features, standardize=True)
-    assert scaling["input_std"].tolist() == [1, 2, 1]  # 0 to 6: variance (9 + 4 + 1 + 0 + 1 + 4 + 9) / 7 = 4
-    expected = [[0] * 7, [-1.5, -1, -0.5, 0, 0.5, 1, 1.5], [0] * 7]
-    np.testing.assert_allclose(scaled(features, scaling), expected, atol=1e-12)
+    names = ["a", "b", "c"]
+    learned = preparing.learned(Table(features, features[:, :1], names, ["y"], []), None, standardize=True)
+    assert learned.scaling["input_std"].tolist() == [1, 2, 1]  # 0 to 6: variance (9 + 4 + 1 + 0 + 1 + 4 + 9) / 7 = 4
+    expected = np.transpose([[0] * 7, [-1.5, -1, -0.5, 0, 0.5, 1, 1.5], [0] * 7])
+    np.testing.assert_allclose(learned.inputs(features, names, {}), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ REFUSED = {
     # new inputs
     ("[{x1: 0.5, x2: 1}", "[{x1: 0.5, y2: 1}"): "studies.line.predict[0].y2: unknown feature; did you mean 'x2'?",
     ("[{x1: 0.5, x2: 1}", "[{x1: 0.5}"): "studies.line.predict[0].x2: missing",
-    ("[0.5, 1]", "[0.5]"): "studies.line.predict[1]: 1 numbers, but the features are 2: x1, x2",
+    ("[0.5, 1]", "[0.5]"): "studies.line.predict[1]: 1 values, but the features are 2: x1, x2",
     ("[0.5, 1]", "[0.5, big]"): "studies.line.predict[1][1] = big: must be a number",
     ("[{x1: 0.5, x2: 1}", "[{x1: big, x2: 1}"): "studies.line.predict[0].x1 = big: must be a number",
     # files

@@ -20,7 +20,9 @@ from toy import NOBODY, evaluate, train_variant
 
 from bancada.base import files, tables
 from bancada.base.lockfile import dvc_md5
+from bancada.base.tables import Table
 from bancada.networks import saved, user_code
+from bancada.networks.preparation import Preparation
 from bancada.networks.saved import SavedVariant
 from bancada.networks.settings import Network
 from bancada.networks.start import sequential
@@ -233,7 +235,7 @@ def test_scores_of_two_and_nought_are_served_as_the_probabilities_that_the_loss_
     """Row 15 of the traps. exp(2) / (exp(2) + exp(0)) = 0.8808."""
     network = Network.model_validate({"layers": [2, *layers], "loss": loss})
     variant = SavedVariant(
-        "toy", network, "torch", 1, len(outputs[0]), [1], ["a"], [1], ["c"], ["n", "y"], {}, {}, {}, {}
+        "toy", network, "torch", 1, len(outputs[0]), [1], ["a"], [1], ["c"], ["n", "y"], {}, {}, {}, Preparation()
     )
     rule = models.probability_rule(variant)
     if expected is None:
@@ -279,7 +281,9 @@ def test_probabilities_are_asked_for_by_a_parameter_of_the_signature(alone: Path
 def test_numbers_are_those_of_the_evaluation_to_the_last_bit(alone: Path) -> None:
     trained(loss="SmoothL1Loss", outputs=2, classes=[])
     loaded = mlflow.pyfunc.load_model(str(logged(alone)["toy_tanh"]))
-    evaluated = saved.load(files.model("toy", "toy_tanh")).outputs(raw_rows().to_numpy())[1]
+    stored = saved.load(files.model("toy", "toy_tanh"))
+    rows = Table(raw_rows().to_numpy(), np.empty((len(raw_rows()), 0)), FEATURES, stored.target_names, [])
+    evaluated = stored.outputs(rows)[1]
     np.testing.assert_array_equal(loaded.predict(raw_rows()).to_numpy(), evaluated)
     assert loaded.predict(raw_rows(0)).shape == (0, 2)
     assert loaded.metadata.get_params_schema() is None

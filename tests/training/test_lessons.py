@@ -13,13 +13,12 @@ from bancada.base.tables import Table
 from bancada.data.sources.linear import LinearData
 from bancada.data.split import divide
 from bancada.evaluation.statistics import epochs_to_converge
-from bancada.networks.encoding import input_scaling
+from bancada.networks.preparation import Preparation
 from bancada.networks.saved import TrainingResult
 from bancada.networks.start import State
 from bancada.pipeline.params import Params, load
-from bancada.training import engine, replica
+from bancada.training import engine, fit, replica
 from bancada.training.engine import EncodedRows
-from bancada.training.fit import refuse_misfit_of_rows
 from bancada.training.replica import Data, Replica, Silent
 from bancada.training.settings import Recipe
 from bancada.training.train import prepared
@@ -32,14 +31,13 @@ NEW_ORCHARD = np.array([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: t
 def trained(variant: str, num_seeds: int = 10) -> TrainingResult:
     keys = with_seeds(num_seeds).training(variant)
     recipe = keys.recipe()
-    refuse_misfit_of_rows(keys, data(recipe.study)[0])
-    return train(recipe)
+    return train(recipe, fit.preparation(keys, data(recipe.study)[0]))
 
 
-def train(recipe: Recipe) -> TrainingResult:
+def train(recipe: Recipe, preparation: Preparation) -> TrainingResult:
     rows, validation = data(recipe.study)
-    scaling = input_scaling(rows.features, recipe.train.standardize)
-    learned = Data(prepared(rows, scaling), prepared(validation, scaling), len(rows.classes))
+    learn, watch = (prepared(Path(), part, preparation) for part in (rows, validation))
+    learned = Data(learn, watch, len(rows.classes))
     return replica.together(replica.train([Replica(recipe, seed) for seed in recipe.seeds], learned, Silent()))
 
 
@@ -114,8 +112,8 @@ def test_lesson_5_the_learning_rate_decays_as_published() -> None:
 @pytest.mark.parametrize("variant", ["orchard5_scratch", "line_scratch"])
 def test_training_from_scratch_and_with_the_library_ends_with_the_same_weights(variant: str) -> None:
     recipe = with_seeds(2).recipe(variant)
-    by_library = train(recipe.model_copy(update={"scratch": False, "engine": "torch"}))
-    for name, value in train(recipe).weights.items():
+    by_library = train(recipe.model_copy(update={"scratch": False, "engine": "torch"}), Preparation())
+    for name, value in train(recipe, Preparation()).weights.items():
         np.testing.assert_allclose(value, by_library.weights[name], rtol=1e-6, atol=1e-6)
 
 
@@ -183,7 +181,10 @@ def encoded_moons() -> EncodedRows:
     """The published rows as the engine's inputs and encoded targets."""
     rows = published_moons()
     nothing = rows.take(np.arange(0))
-    return engine.encoded(PARAMS.recipe("moons_tanh"), Data(prepared(rows, {}), prepared(nothing, {}), 2))[0]
+    return engine.encoded(
+        PARAMS.recipe("moons_tanh"),
+        Data(prepared(Path(), rows, Preparation()), prepared(Path(), nothing, Preparation()), 2),
+    )[0]
 
 
 def test_lesson_3_the_published_start_and_batches_give_the_published_first_loss() -> None:

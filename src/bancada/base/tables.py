@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from bancada.base import BadInput, files
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one study. With `classes`, the one target is the index of the row's class; else targets are numbers."""
+    """Rows of one study. With `classes`, the one target is the index of the row's class; else targets are numbers.
+
+    A column of words has the place of each cell's word in `words`. NaN is an empty cell, of words or of numbers.
+    """
 
     features: Float64[np.ndarray, "row feature"]
     targets: Float64[np.ndarray, "row target"] | Int64[np.ndarray, "row 1"]
@@ -24,23 +27,69 @@ class Table:
     target_names: list[str]
     classes: list[int] | list[str]  # the sorted labels, as the user writes them; empty if the targets are numbers
     row_shape: list[int] | None = None  # of a row of inputs that is no plain list, such as [1, 8, 8]; row-major
+    words: Mapping[str, list[str]] = field(default_factory=dict)  # by column: the words in it, sorted by code point
+    asides: list[str] = field(default_factory=list)  # columns beside the features, that a split may need
 
     @property
     def shape(self) -> list[int]:
-        """The shape of a row as a network gets it."""
+        """The shape of a row as a network gets it, if nothing is prepared."""
         return self.row_shape or [len(self.feature_names)]
 
     def __len__(self) -> int:
         return len(self.features)
 
     def take(self, rows: Int64[np.ndarray, " chosen"]) -> "Table":
-        """Return a table of these rows, in this order."""
-        return replace(self, features=self.features[rows], targets=self.targets[rows])
+        """Return a table of these rows, in this order, without the words that are in none of them."""
+        features, words = self.features[rows], dict[str, list[str]]()
+        for name, known in self.words.items():
+            cells = features[:, self.feature_names.index(name)]
+            used = np.unique(cells[~np.isnan(cells)]).astype(np.int64)
+            words[name] = [known[place] for place in used]
+            cells[:] = np.where(np.isnan(cells), np.nan, np.searchsorted(used, cells))
+        return replace(self, features=features, targets=self.targets[rows], words=words)
+
+    def only(self, names: list[str]) -> "Table":
+        """Return a table with these features alone, in this order."""
+        columns = [self.feature_names.index(name) for name in names]
+        words = {name: known for name, known in self.words.items() if name in names}
+        return replace(self, features=self.features[:, columns], feature_names=names, words=words, asides=[])
+
+    def with_features(self, features: Float64[np.ndarray, "new feature"]) -> "Table":
+        """Return a table with other features and without targets, such as new inputs."""
+        return replace(self, features=features, targets=np.empty((len(features), 0)))
+
+    def cell(self, row: int, name: str) -> str:
+        """Return a cell as a text."""
+        found = self.features[row, self.feature_names.index(name)]
+        return "" if np.isnan(found) else self.words[name][int(found)] if name in self.words else f"{found:.9g}"
+
+    def texts(self, name: str) -> pa.StringArray:
+        """Return the cells of a column of words."""
+        cells = self.features[:, self.feature_names.index(name)]
+        return arrow_texts(cells, self.words[name])
+
+
+def arrow_texts(cells: Float64[np.ndarray, " row"], words: list[str]) -> pa.StringArray:
+    """Return the words that the cells are places of; null for NaN."""
+    places = pa.array(np.nan_to_num(cells).astype(np.int32), mask=np.isnan(cells))
+    return pa.DictionaryArray.from_arrays(places, pa.array(words, pa.string())).cast(pa.string())
+
+
+def coded(texts: pa.Array | pa.ChunkedArray) -> tuple[Float64[np.ndarray, " row"], list[str]]:
+    """Return the place of each text among all that there are, NaN for null, and all of them, sorted by code point."""
+    encoded = pa.chunked_array([texts] if isinstance(texts, pa.Array) else texts.chunks, pa.string())
+    encoded = encoded.combine_chunks().dictionary_encode()
+    found = encoded.dictionary.to_pylist()
+    words = sorted(found)
+    place = {word: float(i) for i, word in enumerate(words)}
+    sorted_places = np.array([*(place[word] for word in found), np.nan])
+    return sorted_places[np.from_dlpack(encoded.indices.fill_null(len(found)))], words
 
 
 def write(table: Table, path: Path) -> None:
-    """Write one column for each feature and target; a class is stored as its label, not as its index."""
+    """Write one column for each feature and target; words and classes are stored as texts, not by their places."""
     columns: dict[str, Any] = dict(zip(table.feature_names, table.features.T, strict=True))
+    columns |= {name: table.texts(name) for name in table.words}
     if table.classes:
         labels: list[Any] = [table.classes[i] for i in table.targets[:, 0]]  # numpy would cut off a final NUL
         words = isinstance(table.classes[0], str)
@@ -48,7 +97,8 @@ def write(table: Table, path: Path) -> None:
     else:
         columns |= zip(table.target_names, table.targets.T, strict=True)
     meaning = {"features": table.feature_names, "targets": table.target_names, "classes": table.classes}
-    meaning |= {"shape": table.row_shape} if table.row_shape else {}
+    more = {"shape": table.row_shape, "words": sorted(table.words), "asides": table.asides}
+    meaning |= {key: value for key, value in more.items() if value}
     with files.whole(path) as unfinished:
         write_columns(columns, unfinished, {"bancada": json.dumps(meaning)})
 
@@ -62,13 +112,19 @@ def read(path: Path) -> Table:
         stored, metadata = read_columns(path)
         meaning = json.loads(metadata[b"bancada"])
         names, target_names, classes = (meaning[key] for key in ("features", "targets", "classes"))
+        words = dict[str, list[str]]()
+        for name in meaning.get("words", []):
+            stored[name], words[name] = coded(stored[name])
         if classes:
             index = {label: i for i, label in enumerate(classes)}
-            targets = np.array([index[label] for label in stored[target_names[0]]], dtype=np.int64).reshape(-1, 1)
+            labels = stored[target_names[0]]
+            labels = labels if isinstance(labels, np.ndarray) else labels.to_pylist()
+            targets = np.array([index[label] for label in labels], dtype=np.int64).reshape(-1, 1)
         else:
             targets = np.stack([stored[name] for name in target_names], axis=1)
         features = np.stack([stored[name] for name in names], axis=1)
-        return Table(features, targets, names, target_names, classes, meaning.get("shape"))
+        asides = meaning.get("asides", [])
+        return Table(features, targets, names, target_names, classes, meaning.get("shape"), words, asides)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise BadInput(f"{path}: not a table that bancada wrote; `dvc repro -f {stage}` makes it again") from None
 
@@ -78,14 +134,16 @@ def read(path: Path) -> Table:
 
 
 def write_columns(
-    columns: Mapping[str, np.ndarray | list[str]], path: Path, metadata: dict[str, str] | None = None
+    columns: Mapping[str, np.ndarray | list[str] | pa.Array], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
-    """Write arrays of numbers, and lists of labels, as one parquet file."""
+    """Write arrays of numbers, and texts, as one parquet file."""
     arrays = [_arrow_array(values) for values in columns.values()]
     pq.write_table(pa.table(arrays, list(columns), metadata=metadata), path, compression="zstd")
 
 
-def _arrow_array(values: np.ndarray | list[str]) -> Any:
+def _arrow_array(values: np.ndarray | list[str] | pa.Array) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values
     if isinstance(values, list):
         return pa.array(values, pa.string())
     buffer = pa.py_buffer(np.ascontiguousarray(values))
@@ -93,11 +151,11 @@ def _arrow_array(values: np.ndarray | list[str]) -> Any:
 
 
 def read_columns(path: Path) -> tuple[dict[str, Any], dict[bytes, bytes]]:
-    """Return the columns of a parquet file, numbers as read-only arrays and labels as lists, and its metadata."""
+    """Return the columns of a parquet file, numbers as read-only arrays and texts as pyarrow has them, and metadata."""
     with pq.ParquetFile(path) as file:
         table = file.read()
     columns = {
-        name: column.to_pylist() if pa.types.is_string(column.type) else np.from_dlpack(column.combine_chunks())
+        name: column if pa.types.is_string(column.type) else np.from_dlpack(column.combine_chunks())
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
     return columns, table.schema.metadata or {}

@@ -74,6 +74,11 @@ class Source(Settings, ABC):
             raise bad(f"{key}.shape", self.shape, f"must hold the {features} features of a row, not {size} numbers")
 
     @property
+    def may_have_words(self) -> bool:
+        """Whether features may be words; otherwise all are numbers."""
+        return False
+
+    @property
     def has_classes(self) -> bool:
         """Whether the target is a class; otherwise targets are numbers."""
         shape = self.table_shape()

@@ -51,7 +51,8 @@ def divide(table: tables.Table, split: Split) -> dict[str, tables.Table]:
     left_out = [str(label) for index, label in enumerate(table.classes) if index not in table.targets[left, 0]]
     if left_out:
         raise ValueError(f"leaves no training row of class {', '.join(left_out)}")
-    return {name: table.take(part[name]) for name in files.PARTS}
+    kept = table.only([name for name in table.feature_names if name not in table.asides]) if table.asides else table
+    return {name: kept.take(part[name]) for name in files.PARTS}
 
 
 if __name__ == "__main__":

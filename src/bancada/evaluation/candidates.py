@@ -12,6 +12,7 @@ from bancada.base.tables import Table
 from bancada.evaluation.leaderboard import Cell, Entry
 from bancada.evaluation.statistics import Summary, as_written, epochs_to_converge, summary, thinned
 from bancada.networks import encoding, metrics, saved
+from bancada.networks.preparation import SCALING, TARGET_SCALING
 
 PREDICTIONS = ("input", "features", "variant", "target", *Summary._fields)  # the columns of predictions.csv
 CURVES = ("variant", "epoch", "loss", "validation_loss")  # the columns of loss.csv
@@ -46,11 +47,11 @@ class Candidate:
     @cached_property
     def outputs(self) -> dict[str, Float64[np.ndarray, "seed row output"]]:
         """The outputs of the networks for each split."""
-        return {split: self.trained.outputs(rows.features) for split, rows in self.parts.items()}
+        return {split: self.trained.outputs(rows) for split, rows in self.parts.items()}
 
     def predicted(self, split: str) -> np.ndarray:
         """Return the decided class indices or the predicted numbers, [seed, row, target]."""
-        return self.trained.encoding.decide(self.outputs[split])
+        return self.trained.decide(self.outputs[split])
 
     def usable(self, split: str) -> Bool[np.ndarray, " seed"]:
         """Return which seeds have only finite outputs for the split: a seed that diverged has none."""
@@ -115,10 +116,14 @@ class Candidate:
             return {}
         weights = trained.weights["0.weight"].astype(np.float64)[:, 0]
         biases = trained.weights.get("0.bias", np.zeros((len(weights), 1))).astype(np.float64)[:, 0]
-        if trained.scaling:
-            mean, std = (trained.scaling[name] for name in encoding.SCALING)
+        scaling = trained.preparation.scaling
+        if SCALING[0] in scaling:
+            mean, std = (scaling[name] for name in SCALING)
             weights = weights / std
             biases = biases - (weights * mean).sum(axis=1)
+        if TARGET_SCALING[0] in scaling:
+            [mean], [std] = (scaling[name] for name in TARGET_SCALING)
+            weights, biases = weights * std, biases * std + mean
         return {
             "weight_error_max": metrics.weight_error_max(weights, np.array(self.truth[0])),
             "bias_error": metrics.bias_error(biases, self.truth[1]),
@@ -140,12 +145,12 @@ class Candidate:
         network = (self.trained.engine, self.trained.parameters)
         return Entry(self.name, *network, values, epochs, diverged, same_weights, infinite, overruled)
 
-    def predictions(self, inputs: Float64[np.ndarray, "input feature"]) -> Iterator[Sequence[Cell]]:
+    def predictions(self, inputs: Table) -> Iterator[Sequence[Cell]]:
         """Yield the rows of predictions.csv: statistics over seeds, or the share of seeds that decide for a class."""
         trained, seeds = self.trained, len(self.trained.seeds)
         predicted = trained.predict(inputs) if len(inputs) else np.empty(0)
-        for i, given in enumerate(inputs):
-            features = ", ".join(f"{name} = {x:.9g}" for name, x in zip(trained.feature_names, given, strict=True))
+        for i in range(len(inputs)):
+            features = ", ".join(f"{name} = {inputs.cell(i, name)}" for name in inputs.feature_names)
             for index in range(len(trained.classes)):
                 decided = predicted[:, i, 0]
                 none = (decided == encoding.UNDECIDED).all()

@@ -13,9 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float64
-
 from bancada.base import BadInput, files, index, notify, params_file, stage, tables
 from bancada.evaluation import plots, settings, sheets
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
@@ -29,14 +26,13 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     study = settings.comparison(params, name)
     parts = {part: tables.read(files.split(name) / f"{part}.parquet") for part in files.PARTS}
     parts = {part: rows for part, rows in parts.items() if len(rows)}
-    features = parts["train"].feature_names
-    settings.check_predict(name, study.predict, features)
+    settings.check_predict(name, study.predict, parts["train"].feature_names, parts["train"].words)
+    inputs = settings.new_inputs(study.predict, parts["train"])
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
     truth = settings.true_line(params, name)
     candidates = [Candidate(key, saved.load(at), saved.read_history(at), parts, truth) for key, at in folders.items()]
-    inputs = settings.new_inputs(study.predict, features)
     for candidate in candidates:
-        settings.refuse_too_large(name, inputs, features, candidate.name, candidate.trained.scaling)
+        settings.refuse_unprepared(name, inputs, candidate.name, candidate.trained.preparation)
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
         evaluate(study, name, candidates, inputs)
     for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():
@@ -56,9 +52,7 @@ def trained_variants(study: str) -> list[str]:
     return sorted(indexed)
 
 
-def evaluate(
-    study: settings.Comparison, name: str, candidates: Sequence[Candidate], inputs: Float64[np.ndarray, "input feature"]
-) -> None:
+def evaluate(study: settings.Comparison, name: str, candidates: Sequence[Candidate], inputs: tables.Table) -> None:
     """Write all files of the evaluation. `inputs`: rows without targets, to predict."""
     seeds, folder = same_seeds(candidates), files.evaluation(name)
     entries, split = [candidate.entry(study.metric) for candidate in candidates], candidates[0].main_split

@@ -180,7 +180,7 @@ def decision_regions(results: Results) -> Figure | None:
     grid = np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)
     colors = np.array([to_rgb(COLORS[i % len(COLORS)]) for i in range(len(rows.classes))])
     for ax, candidate in zip(panels, candidates, strict=True):
-        decided = candidate.trained.predict(grid)[candidate.finished, :, 0]
+        decided = candidate.trained.predict(rows.with_features(grid))[candidate.finished, :, 0]
         counts = np.count_nonzero(decided[..., None] == np.arange(len(rows.classes)), axis=0)
         share = counts.reshape(GRID[1], GRID[0], -1) / seeds
         second, first = np.sort(share, axis=2)[:, :, -2:].transpose(2, 0, 1)
@@ -347,7 +347,14 @@ def fit(results: Results) -> Figure | None:
         x, y, label = rows.features[:, 0], rows.targets[:, 0], f"{part} rows ({len(rows)})"
         ax.plot(x, y, MARKERS[i], color=GRAYS[i], markersize=4, markerfacecolor="none", label=label)
     for i, candidate in enumerate(candidates):
-        band(ax, grid, candidate.trained.predict(grid[:, None])[:, :, 0], i, candidate.name, width=2.0)
+        band(
+            ax,
+            grid,
+            candidate.trained.predict(train.with_features(grid[:, None]))[:, :, 0],
+            i,
+            candidate.name,
+            width=2.0,
+        )
     name_axes([ax], train.feature_names[0], train.target_names[0])
     return figure
 

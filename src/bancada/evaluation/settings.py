@@ -1,22 +1,26 @@
 """The keys of params.yaml about a study's comparison: the metric, the baseline, new inputs, and the region to draw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
+import pyarrow as pa
 from pydantic import Field
 
 from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import bad, did_you_mean
 from bancada.base.settings import Finite, Interval, NotNegative, Settings, checked
-from bancada.networks.encoding import scaled
+from bancada.base.tables import Table, coded
 from bancada.networks.metrics import METRICS
+from bancada.networks.preparation import Preparation, Unprepared
 
 if TYPE_CHECKING:
     MetricName = str
 else:
     MetricName = Literal[*METRICS]
+
+Given = Finite | str | None  # a number, a word, or an empty cell
 
 
 class Comparison(Settings):
@@ -25,7 +29,7 @@ class Comparison(Settings):
     metric: MetricName  # the leaderboard is ordered by it
     baseline: str | None = None  # the variant that the others are compared with
     min_difference: NotNegative = 0.0  # a smaller difference does not matter
-    predict: list[dict[str, Finite] | list[Finite]] = []  # new inputs, by feature name or in the order of the features
+    predict: list[dict[str, Given] | list[Given]] = []  # new inputs, by feature name or in the order of the features
     # [[x low, x high], [y low, y high]]
     decision_region: Annotated[list[Interval], Field(min_length=2, max_length=2)] | None = None
 
@@ -43,38 +47,57 @@ def true_line(params: ParamsFile, study: str) -> tuple[list[float], float] | Non
     return ([float(w) for w in source["weights"]], float(source["bias"])) if source["kind"] == "linear" else None
 
 
-def check_predict(study: str, predict: Sequence[Mapping[str, float] | Sequence[float]], features: list[str]) -> None:
-    """Raise BadInput if a new input does not have one number for each feature."""
+def check_predict(
+    study: str, predict: Sequence[Mapping[str, Given] | Sequence[Given]], features: list[str], words: Collection[str]
+) -> None:
+    """Raise BadInput if a new input does not have one value for each feature. `words`: the features that are words."""
     for i, given in enumerate(predict):
         key = f"studies.{study}.predict[{i}]"
         if not isinstance(given, Mapping):
             if len(given) != len(features):
-                problem = f"{len(given)} numbers, but the features are {len(features)}: {', '.join(features)}"
+                problem = f"{len(given)} values, but the features are {len(features)}: {', '.join(features)}"
                 raise bad(key, None, problem)
-            continue
-        for feature in (*given, *features):
-            if feature not in features:
-                raise bad(f"{key}.{feature}", None, "unknown feature" + did_you_mean(feature, features))
-            if feature not in given:
-                raise bad(f"{key}.{feature}", None, "missing")
+            values = {f"{key}[{j}]": (features[j], cell) for j, cell in enumerate(given)}
+        else:
+            for feature in (*given, *features):
+                if feature not in features:
+                    raise bad(f"{key}.{feature}", None, "unknown feature" + did_you_mean(feature, features))
+                if feature not in given:
+                    raise bad(f"{key}.{feature}", None, "missing")
+            values = {f"{key}.{feature}": (feature, cell) for feature, cell in given.items()}
+        for place, (feature, cell) in values.items():
+            if isinstance(cell, str) and feature not in words:
+                raise bad(place, cell, "must be a number")
 
 
-def new_inputs(
-    predict: Sequence[Mapping[str, float] | Sequence[float]], features: list[str]
-) -> Float64[np.ndarray, "input feature"]:
-    """Return the new inputs, which `check_predict` has checked, with the features in their order."""
-    rows = [[one[name] for name in features] if isinstance(one, Mapping) else one for one in predict]
-    return np.array(rows, dtype=np.float64).reshape(len(rows), len(features))
+def new_inputs(predict: Sequence[Mapping[str, Given] | Sequence[Given]], like: Table) -> Table:
+    """Return the new inputs, which `check_predict` has checked, as a table with the features of `like`, but no targets.
+
+    A column of words is one of words here, too; whether a cell can be used is for each variant's preparation to say.
+    """
+    names, words = like.feature_names, dict[str, list[str]]()
+    rows = [[one[name] for name in names] if isinstance(one, Mapping) else list(one) for one in predict]
+    columns = list[np.ndarray]()
+    for i, name in enumerate(names):
+        cells = [row[i] for row in rows]
+        if name in like.words:
+            codes, words[name] = coded(pa.array([None if cell is None else str(cell) for cell in cells], pa.string()))
+            columns.append(codes)
+        else:
+            columns.append(np.array(cells, dtype=np.float64))
+    features = np.stack(columns, axis=1).reshape(len(rows), len(names))
+    return replace(like.with_features(features), words=words)
 
 
-def refuse_too_large(
-    study: str,
-    inputs: Float64[np.ndarray, "input feature"],
-    features: list[str],
-    variant: str,
-    scaling: Mapping[str, np.ndarray],
-) -> None:
-    """Raise BadInput for a new input that float32 cannot hold once it is standardized by a variant's `scaling`."""
-    for feature, i in np.argwhere(~np.isfinite(scaled(inputs, scaling))):
-        key = f"studies.{study}.predict[{i}].{features[feature]}"
-        raise bad(key, float(inputs[i, feature]), f"too large for {variant}, which standardizes it")
+def refuse_unprepared(study: str, inputs: Table, variant: str, preparation: Preparation) -> None:
+    """Raise BadInput for a new input that a variant's network cannot take once its preparation is applied."""
+    names = inputs.feature_names
+    try:
+        numbers = preparation.inputs(inputs.features, names, inputs.words)
+    except Unprepared as error:
+        key = f"studies.{study}.predict[{error.row}].{error.column}"
+        raise bad(key, None, f"{error.problem}; {variant} has no number for it") from None
+    for i, at in np.argwhere(~np.isfinite(numbers)):
+        name = preparation.input_names(names)[at]
+        value = inputs.features[i, names.index(name)] if name in names else None
+        raise bad(f"studies.{study}.predict[{i}].{name}", value, f"too large for {variant}, which standardizes it")

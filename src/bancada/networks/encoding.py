@@ -1,9 +1,9 @@
-"""From features to inputs, from targets to the numbers that a network learns, and from outputs to decisions.
+"""From targets to the numbers that a network learns, and from outputs to decisions.
 
 A target must lie in the range of the last layer, so the loss and the last layer decide which numbers encode a class.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,34 +13,6 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 from bancada.networks.settings import Layer, LayerSpec, Loss, TorchPart
 
 UNDECIDED = -1  # in place of a class index, where an output is not finite
-
-# Arrays [feature] that are stored with the weights of networks whose inputs are standardized.
-SCALING = ("input_mean", "input_std")
-
-
-def input_scaling(features: Float64[np.ndarray, "row feature"], standardize: bool) -> dict[str, np.ndarray]:
-    """Return the mean and standard deviation of each feature over the training rows; sd 1 for a constant feature.
-
-    Empty if inputs are not standardized.
-    """
-    varies = np.ptp(features, axis=0) > 0  # by rounding errors, the sd of a constant 0.1 is 4e-17
-    values = (features.mean(axis=0), np.where(varies, features.std(axis=0), 1.0))
-    return dict(zip(SCALING, values, strict=True)) if standardize else {}
-
-
-def scaled(
-    features: Float64[np.ndarray, "row feature"], scaling: Mapping[str, np.ndarray]
-) -> Float32[np.ndarray, "feature row"]:
-    """Return the features as inputs of a network: in float32, and standardized by `scaling` if that is not empty.
-
-    An input that float32 cannot hold is infinite.
-    """
-    with np.errstate(over="ignore"):
-        if scaling:
-            mean, std = (scaling[name] for name in SCALING)
-            features = (features - mean) / std
-        return features.T.astype(np.float32, order="C")
-
 
 THRESHOLDS = {"signs": 0.0, "bits": 0.5, "logits": 0.0}  # by the kind of encoding, for a network with one output
 # Losses of torch.nn whose decision rule is known. Those of numbers learn classes, too, as in lesson 3.

@@ -5,8 +5,8 @@ module does without torch, which takes seconds to load.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,8 @@ from safetensors import numpy as safetensors
 
 from bancada.base import files, tables
 from bancada.networks import inference
-from bancada.networks.encoding import SCALING, Encoding, encoding, loss_name, scaled
+from bancada.networks.encoding import Encoding, encoding, loss_name
+from bancada.networks.preparation import SCALING, TARGET_SCALING, Group, Preparation
 from bancada.networks.settings import Network
 
 LR_NULL = "`lr: null` at the top of params.yaml lets each have its own"  # the way out for an overruled rate
@@ -38,32 +39,36 @@ class TrainingResult:
     outputs: int
 
 
-def description(recipe: Mapping[str, Any], rows: tables.Table, overruled: str = "") -> dict[str, Any]:
+def description(
+    recipe: Mapping[str, Any], rows: tables.Table, inputs: Sequence[int], overruled: str = ""
+) -> dict[str, Any]:
     """Return the content of run.json, without what only the training shows. `recipe`: its study, variant and keys.
 
-    `overruled`: which learning rate the `lr` at the top of params.yaml replaced, in words.
+    `inputs`: the shape of a row of inputs. `overruled`: which learning rate the `lr` at the top of params.yaml
+    replaced, in words.
     """
     return {
         "study": recipe["study"],
         "variant": recipe["variant"],
         "recipe": dict(recipe),
         "feature_names": rows.feature_names,
-        "shape": rows.shape,
+        "shape": list(inputs),
         "target_names": rows.target_names,
         "classes": rows.classes,
         "train_rows": len(rows),
     } | ({"overruled": overruled} if overruled else {})
 
 
-def save(folder: Path, described: dict[str, Any], result: TrainingResult, scaling: dict[str, np.ndarray]) -> None:
-    """Write the folder: weights and `scaling`, history, and run.json with what the training showed."""
+def save(folder: Path, described: dict[str, Any], result: TrainingResult, preparation: Preparation) -> None:
+    """Write the folder: weights and scaling, history, and run.json with what was learned and what was shown."""
     seeds = described["recipe"]["seeds"]
     shown = {"diverged": result.diverged, "kept": result.kept}
     run = described | {key: {str(seeds[i]): epoch for i, epoch in found.items()} for key, found in shown.items()}
     run |= {"parameters": result.parameters, "outputs": result.outputs}
+    run |= {"preparation": [asdict(group) for group in preparation.groups]} if preparation.groups else {}
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
-        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | scaling))
+        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | dict(preparation.scaling)))
         _write_history(unfinished / files.HISTORY, seeds, result)
         (unfinished / files.RUN).write_text(json.dumps(run, indent=1) + "\n")
 
@@ -87,13 +92,13 @@ class SavedVariant:
     output_count: int
     seeds: list[int]
     feature_names: list[str]
-    shape: list[int]  # of a row of inputs
+    shape: list[int]  # of a row of inputs, once it is prepared
     target_names: list[str]
     classes: list[int] | list[str]
     diverged: dict[int, int]  # seed -> epoch
     kept: dict[int, int]  # the same, with early stopping: the epoch that the weights are of
     weights: dict[str, np.ndarray]  # by state_dict's names, [seed, ...]
-    scaling: dict[str, np.ndarray]  # the names of SCALING, [feature]; empty if inputs are not standardized
+    preparation: Preparation
     overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
 
     @cached_property
@@ -101,26 +106,36 @@ class SavedVariant:
         """How targets are encoded."""
         return encoding(self.network.layers, self.network.loss, self.output_count, len(self.classes))
 
-    def outputs(self, features: Float64[np.ndarray, "row feature"]) -> Float64[np.ndarray, "seed row output"]:
-        """Return the outputs of the networks in evaluation mode; NaN for a diverged seed, and where they overflow."""
-        inputs = scaled(features, self.scaling)
+    def outputs(self, rows: tables.Table) -> Float64[np.ndarray, "seed row output"]:
+        """Return the outputs of the networks in evaluation mode; NaN for a diverged seed, and where they overflow.
+
+        `rows` has raw features; the order of its columns does not matter. Raise Unprepared for a cell that the
+        preparation has no number for.
+        """
+        rows = rows if rows.feature_names == self.feature_names else rows.only(self.feature_names)
+        inputs = self.preparation.inputs(rows.features, self.feature_names, rows.words)
         if self.network.small:
-            return inference.outputs(self.network.small_layers, self.weights, inputs)
-        rows = np.ascontiguousarray(inputs.T).reshape(-1, *self.shape)
+            return inference.outputs(self.network.small_layers, self.weights, np.ascontiguousarray(inputs.T))
         found: Float64[np.ndarray, "seed row output"]
-        found = import_module(BY_TORCH).outputs_of_seeds(self.network, self.weights, rows)
+        found = import_module(BY_TORCH).outputs_of_seeds(self.network, self.weights, inputs.reshape(-1, *self.shape))
         return found
 
-    def predict(
-        self, features: Float64[np.ndarray, "row feature"]
+    def decide(
+        self, outputs: Float64[np.ndarray, "seed row output"]
     ) -> Int64[np.ndarray, "seed row 1"] | Float64[np.ndarray, "seed row target"]:
         """Return the decided class indices, UNDECIDED where an output is not finite, or the predicted numbers."""
-        return self.encoding.decide(self.outputs(features))
+        decided = self.encoding.decide(outputs)
+        return decided if self.classes else self.preparation.in_own_units(decided)
+
+    def predict(self, rows: tables.Table) -> Int64[np.ndarray, "seed row 1"] | Float64[np.ndarray, "seed row target"]:
+        """Return what `decide` makes of the outputs for these rows."""
+        return self.decide(self.outputs(rows))
 
     def loss(
         self, outputs: Float64[np.ndarray, "seed row output"], targets: Shaped[np.ndarray, "row target"]
     ) -> Float64[np.ndarray, " seed"]:
-        """Return the training loss of each seed over these rows."""
+        """Return the training loss of each seed over these rows, in the units that the networks learn."""
+        targets = targets if self.classes else self.preparation.learned(targets)
         if self.network.small:
             return inference.loss(loss_name(self.network.loss), outputs, self.encoding.encode(targets))
         found: Float64[np.ndarray, " seed"]
@@ -132,7 +147,7 @@ def load(folder: Path) -> SavedVariant:
     """Return the variant that `save` wrote."""
     run = json.loads((folder / files.RUN).read_text())
     stored: Mapping[str, np.ndarray] = safetensors.load_file(folder / files.WEIGHTS)
-    recipe = run["recipe"]
+    recipe, scalings = run["recipe"], SCALING + TARGET_SCALING
     return SavedVariant(
         network=Network(
             **{key: recipe.get(key) for key in ("layers", "module")},
@@ -145,8 +160,11 @@ def load(folder: Path) -> SavedVariant:
         overruled=run.get("overruled", ""),
         diverged=_by_seed(run["diverged"]),
         kept=_by_seed(run["kept"]),
-        weights={name: value for name, value in stored.items() if name not in SCALING},
-        scaling={name: value for name, value in stored.items() if name in SCALING},
+        weights={name: value for name, value in stored.items() if name not in scalings},
+        preparation=Preparation(
+            [Group(**group) for group in run.get("preparation", [])],
+            {name: value for name, value in stored.items() if name in scalings},
+        ),
     )
 
 

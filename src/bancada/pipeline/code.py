@@ -23,7 +23,7 @@ from bancada.networks import saved, user_code
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements
 from bancada.pipeline.params import Params
-from bancada.training import replica
+from bancada.training import preparing, replica
 
 STAGES = {  # of each study, and, for `train`, of each variant
     "generate": "bancada.data.generate",
@@ -33,7 +33,7 @@ STAGES = {  # of each study, and, for `train`, of each variant
     "train": "bancada.training.train",
 }
 # These import kinds of sources, engines and the user's files by a computed name: the entries name those modules.
-DECLARED = frozenset({sources.__name__, replica.__name__, saved.__name__, user_code.__name__})
+DECLARED = frozenset({sources.__name__, replica.__name__, saved.__name__, user_code.__name__, preparing.__name__})
 OWN = ("bancada", *user_code.FOLDERS)
 
 
@@ -68,9 +68,10 @@ def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
     variants = {"train": [name], "evaluate": params.variants_of(name)}.get(stage, [])
     recipes = [params.recipe(variant) for variant in variants]
     engines = [replica.ENGINES[recipe.engine] for recipe in recipes] if stage == "train" else []
+    fitted = [preparing.BY_SCIKIT_LEARN for recipe in recipes if recipe.train.prepare and stage == "train"]
     torch = [saved.BY_TORCH for recipe in recipes if not recipe.network.small and stage == "evaluate"]
     modules = [user_code.locate(src, recipe.module.file) for recipe in recipes if recipe.module]
-    return sorted({*engines, *torch, *modules})
+    return sorted({*engines, *fitted, *torch, *modules})
 
 
 def _depends_on(entries: tuple[str, ...], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:

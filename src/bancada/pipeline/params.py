@@ -86,7 +86,7 @@ def _check_study(name: str, params: Params) -> None:
         raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
     features = source.feature_names()
     if features is not None:
-        check_predict(name, study.predict, features)
+        check_predict(name, study.predict, features, features if source.may_have_words else [])
     if study.decision_region and shape and shape.features != 2:
         raise bad(f"{key}.decision_region", None, f"two features can be drawn, not {shape.features}")
     if shape and shape.rows:
@@ -108,7 +108,7 @@ def _check_variant(name: str, params: Params) -> None:
     if shape is None:
         return
     rows = study.split.counts(shape.rows)[0] if shape.rows else 0
-    refuse_misfit(keys, shape._replace(rows=rows))
+    refuse_misfit(keys, shape._replace(rows=rows, features=0 if recipe.train.prepare else shape.features))
     if study.metric in OF_WEIGHTS and not recipe.network.one_linear:
         raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-from bancada.base import BadInput, files, index, lockfile, params_file
+from bancada.base import BadInput, files, index, lockfile, params_file, tables
 from bancada.base.refusals import did_you_mean
 from bancada.data.sources import csv
 from bancada.networks import saved, user_code
@@ -96,11 +96,14 @@ class Trained:
         }
 
     def _outputs(self, features: Float64[np.ndarray, "row feature"]) -> Float64[np.ndarray, "seed row output"]:
-        if self.networks.network.small:
-            return self.networks.outputs(features)
+        networks = self.networks
+        targets = np.empty((len(features), 0))
+        rows = tables.Table(features, targets, networks.feature_names, networks.target_names, networks.classes)
+        if networks.network.small:
+            return networks.outputs(rows)
         with chdir(self.root), import_module(SWITCHES).settled(self.networks.network.bits):
             try:
-                return self.networks.outputs(features)
+                return networks.outputs(rows)
             finally:
                 user_code.forget()  # a notebook may have modules of the same names
 

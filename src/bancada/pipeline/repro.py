@@ -23,17 +23,16 @@ from bancada.base import files, notify, tables
 from bancada.base.dvc_errors import line_of, shown, told
 from bancada.base.stage import cores
 from bancada.data.split import parts_of
-from bancada.evaluation.settings import check_predict, new_inputs, refuse_too_large
-from bancada.networks.encoding import input_scaling
+from bancada.evaluation.settings import check_predict, new_inputs, refuse_unprepared
 from bancada.networks.saved import LR_NULL
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
 from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
-from bancada.training.fit import doubts, refuse_misfit_of_rows
+from bancada.training.fit import doubts, preparation
 from bancada.training.replica import Data, try_first_batch
-from bancada.training.train import check_device, prepared
+from bancada.training.train import as_taken, check_device, prepared
 
 POLL_S = 0.05
 BLOCKED_S = 2.0  # how long it leaves the repository to another DVC process, before it looks again
@@ -265,14 +264,13 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
             made = files.split(study) / "train.parquet"
             rows = tables.read(made) if study in divided and made.exists() else _training_rows(params, study)
             predict = params.studies[study].predict
-            check_predict(study, predict, rows.feature_names)
-            inputs = new_inputs(predict, rows.feature_names)
+            check_predict(study, predict, rows.feature_names, rows.words)
+            inputs = new_inputs(predict, rows)
             for variant in params.variants_of(study):
                 keys = params.training(variant)
-                refuse_misfit_of_rows(keys, rows)
-                scaling = input_scaling(rows.features, keys.recipe().train.standardize)
-                refuse_too_large(study, inputs, rows.feature_names, variant, scaling)
-                training = prepared(rows, scaling)
+                learned = preparation(keys, rows)
+                refuse_unprepared(study, inputs, variant, learned)
+                training = prepared(made, as_taken(rows, keys.recipe().network), learned)
                 try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
                 for sentence in doubts(keys):
                     print(f"{variant}: {sentence}", file=sys.stderr)
@@ -281,7 +279,6 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
 def _training_rows(params: Params, study: str) -> tables.Table:
     """Return the training rows as the stages generate and split will make them."""
     table = params.source(study).table(f"studies.{study}.source")
-    check_predict(study, params.studies[study].predict, table.feature_names)
     return parts_of(table, params.studies[study].split, f"studies.{study}.split")["train"]
 
 

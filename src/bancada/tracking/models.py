@@ -150,7 +150,9 @@ def _code_hash() -> str:
 def _weights(trained: saved.SavedVariant, seed: int) -> dict[str, np.ndarray]:
     """Return one seed's weights, by state_dict's names, and the scaling of the inputs, which all seeds share."""
     place = trained.seeds.index(seed)
-    return {name: np.array(value[place], order="C") for name, value in trained.weights.items()} | trained.scaling
+    return {name: np.array(value[place], order="C") for name, value in trained.weights.items()} | dict(
+        trained.preparation.scaling
+    )
 
 
 def probability_rule(trained: saved.SavedVariant) -> str | None:

@@ -10,8 +10,9 @@ from bancada.base.refusals import BadInput, bad
 from bancada.base.tables import Table
 from bancada.data.settings import DataShape
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_TWO_CLASSES, encoding, last_kind, loss_name, width
+from bancada.networks.preparation import Preparation
 from bancada.networks.settings import GivenInit, Init, LayerSpec, TorchPart
-from bancada.training.replica import Rows
+from bancada.training import preparing
 from bancada.training.settings import LR_OF, SGD, Recipe, TrainingKeys
 
 NO_LINEAR = "has no linear layers that are written as numbers of units, which alone it starts"
@@ -21,6 +22,7 @@ OTHERS = " (mse, half_mse or l1; MSELoss, L1Loss, SmoothL1Loss or HuberLoss)"
 def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
     """Raise BadInput if the network cannot learn from data of this shape. `shape.rows` counts the training rows.
 
+    `shape.features` counts the inputs; 0 if that is not known.
     What comes out of torch's own layers, or out of a module of the user's, is known only once rows went through it.
     """
     recipe = keys.recipe()
@@ -29,6 +31,8 @@ def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
         raise bad(keys.written_at("init"), None, f"has no effect: {recipe.variant} {NO_LINEAR}")
     if loss_name(loss) in (*OF_CLASS_INDEX, *OF_TWO_CLASSES) and shape.classes == 0:
         raise bad(keys.written_at("loss"), loss_name(loss), f"needs classes, but the study predicts numbers{OTHERS}")
+    if recipe.train.prepare and recipe.train.prepare.targets.standardize and shape.classes:
+        raise bad(f"{keys.written_at('prepare')}.targets", None, "needs numbers, but the study predicts classes")
     if recipe.train.class_weight and shape.classes == 0:
         raise bad(keys.written_at("class_weight"), None, "needs classes, but the study predicts numbers")
     if recipe.network.small:
@@ -40,27 +44,38 @@ def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
         widths = [layer.width or 0 for layer in _linear(recipe)]
         biases = [layer.bias is not False for layer in _linear(recipe)]
         sizes = list(zip([shape.features, *widths], widths, biases, strict=False))
-        check_given_start(recipe.train.init, keys.written_at("init"), sizes)
+        if shape.features:
+            check_given_start(recipe.train.init, keys.written_at("init"), sizes)
     if shape.rows:
         _check_batch_size(keys, recipe, shape.rows)
 
 
-def refuse_misfit_of_rows(keys: TrainingKeys, rows: Table) -> None:
-    """Raise BadInput if the network cannot learn from these training rows, or cannot reach their targets."""
-    classes, targets = len(rows.classes), len(rows.target_names)
-    refuse_misfit(keys, DataShape(len(rows.feature_names), targets, classes, len(rows)))
-    recipe = keys.recipe()
+def preparation(keys: TrainingKeys, rows: Table) -> Preparation:
+    """Return what the variant's preparation learns from these training rows.
+
+    Raise BadInput if it does not cover them, or if the network cannot learn from them or cannot reach their targets.
+    """
+    classes, targets, recipe = len(rows.classes), len(rows.target_names), keys.recipe()
+    train = recipe.train
+    preparing.refuse_uncovered(rows, train.prepare, train.standardize, keys.written_at("prepare"))
+    learned = preparing.learned(rows, train.prepare, train.standardize)
+    inputs = len(learned.input_names(rows.feature_names))
+    if rows.row_shape and inputs != len(rows.feature_names):
+        wrong = f"makes {inputs} inputs, but rows of the shape {rows.row_shape} need {len(rows.feature_names)}"
+        raise bad(keys.written_at("prepare"), None, wrong)
+    refuse_misfit(keys, DataShape(inputs, targets, classes, len(rows)))
     if recipe.network.small:
         code = encoding(recipe.layers, recipe.train.loss, width(recipe.network.small_layers), classes)
-        if problem := out_of_reach(last_kind(recipe.layers), code.encode(rows.targets)):
+        encoded = code.encode(rows.targets if classes else learned.learned(rows.targets))
+        if problem := out_of_reach(last_kind(recipe.layers), encoded):
             raise bad(f"variants.{recipe.variant}.layers", None, problem)
+    return learned
 
 
-def refuse_too_large(path: Path, table: Table, rows: Rows) -> None:
-    """Raise BadInput for the first number of the table that float32 cannot hold, as it is or once standardized."""
+def refuse_too_large(path: Path, names: Sequence[str], parts: Sequence[np.ndarray]) -> None:
+    """Raise BadInput for the first number of inputs or targets that float32 cannot hold. `names`: of all columns."""
     with np.errstate(over="ignore"):
-        numbers = np.hstack([rows.inputs.reshape(len(rows), len(table.feature_names)), rows.targets.astype(np.float32)])
-    names = [*table.feature_names, *table.target_names]
+        numbers = np.hstack([part.astype(np.float32, copy=False) for part in parts])
     for row, column in np.argwhere(~np.isfinite(numbers)):
         where = f"{path}: row {row + 1}, column '{names[column]}'"
         raise BadInput(f"{where}: the number, or what it is once standardized, is too large for float32")
@@ -170,7 +185,8 @@ def refuse_unfit_for_scratch(keys: TrainingKeys) -> None:
         and train.loss in ("mse", "half_mse")
         and train.optimizer == SGD(name="sgd")
         and train.schedule.name in ("none", "inverse_time")
-        and not (train.standardize or train.early_stopping or train.class_weight or train.bits != "portable")
+        and not (train.standardize or train.prepare or train.early_stopping or train.class_weight)
+        and train.bits == "portable"
     )
     if not plain:
         need = "a single linear layer, mse or half_mse, plain sgd, no step schedule, and no other keys"

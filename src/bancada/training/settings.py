@@ -20,6 +20,7 @@ from bancada.networks.settings import (
     by_name,
     torchs_own,
 )
+from bancada.training.preparing import Prepare
 
 
 class SGD(Settings):
@@ -115,6 +116,7 @@ class Train(Settings):
     init: Init = TorchInit(name="torch")
     clip_norm: NotNegative = 0.0  # the largest norm of the gradient of all parameters; 0: no clipping
     standardize: bool = False  # inputs to mean 0 and sd 1 over the training rows
+    prepare: Prepare | None = None  # how raw features become inputs, with more than `standardize`
     engine: Literal["torch"] | None = None  # torch: not the engine for the small vocabulary
     early_stopping: EarlyStopping | None = None
     class_weight: Literal["balanced"] | None = None  # classes count the same, however many rows they have

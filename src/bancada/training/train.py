@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from bancada.base import BadInput, files, notify, params_file, stage, tables
 from bancada.networks import user_code
-from bancada.networks.encoding import input_scaling, scaled
+from bancada.networks.preparation import Preparation, Unprepared
 from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network
 from bancada.training import fit, live, replica, store
@@ -51,7 +51,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     paths = [files.split(recipe.study) / f"{part}.parquet" for part in files.PARTS[:2]]
     rows, validation = (as_taken(tables.read(path), recipe.network) for path in paths)
     check_device(recipe.device)
-    fit.refuse_misfit_of_rows(keys, rows)
+    preparation = fit.preparation(keys, rows)
     fit.refuse_stopping_without_rows(keys, len(validation) > 0)
     for sentence in keys.overrides():
         print(f"{variant}: {sentence}")
@@ -60,18 +60,17 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     for sentence in fit.doubts(keys):
         print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
-    scaling = input_scaling(rows.features, recipe.train.standardize)
-    data = Data(prepared(rows, scaling), prepared(validation, scaling), len(rows.classes))
-    for path, part, numbers in zip(paths, (rows, validation), (data.train, data.validation), strict=True):
-        fit.refuse_too_large(path, part, numbers)
+    learn, watch = (prepared(path, part, preparation) for path, part in zip(paths, (rows, validation), strict=True))
+    data = Data(learn, watch, len(rows.classes))
     replica.try_first_batch(keys, data, src)
-    described = description(recipe.model_dump(mode="json", exclude_none=True), rows, keys.overruled())
+    shape = data.train.inputs.shape[1:]
+    described = description(recipe.model_dump(mode="json", exclude_none=True), rows, shape, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
         kept = store.Store([Replica(recipe, seed, src=src) for seed in recipe.seeds], data)
         with progress_shown(recipe, described) as report:
             trained = train(kept, data, report)
-        save(folder, described, replica.together(trained), scaling)
+        save(folder, described, replica.together(trained), preparation)
         kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
@@ -122,10 +121,16 @@ def as_taken(rows: tables.Table, network: Network) -> tables.Table:
     return replace(rows, row_shape=None) if network.flat else rows
 
 
-def prepared(rows: tables.Table, scaling: Mapping[str, np.ndarray]) -> Rows:
-    """Return the rows as engines get them."""
-    inputs = np.ascontiguousarray(scaled(rows.features, scaling).T)
-    return Rows(inputs.reshape(len(rows), *rows.shape), rows.targets)
+def prepared(path: Path, rows: tables.Table, preparation: Preparation) -> Rows:
+    """Return the rows as engines get them. Raise BadInput, with the path, for a cell that they cannot take."""
+    try:
+        inputs = preparation.inputs(rows.features, rows.feature_names, rows.words)
+    except Unprepared as error:
+        raise BadInput(f"{path}: {error}") from None
+    targets = rows.targets if rows.classes else preparation.learned(rows.targets)
+    names = [*preparation.input_names(rows.feature_names), *rows.target_names]
+    fit.refuse_too_large(path, names, [inputs, targets])
+    return Rows(inputs.reshape(len(rows), *(rows.row_shape or inputs.shape[1:])), targets)
 
 
 class Progress:

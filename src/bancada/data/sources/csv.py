@@ -53,6 +53,11 @@ class CsvFile(Source):
         return self.features
 
     @property
+    def may_have_words(self) -> bool:
+        """Whether features may be words."""
+        return True
+
+    @property
     def has_classes(self) -> bool:
         """Whether the target is a class."""
         return self.task == "classification"

@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
 # requirements.lock or pyproject.toml changed since.
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-pipeline format ui lock clean
+.PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -50,6 +50,9 @@ bench: $(READY)  ## the engine's speed against the usual ways to train
 
 bench-replicas: $(READY)  ## the torch engine's speed against a training loop written by hand
 	@python tests/benchmarks/replicas.py
+
+bench-table: $(READY)  ## a table of 1,000,000 rows through every stage: seconds and memory
+	@python tests/benchmarks/large_table.py
 
 bench-pipeline: $(READY)  ## the whole pipeline's speed, and what tracking costs, in fresh clones of HEAD
 	@python tests/benchmarks/pipeline.py

@@ -12,6 +12,7 @@ WITH_ARRAYS = (
     "data.sources",
     "data.split",
     "evaluation.candidates",
+    "evaluation.drawn_rows",
     "evaluation.plots",
     "evaluation.sheets",
     "evaluation.statistics",

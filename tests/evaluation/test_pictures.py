@@ -7,7 +7,7 @@ import pytest
 from trained import trained_by
 
 from bancada.base.tables import Table
-from bancada.evaluation import plots
+from bancada.evaluation import drawn_rows, plots
 from bancada.evaluation.candidates import Candidate
 from bancada.networks.settings import Network
 
@@ -84,13 +84,13 @@ def test_a_confusion_of_many_classes_has_numbers_only_where_rows_are():
 
 
 def test_ten_classes_are_drawn_in_ten_ways():
-    figure = plots.classes_in_the_plane(table(10, None, list(range(10)), list(range(10))), "digits")
+    figure = drawn_rows.classes_in_the_plane(table(10, None, list(range(10)), list(range(10))), "digits")
     ways = {(line.get_color(), line.get_marker()) for line in figure.axes[0].get_lines()}
     assert len(ways) == 10
 
 
 def test_of_many_features_the_first_are_drawn_and_the_title_says_so():
     rows = Table(np.ones((3, 900)), np.ones((3, 1)), [f"f{i}" for i in range(900)], ["y"], [])
-    figure = plots.targets_by_feature(rows, "own: the 3 training rows")
+    figure = drawn_rows.targets_by_feature(rows, "own: the 3 training rows")
     assert [ax.get_xlabel() for ax in figure.axes if ax.axison] == [f"f{i}" for i in range(24)]
     assert figure.get_suptitle() == "own: the 3 training rows by the first 24 of 900 features"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bancada.base import files
 from bancada.base.tables import Table
-from bancada.evaluation import plots
+from bancada.evaluation import drawn_rows
 from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.evaluation.sheets import sheet, write
 
@@ -77,7 +77,7 @@ def test_names_are_drawn_as_they_are_written():
     """matplotlib takes what stands between two $ for a formula, and lists in no legend what begins with _."""
     features, classes = np.array([[0.0, 1], [1, 0], [1, 1]]), np.array([[0], [1], [0]])
     table = Table(features, classes, ["$\\price$", "_y"], ["_k"], ["$a$", "b"])
-    figure = plots.classes_in_the_plane(table, "$title$")
+    figure = drawn_rows.classes_in_the_plane(table, "$title$")
     write(figure, Path("names.png"))
     (legend,) = figure.legends
     shown = [text._preprocess_math(text.get_text()) for text in legend.get_texts()]
@@ -101,7 +101,7 @@ def test_a_constant_feature_has_no_share_of_the_variance():
     rows = np.full((7, 3), 0.1)  # whose standard deviation is 1e-17 in binary numbers, not 0
     rows[:4, 0], rows[::2, 1] = 5, 3
     expected = np.linalg.svd(scipy.stats.zscore(rows[:, :2]), compute_uv=False) ** 2
-    assert plots.principal_components(rows)[1] == pytest.approx(list(expected / expected.sum()))
+    assert drawn_rows.principal_components(rows)[1] == pytest.approx(list(expected / expected.sum()))
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])

@@ -13,6 +13,7 @@ from bancada.evaluation.leaderboard import Cell, Entry
 from bancada.evaluation.statistics import Summary, as_written, epochs_to_converge, summary, thinned
 from bancada.networks import encoding, metrics, saved
 from bancada.networks.preparation import SCALING, TARGET_SCALING
+from bancada.networks.unknown import told_unknown
 
 PREDICTIONS = ("input", "features", "variant", "target", *Summary._fields)  # the columns of predictions.csv
 CURVES = ("variant", "epoch", "loss", "validation_loss")  # the columns of loss.csv
@@ -114,6 +115,7 @@ class Candidate:
         trained = self.trained
         if not self.truth or not trained.network.one_linear:
             return {}
+        order = [trained.feature_names.index(name) for name in trained.preparation.input_names(trained.feature_names)]
         weights = trained.weights["0.weight"].astype(np.float64)[:, 0]
         biases = trained.weights.get("0.bias", np.zeros((len(weights), 1))).astype(np.float64)[:, 0]
         scaling = trained.preparation.scaling
@@ -125,7 +127,7 @@ class Candidate:
             [mean], [std] = (scaling[name] for name in TARGET_SCALING)
             weights, biases = weights * std, biases * std + mean
         return {
-            "weight_error_max": metrics.weight_error_max(weights, np.array(self.truth[0])),
+            "weight_error_max": metrics.weight_error_max(weights, np.array(self.truth[0])[order]),
             "bias_error": metrics.bias_error(biases, self.truth[1]),
         }
 
@@ -144,6 +146,15 @@ class Candidate:
         values, overruled = self.of_finished(computed), self.trained.overruled
         network = (self.trained.engine, self.trained.parameters)
         return Entry(self.name, *network, values, epochs, diverged, same_weights, infinite, overruled)
+
+    def unknown(self, inputs: Table) -> str:
+        """Return which words of no training row are ignored, in words; an empty string if there are none."""
+        tables = self.parts | {"predict": inputs}
+        found = {
+            part: self.trained.preparation.unknown(rows.features, rows.feature_names, rows.words)
+            for part, rows in tables.items()
+        }
+        return "; ".join(f"{part}: {told_unknown(counts)}" for part, counts in found.items() if counts)
 
     def predictions(self, inputs: Table) -> Iterator[Sequence[Cell]]:
         """Yield the rows of predictions.csv: statistics over seeds, or the share of seeds that decide for a class."""

@@ -19,6 +19,7 @@ from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
 from bancada.evaluation.statistics import Summary, as_written, summary
 from bancada.networks import metrics, saved
+from bancada.networks.unknown import refuse_unknown
 
 
 def main(params: params_file.ParamsFile, name: str) -> None:
@@ -32,7 +33,12 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     truth = settings.true_line(params, name)
     candidates = [Candidate(key, saved.load(at), saved.read_history(at), parts, truth) for key, at in folders.items()]
     for candidate in candidates:
+        for part, rows in parts.items():
+            where = f"{files.split(name) / part}.parquet: {candidate.name}"
+            refuse_unknown(where, rows, candidate.trained.preparation)
         settings.refuse_unprepared(name, inputs, candidate.name, candidate.trained.preparation)
+        if ignored := candidate.unknown(inputs):
+            print(f"{candidate.name} ignores unknown words: {ignored}", file=sys.stderr)
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
         evaluate(study, name, candidates, inputs)
     for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():

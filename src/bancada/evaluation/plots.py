@@ -17,17 +17,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bancada.base.tables import Table
+from bancada.evaluation import drawn_rows
 from bancada.evaluation.candidates import Candidate
 from bancada.evaluation.leaderboard import ROWS_OF, Row, better, measured_on
-from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, marker, name_axes, sheet
+from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, sheet
 from bancada.evaluation.statistics import as_written, summary, thinned
 from bancada.networks import encoding, metrics, settings
+from bancada.networks.preparation import TARGET_SCALING
 
 MAX_POINTS = 400  # of a curve over the whole width: more cannot be seen on paper
 GRID = (160, 100)  # points of a decision region, across and up
 FIT_POINTS = 200
 PICTURES = 6  # of rows that a variant decides wrongly
-MAX_FEATURES = 24  # panels of the training rows; more cannot be read
 MANY_CLASSES = 5  # from so many on, a confusion has no numbers where no row is
 BANDS = "lines: median over seeds; bands: 10th to 90th percentile of seeds"
 
@@ -61,8 +62,10 @@ def loss(results: Results) -> Figure:
     """Draw the loss by epoch: the median over seeds, and the band from the 10th to the 90th percentile of seeds."""
     candidates, medians = results.candidates, []
     losses = [candidate.trained.network.loss for candidate in candidates]
-    name = encoding.loss_name(losses[0]) if all(loss == losses[0] for loss in losses) else "each variant's own"
-    kind = settings.LOSSES.get(name, name)
+    scaled = [TARGET_SCALING[0] in candidate.trained.preparation.scaling for candidate in candidates]
+    same = all(loss == losses[0] for loss in losses) and len(set(scaled)) == 1
+    name = encoding.loss_name(losses[0]) if same else "each variant's own"
+    kind = settings.LOSSES.get(name, name) + " of standardized targets" * (same and scaled[0])
     title = f"{results.study}: loss ({kind}) by epoch\n{BANDS}"
     height = 1.6 if len(candidates) > COLUMNS else 3.2
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)
@@ -118,61 +121,19 @@ def missing(candidate: Candidate, metric: str) -> list[str]:
     return [f"{count} {why}" for why, count in candidate.entry(metric).missing().items()]
 
 
-def data(results: Results) -> Figure:
-    """Draw the training rows: classes in the plane, or each target by each feature."""
-    title = f"{results.study}: the {len(results.train)} training rows"
-    return (classes_in_the_plane if results.train.classes else targets_by_feature)(results.train, title)
-
-
-def classes_in_the_plane(rows: Table, title: str) -> Figure:
-    """Draw classes by their two features, or by the first two principal components of more than two features."""
-    figure, (ax,) = sheet(1, title, height=4.2, entries=len(rows.classes))
-    target = rows.target_names[0]
-    points, axes = rows.features, list(rows.feature_names)
-    if len(axes) == 1:
-        points, axes = np.column_stack([points[:, 0], rows.targets[:, 0]]), [axes[0], f"class of {target}"]
-    elif len(axes) > 2:
-        points, shares = principal_components(points)
-        axes = [f"principal component {i + 1} ({100 * share:.0f} % of the variance)" for i, share in enumerate(shares)]
-    for i, name in enumerate(rows.classes):
-        chosen = points[rows.targets[:, 0] == i]
-        label = literal(f"{target} {name} ({len(chosen)})")
-        ax.plot(*chosen.T, linestyle="", label=label, **marker(i, len(points)))
-    name_axes([ax], *axes)
-    return figure
-
-
-def principal_components(features: Float[np.ndarray, "row feature"]) -> tuple[Float[np.ndarray, "row 2"], list[float]]:
-    """Return the first two principal components of the standardized features, and their shares of the variance."""
-    varies = np.ptp(features, axis=0) > 0  # by rounding errors, the sd of a constant 0.1 is 4e-17
-    scaled = np.where(varies, features - features.mean(axis=0), 0) / np.where(varies, features.std(axis=0), 1)
-    _, strengths, directions = np.linalg.svd(scaled, full_matrices=False)
-    largest = np.abs(directions[:2]).argmax(axis=1)
-    signs = np.sign(directions[[0, 1], largest])  # both signs are right: make the largest loading positive
-    return scaled @ (directions[:2] * signs[:, None]).T, [float(s) for s in (strengths**2 / (strengths**2).sum())[:2]]
-
-
-def targets_by_feature(rows: Table, title: str) -> Figure:
-    """Draw one panel for each feature, or for the first ones."""
-    names = rows.feature_names[:MAX_FEATURES]
-    title += f" by the first {MAX_FEATURES} of {len(rows.feature_names)} features" * (names != rows.feature_names)
-    figure, panels = sheet(len(names), title, height=2.8, left=0.55)
-    for ax, name, values in zip(panels, names, rows.features.T[:MAX_FEATURES], strict=True):
-        for i, target in enumerate(rows.target_names):
-            ax.plot(values, rows.targets[:, i], linestyle="", label=literal(target), **marker(i, len(values)))
-        ax.set_xlabel(literal(name))
-    for ax in panels[::COLUMNS]:
-        ax.set_ylabel(literal(rows.target_names[0]) if len(rows.target_names) == 1 else "targets")
-    return figure
+def data(results: Results) -> Figure | None:
+    """Draw the training rows: classes in the plane, or each target by each feature, as far as features are numbers."""
+    return drawn_rows.drawn(results.train, results.study)
 
 
 def decision_regions(results: Results) -> Figure | None:
     """Draw which class most seeds decide for, paler the fewer of them agree, if there are two features."""
     rows, candidates = results.rows, results.candidates
-    if not rows.classes or len(rows.feature_names) != 2:
+    if not rows.classes or len(rows.feature_names) != 2 or rows.words:
         return None
     seeds = len(candidates[0].trained.seeds)
     title = f"{results.study}: decisions of {seeds} seeds (paler: fewer seeds agree)\npoints: {ROWS_OF[results.split]}"
+    title += " without empty cells" * bool(np.isnan(rows.features).any())
     height = 1.65 if len(candidates) > COLUMNS else 3.0
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)
     (left, right), (bottom, top) = results.region or [_with_margins(values) for values in rows.features.T]
@@ -300,7 +261,7 @@ def as_pictures(rows: Table) -> Float64[np.ndarray, "row height width *color"] |
         or max(height, width) > 8 * min(height, width)
     ):
         return None
-    low, high = rows.features.min(), rows.features.max()
+    low, high = np.nanmin(rows.features), np.nanmax(rows.features)
     pictures = ((rows.features - low) / ((high - low) or 1)).reshape(-1, channels[0] or 1, height, width)
     shown: Float64[np.ndarray, "row height width *color"]
     shown = np.moveaxis(pictures, 1, -1) if channels == [3] else pictures[:, 0]
@@ -337,14 +298,15 @@ def predicted_vs_observed(results: Results) -> Figure | None:
 def fit(results: Results) -> Figure | None:
     """Draw the rows and the predictions of each variant, if there are one feature and one target, a number."""
     train, candidates = results.train, results.candidates
-    if train.classes or len(train.feature_names) > 1 or len(train.target_names) > 1:
+    if train.classes or len(train.feature_names) > 1 or len(train.target_names) > 1 or train.words:
         return None
     parts = {part: rows for part, rows in candidates[0].parts.items() if part != "validation"}
     low, high = _with_margins(np.concatenate([rows.features[:, 0] for rows in parts.values()]))
     grid = np.linspace(low, high, FIT_POINTS)
     figure, (ax,) = sheet(1, f"{results.study}: fitted lines\n{BANDS}", 4.2, entries=len(parts) + len(candidates))
     for i, (part, rows) in enumerate(parts.items()):
-        x, y, label = rows.features[:, 0], rows.targets[:, 0], f"{part} rows ({len(rows)})"
+        x, y = rows.features[:, 0], rows.targets[:, 0]
+        label = f"{part} rows ({np.isfinite(x).sum()})"
         ax.plot(x, y, MARKERS[i], color=GRAYS[i], markersize=4, markerfacecolor="none", label=label)
     for i, candidate in enumerate(candidates):
         band(
@@ -390,8 +352,9 @@ def _scale_scores(ax: Axes, values: Float[np.ndarray, " value"]) -> None:
 
 
 def _with_margins(values: Float64[np.ndarray, " value"]) -> list[float]:
-    """Return the lowest and the highest value, with a margin of a tenth of the range on either side."""
-    low, high = float(values.min()), float(values.max())
+    """Return the lowest and the highest value, with a margin of a tenth of the range on either side. NaN is none."""
+    values = values[~np.isnan(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     margin = (high - low) / 10 or 1.0
     return [low - margin, high + margin]
 

@@ -4,6 +4,7 @@ This file is also part of every MLflow model, so it needs numpy and nothing else
 (training/preparing.py), and is kept as numbers and words.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -68,6 +69,17 @@ class Group:
             return places[:, None].astype(np.float64)
         return np.asarray(places[:, None] == np.arange(len((self.categories or [])[i])), dtype=np.float64)
 
+    def unknown_cells(self, i: int, cells: np.ndarray, words: Sequence[str]) -> dict[str, int]:
+        """Return the words in column `i` that are none of its categories, each with its cells; '' for empty cells.
+
+        Of numbers, only empty cells are counted, where nothing fills them.
+        """
+        if self.categories is None:
+            empty = int(np.isnan(cells).sum()) if self.fill is None else 0
+            return {"": empty} if empty else {}
+        unknown = cells[self.places(i, cells, words) < 0]
+        return dict(sorted(Counter("" if np.isnan(cell) else words[int(cell)] for cell in unknown).items()))
+
     def places(self, i: int, cells: np.ndarray, words: Sequence[str]) -> np.ndarray:
         """Return the place of each cell's word among the categories of column `i`; -1 if it is none of them."""
         place = {word: at for at, word in enumerate((self.categories or [])[i])}
@@ -83,24 +95,29 @@ class Preparation:
     groups: Sequence[Group] = ()
     scaling: Mapping[str, np.ndarray] = field(default_factory=dict)  # by SCALING and TARGET_SCALING, where asked for
 
+    def groups_of(self, names: Sequence[str]) -> Sequence[Group]:
+        """Return the groups; for features of these names, if nothing is prepared, one of numbers."""
+        return self.groups or [Group(list(names))]
+
     def input_names(self, names: Sequence[str]) -> list[str]:
         """Return what each input is, for features of these names."""
-        return [name for group in self.groups for name in group.input_names()] if self.groups else list(names)
+        return [name for group in self.groups_of(names) for name in group.input_names()]
 
     def inputs(self, features: np.ndarray, names: Sequence[str], words: Words) -> np.ndarray:
         """Return the inputs [row, input] in float32, infinite where that cannot hold them. Raise Unprepared.
 
         `features`: [row, feature], with these names.
         """
-        columns = [[list(names).index(name) for name in group.columns] for group in self.groups]
+        groups = self.groups_of(names)
+        columns = [[list(names).index(name) for name in group.columns] for group in groups]
         chunks = []
         for at in range(0, max(1, len(features)), CHUNK_ROWS):
             cells = features[at : at + CHUNK_ROWS]
             try:
-                parts = [group.inputs(cells[:, own], words) for group, own in zip(self.groups, columns, strict=True)]
+                parts = [group.inputs(cells[:, own], words) for group, own in zip(groups, columns, strict=True)]
             except Unprepared as error:
                 raise Unprepared(at + error.row, error.column, error.problem) from None
-            chunks.append(self._scaled(np.hstack(parts) if parts else cells))
+            chunks.append(self._scaled(np.hstack(parts)))
         return np.concatenate(chunks)
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
@@ -111,15 +128,13 @@ class Preparation:
             return values.astype(np.float32)
 
     def unknown(self, features: np.ndarray, names: Sequence[str], words: Words) -> dict[str, dict[str, int]]:
-        """Return the words that no training row has, by column, each with the number of its rows; '' is empty."""
-        found = dict[str, dict[str, int]]()
-        for group in self.groups:
-            for i, name in enumerate(group.columns if group.categories is not None else ()):
-                cells = features[:, list(names).index(name)]
-                unknown = cells[group.places(i, cells, words[name]) < 0]
-                texts = ["" if np.isnan(cell) else words[name][int(cell)] for cell in unknown]
-                found |= {name: {text: texts.count(text) for text in sorted(set(texts))}} if texts else {}
-        return found
+        """Return the words that no training row has, by column, each with its cells; '' for cells that are empty."""
+        found = {
+            name: group.unknown_cells(i, features[:, list(names).index(name)], words.get(name, ()))
+            for group in self.groups_of(names)
+            for i, name in enumerate(group.columns)
+        }
+        return {name: counts for name, counts in found.items() if counts}
 
     def learned(self, targets: np.ndarray) -> np.ndarray:
         """Return the targets [row, target] as the network learns them: standardized, where that was asked for."""

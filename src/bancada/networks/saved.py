@@ -40,14 +40,18 @@ class TrainingResult:
 
 
 def description(
-    recipe: Mapping[str, Any], rows: tables.Table, inputs: Sequence[int], overruled: str = ""
+    recipe: Mapping[str, Any],
+    rows: tables.Table,
+    inputs: Sequence[int],
+    groups: Sequence[Group] = (),
+    overruled: str = "",
 ) -> dict[str, Any]:
     """Return the content of run.json, without what only the training shows. `recipe`: its study, variant and keys.
 
-    `inputs`: the shape of a row of inputs. `overruled`: which learning rate the `lr` at the top of params.yaml
-    replaced, in words.
+    `inputs`: the shape of a row of inputs. `groups`: how columns are prepared. `overruled`: which learning rate the
+    `lr` at the top of params.yaml replaced, in words.
     """
-    return {
+    described = {
         "study": recipe["study"],
         "variant": recipe["variant"],
         "recipe": dict(recipe),
@@ -56,19 +60,20 @@ def description(
         "target_names": rows.target_names,
         "classes": rows.classes,
         "train_rows": len(rows),
-    } | ({"overruled": overruled} if overruled else {})
+    }
+    more = {"preparation": [asdict(group) for group in groups], "overruled": overruled}
+    return described | {key: value for key, value in more.items() if value}
 
 
-def save(folder: Path, described: dict[str, Any], result: TrainingResult, preparation: Preparation) -> None:
-    """Write the folder: weights and scaling, history, and run.json with what was learned and what was shown."""
+def save(folder: Path, described: dict[str, Any], result: TrainingResult, scaling: Mapping[str, np.ndarray]) -> None:
+    """Write the folder: weights and scaling, history, and run.json with what the training has shown."""
     seeds = described["recipe"]["seeds"]
     shown = {"diverged": result.diverged, "kept": result.kept}
     run = described | {key: {str(seeds[i]): epoch for i, epoch in found.items()} for key, found in shown.items()}
     run |= {"parameters": result.parameters, "outputs": result.outputs}
-    run |= {"preparation": [asdict(group) for group in preparation.groups]} if preparation.groups else {}
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
-        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | dict(preparation.scaling)))
+        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | dict(scaling)))
         _write_history(unfinished / files.HISTORY, seeds, result)
         (unfinished / files.RUN).write_text(json.dumps(run, indent=1) + "\n")
 

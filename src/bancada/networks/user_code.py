@@ -218,4 +218,5 @@ def _text(error: BaseException, src: Path) -> str:
         text = str(error)
     except Exception as second:  # the user's own `__str__`
         text = f"its text cannot be shown: {type(second).__name__}"
-    return " ".join(text.replace(f"{src.resolve().parent}/", "").split())[:LONGEST]
+    text = " ".join(text.replace(f"{src.resolve().parent}/", "").split())[:LONGEST]
+    return "; ".join([text, *getattr(error, "__notes__", [])])

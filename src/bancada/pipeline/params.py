@@ -114,8 +114,12 @@ def _check_variant(name: str, params: Params) -> None:
 
 
 def _check_same_loss(study: str, params: Params) -> None:
-    losses = {name: params.recipe(name).train.loss for name in params.variants_of(study)}
+    trains = {name: params.recipe(name).train for name in params.variants_of(study)}
+    losses = {
+        name: (train.loss, bool(train.prepare and train.prepare.targets.standardize)) for name, train in trains.items()
+    }
     first = next(iter(losses.values()))
     if params.studies[study].metric == "loss" and any(loss != first for loss in losses.values()):
-        each = ", ".join(f"{name}: {loss_name(loss)}" for name, loss in losses.items())
+        of = {False: "", True: " of standardized targets"}
+        each = ", ".join(f"{name}: {loss_name(loss)}{of[scaled]}" for name, (loss, scaled) in losses.items())
         raise bad(f"studies.{study}.metric", "loss", f"the losses of its variants cannot be compared ({each})")

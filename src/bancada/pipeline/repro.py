@@ -21,15 +21,18 @@ from dvc.lock import LockError
 
 from bancada.base import files, notify, tables
 from bancada.base.dvc_errors import line_of, shown, told
+from bancada.base.refusals import PARAMS_FILE
 from bancada.base.stage import cores
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict, new_inputs, refuse_unprepared
 from bancada.networks.saved import LR_NULL
+from bancada.networks.unknown import refuse_unknown
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
 from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.steps import Pipeline
+from bancada.training import preparing
 from bancada.training.fit import doubts, preparation
 from bancada.training.replica import Data, try_first_batch
 from bancada.training.train import as_taken, check_device, prepared
@@ -262,24 +265,29 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
     for study in params.studies:
         if study in studies:
             made = files.split(study) / "train.parquet"
-            rows = tables.read(made) if study in divided and made.exists() else _training_rows(params, study)
+            parts = _parts(params, study, study in divided and made.exists())
+            rows = parts["train"]
             predict = params.studies[study].predict
             check_predict(study, predict, rows.feature_names, rows.words)
             inputs = new_inputs(predict, rows)
             for variant in params.variants_of(study):
                 keys = params.training(variant)
                 learned = preparation(keys, rows)
+                for part in files.PARTS[1:]:
+                    refuse_unknown(f"{PARAMS_FILE}: {keys.written_at('prepare')}: {part} rows", parts[part], learned)
                 refuse_unprepared(study, inputs, variant, learned)
                 training = prepared(made, as_taken(rows, keys.recipe().network), learned)
                 try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
-                for sentence in doubts(keys):
+                for sentence in [*doubts(keys), *preparing.doubts(rows, keys.recipe().train.prepare)]:
                     print(f"{variant}: {sentence}", file=sys.stderr)
 
 
-def _training_rows(params: Params, study: str) -> tables.Table:
-    """Return the training rows as the stages generate and split will make them."""
+def _parts(params: Params, study: str, made: bool) -> dict[str, tables.Table]:
+    """Return the parts of the table as the stages generate and split made them, or will make them."""
+    if made:
+        return {part: tables.read(files.split(study) / f"{part}.parquet") for part in files.PARTS}
     table = params.source(study).table(f"studies.{study}.source")
-    return parts_of(table, params.studies[study].split, f"studies.{study}.split")["train"]
+    return parts_of(table, params.studies[study].split, f"studies.{study}.split")
 
 
 def show_results(params: Params) -> None:

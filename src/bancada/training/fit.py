@@ -60,8 +60,8 @@ def preparation(keys: TrainingKeys, rows: Table) -> Preparation:
     preparing.refuse_uncovered(rows, train.prepare, train.standardize, keys.written_at("prepare"))
     learned = preparing.learned(rows, train.prepare, train.standardize)
     inputs = len(learned.input_names(rows.feature_names))
-    if rows.row_shape and inputs != len(rows.feature_names):
-        wrong = f"makes {inputs} inputs, but rows of the shape {rows.row_shape} need {len(rows.feature_names)}"
+    if rows.row_shape and learned.input_names(rows.feature_names) != rows.feature_names:
+        wrong = f"would make other inputs, or another order of them, but rows have the shape {rows.row_shape}"
         raise bad(keys.written_at("prepare"), None, wrong)
     refuse_misfit(keys, DataShape(inputs, targets, classes, len(rows)))
     if recipe.network.small:
@@ -179,13 +179,17 @@ def refuse_unfit_for_scratch(keys: TrainingKeys) -> None:
     """Raise BadInput if scratch.py cannot train this network."""
     recipe = keys.recipe()
     train, layers = recipe.train, recipe.network.small_layers
+    if train.prepare:
+        raise bad(
+            keys.written_at("prepare"), None, f"{recipe.variant} trains from scratch, on the features as they are"
+        )
     plain = (
         [layer.kind for layer in layers] == ["linear"]
         and layers[0].bias is not False
         and train.loss in ("mse", "half_mse")
         and train.optimizer == SGD(name="sgd")
         and train.schedule.name in ("none", "inverse_time")
-        and not (train.standardize or train.prepare or train.early_stopping or train.class_weight)
+        and not (train.standardize or train.early_stopping or train.class_weight)
         and train.bits == "portable"
     )
     if not plain:

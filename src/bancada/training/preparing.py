@@ -4,19 +4,22 @@ scikit-learn learns it; only `standardize: true` alone does without, because sci
 load.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bancada.base import tables
-from bancada.base.refusals import bad, did_you_mean
+from bancada.base.refusals import bad, did_you_mean, wrong_key
 from bancada.base.settings import Finite, Settings
 from bancada.networks.preparation import SCALING, TARGET_SCALING, Group, Preparation
+from bancada.networks.unknown import counted
 
 BY_SCIKIT_LEARN = "bancada.training.column_transformer"
-MOST_WORDS = 10_000  # of all columns together
+MOST_WORDS = 10_000  # as one-hot inputs
+MOST_NUMBERS = 2**28  # of one-hot inputs in all training rows, 1 GiB
 
 
 class ConstantNumber(Settings):
@@ -37,6 +40,12 @@ class Numbers(Settings):
     impute: Literal["median", "mean"] | ConstantNumber | None = None  # null: an empty cell is refused
     indicator: bool = False  # with impute: one more input, 1 where the cell is empty, if a training row has such a cell
     standardize: bool | None = None
+
+    @model_validator(mode="after")
+    def _indicator_of_filled_cells(self) -> Self:
+        if self.indicator and not self.impute:
+            raise wrong_key("indicator", "needs impute, which says what the empty cells count as")
+        return self
 
 
 class Words(Settings):
@@ -75,35 +84,68 @@ def refuse_uncovered(rows: tables.Table, prepare: Prepare | None, standardize: b
 
     `key`: where `prepare` stands, or would stand, in params.yaml.
     """
-    wanted = prepare or Prepare()
+    wanted, found, ways = prepare or Prepare(), list[str](), dict[str, str]()
     for name in wanted.columns:
         if name not in rows.feature_names:
             raise bad(f"{key}.columns.{name}", None, "no feature" + did_you_mean(name, rows.feature_names))
-    found, ways = list[str](), dict[str, str]()
-    for i, name in enumerate(rows.feature_names):
-        kind, words = wanted.kind_of(name, name in rows.words, standardize), rows.words.get(name)
-        empty = np.flatnonzero(np.isnan(rows.features[:, i]))
-        if (words is not None) != isinstance(kind, Words) and kind:
+    kinds = {name: wanted.kind_of(name, name in rows.words, standardize) for name in rows.feature_names}
+    empty = dict(zip(rows.feature_names, np.isnan(rows.features).sum(axis=0).tolist(), strict=True))
+    for name, kind in kinds.items():
+        words = rows.words.get(name)
+        if kind and isinstance(kind, Words) != (words is not None):
             what = "words, but is prepared as numbers" if words else "numbers; source.words keeps them as words"
             raise bad(f"{key}.columns.{name}", None, f"the column holds {what}")
-        if len(empty) == len(rows):
-            raise bad(key, None, f"column '{name}' is empty in every training row; put it into source.ignore")
-        if words and not kind:
-            found.append(f"column '{name}' holds words ({', '.join(words[:3])}{', ...' if len(words) > 3 else ''})")
-            ways["words"] = "words: {encode: one_hot, unknown: ignore}"
-        if len(empty) and not (kind and kind.impute):
-            where = f"the first in row {empty[0] + 1}"
-            found.append(f"column '{name}' has {len(empty)} empty cells in {len(rows)} rows, {where}")
-            impute = "words: {encode: one_hot, impute: most_frequent, unknown: ignore}", "numbers: {impute: median}"
-            ways["words" if words else "numbers"] = impute[not words]
+        if empty[name] == len(rows):
+            found.append(f"column '{name}' is empty in every training row; put it into source.ignore")
+            continue
+        if not kind and words:
+            found.append(f"column '{name}' holds words ({', '.join(words[:3])}{', ...' * (len(words) > 3)})")
+        filled = not empty[name] or (kind and kind.impute)
+        if not filled:
+            found.append(f"column '{name}' has {counted(empty[name], 'empty cell')} in {len(rows)} training rows")
+        if kind and filled:
+            continue
+        way = _way_out(kind, not filled)
+        if name in wanted.columns:
+            ways[name] = f"columns: {{{name}: {{{way}}}}}"
+        elif len(way) > len(ways.get(of := "words" if words else "numbers", "")):
+            ways[of] = f"{of}: {{{way}}}"
     if found:
-        add = "say" if prepare else "add"
-        raise bad(key, None, f"{'; '.join(found)}; {add} prepare: {{{', '.join(ways.values())}}}")
-    size = sum(len(words) for words in rows.words.values())
-    if size > MOST_WORDS:
-        largest = max(rows.words, key=lambda name: len(rows.words[name]))
-        problem = f"column '{largest}' alone has {len(rows.words[largest])} words; put it into source.ignore"
-        raise bad(key, None, f"{size} words would make too many inputs; {problem}")
+        add = f"; {'say' if prepare else 'add'} prepare: {{{', '.join(ways.values())}}}" if ways else ""
+        raise bad(key, None, "; ".join(found) + add)
+    _refuse_too_many(rows, kinds, key)
+
+
+def _way_out(kind: Numbers | Words | None, fill: bool) -> str:
+    """Return what a column needs. `kind`: how it is prepared, None for words that are not. `fill`: cells are empty."""
+    if isinstance(kind, Numbers):
+        return "impute: median"
+    return f"encode: {kind.encode if kind else 'one_hot'}{', impute: most_frequent' * fill}, unknown: ignore"
+
+
+def _refuse_too_many(rows: tables.Table, kinds: Mapping[str, Numbers | Words | None], key: str) -> None:
+    """Raise BadInput if one-hot words would be more inputs than a network, or the memory, can take."""
+    sizes = {name: len(known) for name, known in rows.words.items() if getattr(kinds[name], "encode", "") == "one_hot"}
+    if (size := sum(sizes.values())) > min(MOST_WORDS, MOST_NUMBERS // len(rows)):
+        largest = max(sizes, key=lambda name: sizes[name])
+        way_out = "put it into source.ignore, or say encode: ordinal"
+        raise bad(
+            key, None, f"{size} words would make too many inputs: {sizes[largest]} of column '{largest}'; {way_out}"
+        )
+
+
+def doubts(rows: tables.Table, prepare: Prepare | None) -> list[str]:
+    """Return a sentence for what `prepare` can do with these training rows, but which is hardly meant so."""
+    found = list[str]()
+    for key in sorted(prepare.model_fields_set & {"words", "numbers"}) if prepare else ():
+        if not any((name in rows.words) == (key == "words") for name in rows.feature_names):
+            found.append(f"prepare.{key} has no effect: no feature holds {key}")
+    for name in rows.words:
+        cells = rows.features[:, rows.feature_names.index(name)]
+        if len(rows.words[name]) == np.count_nonzero(~np.isnan(cells)) > 1:
+            why = "in every training row, which no other row can have"
+            found.append(f"column '{name}' has another word {why}; put it into source.ignore")
+    return found
 
 
 class Learner(Protocol):

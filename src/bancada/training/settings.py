@@ -221,9 +221,12 @@ class TrainingKeys:
         return ("torch", reason) if reason else ("stacked", "the small vocabulary of layers")
 
     def written_at(self, key: str) -> str:
-        """Return where a training key of the study or the variant stands, for example `studies.moons.train.epochs`."""
-        shared = key not in self.variant.train and key in self.shared
-        return f"studies.{self.variant.study}.train.{key}" if shared else f"variants.{self.name}.train.{key}"
+        """Return where a training key of the study or the variant stands, or can be added: for all variants.
+
+        For example `studies.moons.train.epochs`.
+        """
+        own = key in self.variant.train
+        return f"variants.{self.name}.train.{key}" if own else f"studies.{self.variant.study}.train.{key}"
 
     def overrides(self) -> list[str]:
         """Return a sentence for each training key of the variant that replaces one of its study."""

@@ -134,7 +134,11 @@ class Training:
         for rows in (self.inputs[:2], self.inputs[:1]):  # one row alone: `squeeze()` would lose its axis
             with torch.no_grad():
                 self.model.eval()
-                output = self._output(rows.clone())  # it may change what it gets
+                try:
+                    output = self._output(rows.clone())  # it may change what it gets
+                except RuntimeError as error:  # often of a first layer that expects another number of inputs
+                    error.add_note(torch_names.a_row(self.recipe, rows.shape[1:]))
+                    raise
             if not output.isfinite().all():
                 raise BadInput("gives numbers that are not finite for the first training rows")
             sums = output.exp().sum(1)

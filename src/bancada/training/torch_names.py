@@ -22,6 +22,7 @@ from bancada.networks import torch_network
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, OF_TWO_CLASSES
 from bancada.networks.settings import TorchPart, is_torch_name
 from bancada.networks.start import sequential
+from bancada.networks.unknown import counted
 from bancada.training import optimizers
 from bancada.training.settings import LR_OF, Recipe, Train
 
@@ -80,7 +81,15 @@ def _check_layers(recipe: Recipe, shape: Sequence[int]) -> None:
             with torch.random.fork_rng(devices=[]):
                 sequential(recipe.layers, shape)
         except BadInput as error:
-            raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.{error}") from error
+            raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.{error}; {a_row(recipe, shape)}") from error
+
+
+def a_row(recipe: Recipe, shape: Sequence[int]) -> str:
+    """Return what a network gets of a row, in words."""
+    if len(shape) > 1:
+        return f"a row has the shape {list(shape)}"
+    what, after = ("input", " after its preparation") if recipe.train.prepare else ("feature", "")
+    return f"a row has {counted(shape[0], what)}{after}"
 
 
 def _check_loss(loss: TorchPart, key: str) -> None:

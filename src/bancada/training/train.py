@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from bancada.base import BadInput, files, notify, params_file, stage, tables
 from bancada.networks import user_code
-from bancada.networks.preparation import Preparation, Unprepared
+from bancada.networks.preparation import Preparation
 from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network
-from bancada.training import fit, live, replica, store
+from bancada.networks.unknown import refuse_unknown
+from bancada.training import fit, live, preparing, replica, store
 from bancada.training.replica import Data, Replica, Report, Rows, Trained
 from bancada.training.settings import Recipe, training_keys
 
@@ -52,25 +53,27 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     rows, validation = (as_taken(tables.read(path), recipe.network) for path in paths)
     check_device(recipe.device)
     preparation = fit.preparation(keys, rows)
+    refuse_unknown(f"{paths[1]}: {keys.written_at('prepare')}", validation, preparation)
     fit.refuse_stopping_without_rows(keys, len(validation) > 0)
     for sentence in keys.overrides():
         print(f"{variant}: {sentence}")
     if overruled := keys.overruled():
         print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
-    for sentence in fit.doubts(keys):
+    for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]:
         print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
     learn, watch = (prepared(path, part, preparation) for path, part in zip(paths, (rows, validation), strict=True))
     data = Data(learn, watch, len(rows.classes))
     replica.try_first_batch(keys, data, src)
     shape = data.train.inputs.shape[1:]
-    described = description(recipe.model_dump(mode="json", exclude_none=True), rows, shape, keys.overruled())
+    asked = recipe.model_dump(mode="json", exclude_none=True)
+    described = description(asked, rows, shape, preparation.groups, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
         kept = store.Store([Replica(recipe, seed, src=src) for seed in recipe.seeds], data)
         with progress_shown(recipe, described) as report:
             trained = train(kept, data, report)
-        save(folder, described, replica.together(trained), preparation)
+        save(folder, described, replica.together(trained), preparation.scaling)
         kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
@@ -122,11 +125,8 @@ def as_taken(rows: tables.Table, network: Network) -> tables.Table:
 
 
 def prepared(path: Path, rows: tables.Table, preparation: Preparation) -> Rows:
-    """Return the rows as engines get them. Raise BadInput, with the path, for a cell that they cannot take."""
-    try:
-        inputs = preparation.inputs(rows.features, rows.feature_names, rows.words)
-    except Unprepared as error:
-        raise BadInput(f"{path}: {error}") from None
+    """Return the rows as engines get them. Raise BadInput, with the path, for a number that they cannot take."""
+    inputs = preparation.inputs(rows.features, rows.feature_names, rows.words)
     targets = rows.targets if rows.classes else preparation.learned(rows.targets)
     names = [*preparation.input_names(rows.feature_names), *rows.target_names]
     fit.refuse_too_large(path, names, [inputs, targets])

@@ -1,0 +1,40 @@
+"""Cells that no training row prepared a network for, in words: told, or refused."""
+
+from collections.abc import Mapping
+
+from bancada.base import BadInput
+from bancada.base.tables import Table
+from bancada.networks.preparation import Preparation
+
+NAMED = 5  # words of a column in a message
+WAY_OUT = "`unknown: ignore` takes words of no training row"
+
+
+def refuse_unknown(where: str, rows: Table, preparation: Preparation) -> None:
+    """Raise BadInput, which begins with `where` and names all columns, for cells that cannot be prepared."""
+    found = preparation.unknown(rows.features, rows.feature_names, rows.words)
+    ignored = {name for group in preparation.groups if group.unknown == "ignore" for name in group.columns}
+    if refused := {name: counts for name, counts in found.items() if name not in ignored}:
+        ways = {
+            "`impute` fills empty cells" if word == "" else WAY_OUT for counts in refused.values() for word in counts
+        }
+        raise BadInput(f"{where}: {told_unknown(refused)}; {', '.join(sorted(ways))}")
+
+
+def told_unknown(found: Mapping[str, Mapping[str, int]]) -> str:
+    """Return how many cells of which columns have words of no training row, or are empty, and some of the words."""
+    texts = list[str]()
+    for name, counts in found.items():
+        words = [word for word in counts if word]
+        if words:
+            more = f", {len(words) - NAMED} more" if len(words) > NAMED else ""
+            what = f"{'words' if len(words) > 1 else 'a word'} of no training row ({', '.join(words[:NAMED])}{more})"
+            texts.append(f"column '{name}' has {counted(sum(counts[word] for word in words), 'cell')} with {what}")
+        if "" in counts:
+            texts.append(f"column '{name}' has {counted(counts[''], 'empty cell')}")
+    return "; ".join(texts)
+
+
+def counted(count: int, what: str) -> str:
+    """Return `1 cell` or `2 cells`."""
+    return f"{count} {what}{'s' * (count > 1)}"

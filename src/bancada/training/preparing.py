@@ -6,10 +6,10 @@ load.
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from bancada.base import tables
 from bancada.base.refusals import bad, did_you_mean, wrong_key
@@ -63,13 +63,21 @@ class Targets(Settings):
     standardize: bool = False
 
 
+def _kind(raw: Any) -> str:
+    of_words = isinstance(raw, Mapping) and (raw.keys() & {"encode", "unknown"} or raw.get("impute") == "most_frequent")
+    return "words" if of_words or isinstance(raw, Words) else "numbers"
+
+
+Kind = Annotated[Annotated[Numbers, Tag("numbers")] | Annotated[Words, Tag("words")], Discriminator(_kind)]
+
+
 class Prepare(Settings):
     """How raw features become inputs. `columns`: by name, where a column differs from the others of its kind."""
 
     numbers: Numbers = Numbers()
     words: Words | None = None
     targets: Targets = Targets()
-    columns: dict[str, Numbers | Words] = {}
+    columns: dict[str, Kind] = {}
 
     def kind_of(self, column: str, words: bool, standardize: bool) -> Numbers | Words | None:
         """Return how a column of words, or of numbers, is prepared; None for words that nothing is said of."""

@@ -13,11 +13,13 @@ from bancada.base import files, tables
 from bancada.base.params_file import ParamsFile
 from bancada.base.tables import Table
 from bancada.evaluation import evaluate
+from bancada.networks.preparation import SCALING, TARGET_SCALING
 from bancada.training import index
 from bancada.training.settings import training_keys
 
 SEEDS = [7, 8, 9, 10]
 NAN = float("nan")
+SCALED = (*SCALING, *TARGET_SCALING)
 
 
 def main(params, study):
@@ -58,8 +60,8 @@ def write_model(params, variant, rows, weights, losses=None, diverged=None):
     asked = training_keys(params, variant).recipe()
     folder = files.model("study", variant)
     folder.mkdir(parents=True)
-    arrays = {name: torch.tensor(value, dtype=torch.float32) for name, value in weights.items() if "input" not in name}
-    scaling = {name: torch.tensor(value, dtype=torch.float64) for name, value in weights.items() if "input" in name}
+    arrays = {name: torch.tensor(value, dtype=torch.float32) for name, value in weights.items() if name not in SCALED}
+    scaling = {name: torch.tensor(value, dtype=torch.float64) for name, value in weights.items() if name in SCALED}
     save_file(arrays | scaling, folder / "weights.safetensors")
     losses = losses or [[4.0, 2.0, 1.0]] * len(asked.seeds)
     long = [(s, e, loss) for s, of in zip(asked.seeds, losses, strict=True) for e, loss in enumerate(of)]

@@ -65,7 +65,7 @@ class Source(Settings, ABC):
     def table(self, key: str) -> Table:
         """Return the table with its rows in `shape`. Raise BadInput as `make` does, and if its features do not fit."""
         made = self.make(key)
-        self.refuse_misfit(len(made.feature_names), key)
+        self.refuse_misfit(len(made.feature_names) - len(made.asides), key)
         return replace(made, row_shape=self.shape)
 
     def refuse_misfit(self, features: int, key: str) -> None:

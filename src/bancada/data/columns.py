@@ -168,7 +168,7 @@ def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> 
     return encoded.words(gaps) if isinstance(made, Problem) and kind == "aside" else made
 
 
-def _filled(array: Any, value: float) -> Any:
+def _filled(array: Any, value: Any) -> Any:
     return array.fill_null(value) if array.null_count else array  # it would import pandas, for half a second
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from bancada.base import BadInput, files, lockfile, syntax
+from bancada.base import BadInput, files, lockfile, syntax, user_code
 from bancada.data import sources
-from bancada.networks import saved, user_code
+from bancada.networks import saved
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements
 from bancada.pipeline.params import Params

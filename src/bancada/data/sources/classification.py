@@ -49,7 +49,7 @@ class Classification(Source):
         labels, targets = sorted(self.class_counts), [self.target]
         if self.path is not None:
             file = CsvFile(kind="csv", task="classification", path=self.path, features=self.features, targets=targets)
-            return file.make(key, labels)
+            return file.make(key, labels).only(self.features)
         rng = np.random.default_rng(self.seed)
         index = rng.permutation(np.repeat(np.arange(len(labels)), [self.class_counts[label] for label in labels]))
         size = len(self.features)

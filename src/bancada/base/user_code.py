@@ -99,7 +99,7 @@ def explained(error: BaseException, src: Path) -> str:
 
 def place(src: Path) -> str:
     """Return `FILE:LINE` of the last of the user's lines that runs now; an empty string if none does."""
-    for frame, line in walk_stack(None):
+    for frame, line in walk_stack(inspect.currentframe()):
         if file := _as_in_params(frame.f_code.co_filename, src):
             return f"{file}:{line}"
     return ""

@@ -70,6 +70,9 @@ class Source(Settings, ABC):
         self.refuse_misfit(len(made.feature_names) - len(asides or ()), key)
         return replace(made, row_shape=self.shape or made.row_shape, asides=asides)
 
+    def refuse_changing(self, table: Table, key: str) -> None:
+        """Raise BadInput if the source would make another table than this one, should it be asked again."""
+
     def refuse_misfit(self, features: int, key: str) -> None:
         """Raise BadInput if a row of so many features cannot have `shape`."""
         if self.shape and (size := math.prod(self.shape)) != features:

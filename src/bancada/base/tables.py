@@ -138,15 +138,20 @@ def write_columns(
     columns: Mapping[str, np.ndarray | list[str] | pa.Array], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write arrays of numbers, and texts, as one parquet file."""
-    arrays = [_arrow_array(values) for values in columns.values()]
+    arrays = [arrow_array(values) for values in columns.values()]
     pq.write_table(pa.table(arrays, list(columns), metadata=metadata), path, compression="zstd")
 
 
-def _arrow_array(values: np.ndarray | list[str] | pa.Array) -> pa.Array:
+def arrow_array(values: np.ndarray | list[str] | pa.Array) -> pa.Array:
+    """Return numbers or texts as pyarrow has them."""
     if isinstance(values, pa.Array):
         return values
     if isinstance(values, list):
-        return pa.array(values, pa.string())
+        texts = [text.encode() for text in values]
+        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        return pa.Array.from_buffers(
+            pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+        )
     buffer = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, buffer])
 

@@ -10,12 +10,13 @@ from jaxtyping import Bool, Float64, Int32, Int64
 
 from bancada.base.refusals import BadInput, did_you_mean, shown
 from bancada.base.settings import LARGEST
+from bancada.base.tables import arrow_array
 from bancada.data import labels
 from bancada.data.reading import Reading, line_to_add, number_pattern
 from bancada.data.texts import Texts
 
 Kind = Literal["feature", "aside", "target", "label", "numbers", "words"]
-MOST_COLUMNS, MOST_ROWS, MOST_LABELS = 10, 5, 100  # named in a message
+MOST_COLUMNS, MOST_ROWS, MOST_LABELS, MOST_TEXTS = 10, 5, 100, 8  # named in a message
 TRUTH = "^(?i:true|false)$"
 ZEROS = r"^[+-]?0\d"
 GROUPS = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+$"  # of thousands, if points divide them
@@ -48,18 +49,18 @@ class Encoded:
         self.texts: Any = encoded.dictionary
         if not pa.types.is_string(self.texts.type):
             self.texts = pa.array([_text(value) for value in self.texts.to_pylist()], pa.string())
-        self.codes: Int32[np.ndarray, " row"] = np.from_dlpack(encoded.indices.fill_null(len(self.texts)))
+        self.codes: Int32[np.ndarray, " row"] = np.from_dlpack(_filled(encoded.indices, len(self.texts)))
 
     def among(self, texts: Collection[str]) -> Bool[np.ndarray, " text"]:
         """Return which texts are among these."""
-        return self._mask(pc.is_in(self.texts, pa.array(list(texts), pa.string())))
+        return self._mask(pc.is_in(self.texts, arrow_array(list(texts))))
 
     def like(self, pattern: str) -> Bool[np.ndarray, " text"]:
         """Return which texts match a pattern."""
         return self._mask(pc.match_substring_regex(self.texts, pattern))
 
     def _mask(self, found: Any) -> Bool[np.ndarray, " text"]:
-        return np.append(np.from_dlpack(found.fill_null(False).cast(pa.uint8())).astype(bool), False)
+        return np.append(np.from_dlpack(_filled(found, False).cast(pa.uint8())).astype(bool), False)
 
     def rows(self, mask: Bool[np.ndarray, " text"]) -> Int64[np.ndarray, " found"]:
         """Return the rows whose text is in a mask."""
@@ -67,7 +68,7 @@ class Encoded:
 
     def picked(self, mask: Bool[np.ndarray, " text"]) -> list[str]:
         """Return the texts in a mask."""
-        found: list[str] = self.texts.take(pa.array(np.flatnonzero(mask[:-1]))).to_pylist()
+        found: list[str] = self.texts.take(arrow_array(np.flatnonzero(mask[:-1]))).to_pylist()
         return found
 
     def words(self, missing: Bool[np.ndarray, " text"]) -> Cells:
@@ -152,18 +153,21 @@ def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> 
         return Problem(np.arange(len(column)), f"a {stored}"[:60], way)
     if types.is_null(stored) or (as_stored and not as_words):
         numbers = column.cast(pa.uint8()) if stored == pa.bool_() else column
-        numbers = numbers.cast(pa.float64(), safe=False).combine_chunks().fill_null(np.nan)
+        numbers = _filled(numbers.cast(pa.float64(), safe=False).combine_chunks(), np.nan)
         return _finite(np.from_dlpack(numbers), kind)
     encoded = Encoded(column)
-    gaps = encoded.among(reading.missing if reading.missing is not None else [""])
+    gaps = encoded.among([""] if reading.missing is None else reading.missing)
     gaps[-1] = True
-    problem = _gaps(encoded, gaps, kind, reading)
-    if kind == "aside":
-        problem = None
-    if problem or as_words:
-        return problem or encoded.words(gaps)
-    made = _of_texts(encoded, gaps, name, kind, reading)
+    if kind in ("target", "label") and (problem := _gaps(encoded, gaps, kind, reading)):
+        return problem
+    if as_words:
+        return _words(encoded, gaps, kind, reading)
+    made = _numbers(encoded, gaps, name, kind, reading)
     return encoded.words(gaps) if isinstance(made, Problem) and kind == "aside" else made
+
+
+def _filled(array: Any, value: float) -> Any:
+    return array.fill_null(value) if array.null_count else array  # it would import pandas, for half a second
 
 
 def _text(value: Any) -> str | None:
@@ -181,25 +185,33 @@ def _finite(values: Float64[np.ndarray, " row"], kind: Kind) -> Cells | Problem:
     return Cells(values, None)
 
 
+def _marks(encoded: Encoded, reading: Reading) -> Bool[np.ndarray, " text"]:
+    """Return which texts may mean a missing value, where `reading` does not say which do."""
+    known = labels.marks(encoded.picked(encoded.among(["+"]))) if reading.missing is None else ()
+    return encoded.among(known)
+
+
 def _gaps(encoded: Encoded, gaps: Bool[np.ndarray, " text"], kind: Kind, reading: Reading) -> Problem | None:
-    """Return the problem of cells that are empty where none may be, or that may be."""
-    empty, marks = encoded.among([""]), np.zeros_like(gaps)
-    if reading.missing is None:
-        marks = encoded.among(labels.marks(encoded.picked(encoded.among(["+"])))) & ~empty
-    if kind in ("target", "label"):
-        noun, instead = ("label", "class") if kind == "label" else ("number", "number")
-        rows = encoded.rows(gaps | marks | empty)
-        return Problem(rows, f"no {noun}", f"take them out, or give them a {instead}") if rows.size else None
+    """Return the problem of a target that is missing in some rows."""
+    noun, instead = ("label", "class") if kind == "label" else ("number", "number")
+    rows = encoded.rows(gaps | _marks(encoded, reading) | encoded.among([""]))
+    return Problem(rows, f"no {noun}", f"take them out, or give them a {instead}") if rows.size else None
+
+
+def _words(encoded: Encoded, gaps: Bool[np.ndarray, " text"], kind: Kind, reading: Reading) -> Cells | Problem:
+    """Return words, if no cell is one that only may be missing."""
+    marks, empty = _marks(encoded, reading) & ~gaps, encoded.among([""]) & ~gaps
+    if kind in ("aside", "label"):
+        return encoded.words(gaps)
     if marks.any():
-        words = encoded.picked(~(gaps | marks | encoded.like(ANY_NUMBER) | encoded.like(TRUTH)))
-        way = f"add {MISSING_LINE}" + ', or missing: [""] if they are words like the others' * bool(words)
-        return Problem(encoded.rows(marks), "a mark of a missing value", way, frozenset(encoded.picked(marks)))
-    if (empty & ~gaps).any():
-        return Problem(encoded.rows(empty), "an empty cell, which missing does not name", f"add {MISSING_LINE}")
-    return None
+        ways = [MISSING_LINE, 'missing: [""] if they are words like the others']
+        return Problem(encoded.rows(marks), "a mark of a missing value", _way(ways), frozenset(encoded.picked(marks)))
+    if empty.any():
+        return Problem(encoded.rows(empty), "an empty cell, which missing does not name", _way([MISSING_LINE]))
+    return encoded.words(gaps)
 
 
-def _of_texts(
+def _numbers(
     encoded: Encoded, gaps: Bool[np.ndarray, " text"], name: str, kind: Kind, reading: Reading
 ) -> Cells | Problem:
     """Return the numbers that the texts are, or words if none looks like a number."""
@@ -209,11 +221,14 @@ def _of_texts(
     chosen = kind in ("target", "numbers") or name in reading.numbers
     as_words = [] if chosen else [f"{line_to_add('words', [name])} if the column holds words"]
     if not chosen and odd.any() and not (number | truth | otherwise).any():
-        return encoded.words(gaps)
+        return _words(encoded, gaps, kind, reading)
     if (strange := odd & ~otherwise).any():
         texts = encoded.picked(strange) if kind != "target" else []
-        missing = [f"{MISSING_LINE} if that means a missing value"] if 0 < len(texts) <= MOST_ROWS else []
-        return Problem(encoded.rows(strange), "no number", _way(missing + as_words), frozenset(texts[:MOST_ROWS]))
+        what, condition = "no number", " if that means a missing value"
+        if not (strange & ~_marks(encoded, reading) & ~encoded.among([""])).any():
+            what, condition = "a mark of a missing value", ""
+        missing = [f"{MISSING_LINE}{condition}"] if 0 < len(texts) <= MOST_TEXTS else []
+        return Problem(encoded.rows(strange), what, _way(missing + as_words), frozenset(texts if missing else ()))
     if odd.any():
         forms = _forms(encoded, number | otherwise)
         return Problem(encoded.rows(odd), "a number in another form", _way(forms + as_words))
@@ -253,7 +268,7 @@ def _forms(encoded: Encoded, numbers: Bool[np.ndarray, " text"]) -> list[str]:
 
 
 def _floats(encoded: Encoded, numbers: Bool[np.ndarray, " text"], reading: Reading) -> Any:
-    texts = encoded.texts.take(pa.array(np.flatnonzero(numbers[:-1])))
+    texts = encoded.texts.take(arrow_array(np.flatnonzero(numbers[:-1])))
     if reading.thousands:
         texts = pc.replace_substring(texts, reading.thousands, "")
     texts = pc.replace_substring(texts, reading.decimal or ".", ".")

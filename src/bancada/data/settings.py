@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -31,6 +32,7 @@ def _distinct(names: list[str]) -> list[str]:
 SourceFile = Annotated[str, AfterValidator(_in_sources)]
 Columns = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 Seed = Annotated[int, Field(ge=0)]
+MOST_LABELS = 8  # in a message
 
 
 class DataShape(NamedTuple):
@@ -40,6 +42,12 @@ class DataShape(NamedTuple):
     targets: int
     classes: int
     rows: int
+    labels: Sequence[int | str] = ()  # of the classes, where they are known
+
+    def named_classes(self) -> str:
+        """Return how many classes there are, and the first ones by name."""
+        names = ", ".join(str(label)[:60] for label in self.labels[:MOST_LABELS])
+        return f"{self.classes} classes" + f" ({names}{', ...' * (self.classes > MOST_LABELS)})" * bool(names)
 
 
 class Source(Settings, ABC):

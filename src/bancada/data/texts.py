@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from bancada.base.refusals import BadInput
+from bancada.base.tables import arrow_array
 from bancada.data import recognised
 from bancada.data.reading import Reading
 
@@ -82,7 +83,7 @@ def _of_csv(path: Path, file: TextIO, reading: Reading, rows: int | None, ignore
         lines += [line for line, _ in chunk]
         texts = list(zip(*(cells for _, cells in chunk), strict=True))
         for name, place in places.items():
-            chunks[name].append(pc.utf8_trim_whitespace(pa.array(texts[place], pa.string())))
+            chunks[name].append(arrow_array([text.strip() for text in texts[place]]))
     if not lines:
         raise BadInput(f"{path}: no rows below the header")
     columns = {name: pa.chunked_array(arrays) for name, arrays in chunks.items()}

@@ -35,7 +35,7 @@ class Classification(Source):
     def table_shape(self) -> DataShape:
         """Return the shape. The number of rows of a CSV file is unknown."""
         rows = 0 if self.path else sum(self.class_counts.values())
-        return DataShape(len(self.features), 1, len(self.class_counts), rows)
+        return DataShape(len(self.features), 1, len(self.class_counts), rows, sorted(self.class_counts))
 
     def feature_names(self) -> list[str]:
         """Return the names of the columns."""

@@ -129,7 +129,9 @@ class Python(Described):
         if len(names) != observed.shape[1]:
             raise self._bad(f"returned {observed.shape[1]} targets, but {key}.targets names {len(names)}")
         shape = list(rows.shape[1:]) if rows.ndim > 2 else None
-        table = Table(rows.reshape(len(rows), -1), np.zeros(0), _names("inputs", rows.shape[1:]), names, [], shape)
+        table = Table(
+            rows.reshape(len(rows), -1), np.empty((len(rows), 0)), _names("inputs", rows.shape[1:]), names, [], shape
+        )
         if self.has_classes:
             return self._labelled(table, observed, key)
         return replace(table, targets=self._finite("target", observed))

@@ -108,7 +108,7 @@ def refuse_unknown(texts: Texts, names: Iterable[str]) -> None:
     known = set(texts.header)
     for name in names:
         if name not in known:
-            raise BadInput(f"{_header_of(texts)}no column '{name}'{did_you_mean(name, texts.header, 0.6)}")
+            raise BadInput(f"{header_of(texts)}no column '{name}'{did_you_mean(name, texts.header, 0.6)}")
 
 
 def refuse_unusable(texts: Texts, names: Iterable[str]) -> None:
@@ -118,13 +118,14 @@ def refuse_unusable(texts: Texts, names: Iterable[str]) -> None:
     for name in names:
         if not name:
             place = texts.header.index(name) + 1
-            raise BadInput(f'{_header_of(texts)}column {place} has no name; add ignore: [""] if it counts the rows')
+            raise BadInput(f'{header_of(texts)}column {place} has no name; add ignore: [""] if it counts the rows')
         if counts[name] > 1:
             way = f"rename one, or add {line_to_add('ignore', [name])}"
-            raise BadInput(f"{_header_of(texts)}there are two columns '{name}'; {way}")
+            raise BadInput(f"{header_of(texts)}there are two columns '{name}'; {way}")
 
 
-def _header_of(texts: Texts) -> str:
+def header_of(texts: Texts) -> str:
+    """Return the beginning of a message about the names of the columns."""
     return f"{texts.path}: line 1: " if texts.unit == "line" else f"{texts.path}: "
 
 

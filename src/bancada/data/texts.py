@@ -122,6 +122,11 @@ def _of_parquet(path: Path, reading: Reading, rows: int | None, ignore: Collecti
             table = file.read().slice(0, rows)
     except (pa.ArrowException, OSError):
         raise BadInput(f"{path}: not a whole parquet file") from None
+    return of_arrow(path, table, ignore)
+
+
+def of_arrow(path: Path, table: pa.Table, ignore: Collection[str]) -> Texts:
+    """Return the cells of a table that was in a parquet file, or that the function in the Python file `path` made."""
     if not len(table):
         raise BadInput(f"{path}: no rows")
     # pandas keeps its numbers of rows as a column

@@ -16,22 +16,19 @@ from bancada.data.reading import Reading
 from bancada.data.settings import Columns, DataShape, Source, SourceFile
 
 
-class CsvFile(Source, Reading):
-    """A table in data/sources. `features` null: every column that is neither a target nor in `ignore`.
+class Described(Source, Reading):
+    """Columns of a table, and what they are. `features` null: all that are neither a target nor in `ignore`.
 
     Where `features` are given, the other columns that are not in `ignore` are kept for the split.
     """
 
-    kind: Literal["table", "csv"]
-    path: SourceFile
     targets: Columns
     task: Literal["regression", "classification"]
     features: Columns | None = None
     ignore: list[str] = []
-    rows: Count | None = None  # read only the first rows, this many; null: all
 
     @model_validator(mode="after")
-    def _columns_have_one_use(self) -> "CsvFile":
+    def _columns_have_one_use(self) -> "Described":
         if self.task == "classification" and len(self.targets) != 1:
             raise ValueError("classification takes one target column")
         features = set(self.features or [])
@@ -42,12 +39,6 @@ class CsvFile(Source, Reading):
         for name, use in wrong:
             raise ValueError(f"'{name}' is {use}")
         return self
-
-    def table_shape(self) -> DataShape | None:
-        """Return the shape if the file need not be read for it: targets are numbers, and `features` are given."""
-        if self.task == "classification" or self.features is None:
-            return None
-        return DataShape(features=len(self.features), targets=len(self.targets), classes=0, rows=self.rows or 0)
 
     def feature_names(self) -> list[str] | None:
         """Return `features`."""
@@ -63,26 +54,20 @@ class CsvFile(Source, Reading):
         """Whether the target is a class."""
         return self.task == "classification"
 
-    def make(self, key: str, known: list[int] | None = None) -> Table:
-        """Read the columns that the keys below `key` of params.yaml name. `known`: the only allowed labels.
-
-        Raise BadInput, with the file's name, line and column, for what cannot be used.
-        """
-        found = texts.read(Path(self.path), self, self.rows, self.ignore)
+    def table_of(self, found: texts.Texts, key: str, known: list[int] | None = None) -> Table:
+        """Return the columns that the keys name, as `make` does."""
         columns.refuse_unknown(found, [*self.ignore, *self.words, *self.numbers])
         used = {*self.targets, *self.ignore}
         others = [name for name in found.header if name not in used]
         features = self.features or others
         if not features:
-            raise BadInput(f"{self.path}: line 1: no column is left to be a feature")
+            raise BadInput(f"{columns.header_of(found)}no column is left to be a feature")
         columns.refuse_unusable(found, [*features, *self.targets])
         counts = Counter(others)  # a column that no other key can name is not kept
         used.update(features)
         asides = [name for name in others if name and name not in used and counts[name] == 1]
         kinds: dict[str, columns.Kind] = {**dict.fromkeys(features, "feature"), **dict.fromkeys(asides, "aside")}
         made = columns.cells(found, self, {**kinds, **dict.fromkeys(self.targets, self._kind_of_target)})
-        if self.rows and len(found.lines) < self.rows:
-            raise BadInput(f"{self.path}: {len(found.lines)} rows, but {key}.rows = {self.rows}")
         inputs, targets = (np.column_stack([made[name].values for name in names]) for names in (kinds, self.targets))
         words = {name: words for name in kinds if (words := made[name].words) is not None}
         table = Table(inputs, targets, list(kinds), self.targets, [], words=words, asides=asides)
@@ -103,11 +88,35 @@ class CsvFile(Source, Reading):
         index = np.array([place.get(str(label[word]), -1) for word in words])[cells.values.astype(np.int64)]
         for row in np.flatnonzero(index < 0)[:1]:
             where = f"{found.unit} {found.lines[row]}, column '{self.targets[0]}'{shown(words[int(cells.values[row])])}"
-            raise BadInput(f"{self.path}: {where}: is no class of {key}.class_counts: {', '.join(place)}")
+            raise BadInput(f"{found.path}: {where}: is no class of {key}.class_counts: {', '.join(place)}")
         if len(classes) < 2:
             only = f"column '{self.targets[0]}' has one class, {classes[0]}"
-            raise BadInput(f"{self.path}: {only}; at least two are needed")
+            raise BadInput(f"{found.path}: {only}; at least two are needed")
         return replace(table, targets=index[:, None], classes=classes)
+
+
+class CsvFile(Described):
+    """A table in data/sources."""
+
+    kind: Literal["table", "csv"]
+    path: SourceFile
+    rows: Count | None = None  # read only the first rows, this many; null: all
+
+    def table_shape(self) -> DataShape | None:
+        """Return the shape if the file need not be read for it: targets are numbers, and `features` are given."""
+        if self.task == "classification" or self.features is None:
+            return None
+        return DataShape(features=len(self.features), targets=len(self.targets), classes=0, rows=self.rows or 0)
+
+    def make(self, key: str, known: list[int] | None = None) -> Table:
+        """Read the columns that the keys below `key` of params.yaml name. `known`: the only allowed labels.
+
+        Raise BadInput, with the file's name, line and column, for what cannot be used.
+        """
+        found = texts.read(Path(self.path), self, self.rows, self.ignore)
+        if self.rows and len(found.lines) < self.rows:
+            raise BadInput(f"{self.path}: {len(found.lines)} rows, but {key}.rows = {self.rows}")
+        return self.table_of(found, key, known)
 
 
 SOURCE = CsvFile

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bancada.base import BadInput, files, tables
+from bancada.base import BadInput, files, tables, user_code
 from bancada.base.params_file import ParamsFile
 from bancada.data.split import divide
 from bancada.evaluation import evaluate
-from bancada.networks import saved, torch_network, user_code
+from bancada.networks import saved, torch_network
 from bancada.networks.encoding import encoding
 from bancada.networks.settings import TorchPart
 from bancada.pipeline import params as all_params

@@ -18,10 +18,10 @@ from safetensors.numpy import save_file
 from servers import served_model
 from toy import NOBODY, evaluate, train_variant
 
-from bancada.base import files, tables
+from bancada.base import files, tables, user_code
 from bancada.base.lockfile import dvc_md5
 from bancada.base.tables import Table
-from bancada.networks import saved, user_code
+from bancada.networks import saved
 from bancada.networks.preparation import Preparation
 from bancada.networks.saved import SavedVariant
 from bancada.networks.settings import Network

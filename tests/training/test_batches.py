@@ -9,8 +9,8 @@ import pytest
 import torch
 from examples import Bench, nobody, recipe
 
-from bancada.base import BadInput
-from bancada.networks import torch_network, user_code
+from bancada.base import BadInput, user_code
+from bancada.networks import torch_network
 from bancada.training import torch_engine
 from bancada.training.replica import Data, Replica, Rows, Trained
 

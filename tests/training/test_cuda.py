@@ -6,7 +6,7 @@ import pytest
 import torch
 from examples import EXAMPLES, SEED, Bench, data_of, differences, recipe_of
 
-from bancada.networks import user_code
+from bancada.base import user_code
 from bancada.training import processes, store
 from bancada.training.replica import Data, Replica, Silent
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from examples import Bench, Keeper, cut, data, data_of, differences, nobody, recipe, recipe_of
 
-from bancada.networks import torch_network, user_code
+from bancada.base import user_code
+from bancada.networks import torch_network
 from bancada.networks.encoding import encoding
 from bancada.training import checkpoint, torch_engine
 from bancada.training.replica import Data, Replica, Rows, Trained

@@ -14,7 +14,7 @@ import pytest
 from examples import EXAMPLES, MODELS, ROOT, SEED, Bench
 from once import once
 
-from bancada.networks import user_code
+from bancada.base import user_code
 from bancada.pipeline import code
 from bancada.pipeline.params import load
 

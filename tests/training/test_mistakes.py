@@ -10,8 +10,7 @@ import pytest
 from examples import Bench, recipe
 from torch_by_hand import WHERE, classes, numbers, replica
 
-from bancada.base import BadInput
-from bancada.networks import user_code
+from bancada.base import BadInput, user_code
 from bancada.training import fit, processes, torch_engine
 from bancada.training.replica import Data, Replica, Rows
 from bancada.training.settings import TrainingKeys, Variant

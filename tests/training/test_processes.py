@@ -17,7 +17,7 @@ import torch
 from examples import SEED, Bench, data_of, differences, nobody, replica_of
 from mounts import FILL, Mounted
 
-from bancada.networks import user_code
+from bancada.base import user_code
 from bancada.training import checkpoint, processes, torch_engine
 from bancada.training.replica import Replica, Silent
 

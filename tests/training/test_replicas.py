@@ -11,7 +11,7 @@ from by_hand import by_hand, imported
 from examples import EXAMPLES, SEED, Bench, data, data_of, differences, nobody, recipe, replica_of
 from safetensors.numpy import load_file
 
-from bancada.networks import user_code
+from bancada.base import user_code
 from bancada.networks.saved import HISTORY_COLUMNS, save
 from bancada.training import processes, replica, torch_engine
 from bancada.training.replica import Data, Replica, Silent, Trained, together

@@ -14,8 +14,7 @@ import torch
 from examples import EXAMPLES, Bench, Cut, Keeper, cut, data, data_of, differences, nobody, recipe, replica_of
 from torch.optim import Optimizer
 
-from bancada.base import BadInput
-from bancada.networks import user_code
+from bancada.base import BadInput, user_code
 from bancada.training import checkpoint, live, streams, torch_engine
 from bancada.training.replica import Data, Replica, Rows, Trained
 

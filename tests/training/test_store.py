@@ -16,8 +16,7 @@ import pytest
 from examples import EXAMPLES, SEED, Bench, Keeper, cut, data, data_of, differences, nobody, recipe_of, replica_of
 from pydantic import BaseModel
 
-from bancada.base import files, syntax
-from bancada.networks import user_code
+from bancada.base import files, syntax, user_code
 from bancada.training import checkpoint, processes, store, torch_engine
 from bancada.training import train as stage
 from bancada.training.replica import Data, Replica, Silent, Trained

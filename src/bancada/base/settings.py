@@ -1,11 +1,12 @@
 """The base class of every part of params.yaml, and the kinds of values that several parts use."""
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bancada.base.refusals import explained, unknown_key
+from bancada.base.refusals import explained, shown, unknown_key, wrong_key
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Count = Annotated[int, Field(gt=0, le=10**8)]  # a typo gives a message, not a lack of memory
@@ -22,6 +23,20 @@ def _rising(interval: list[float]) -> list[float]:
     return interval
 
 
+def _storable(args: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a class or function. Raise an error that names the first one that JSON cannot keep."""
+    for key, value in args.items():
+        try:
+            same = json.loads(json.dumps(value, allow_nan=False)) == value
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            problem = "must be a finite number, a text, true, false or null, or a list or mapping of these"
+            raise wrong_key(f"{key}{shown(value) or f' = {value}'}", problem)
+    return args
+
+
+Args = Annotated[dict[str, Any], AfterValidator(_storable)]
 Interval = Annotated[list[Finite], Field(min_length=2, max_length=2), AfterValidator(_rising)]
 
 

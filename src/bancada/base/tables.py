@@ -28,7 +28,8 @@ class Table:
     classes: list[int] | list[str]  # the sorted labels, as the user writes them; empty if the targets are numbers
     row_shape: list[int] | None = None  # of a row of inputs that is no plain list, such as [1, 8, 8]; row-major
     words: Mapping[str, list[str]] = field(default_factory=dict)  # by column: the words in it, sorted by code point
-    asides: list[str] = field(default_factory=list)  # columns beside the features, that a split may need
+    # Columns beside the features, that a split may need. None: no key names the features, so they are all columns.
+    asides: list[str] | None = None
 
     @property
     def shape(self) -> list[int]:
@@ -52,7 +53,7 @@ class Table:
         """Return a table with these features alone, in this order."""
         columns = [self.feature_names.index(name) for name in names]
         words = {name: known for name, known in self.words.items() if name in names}
-        return replace(self, features=self.features[:, columns], feature_names=names, words=words, asides=[])
+        return replace(self, features=self.features[:, columns], feature_names=names, words=words, asides=None)
 
     def with_features(self, features: Float64[np.ndarray, "new feature"]) -> "Table":
         """Return a table with other features and without targets, such as new inputs."""
@@ -97,8 +98,8 @@ def write(table: Table, path: Path) -> None:
     else:
         columns |= zip(table.target_names, table.targets.T, strict=True)
     meaning = {"features": table.feature_names, "targets": table.target_names, "classes": table.classes}
-    more = {"shape": table.row_shape, "words": sorted(table.words), "asides": table.asides}
-    meaning |= {key: value for key, value in more.items() if value}
+    more = {"shape": table.row_shape, "words": sorted(table.words) or None, "asides": table.asides}
+    meaning |= {key: value for key, value in more.items() if value is not None}
     with files.whole(path) as unfinished:
         write_columns(columns, unfinished, {"bancada": json.dumps(meaning)})
 
@@ -123,8 +124,8 @@ def read(path: Path) -> Table:
         else:
             targets = np.stack([stored[name] for name in target_names], axis=1)
         features = np.stack([stored[name] for name in names], axis=1)
-        asides = meaning.get("asides", [])
-        return Table(features, targets, names, target_names, classes, meaning.get("shape"), words, asides)
+        shape, asides = meaning.get("shape"), meaning.get("asides")
+        return Table(features, targets, names, target_names, classes, shape, words, asides)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise BadInput(f"{path}: not a table that bancada wrote; `dvc repro -f {stage}` makes it again") from None
 
@@ -137,15 +138,20 @@ def write_columns(
     columns: Mapping[str, np.ndarray | list[str] | pa.Array], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write arrays of numbers, and texts, as one parquet file."""
-    arrays = [_arrow_array(values) for values in columns.values()]
+    arrays = [arrow_array(values) for values in columns.values()]
     pq.write_table(pa.table(arrays, list(columns), metadata=metadata), path, compression="zstd")
 
 
-def _arrow_array(values: np.ndarray | list[str] | pa.Array) -> pa.Array:
+def arrow_array(values: np.ndarray | list[str] | pa.Array) -> pa.Array:
+    """Return numbers or texts as pyarrow has them."""
     if isinstance(values, pa.Array):
         return values
     if isinstance(values, list):
-        return pa.array(values, pa.string())
+        texts = [text.encode() for text in values]
+        offsets = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        return pa.Array.from_buffers(
+            pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+        )
     buffer = pa.py_buffer(np.ascontiguousarray(values))
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, buffer])
 

@@ -8,7 +8,9 @@ def main(params: params_file.ParamsFile, study: str) -> None:
     """Make the table that `studies.STUDY.source` describes. Raise BadInput if that is impossible."""
     key = f"studies.{study}.source"
     source = sources.load(params.value(key), key)
-    tables.write(source.table(key), files.raw(study))
+    table = source.table(key)
+    source.refuse_changing(table, key)
+    tables.write(table, files.raw(study))
 
 
 if __name__ == "__main__":

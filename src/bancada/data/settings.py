@@ -2,11 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from bancada.base.refusals import bad
 from bancada.base.settings import Count, Settings
@@ -30,6 +32,7 @@ def _distinct(names: list[str]) -> list[str]:
 SourceFile = Annotated[str, AfterValidator(_in_sources)]
 Columns = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 Seed = Annotated[int, Field(ge=0)]
+MOST_LABELS = 8  # in a message
 
 
 class DataShape(NamedTuple):
@@ -39,6 +42,12 @@ class DataShape(NamedTuple):
     targets: int
     classes: int
     rows: int
+    labels: Sequence[int | str] = ()  # of the classes, where they are known
+
+    def named_classes(self) -> str:
+        """Return how many classes there are, and the first ones by name."""
+        names = ", ".join(str(label)[:60] for label in self.labels[:MOST_LABELS])
+        return f"{self.classes} classes" + f" ({names}{', ...' * (self.classes > MOST_LABELS)})" * bool(names)
 
 
 class Source(Settings, ABC):
@@ -65,13 +74,22 @@ class Source(Settings, ABC):
     def table(self, key: str) -> Table:
         """Return the table with its rows in `shape`. Raise BadInput as `make` does, and if its features do not fit."""
         made = self.make(key)
-        self.refuse_misfit(len(made.feature_names), key)
-        return replace(made, row_shape=self.shape)
+        asides = made.asides or ([] if self.names_features else None)
+        self.refuse_misfit(len(made.feature_names) - len(asides or ()), key)
+        return replace(made, row_shape=self.shape or made.row_shape, asides=asides)
+
+    def refuse_changing(self, table: Table, key: str) -> None:
+        """Raise BadInput if the source would make another table than this one, should it be asked again."""
 
     def refuse_misfit(self, features: int, key: str) -> None:
         """Raise BadInput if a row of so many features cannot have `shape`."""
         if self.shape and (size := math.prod(self.shape)) != features:
             raise bad(f"{key}.shape", self.shape, f"must hold the {features} features of a row, not {size} numbers")
+
+    @property
+    def names_features(self) -> bool:
+        """Whether a key names the features; otherwise they are all columns but those of the split."""
+        return getattr(self, "features", None) is not None
 
     @property
     def may_have_words(self) -> bool:
@@ -85,17 +103,51 @@ class Source(Settings, ABC):
         return shape is not None and shape.classes > 0
 
 
+def _form_of_dates(form: str) -> str:
+    datetime.strptime(datetime(2000, 1, 1).strftime(form), form)  # raises ValueError for a code that it does not know
+    return form
+
+
 class Split(Settings):
-    """The size of each part, as rows (whole numbers) or as fractions. `validation: test`: the test rows are both."""
+    """The size of each part, as rows (whole numbers) or as fractions. `validation: test`: the test rows are both.
+
+    `groups` and `order` name columns. With groups, or with copies together, the parts are fractions of the groups.
+    """
 
     train: Annotated[int | float, Field(gt=0)]
     validation: Annotated[int | float, Field(ge=0)] | Literal["test"] = 0
     test: Annotated[int | float, Field(ge=0)] = 0
     stratify: bool = False
+    groups: str | None = None  # rows with the same cell fall into one part
+    order: str | None = None  # the first rows in this order are for training, the last ones for the test
+    order_format: Annotated[str, AfterValidator(_form_of_dates)] | None = None  # as in strptime; null: ISO dates
+    copies: Literal["together"] | None = None  # rows with the same features fall into one part
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # scikit-learn takes no larger one
 
-    def counts(self, rows: int) -> tuple[int, int, int]:
-        """Return the numbers of rows (train, validation, test), which add up to `rows`.
+    @model_validator(mode="after")
+    def _one_way(self) -> "Split":
+        asked = {"groups": self.groups, "order": self.order, "copies": self.copies, "stratify": self.stratify or None}
+        ways = [key for key, value in asked.items() if value is not None]
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)} exclude each other; keep one of them")
+        if self.order_format and not self.order:
+            raise ValueError("order_format needs order, the name of a column of dates")
+        if self.grouped and any(isinstance(part, int) and part for part in (self.train, self.validation, self.test)):
+            raise ValueError(f"with {ways[0]}, the parts are fractions of the groups, such as train: 0.8, test: 0.2")
+        return self
+
+    @property
+    def column(self) -> str | None:
+        """The column that the parts depend on, which is no feature unless `source.features` names it."""
+        return self.groups or self.order
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the parts are fractions of groups, so that their numbers of rows are known only once it is done."""
+        return bool(self.groups or self.copies)
+
+    def counts(self, rows: int, unit: str = "rows") -> tuple[int, int, int]:
+        """Return the numbers of rows, or of groups (train, validation, test), which add up to `rows`.
 
         validation is 0 if the test rows are both. Validation and test rows are rounded up, as in scikit-learn's
         train_test_split. Raise ValueError if the parts do not add up.
@@ -115,5 +167,5 @@ class Split(Settings):
         validation, test = (math.ceil(round(part, 6)) for part in parts[1:])
         train = rows - validation - test
         if train < 1:
-            raise ValueError(f"no training rows are left of {rows}")
+            raise ValueError(f"no training {unit} are left of {rows}")
         return train, validation, test

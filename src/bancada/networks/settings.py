@@ -1,33 +1,16 @@
 """The keys of params.yaml about a network: its layers, its initial parameters, and its training loss."""
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from bancada.base.refusals import shown, unknown_key, wrong_key
-from bancada.base.settings import Finite, Fraction, Positive, Settings
-from bancada.networks import user_code
+from bancada.base import user_code
+from bancada.base.refusals import unknown_key
+from bancada.base.settings import Args, Finite, Fraction, Positive, Settings
 
 OPTIONS = {"linear": "width", "dropout": "rate"}  # of the short forms {linear: 5} and {dropout: 0.1}
 BATCH_NORM_EPS = 1e-5  # the default of torch.nn.BatchNorm1d
-
-
-def _storable(args: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a class. Raise an error that names the first one that JSON cannot keep."""
-    for key, value in args.items():
-        try:
-            same = json.loads(json.dumps(value, allow_nan=False)) == value
-        except (TypeError, ValueError):
-            same = False
-        if not same:
-            problem = "must be a finite number, a text, true, false or null, or a list or mapping of these"
-            raise wrong_key(f"{key}{shown(value) or f' = {value}'}", problem)
-    return args
-
-
-Args = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 
 class TorchPart(Settings):

@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float32, Float64, Shaped
 from torch import Tensor, nn
 
-from bancada.base import BadInput
-from bancada.networks import user_code
+from bancada.base import BadInput, user_code
 from bancada.networks.encoding import OF_CLASS_INDEX, Encoding, loss_name
 from bancada.networks.portable import settle
 from bancada.networks.settings import Loss, Network, TorchPart

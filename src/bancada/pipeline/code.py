@@ -17,9 +17,9 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from bancada.base import BadInput, files, lockfile, syntax
+from bancada.base import BadInput, files, lockfile, syntax, user_code
 from bancada.data import sources
-from bancada.networks import saved, user_code
+from bancada.networks import saved
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements
 from bancada.pipeline.params import Params
@@ -64,7 +64,9 @@ def contents(params: Params, root: Path) -> dict[str, str]:
 def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
     """Return the modules that a stage imports because params.yaml names them."""
     if stage == "generate":
-        return [sources.module_of(params.source(name).kind)]
+        source = params.source(name)
+        own = [user_code.locate(src, file, "sources")] if (file := getattr(source, "file", None)) else []
+        return [sources.module_of(source.kind), *own]
     variants = {"train": [name], "evaluate": params.variants_of(name)}.get(stage, [])
     recipes = [params.recipe(variant) for variant in variants]
     engines = [replica.ENGINES[recipe.engine] for recipe in recipes] if stage == "train" else []

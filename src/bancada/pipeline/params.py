@@ -9,7 +9,7 @@ from typing import Any
 from bancada.base import params_file, settings
 from bancada.base.refusals import PARAMS_FILE, bad, did_you_mean
 from bancada.data import sources
-from bancada.data.settings import Source, Split
+from bancada.data.settings import DataShape, Source, Split
 from bancada.evaluation.settings import Comparison, check_predict
 from bancada.networks.encoding import loss_name
 from bancada.networks.metrics import METRICS, OF_WEIGHTS
@@ -41,6 +41,12 @@ class Params(Common):
         """Return the study's source, checked."""
         return sources.load(self.studies[study].source, f"studies.{study}.source")
 
+    def shape(self, study: str) -> DataShape | None:
+        """Return the shape of the study's rows once they are split, or None if it is known only then."""
+        source, column = self.source(study), self.studies[study].split.column
+        made = source.table_shape()
+        return made._replace(features=made.features - 1) if made and column and not source.names_features else made
+
     def training(self, variant: str) -> TrainingKeys:
         """Return the keys that a variant's training depends on."""
         chosen = self.variants[variant]
@@ -69,7 +75,7 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
 
 def _check_study(name: str, params: Params) -> None:
     key, study, source = f"studies.{name}", params.studies[name], params.source(name)
-    shape, members = source.table_shape(), params.variants_of(name)
+    shape, members, split = params.shape(name), params.variants_of(name), study.split
     if not members:
         raise bad(key, None, "no variant belongs to it")
     if study.baseline is not None and study.baseline not in members:
@@ -82,23 +88,27 @@ def _check_study(name: str, params: Params) -> None:
         raise bad(f"{key}.metric", study.metric, f"the study predicts {target}: one of {fitting}")
     if study.metric in OF_WEIGHTS and source.kind != "linear":
         raise bad(f"{key}.metric", study.metric, "the true weights are known for source.kind = linear alone")
-    if not source.has_classes and study.split.stratify:
+    if split.column in getattr(source, "ignore", ()):
+        key = f"{key}.split.{'groups' if split.groups else 'order'}"
+        raise bad(key, split.column, "is in source.ignore, so that data/raw lacks it; take it out of there")
+    if not source.has_classes and split.stratify:
         raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
     features = source.feature_names()
     if features is not None:
+        features = [one for one in features if source.names_features or one != split.column]
         check_predict(name, study.predict, features, features if source.may_have_words else [])
     if study.decision_region and shape and shape.features != 2:
         raise bad(f"{key}.decision_region", None, f"two features can be drawn, not {shape.features}")
     if shape and shape.rows:
         try:
-            study.split.counts(shape.rows)
+            split.counts(shape.rows)
         except ValueError as error:
             raise bad(f"{key}.split", None, str(error)) from None
 
 
 def _check_variant(name: str, params: Params) -> None:
     keys, study = params.training(name), params.studies[params.variants[name].study]
-    recipe, shape = keys.recipe(), params.source(params.variants[name].study).table_shape()
+    recipe, shape = keys.recipe(), params.shape(params.variants[name].study)
     if recipe.train.epochs * len(recipe.seeds) > LONGEST_HISTORY:
         problem = f"too many for {len(recipe.seeds)} seeds; epochs times seeds may be {LONGEST_HISTORY}"
         raise bad(keys.written_at("epochs"), recipe.train.epochs, problem)
@@ -107,7 +117,7 @@ def _check_variant(name: str, params: Params) -> None:
     refuse_stopping_without_rows(keys, study.split.validation not in (0, "test"))
     if shape is None:
         return
-    rows = study.split.counts(shape.rows)[0] if shape.rows else 0
+    rows = study.split.counts(shape.rows)[0] if shape.rows and not study.split.grouped else 0
     refuse_misfit(keys, shape._replace(rows=rows, features=0 if recipe.train.prepare else shape.features))
     if study.metric in OF_WEIGHTS and not recipe.network.one_linear:
         raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")

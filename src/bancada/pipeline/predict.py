@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-from bancada.base import BadInput, files, index, lockfile, params_file, tables
+from bancada.base import BadInput, files, index, lockfile, params_file, tables, user_code
 from bancada.base.refusals import did_you_mean
 from bancada.data.sources import csv
-from bancada.networks import saved, user_code
+from bancada.networks import saved
 from bancada.tracking import evaluations
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from packaging.utils import canonicalize_name
 from safetensors.numpy import save
 
-from bancada.base import files, lockfile, tables
-from bancada.networks import saved, user_code
+from bancada.base import files, lockfile, tables, user_code
+from bancada.networks import saved
 from bancada.networks.encoding import last_kind, loss_name
 from bancada.tracking import mirror
 from bancada.tracking.experiments import every, known

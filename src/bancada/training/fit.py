@@ -63,7 +63,7 @@ def preparation(keys: TrainingKeys, rows: Table) -> Preparation:
     if rows.row_shape and learned.input_names(rows.feature_names) != rows.feature_names:
         wrong = f"would make other inputs, or another order of them, but rows have the shape {rows.row_shape}"
         raise bad(keys.written_at("prepare"), None, wrong)
-    refuse_misfit(keys, DataShape(inputs, targets, classes, len(rows)))
+    refuse_misfit(keys, DataShape(inputs, targets, classes, len(rows), rows.classes))
     if recipe.network.small:
         code = encoding(recipe.layers, recipe.train.loss, width(recipe.network.small_layers), classes)
         encoded = code.encode(rows.targets if classes else learned.learned(rows.targets))
@@ -91,15 +91,15 @@ def misfit(recipe: Recipe, outputs: int, shape: DataShape) -> str | None:
     if classes == 0 and outputs != shape.targets:
         return f"the output has {outputs} units, but there are {shape.targets} targets"
     if loss in OF_CLASS_INDEX and outputs != classes:
-        return f"{loss} needs one output per class: {classes}, not {outputs}"
+        return f"{loss} needs one output per class, not {outputs}: there are {shape.named_classes()}"
     if loss == "bce" and recipe.module:
         return "bce is for a list of layers; a module takes BCEWithLogitsLoss, or BCELoss if it ends in a Sigmoid"
     if loss == "bce" and (classes != 2 or outputs != 1):
-        return f"bce needs two classes and one output, not {classes} and {outputs}"
+        return f"bce needs two classes and one output, not {shape.named_classes()} and {outputs}"
     if loss == "bce" and last != "sigmoid":
         return f"bce needs a sigmoid as the last layer, not {last}"
     if classes and outputs != classes and (outputs, classes) != (1, 2):
-        return f"the output has {outputs} units, but there are {classes} classes"
+        return f"the output has {outputs} units, but there are {shape.named_classes()}"
     return None
 
 

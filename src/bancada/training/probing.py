@@ -10,8 +10,8 @@ import torch
 from safetensors import numpy as safetensors
 from torch import Tensor, nn
 
-from bancada.base import BadInput
-from bancada.networks import torch_network, user_code
+from bancada.base import BadInput, user_code
+from bancada.networks import torch_network
 from bancada.networks.encoding import loss_name
 from bancada.networks.portable import settle
 from bancada.networks.settings import Network

@@ -22,8 +22,7 @@ from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 
-from bancada.base import files, stage, syntax
-from bancada.networks import user_code
+from bancada.base import files, stage, syntax, user_code
 from bancada.networks.saved import HISTORY_COLUMNS
 from bancada.training import checkpoint
 from bancada.training.replica import Data, Replica, Trained

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from bancada.base import BadInput
+from bancada.base import BadInput, user_code
 from bancada.base.refusals import PARAMS_FILE
 from bancada.data.settings import DataShape
-from bancada.networks import torch_network, user_code
+from bancada.networks import torch_network
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, encoding, last_kind, loss_name
 from bancada.networks.portable import settle
 from bancada.networks.saved import HISTORY_COLUMNS

@@ -13,8 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from tqdm import tqdm
 
-from bancada.base import BadInput, files, notify, params_file, stage, tables
-from bancada.networks import user_code
+from bancada.base import BadInput, files, notify, params_file, stage, tables, user_code
 from bancada.networks.preparation import Preparation
 from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network

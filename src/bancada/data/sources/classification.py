@@ -35,7 +35,7 @@ class Classification(Source):
     def table_shape(self) -> DataShape:
         """Return the shape. The number of rows of a CSV file is unknown."""
         rows = 0 if self.path else sum(self.class_counts.values())
-        return DataShape(len(self.features), 1, len(self.class_counts), rows)
+        return DataShape(len(self.features), 1, len(self.class_counts), rows, sorted(self.class_counts))
 
     def feature_names(self) -> list[str]:
         """Return the names of the columns."""
@@ -49,7 +49,7 @@ class Classification(Source):
         labels, targets = sorted(self.class_counts), [self.target]
         if self.path is not None:
             file = CsvFile(kind="csv", task="classification", path=self.path, features=self.features, targets=targets)
-            return file.make(key, labels)
+            return file.make(key, labels).only(self.features)
         rng = np.random.default_rng(self.seed)
         index = rng.permutation(np.repeat(np.arange(len(labels)), [self.class_counts[label] for label in labels]))
         size = len(self.features)

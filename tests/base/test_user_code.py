@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from bancada.base import BadInput
+from bancada.base import BadInput, user_code
 from bancada.base.settings import checked
-from bancada.networks import user_code
 from bancada.networks.settings import Module
 
 FILE = "src/models/net.py"
@@ -106,7 +105,7 @@ def test_a_file_called_like_a_package_hides_nothing(write: Write) -> None:
     text = "import mlflow, random\ndef make(): return [mlflow.__version__, random.Random(1).random()]\n"
     src = write({"mlflow.py": text, "random.py": text, "net.py": text})
     program = (
-        "import sys; from pathlib import Path; from bancada.networks import user_code; import mlflow\n"
+        "import sys; from pathlib import Path; from bancada.base import user_code; import mlflow\n"
         "for name in ('mlflow', 'random', 'net'):\n"
         "    version, drawn = user_code.load(Path('src'), f'src/models/{name}.py', 'make')()\n"
         "    assert version == mlflow.__version__ and 0 < drawn < 1, name\n"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path, PurePosixPath
-from traceback import walk_tb
+from traceback import walk_stack, walk_tb
 from types import ModuleType
 from typing import Any, cast
 
@@ -95,6 +95,14 @@ def explained(error: BaseException, src: Path) -> str:
         hint = as_written(error.name, src.resolve().parent / file, src.resolve())
         what += f"; {hint}" if hint else ""
     return f"{file}:{line}: {'' if function in ('', '<module>') else f'in {function}: '}{what}"
+
+
+def place(src: Path) -> str:
+    """Return `FILE:LINE` of the last of the user's lines that runs now; an empty string if none does."""
+    for frame, line in walk_stack(inspect.currentframe()):
+        if file := _as_in_params(frame.f_code.co_filename, src):
+            return f"{file}:{line}"
+    return ""
 
 
 def locate(src: Path, file: str, folder: str = "models") -> str:

@@ -1,0 +1,151 @@
+"""The cells of a table in a file, CSV or parquet, as they stand there."""
+
+import csv
+import re
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Literal, TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from bancada.base.refusals import BadInput
+from bancada.base.tables import arrow_array
+from bancada.data import recognised
+from bancada.data.reading import Reading
+
+OF_TEXT = ("separator", "decimal", "thousands", "encoding", "header")  # keys of Reading
+CHUNK = 20_000  # rows that are held as Python's own texts at a time
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A table as it stands in a file. Columns of a parquet file may have any type; null is an empty cell there."""
+
+    path: Path
+    header: list[str]
+    columns: dict[str, pa.ChunkedArray]  # without spaces around; of names that stand twice, the first column
+    lines: Int64[np.ndarray, " row"]  # of each row, as an editor counts, or its number in a parquet file
+    unit: Literal["line", "row"] = "line"
+
+
+def read(path: Path, reading: Reading, rows: int | None = None, ignore: Collection[str] = ()) -> Texts:
+    """Return the first rows of a table, or all, without the columns to ignore.
+
+    Raise BadInput, with the file's name and line, for a file that is no table or looks otherwise than `reading` says.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+        if start.startswith(b"PAR1"):
+            return _of_parquet(path, reading, rows, ignore)
+        recognised.refuse_no_table(path, start, reading.encoding)
+        with path.open(encoding=reading.encoding or "utf-8", newline="") as file:
+            return _of_csv(path, file, reading, rows, ignore)
+    except csv.Error as error:
+        raise BadInput(f"{path}: line 1: {error}") from None
+    except UnicodeError as error:
+        raise recognised.undecodable(path, reading.encoding or "utf-8", error) from None
+    except OSError as error:
+        hint = "; `dvc pull` fetches it" if path.with_name(f"{path.name}.dvc").exists() else ""
+        raise BadInput(f"{path}: {error.strerror}{hint}") from None
+
+
+def _of_csv(path: Path, file: TextIO, reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
+    """Python's own reader is used, as the others hide on which line a cell stands."""
+    first = list(islice(file, recognised.SAMPLE))
+    recognised.refuse_other_form(path, first, reading)
+    records = _records(path, _lines(path, chain(first, file)), reading.separator or ",")
+    line, cells = next(records, (1, list[str]()))
+    if not cells:
+        raise BadInput(f"{path}: is empty")
+    names = [recognised.visible(cell) for cell in cells]
+    if reading.header is None:
+        recognised.refuse_row_as_header(path, line, names, reading)
+    header = reading.header if isinstance(reading.header, list) else names
+    if reading.header is False:
+        header = [f"column_{i + 1}" for i in range(len(names))]
+    if reading.header is False or (header != names and header[1:] != names):
+        records = chain([(line, cells)], records)
+    places = {header[i]: i for i in reversed(range(len(header))) if header[i] not in ignore}
+    lines, chunks = list[int](), {name: list[pa.Array]() for name in places}
+    while chunk := list(islice(records, CHUNK if rows is None else min(CHUNK, rows - len(lines)))):
+        for line, cells in chunk:
+            if len(cells) != len(header):
+                is_first = not lines and cells is chunk[0][1]
+                raise recognised.wrong_width(path, line, len(cells), header, is_first)
+        lines += [line for line, _ in chunk]
+        texts = list(zip(*(cells for _, cells in chunk), strict=True))
+        for name, place in places.items():
+            chunks[name].append(arrow_array([text.strip() for text in texts[place]]))
+    if not lines:
+        raise BadInput(f"{path}: no rows below the header")
+    columns = {name: pa.chunked_array(arrays) for name, arrays in chunks.items()}
+    return Texts(path, header, columns, np.array(lines, dtype=np.int64))
+
+
+def _lines(path: Path, file: Iterator[str]) -> Iterator[str]:
+    """Yield the lines for the parser, the first without marks in front. A note to Excel is left empty."""
+    for number, line in enumerate(file, 1):
+        if "\0" in line:
+            raise BadInput(f"{path}: line {number}: has a NUL byte; a text in UTF-16 needs encoding: utf-16")
+        if number == 1:
+            line = recognised.without_marks(line)
+            line = "\n" if recognised.separator_note(line) else line
+        yield line
+
+
+def _records(path: Path, lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the cells of the header and of each row that is not empty."""
+    reader, line = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), 1
+    try:
+        for cells in reader:
+            if len(cells) > 1 or any(cell.strip() for cell in cells):
+                yield line, cells
+            line = reader.line_num + 1  # where the next row begins; a quoted cell may have several lines
+    except csv.Error as error:
+        raise BadInput(f"{path}: line {line}: {error}") from None
+
+
+def _of_parquet(path: Path, reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
+    of_text = [key for key in OF_TEXT if getattr(reading, key) is not None]
+    if of_text:
+        raise BadInput(f"{path}: is a parquet file, which needs no {', '.join(of_text)}; take that out of the source")
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read().slice(0, rows)
+    except (pa.ArrowException, OSError):
+        raise BadInput(f"{path}: not a whole parquet file") from None
+    return of_arrow(path, table, ignore)
+
+
+def of_arrow(path: Path, table: pa.Table, ignore: Collection[str]) -> Texts:
+    """Return the cells of a table that was in a parquet file, or that the function in the Python file `path` made."""
+    if not len(table):
+        raise BadInput(f"{path}: no rows")
+    # pandas keeps its numbers of rows as a column
+    header = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
+    columns = {name: _plain(table.column(table.column_names.index(name))) for name in header if name not in ignore}
+    return Texts(path, header, columns, np.arange(1, len(table) + 1), "row")
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts and moments as texts, and other columns as they are."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_string(kind):
+        return pc.utf8_trim_whitespace(column.cast(pa.string()))
+    if pa.types.is_timestamp(kind):
+        with suppress(pa.ArrowInvalid):  # it has fractions of a second
+            column = column.cast(pa.timestamp("s", kind.tz))
+        texts = column.cast(pa.string())
+        midnight = pc.all(pc.ends_with(texts, " 00:00:00")).as_py()
+        return pc.utf8_slice_codeunits(texts, 0, 10) if midnight else texts
+    return column.cast(pa.string()) if pa.types.is_date(kind) else column

@@ -13,7 +13,7 @@ from bancada.base.refusals import bad, did_you_mean
 from bancada.base.settings import Finite, Interval, NotNegative, Settings, checked
 from bancada.base.tables import Table, coded
 from bancada.networks.metrics import METRICS
-from bancada.networks.preparation import Preparation, Unprepared
+from bancada.networks.preparation import Preparation, Unprepared, text_of
 
 if TYPE_CHECKING:
     MetricName = str
@@ -81,17 +81,14 @@ def new_inputs(predict: Sequence[Mapping[str, Given] | Sequence[Given]], like: T
     for i, name in enumerate(names):
         cells = [row[i] for row in rows]
         if name in like.words:
-            codes, words[name] = coded(pa.array([_word(cell) for cell in cells], pa.string()))
+            codes, words[name] = coded(
+                pa.array([None if cell is None else text_of(cell) or None for cell in cells], pa.string())
+            )
             columns.append(codes)
         else:
             columns.append(np.array(cells, dtype=np.float64))
     features = np.stack(columns, axis=1).reshape(len(rows), len(names))
     return replace(like.with_features(features), words=words)
-
-
-def _word(cell: Given) -> str | None:
-    """Return the word of a cell, None for an empty one: 2, 2.0 and "2" are the word "2"."""
-    return f"{cell:.15g}" if isinstance(cell, float) else cell or None
 
 
 def refuse_unprepared(study: str, inputs: Table, variant: str, preparation: Preparation) -> None:

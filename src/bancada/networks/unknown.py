@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 from bancada.base import BadInput
 from bancada.base.tables import Table
-from bancada.networks.preparation import Preparation
+from bancada.networks.preparation import MOST_WORDS, Preparation
 
-NAMED = 5  # words of a column in a message
 WAY_OUT = "`unknown: ignore` takes words of no training row"
 
 
@@ -27,8 +26,8 @@ def told_unknown(found: Mapping[str, Mapping[str, int]]) -> str:
     for name, counts in found.items():
         words = [word for word in counts if word]
         if words:
-            more = f", {len(words) - NAMED} more" if len(words) > NAMED else ""
-            what = f"{'words' if len(words) > 1 else 'a word'} of no training row ({', '.join(words[:NAMED])}{more})"
+            some = ", ".join(words[:MOST_WORDS]) + f", {len(words) - MOST_WORDS} more" * (len(words) > MOST_WORDS)
+            what = f"{'words' if len(words) > 1 else 'a word'} of no training row ({some})"
             texts.append(f"column '{name}' has {counted(sum(counts[word] for word in words), 'cell')} with {what}")
         if "" in counts:
             texts.append(f"column '{name}' has {counted(counts[''], 'empty cell')}")

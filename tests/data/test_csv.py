@@ -1,6 +1,9 @@
 """Tables in files are read as they stand; what cannot be used is refused by file, line and column, with a way out."""
 
 import io
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np

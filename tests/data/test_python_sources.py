@@ -185,7 +185,7 @@ MISTAKES = {
     ),
     "mixed": ("pd.DataFrame({'a': [1, 'x'], 'target': [1, 2]})", "make: its columns cannot be stored: Could not conv"),
     "empty frame": ("pd.DataFrame({'a': [], 'target': []})", "no rows"),
-    "its own error": ("1 / seed", "6: in make: ZeroDivisionError: division by zero"),
+    "its own error": ("1 / seed", "7: in make: ZeroDivisionError: division by zero"),
 }
 
 
@@ -306,7 +306,7 @@ def test_another_file_of_the_repository_is_refused_by_name_and_line(write, readi
     Path("notes/mine.csv").write_text("1\n2\n")
     head = f"import os\nimport sqlite3\nfrom pathlib import Path\n{HEAD}"
     assert refused(write(f"{reading}{TWO}", head=head)) == (
-        f"{FILE}:8: opens notes/mine.csv; move it into data/sources, where DVC notices when it changes"
+        f"{FILE}:9: opens notes/mine.csv; move it into data/sources, where DVC notices when it changes"
     )
 
 

@@ -87,7 +87,7 @@ class Python(Described):
         seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
         done = subprocess.run(
             [sys.executable, "-m", __spec__.name, key],
-            input=self.model_dump_json(),
+            input=self.model_dump_json(exclude_unset=True),
             env=os.environ | {"PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,

@@ -9,8 +9,10 @@ from jaxtyping import install_import_hook
 
 WITH_ARRAYS = (
     "base.tables",
+    "data.columns",
     "data.sources",
     "data.split",
+    "data.texts",
     "evaluation.candidates",
     "evaluation.plots",
     "evaluation.sheets",

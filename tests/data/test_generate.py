@@ -51,7 +51,12 @@ def on_disk(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("params", "text", "name", "message"),
     [
-        (MINIMAL, "a,b,c\n1,2,x\n", "mine", "data/sources/mine.csv: line 2, column 'c' = x: must be a number"),
+        (
+            MINIMAL,
+            "a,b,c\n1,2,x\n",
+            "mine",
+            "data/sources/mine.csv: column 'c': 1 of 1 rows has no number: line 2 (x); mend them, or take them out",
+        ),
         (MINIMAL, "a,b,c\n1,2,3\n", "mien", "params.yaml: studies.mien: missing; did you mean 'mine'?"),
         (
             MINIMAL.replace("targets: [c]", "targets: c"),

@@ -1,4 +1,4 @@
-"""The data are what the lessons say, the same bytes every time; a broken table is refused by file, line and column."""
+"""The data are what the lessons say, the same bytes every time."""
 
 import csv
 from pathlib import Path
@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from bancada.base import BadInput, tables
-from bancada.data import labels
+from bancada.base import BadInput
 from bancada.data.sources.classification import Classification
-from bancada.data.sources.csv import CsvFile
 from bancada.data.sources.half_moons import HalfMoons
 from bancada.data.sources.house_prices import HousePrices
 from bancada.data.sources.linear import LinearData
@@ -158,140 +156,6 @@ def test_the_declared_shape_is_the_shape_of_the_table(study, monkeypatch):
 
 def test_another_seed_gives_other_rows():
     assert not np.array_equal(small_moons(10, 1).make(KEY).features, small_moons(10, 2).make(KEY).features)
-
-
-# --- CSV ------------------------------------------------------------------------------------------------------------
-
-
-def source(task: str = "regression", **changed) -> CsvFile:
-    keys = {"path": "data/sources/mine.csv", "features": ["a", "b"], "targets": ["c"], **changed}
-    return CsvFile.model_validate({"kind": "csv", "task": task, **keys})
-
-
-def made(text: str | bytes, task: str = "regression", **changed) -> tables.Table:
-    raw = text.encode() if isinstance(text, str) else text
-    Path("data/sources/mine.csv").write_bytes(raw)
-    return source(task, **changed).make(KEY)
-
-
-def test_a_csv_is_read_as_written_by_a_spreadsheet(folder):
-    """Byte order mark, CRLF, quotes, spaces, an empty line, columns in another order and one too many."""
-    table = made(b'\xef\xbb\xbfid,"c", b,a\r\nx,1.5,-2e3,0.1\r\n\r\n"y, z",+7, 8 ,9\r\n')
-    assert table.features.tolist() == [[0.1, -2000.0], [9.0, 8.0]]
-    assert table.targets.tolist() == [[1.5], [7.0]]
-
-
-def test_features_that_are_not_named_are_all_other_columns(folder):
-    table = made("id,a,c,b\n1,2,3,4\n", features=None, ignore=["id"])
-    assert (table.feature_names, table.features.tolist()) == (["a", "b"], [[2.0, 4.0]])
-
-
-def test_rows_limits_the_table_to_its_first_rows(folder):
-    assert made("a,b,c\n1,2,3\n4,5,6\n7,8,9\n", rows=2).features.tolist() == [[1.0, 2.0], [4.0, 5.0]]
-
-
-@pytest.mark.parametrize(
-    ("texts", "classes"),
-    [
-        (["3", "1", "3"], [1, 3]),
-        (["-1", "10", "2", "0"], [-1, 0, 2, 10]),
-        (["2.0", "10.0", "2.0"], [2, 10]),  # as a table that was once a column of floats
-        (["red", "blue", "red"], ["blue", "red"]),
-        (["1", "DE"], ["1", "DE"]),  # one word makes words of all labels
-        (["18_25", "26_35"], ["18_25", "26_35"]),
-        (["1_0", "10", "7"], ["10", "1_0", "7"]),
-        (["1E1", "10"], ["10", "1E1"]),
-        (["1", "01", "+1", "1.0", "1.00"], ["+1", "01", "1", "1.0", "1.00"]),
-        (["2.0", "2"], ["2", "2.0"]),
-        (["0", "-0"], ["-0", "0"]),
-        (["3", "3.5"], ["3", "3.5"]),
-        (["True", "1"], ["1", "True"]),
-        (["\uff13", "3"], ["3", "\uff13"]),  # a full-width 3
-        (["inf", "1"], ["1", "inf"]),
-        (["9007199254740993", "9007199254740992"], ["9007199254740992", "9007199254740993"]),  # 2 ** 53 and one more
-        (["+", "-"], ["+", "-"]),
-        (["a\0", "a"], ["a", "a\0"]),
-    ],
-)
-def test_a_label_is_the_text_that_stands_there_and_a_number_only_where_all_are_whole(folder, texts, classes):
-    table = made("a,b,c\n" + "".join(f"1,2,{text}\n" for text in texts), "classification")
-    assert table.classes == classes
-    assert [type(label) for label in table.classes] == [type(label) for label in classes]
-    found = [table.classes[i] for i in table.targets[:, 0]]
-    kind = type(classes[0])
-    assert found == [kind(float(text)) if kind is int else text for text in texts]
-    tables.write(table, folder / "made.parquet")
-    again = tables.read(folder / "made.parquet")
-    assert [again.classes[i] for i in again.targets[:, 0]] == found
-
-
-def test_rows_without_a_label_are_refused_all_at_once_with_their_lines(folder):
-    rows = ["1,2,ash", "1,2,", "1,2,?", '1,2,"two\nlines"', "1,2,NA", "1,2,-", "1,2,nan", "1,2,oak"]
-    with pytest.raises(BadInput) as refused:
-        made("\n".join(["a,b,c", *rows]), "classification")
-    assert str(refused.value) == (
-        "data/sources/mine.csv: column 'c': 5 rows have no label: "
-        "lines 3 (empty), 4 (?), 7 (NA), 8 (-), 9 (nan); take them out, or give them a class"
-    )
-    with pytest.raises(BadInput, match=r"column 'c': 1 row has no label: line 2 \(NULL\); take"):
-        made("a,b,c\n1,2,NULL\n1,2,+\n1,2,-\n", "classification")
-    with pytest.raises(BadInput, match=r"column 'c': 200 rows have no label: line.* 101 \(empty\) and 100 more; take"):
-        made("a,b,c\n" + "1,2,\n" * 200, "classification")
-
-
-def test_what_pandas_reads_as_missing_is_no_label():
-    from pandas._libs.parsers import STR_NA_VALUES
-
-    assert STR_NA_VALUES <= labels.MISSING
-
-
-BROKEN = {  # a file, the task -> the line after the file's name
-    "empty": ("", "regression", "is empty"),
-    "blank": ("\n\n", "regression", "is empty"),
-    "header only": ("a,b,c\n", "regression", "no rows below the header"),
-    "not UTF-8": (b"a,b,c\n1,2,3\n1,\xff,3\n", "regression", "line 3: not a text in UTF-8"),
-    "open quote": ('a,b,c\n1,2,3\n1,"2,3\n', "regression", "line 3: unexpected end of data"),
-    "short row": ("a,b,c\n1,2,3\n1,2\n", "regression", "line 3: 2 cells, but the header has 3 columns"),
-    "long row": ("a,b,c\n1,2,3,4\n", "regression", "line 2: 4 cells, but the header has 3 columns"),
-    "semicolons": ("a;b;c\n1;2;3\n", "regression", "line 1: one column only; commas separate columns"),
-    "missing column": ("a,bb,c\n1,2,3\n", "regression", "line 1: no column 'b'; did you mean 'bb'?"),
-    "double column": ("a,b,b,c\n1,2,3,4\n", "regression", "line 1: there are two columns 'b'"),
-    "word": ("a,b,c\n1,2,3\n\n1,two,3\n", "regression", "line 4, column 'b' = two: must be a number"),
-    "underscore": ("a,b,c\n1_0,2,3\n", "regression", "line 2, column 'a' = 1_0: must be a number"),
-    "empty cell": ("a,b,c\n1,2,3\n1,,3\n", "regression", "line 3, column 'b': is empty"),
-    "nan": ("a,b,c\n1,2,3\n1,NaN,3\n", "regression", "line 3, column 'b' = NaN: must be a finite number"),
-    "inf": ("a,b,c\n1,2,-inf\n", "regression", "line 2, column 'c' = -inf: must be a finite number"),
-    "huge": ("a,b,c\n1,2,1e999\n", "regression", "line 2, column 'c' = 1e999: must be a finite number"),
-    "beyond a network": ("a,b,c\n1,2,1e39\n", "regression", "line 2, column 'c' = 1e39: must not be beyond 3.4e+38"),
-    "after a cell of two lines": ('a,b,x,c\n1,2,"l\nl",3\n1,?,x,3\n', "regression", "line 4, column 'b' = ?: must be"),
-    "word as target": ("a,b,c\n1,2,x\n", "regression", "line 2, column 'c' = x: must be a number"),
-    "word as feature": ("a,b,c\n1,2,x\n1,z,y\n", "classification", "line 3, column 'b' = z: must be a number"),
-    "one class": ("a,b,c\n1,2,3\n1,2,3\n", "classification", "column 'c' has one class, 3; at least two are needed"),
-}
-
-
-@pytest.mark.parametrize(("text", "task", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_table_is_refused_with_one_line_naming_file_line_and_column(folder, text, task, message):
-    with pytest.raises(BadInput) as refused:
-        made(text, task)
-    assert str(refused.value).startswith(f"data/sources/mine.csv: {message}")
-    assert "\n" not in str(refused.value)
-
-
-def test_too_few_rows_a_wrong_ignore_and_a_missing_file_are_refused(folder):
-    with pytest.raises(BadInput, match=r"^data/sources/mine.csv: 1 rows, but studies.mine.source.rows = 2$"):
-        made("a,b,c\n1,2,3\n", rows=2)
-    with pytest.raises(BadInput, match=r"line 1: no column 'Idd'; did you mean 'Id'\?$"):
-        made("Id,a,b,c\n1,2,3,4\n", features=None, ignore=["Idd"])
-    with pytest.raises(BadInput, match=r"line 1: no column 'alcohol'$"):
-        made("a,b,c,total_phenols\n1,2,3,4\n", features=None, ignore=["alcohol"])
-    with pytest.raises(BadInput, match=r"line 1: no column is left to be a feature$"):
-        made("Id,c\n1,2\n", features=None, ignore=["Id"])
-    with pytest.raises(BadInput, match=r"^data/sources/none.csv: No such file or directory$"):
-        source(path="data/sources/none.csv").make(KEY)
-    Path("data/sources/none.csv.dvc").touch()
-    with pytest.raises(BadInput, match=r"^data/sources/none.csv: No such file or directory; `dvc pull` fetches it$"):
-        source(path="data/sources/none.csv").make(KEY)
 
 
 def test_the_real_wines_are_read_where_a_path_is_set_and_their_id_is_no_feature(folder):

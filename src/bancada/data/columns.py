@@ -1,5 +1,6 @@
 """What the columns of a table are, numbers or words, decided over all cells of a column."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -104,19 +105,21 @@ def cells(texts: Texts, reading: Reading, kinds: Mapping[str, Kind]) -> dict[str
 
 def refuse_unknown(texts: Texts, names: Iterable[str]) -> None:
     """Raise BadInput for the first name that no column has."""
+    known = set(texts.header)
     for name in names:
-        if name not in texts.header:
+        if name not in known:
             raise BadInput(f"{header_of(texts)}no column '{name}'{did_you_mean(name, texts.header, 0.6)}")
 
 
 def refuse_unusable(texts: Texts, names: Iterable[str]) -> None:
     """Raise BadInput for the first name that no column has, that is empty, or that two columns have."""
     refuse_unknown(texts, names)
+    counts = Counter(texts.header)
     for name in names:
         if not name:
             place = texts.header.index(name) + 1
             raise BadInput(f'{header_of(texts)}column {place} has no name; add ignore: [""] if it counts the rows')
-        if texts.header.count(name) > 1:
+        if counts[name] > 1:
             way = f"rename one, or add {line_to_add('ignore', [name])}"
             raise BadInput(f"{header_of(texts)}there are two columns '{name}'; {way}")
 
@@ -149,8 +152,8 @@ def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> 
         types.is_integer(stored) or types.is_floating(stored) or types.is_decimal(stored) or stored == pa.bool_()
     )
     if not (as_stored or types.is_string(stored) or types.is_null(stored)):
-        way = f"numbers and texts can be used; add {line_to_add('ignore', [name])}"
-        return Problem(np.arange(len(column)), f"a {stored}"[:60], way)
+        what = f"no number or text, but {stored}"[:80]
+        return Problem(np.arange(len(column)), what, _way([line_to_add("ignore", [name])]))
     if types.is_null(stored) or (as_stored and not as_words):
         numbers = column.cast(pa.uint8()) if stored == pa.bool_() else column
         numbers = _filled(numbers.cast(pa.float64(), safe=False).combine_chunks(), np.nan)
@@ -166,7 +169,7 @@ def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> 
     return encoded.words(gaps) if isinstance(made, Problem) and kind == "aside" else made
 
 
-def _filled(array: Any, value: float) -> Any:
+def _filled(array: Any, value: Any) -> Any:
     return array.fill_null(value) if array.null_count else array  # it would import pandas, for half a second
 
 

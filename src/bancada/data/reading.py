@@ -8,7 +8,7 @@ from pydantic import AfterValidator, model_validator
 
 from bancada.base.settings import Settings
 
-PLAIN_NAME = re.compile(r"(?!(true|false|null|yes|no|on|off|y|n)$)[^\W\d]\w*", re.IGNORECASE)  # in YAML
+PLAIN_NAME = re.compile(r"(?!(true|false|null|yes|no|on|off)$)[^\W\d]\w*", re.IGNORECASE)  # in YAML
 
 
 def _one_character(text: str) -> str:

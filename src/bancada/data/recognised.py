@@ -127,7 +127,7 @@ def _separated(separator: str, lines: list[str]) -> str:
 def refuse_row_as_header(path: Path, line: int, names: list[str], reading: Reading) -> None:
     """Raise BadInput if numbers stand where names of columns should."""
     if numbers := [name for name in names if re.match(number_pattern(reading), name)]:
-        ways = "header: [...] with its names, header: false to number its columns"
+        ways = f"header: [...] with the names of its {len(names)} columns, or header: false to number them"
         problem = f"{numbers[0]} is no name; if the table has no header, add {ways}"
         raise BadInput(f"{path}: line {line}: {problem}; if these are names, add header: true")
 

@@ -73,7 +73,7 @@ def _of_csv(path: Path, file: TextIO, reading: Reading, rows: int | None, ignore
         header = [f"column_{i + 1}" for i in range(len(names))]
     if reading.header is False or (header != names and header[1:] != names):
         records = chain([(line, cells)], records)
-    places = {name: header.index(name) for name in header if name not in ignore}
+    places = {header[i]: i for i in reversed(range(len(header))) if header[i] not in ignore}
     lines, chunks = list[int](), {name: list[pa.Array]() for name in places}
     while chunk := list(islice(records, CHUNK if rows is None else min(CHUNK, rows - len(lines)))):
         for line, cells in chunk:

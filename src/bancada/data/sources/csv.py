@@ -1,5 +1,6 @@
 """Tables in files, CSV or parquet. Messages about a file name the line, as an editor counts it, and the column."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -30,11 +31,13 @@ class Described(Source, Reading):
     def _columns_have_one_use(self) -> "Described":
         if self.task == "classification" and len(self.targets) != 1:
             raise ValueError("classification takes one target column")
-        uses = {"a feature": self.features or [], "in ignore": self.ignore, "in words": self.words}
-        for name in self.targets:
-            for use, names in uses.items():
-                if name in names:
-                    raise ValueError(f"'{name}' is both {use} and a target")
+        features = set(self.features or [])
+        uses = {"both a feature and a target": features, "in ignore, but a target": set(self.ignore)}
+        uses |= {"in words, but a target": set(self.words)}
+        wrong = [(name, use) for use, names in uses.items() for name in self.targets if name in names]
+        wrong += [(name, "both a feature and in ignore") for name in self.ignore if name in features]
+        for name, use in wrong:
+            raise ValueError(f"'{name}' is {use}")
         return self
 
     def feature_names(self) -> list[str] | None:
@@ -54,12 +57,15 @@ class Described(Source, Reading):
     def table_of(self, found: texts.Texts, key: str, known: list[int] | None = None) -> Table:
         """Return the columns that the keys name, as `make` does."""
         columns.refuse_unknown(found, [*self.ignore, *self.words, *self.numbers])
-        others = [name for name in found.header if name not in (*self.targets, *self.ignore)]
+        used = {*self.targets, *self.ignore}
+        others = [name for name in found.header if name not in used]
         features = self.features or others
         if not features:
             raise BadInput(f"{columns.header_of(found)}no column is left to be a feature")
-        # A column that no other key can name is kept for nothing.
-        asides = [name for name in others if name and name not in features and others.count(name) == 1]
+        columns.refuse_unusable(found, [*features, *self.targets])
+        counts = Counter(others)  # a column that no other key can name is not kept
+        used.update(features)
+        asides = [name for name in others if name and name not in used and counts[name] == 1]
         kinds: dict[str, columns.Kind] = {**dict.fromkeys(features, "feature"), **dict.fromkeys(asides, "aside")}
         made = columns.cells(found, self, {**kinds, **dict.fromkeys(self.targets, self._kind_of_target)})
         inputs, targets = (np.column_stack([made[name].values for name in names]) for names in (kinds, self.targets))

@@ -1,0 +1,526 @@
+"""Tables in files are read as they stand; what cannot be used is refused by file, line and column, with a way out."""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from real_tables import TABLES
+
+from bancada.base import BadInput, tables
+from bancada.data import labels, texts
+from bancada.data.reading import Reading
+from bancada.data.sources.csv import CsvFile
+
+KEY = "studies.mine.source"  # of params.yaml, for messages
+FILE = "data/sources/mine.csv"
+
+
+def source(task: str = "regression", **changed) -> CsvFile:
+    keys = {"path": FILE, "features": ["a", "b"], "targets": ["c"], **changed}
+    return CsvFile.model_validate({"kind": "csv", "task": task, **keys})
+
+
+def made(text: str | bytes, task: str = "regression", **changed) -> tables.Table:
+    raw = text.encode() if isinstance(text, str) else text
+    Path(FILE).write_bytes(raw)
+    return source(task, **changed).make(KEY)
+
+
+def cells(table: tables.Table) -> dict[str, list]:
+    """The cells of each column as they were meant: numbers, words, None where a cell is empty."""
+    found = {}
+    for name, column in zip(table.feature_names, table.features.T.tolist(), strict=True):
+        words = table.words.get(name)
+        found[name] = [None if cell != cell else words[int(cell)] if words else cell for cell in column]
+    return found
+
+
+def read_as(text: str | bytes, **keys) -> dict[str, list]:
+    """The cells of all columns but the target c."""
+    return cells(made(text, features=None, **keys))
+
+
+def refusal(text: str | bytes, **keys) -> str:
+    """What is said about the table, after the name of the file."""
+    with pytest.raises(BadInput) as refused:
+        made(text, **{"features": None, **keys})
+    said = str(refused.value)
+    assert "\n" not in said
+    assert said.startswith(f"{FILE}: ")
+    return said.removeprefix(f"{FILE}: ")
+
+
+def parquet(frame: pd.DataFrame, **how) -> bytes:
+    file = io.BytesIO()
+    frame.to_parquet(file, **how)
+    return file.getvalue()
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+def test_a_csv_is_read_as_written_by_a_spreadsheet(folder):
+    """Byte order mark, CRLF, quotes, spaces, an empty line, columns in another order and one too many."""
+    table = made(b'\xef\xbb\xbfid,"c", b,a\r\nx,1.5,-2e3,0.1\r\n\r\n"y, z",+7, 8 ,9\r\n')
+    assert cells(table) == {"a": [0.1, 9.0], "b": [-2000.0, 8.0], "id": ["x", "y, z"]}
+    assert table.asides == ["id"]
+    assert table.targets.tolist() == [[1.5], [7.0]]
+
+
+def test_features_that_are_not_named_are_all_other_columns(folder):
+    table = made("id,a,c,b\n1,2,3,4\n", features=None, ignore=["id"])
+    assert (table.feature_names, table.features.tolist()) == (["a", "b"], [[2.0, 4.0]])
+
+
+def test_rows_limits_the_table_to_its_first_rows(folder):
+    assert made("a,b,c\n1,2,3\n4,5,6\n7,8,9\n", rows=2).features.tolist() == [[1.0, 2.0], [4.0, 5.0]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "classes"),
+    [
+        (["3", "1", "3"], [1, 3]),
+        (["-1", "10", "2", "0"], [-1, 0, 2, 10]),
+        (["2.0", "10.0", "2.0"], [2, 10]),  # as a table that was once a column of floats
+        (["red", "blue", "red"], ["blue", "red"]),
+        (["1", "DE"], ["1", "DE"]),  # one word makes words of all labels
+        (["18_25", "26_35"], ["18_25", "26_35"]),
+        (["1_0", "10", "7"], ["10", "1_0", "7"]),
+        (["1E1", "10"], ["10", "1E1"]),
+        (["1", "01", "+1", "1.0", "1.00"], ["+1", "01", "1", "1.0", "1.00"]),
+        (["2.0", "2"], ["2", "2.0"]),
+        (["0", "-0"], ["-0", "0"]),
+        (["3", "3.5"], ["3", "3.5"]),
+        (["True", "1"], ["1", "True"]),
+        (["\uff13", "3"], ["3", "\uff13"]),  # a full-width 3
+        (["inf", "1"], ["1", "inf"]),
+        (["9007199254740993", "9007199254740992"], ["9007199254740992", "9007199254740993"]),  # 2 ** 53 and one more
+        (["+", "-"], ["+", "-"]),
+    ],
+)
+def test_a_label_is_the_text_that_stands_there_and_a_number_only_where_all_are_whole(folder, texts, classes):
+    table = made("a,b,c\n" + "".join(f"1,2,{text}\n" for text in texts), "classification")
+    assert table.classes == classes
+    assert [type(label) for label in table.classes] == [type(label) for label in classes]
+    found = [table.classes[i] for i in table.targets[:, 0]]
+    kind = type(classes[0])
+    assert found == [kind(float(text)) if kind is int else text for text in texts]
+    tables.write(table, folder / "made.parquet")
+    again = tables.read(folder / "made.parquet")
+    assert [again.classes[i] for i in again.targets[:, 0]] == found
+
+
+def test_a_label_in_a_parquet_file_keeps_a_final_nul(folder):
+    table = made(parquet(pd.DataFrame({"a": [1, 2], "b": [1, 2], "c": ["a\0", "a"]})), "classification")
+    tables.write(table, folder / "made.parquet")
+    assert tables.read(folder / "made.parquet").classes == ["a", "a\0"]
+
+
+def test_rows_without_a_label_are_refused_all_at_once_with_their_lines(folder):
+    rows = ["1,2,ash", "1,2,", "1,2,?", '1,2,"two\nlines"', "1,2,NA", "1,2,-", "1,2,nan", "1,2,oak"]
+    with pytest.raises(BadInput) as refused:
+        made("\n".join(["a,b,c", *rows]), "classification")
+    assert str(refused.value) == (
+        "data/sources/mine.csv: column 'c': 5 of 8 rows have no label: "
+        "lines 3 (empty), 4 (?), 7 (NA), 8 (-), 9 (nan); take them out, or give them a class"
+    )
+    with pytest.raises(BadInput, match=r"column 'c': 1 of 3 rows has no label: line 2 \(NULL\); take"):
+        made("a,b,c\n1,2,NULL\n1,2,+\n1,2,-\n", "classification")
+    with pytest.raises(
+        BadInput, match=r"column 'c': 200 of 200 rows have no label: line.* 101 \(empty\) and 100 more; take"
+    ):
+        made("a,b,c\n" + "1,2,\n" * 200, "classification")
+
+
+def test_what_pandas_reads_as_missing_is_no_label():
+    from pandas._libs.parsers import STR_NA_VALUES
+
+    assert STR_NA_VALUES <= labels.MISSING
+
+
+BROKEN = {  # a file, the task -> the line after the file's name
+    "empty": ("", "regression", "is empty"),
+    "blank": ("\n\n", "regression", "is empty"),
+    "header only": ("a,b,c\n", "regression", "no rows below the header"),
+    "open quote": ('a,b,c\n1,2,3\n1,"2,3\n', "regression", "line 3: unexpected end of data"),
+    "after a quote": ('a,b,c\n1,"2" x,3\n', "regression", "line 2: ',' expected after '\"'"),
+    "a long cell": (f"a,b,c\n1,2,{'x' * 200_000}\n", "regression", "line 1: field larger than field limit"),
+    "short row": ("a,b,c\n1,2,3\n1,2\n", "regression", "line 3: 2 cells, but the header has 3 columns"),
+    "long row": ("a,b,c\n1,2,3\n1,2,3,4\n", "regression", "line 3: 4 cells, but the header has 3 columns"),
+    "missing column": ("a,bb,c\n1,2,3\n", "regression", "line 1: no column 'b'; did you mean 'bb'?"),
+    "double column": (
+        "a,b,b,c\n1,2,3,4\n",
+        "regression",
+        "line 1: there are two columns 'b'; rename one, or add ignore",
+    ),
+    "word": ("a,b,c\n1,2,3\n\n1,two,3\n", "regression", "column 'b': 1 of 2 rows has no number: line 4 (two); add"),
+    "underscore": ("a,b,c\n1_0,2,3\n2,2,3\n", "regression", "column 'a': 1 of 2 rows has no number: line 2 (1_0); add"),
+    "nan": (
+        "a,b,c\n1,2,3\n1,NaN,3\n",
+        "regression",
+        "column 'b': 1 of 2 rows has a mark of a missing value: line 3 (Na",
+    ),
+    "inf": ("a,b,c\n1,2,-inf\n", "regression", "column 'c': 1 of 1 rows has a number beyond 3.4e+38, the largest that"),
+    "huge": ("a,b,c\n1,2,1e999\n", "regression", "column 'c': 1 of 1 rows has a number beyond 3.4e+38, the largest"),
+    "beyond a network": ("a,b,c\n1,1e39,1\n", "regression", "column 'b': 1 of 1 rows has a number beyond 3.4e+38, the"),
+    "after a cell of two lines": (
+        'a,b,x,c\n1,2,"l\nl",3\n1,#,x,3\n',
+        "regression",
+        "column 'b': 1 of 2 rows has no number: line 4 (#); add",
+    ),
+    "word as target": ("a,b,c\n1,2,x\n", "regression", "column 'c': 1 of 1 rows has no number: line 2 (x); mend them"),
+    "one class": ("a,b,c\n1,2,3\n1,2,3\n", "classification", "column 'c' has one class, 3; at least two are needed"),
+}
+
+
+@pytest.mark.parametrize(("text", "task", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_table_is_refused_with_one_line_naming_file_line_and_column(folder, text, task, message):
+    assert refusal(text, task=task, features=["a", "b"]).startswith(message)
+
+
+def test_too_few_rows_a_wrong_ignore_and_a_missing_file_are_refused(folder):
+    with pytest.raises(BadInput, match=r"^data/sources/mine.csv: 1 rows, but studies.mine.source.rows = 2$"):
+        made("a,b,c\n1,2,3\n", rows=2)
+    with pytest.raises(BadInput, match=r"line 1: no column 'Idd'; did you mean 'Id'\?$"):
+        made("Id,a,b,c\n1,2,3,4\n", features=None, ignore=["Idd"])
+    with pytest.raises(BadInput, match=r"line 1: no column 'alcohol'$"):
+        made("a,b,c,total_phenols\n1,2,3,4\n", features=None, ignore=["alcohol"])
+    with pytest.raises(BadInput, match=r"line 1: no column is left to be a feature$"):
+        made("Id,c\n1,2\n", features=None, ignore=["Id"])
+    with pytest.raises(BadInput, match=r"^data/sources/none.csv: No such file or directory$"):
+        source(path="data/sources/none.csv").make(KEY)
+    Path("data/sources/none.csv.dvc").touch()
+    with pytest.raises(BadInput, match=r"^data/sources/none.csv: No such file or directory; `dvc pull` fetches it$"):
+        source(path="data/sources/none.csv").make(KEY)
+
+
+# --- numbers, words and empty cells -----------------------------------------------------------------------------------
+
+
+def test_a_column_is_numbers_or_words_by_all_its_cells(folder):
+    text = 'n,w,gap,c\n1,red,,1\n-2.5,"",3,2\n+1e3, green ,.5,3\n'
+    assert read_as(text) == {"n": [1, -2.5, 1000], "w": ["red", None, "green"], "gap": [None, 3, 0.5]}
+
+
+def test_a_word_in_the_last_of_300_000_lines_counts_as_one_in_the_first(folder):
+    last = "x,c\n" + "1.5,2\n" * 299_998 + "s/d,2\n"
+    assert refusal(last).startswith("column 'x': 1 of 299999 rows has no number: line 300000 (s/d); add missing: [")
+    assert read_as(last, missing=["s/d", ""])["x"][-2:] == [1.5, None]
+    assert read_as(last, words=["x"])["x"][-2:] == ["1.5", "s/d"]
+
+
+def test_one_odd_cell_makes_no_words_of_numbers(folder):
+    text = "peso,c\n12.5,1\n13.1,2\ns/d,3\n11.9,4\n"
+    assert refusal(text) == (
+        "column 'peso': 1 of 4 rows has no number: line 4 (s/d); "
+        'add missing: ["s/d", ""] if that means a missing value, or words: [peso] if the column holds words'
+    )
+    assert read_as(text, missing=["s/d", ""]) == {"peso": [12.5, 13.1, None, 11.9]}
+
+
+def test_leading_zeros_are_words_or_numbers_as_the_user_says(folder):
+    text = "codigo,plain,c\n007,0,1\n7,0.5,2\n"
+    assert refusal(text) == (
+        "column 'codigo': 1 of 2 rows has zeros in front: line 2 (007); "
+        "add words: [codigo] if the column holds words, or numbers: [codigo] to read numbers"
+    )
+    assert read_as(text, words=["codigo"]) == {"codigo": ["007", "7"], "plain": [0, 0.5]}
+    assert read_as(text, numbers=["codigo"])["codigo"] == [7, 7]
+
+
+def test_a_blank_boolean_is_missing_and_0_is_false(folder):
+    text = "ativo,sim,c\ntrue,sim,1\nFALSE,não,2\n,sim,3\n"
+    assert read_as(text) == {"ativo": [1, 0, None], "sim": ["sim", "não", "sim"]}
+    assert read_as("ativo,c\n1,1\n0,2\n,3\n") == {"ativo": [1, 0, None]}
+    both = "ativo,c\ntrue,1\n0,2\n"
+    assert "add numbers: [ativo] to read true as 1 and false as 0" in refusal(both)
+    assert read_as(both, numbers=["ativo"]) == {"ativo": [1, 0]}
+
+
+def test_only_what_is_declared_is_missing_and_known_marks_are_asked_about(folder):
+    text = "regiao,c\nNA,1\nSP,2\nNone,3\n,4\n"
+    assert refusal(text) == (
+        "column 'regiao': 2 of 4 rows have a mark of a missing value: lines 2 (NA), 4 (None); "
+        'add missing: ["NA", "None", ""], or missing: [""] if they are words like the others'
+    )
+    assert read_as(text.replace("\n,4", '\n"",4'), missing=[""]) == {"regiao": ["NA", "SP", "None", None]}
+    assert read_as(text, missing=["NA", ""]) == {"regiao": [None, "SP", "None", None]}
+    assert refusal(text, missing=["NA"]) == (
+        "column 'regiao': 1 of 4 rows has an empty cell, which missing does not name: line 5 (empty); "
+        'add missing: ["NA", ""]'
+    )
+
+
+def test_a_target_is_never_missing(folder):
+    assert refusal("a,c\n1,3.1\n2,\n3,4.0\n4,NA\n") == (
+        "column 'c': 2 of 4 rows have no number: lines 3 (empty), 5 (NA); take them out, or give them a number"
+    )
+    assert refusal("a,c\n1,3.1\n2,-\n", missing=["-", ""]).startswith(
+        "column 'c': 1 of 2 rows has no number: line 3 (-)"
+    )
+    for missing in (["x"], ["x", ""]):  # a blank is no class, even where it is not declared
+        said = refusal("a,c\n1,x\n2,\n3,y\n", task="classification", missing=missing)
+        assert said.startswith("column 'c': 2 of 3 rows have no label: lines 2 (x), 3 (empty); take")
+    table = made("a,c\n1,NA\n2,EU\n", "classification", features=None, missing=[""])
+    assert table.classes == ["EU", "NA"]
+
+
+def test_all_columns_that_cannot_be_used_are_named_in_one_line_of_bounded_length(folder):
+    names = [f"f{i}" for i in range(30)]
+    rows = "".join(f"{','.join(['x' * 500 if row == 3 else str(row)] * 30)},1\n" for row in range(1, 2000))
+    said = refusal(f"{','.join(names)},c\n{rows}")
+    assert said.count("1 of 1999 rows has no number: line 4 (xxx") == 10
+    assert said.endswith("; and 20 more columns")
+    assert len(said) < 12_000
+    both = refusal("a,b,c\n?,007,1\n1,8,2\nNA,9,3\n")
+    assert both.startswith(
+        "column 'a': 2 of 3 rows have a mark of a missing value: lines 2 (?), 4 (NA); add missing: ["
+    )
+    assert "; column 'b': 1 of 3 rows has zeros in front: line 2 (007); add" in both
+
+
+@pytest.mark.parametrize(
+    ("key", "names", "hint"),
+    [
+        ("words", ["citty"], "; did you mean 'city'?"),
+        ("numbers", ["x"], ""),
+        ("ignore", ["Id"], "; did you mean 'id'?"),
+    ],
+)
+def test_a_key_that_names_no_column_is_refused(folder, key, names, hint):
+    assert refusal("id,city,c\n1,a,2\n2,b,3\n", **{key: names}) == f"line 1: no column '{names[0]}'{hint}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"separator": ";;"}, "must be one character"),
+        ({"separator": "a"}, "must be one character"),
+        ({"thousands": "."}, "decimal and thousands are both '.'"),
+        ({"decimal": ",", "thousands": ","}, "decimal and thousands are both ','"),
+        ({"encoding": "utf-88"}, "must be an encoding that Python knows"),
+        ({"encoding": "rot13"}, "must be an encoding that Python knows"),
+        ({"words": ["a"], "numbers": ["a"]}, "'a' is in both words and numbers"),
+        ({"words": ["c"]}, "'c' is in words, but a target"),
+        ({"ignore": ["c"]}, "'c' is in ignore, but a target"),
+        ({"ignore": ["a"], "features": ["a"]}, "'a' is both a feature and in ignore"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(keys, problem):
+    with pytest.raises(ValueError, match=problem.replace("'.'", r"'\.'")):
+        source(**{"features": None, **keys})
+
+
+def test_other_columns_than_the_features_are_kept_whatever_they_hold(folder):
+    text = "day,x,who,odd,twice,twice,,c\n2024-01-02,1,7,1,a,b,c,1\n2024-01-03,2,8,?,a,b,c,2\n"
+    table = made(text, features=["x"], ignore=["who"])
+    assert table.asides == ["day", "odd"]
+    assert cells(table) == {"x": [1, 2], "day": ["2024-01-02", "2024-01-03"], "odd": ["1", "?"]}
+
+
+def test_a_name_that_stands_twice_or_is_empty_can_be_ignored(folder):
+    text = ",x,t,t,c\n0,1.5,2,3,1\n1,2.5,3,4,2\n"
+    assert refusal(text) == 'line 1: column 1 has no name; add ignore: [""] if it counts the rows'
+    assert refusal(text, ignore=[""]) == "line 1: there are two columns 't'; rename one, or add ignore: [t]"
+    assert read_as(text, ignore=["", "t"]) == {"x": [1.5, 2.5]}
+
+
+# --- tables that are not what they seem -------------------------------------------------------------------------------
+
+DISGUISED = {  # a file: what is said, and the keys with which it is read, if there are any
+    "semicolons": ("x;y;c\n1;2;3\n4;5;6\n", 'semicolons separate the columns; add separator: ";"', {"separator": ";"}),
+    "quoted semicolons": ('"x";"y";"c"\n1;2;3\n4;5;6\n', 'add separator: ";"', {"separator": ";"}),
+    "tabs": ("x\ty\tc\n1\t2\t3\n4\t5\t6\n", 'tabs separate the columns; add separator: "\\t"', {"separator": "\t"}),
+    "quoted tabs": ('"x"\t"y"\t"c"\n1\t2\t3\n4\t5\t6\n', 'add separator: "\\t"', {"separator": "\t"}),
+    "bars": ("x|y|c\n1|2|3\n4|5|6\n", 'bars separate the columns; add separator: "|"', {"separator": "|"}),
+    "spaces": ("x  y c\n1 2 3\n4  5 6\n", 'spaces separate the columns; add separator: " "', {"separator": " "}),
+    "decimal commas": (
+        "x;y;c\n1,0;2;3\n4,00;5;6\n",
+        'add separator: ";", decimal: ","',
+        {"separator": ";", "decimal": ","},
+    ),
+    "a note to Excel": ("sep=;\nx;y;c\n1;2;3\n4;5;6\n", "sep=; tells Excel", {"separator": ";"}),
+    "UTF-16": ("x,y,c\n1,2,3\n4,5,6\n".encode("utf-16"), "add encoding: utf-16", {"encoding": "utf-16"}),
+    "UTF-16 unmarked": ("x,y,c\n1,2,3\n4,5,6\n".encode("utf-16-le"), "encoding: utf-16-le", {"encoding": "utf-16-le"}),
+    "row names of R": (
+        '"x","y","c"\n"1",1,2,3\n"2",4,5,6\n',
+        "as R writes it, add header: [row, x, y, c]",
+        {"header": ["row", "x", "y", "c"], "ignore": ["row"]},
+    ),
+    "row names of R, spaces": ('"x" "c"\n"1" 1 3\n"2" 4 6\n', 'add separator: " "', None),
+    "no header": ("1,2,3\n4,5,6\n", "header: [...] with the names of its 3 columns", {"header": ["x", "y", "c"]}),
+    "years as names": ("x,1990,c\n1,2,3\n", "1990 is no name", None),
+    "comments": ("# made by hand\n# in May\nx,y,c\n1,2,3\n", "lines 1 to 2 begin with #; delete comments", None),
+    "gzip": (b"\x1f\x8b\x08\0", "is compressed by gzip; unpack it", None),
+    "workbook": (b"PK\x03\x04\x14", "is a zip archive or an Excel workbook; unpack it, or save the sheet as CSV", None),
+    "HTML": ("\n<!DOCTYPE html>\n<html>", "is a page in HTML, not the table", None),
+    "Git LFS": (
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+        "`git lfs pull` fetches the table",
+        None,
+    ),
+    "NUL": ("x,y,c\n1,2,3\n4,5\0,6\n", "line 3: has a NUL byte", None),
+    "Latin-1": (
+        "x,y,c\n1,2,3\n4,5,é\n".encode("latin-1"),
+        "line 3: not a text in UTF-8: byte 5 of it is E9; if it should be '4,5,é', add encoding: cp1252",
+        None,
+    ),
+    "one byte of Latin-1": (
+        "x,y,ç\n1,2,3\n4,5,".encode() + b"\xe9\n",
+        "line 3: not a text in UTF-8: byte 5 of it is E9; others are in UTF-8, so mend this one",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "said", "keys"), DISGUISED.values(), ids=DISGUISED)
+def test_a_table_that_is_not_what_it_seems_is_recognised_and_told_with_the_way_out(folder, text, said, keys):
+    assert said in refusal(text)
+    if keys:
+        assert read_as(text, **keys) == {"x": [1, 4], "y": [2, 5]}
+
+
+def test_names_and_lines_stay_right_below_a_note_to_excel(folder):
+    assert "line 4 (#)" in refusal("sep=;\nx;c\n1;2\n#;3\n", separator=";")
+
+
+def test_an_encoding_that_is_given_is_used(folder):
+    text = "cidade;c\nSão Paulo;1\nGoiânia;2\n"
+    assert read_as(text.encode("cp1252"), encoding="cp1252", separator=";") == {"cidade": ["São Paulo", "Goiânia"]}
+    assert refusal(text.encode("cp1252"), encoding="ascii", separator=";").startswith("line 2: not a text in ASCII")
+    assert "UTF-16 stream does not start with BOM" in refusal(text, encoding="utf-16", separator=";")
+
+
+def test_invisible_characters_around_names_and_a_second_byte_order_mark_are_dropped(folder):
+    text = '\ufeff\ufeff"x\u200b","\u2060y\u00a0",c\n1,2,3\n'
+    assert read_as(text) == {"x": [1], "y": [2]}
+    assert read_as("\ufeff\ufeffidade,c\n1,2\n") == {"idade": [1]}
+
+
+def test_a_space_between_comma_and_quote_is_no_part_of_the_cell(folder):
+    assert read_as('"x", "w", "c"\n"1", "a, b", "2"\n') == {"x": [1], "w": ["a, b"]}
+
+
+def test_a_hash_in_front_of_the_first_name_is_no_comment(folder):
+    assert read_as("#id,x,c\n1,2,3\n") == {"#id": [1], "x": [2]}
+
+
+def test_header_false_numbers_the_columns_and_true_takes_numbers_for_names(folder):
+    assert read_as("1,2,3\n4,5,6\n", header=False, targets=["column_3"]) == {"column_1": [1, 4], "column_2": [2, 5]}
+    assert read_as("1990,1991,c\n1,2,3\n", header=True) == {"1990": [1], "1991": [2]}
+
+
+def test_a_comma_is_decimal_or_groups_thousands_as_the_user_says_and_never_dropped(folder):
+    comma = "x;c\n1,5;1\n2,25;2\n1.234,5;3\n"
+    way = 'decimal: ",", thousands: "."'
+    assert f"lines 2 (1,5), 3 (2,25), 4 (1.234,5); add {way}" in refusal(comma, separator=";")
+    assert read_as(comma, separator=";", decimal=",", thousands=".") == {"x": [1.5, 2.25, 1234.5]}
+    grouped = "x;c\n1,234.5;1\n1,5;2\n1,2,3;3\n12,345;4\n"
+    said = refusal(grouped, separator=";", thousands=",")
+    assert said.startswith("column 'x': 2 of 4 rows have a number in another form: lines 3 (1,5), 4 (1,2,3); add words")
+    assert read_as('x,c\n"1,234.5",1\n"-12,345",2\n7,3\n', thousands=",") == {"x": [1234.5, -12345, 7]}
+
+
+def test_a_point_that_may_group_thousands_is_refused_as_ambiguous_unless_decimal_is_given(folder):
+    text = "x;c\n1.234;1\n12.500;2\n7;3\n"
+    assert (
+        '2 of 3 rows have a point that may group thousands: lines 2 (1.234), 3 (12.500); add decimal: "."'
+        in refusal(text, separator=";")
+    )
+    assert read_as(text, separator=";", decimal=".") == {"x": [1.234, 12.5, 7]}
+    assert read_as(text, separator=";", decimal=",", thousands=".") == {"x": [1234, 12500, 7]}
+    assert read_as("x;c\n1.234;1\n0.500;2\n", separator=";") == {"x": [1.234, 0.5]}
+    assert read_as("x,c\n1.234,1\n") == {"x": [1.234]}
+
+
+def test_a_comma_inside_of_cells_does_not_hide_the_semicolons(folder):
+    text = "x;w;c\n1;['x', 'y'];2\n2;['x', 'z'];3\n"
+    assert refusal(text) == 'line 1: semicolons separate the columns; add separator: ";"'
+    assert read_as(text, separator=";") == {"x": [1, 2], "w": ["['x', 'y']", "['x', 'z']"]}
+
+
+# --- parquet ----------------------------------------------------------------------------------------------------------
+
+MIXED = pd.DataFrame(
+    {
+        "whole": [1, 2, 3, 4],
+        "number": [1.5, None, -2.0, 1e10],
+        "word": ["b", None, "a", "b"],
+        "flag": [True, False, True, True],
+        "day": pd.to_datetime(["2024-01-02", "2024-02-03", None, "2024-01-02"]),
+        "moment": pd.to_datetime(["2024-01-02 10:30", "2024-02-03 00:00", None, "2024-01-02 10:30"]),
+        "kind": pd.Categorical(["u", "v", "u", "v"]),
+        "c": [1, 2, 1, 2],
+    },
+    index=[9, 8, 7, 6],
+)
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"words": ["whole", "flag"]}, {"features": ["number"]}, {"task": "classification"}]
+)
+@pytest.mark.parametrize("target", ["c", "flag"])
+def test_the_same_table_as_csv_and_as_parquet_gives_the_same_raw_table(folder, keys, target):
+    if target == "flag" and "words" in keys:
+        keys = {"words": ["whole"]}
+    keys = {"features": None, "ignore": [], **keys, "targets": [target]}
+    files = []
+    for i, content in enumerate((MIXED.to_csv(index=False), parquet(MIXED))):
+        tables.write(made(content, **keys), folder / f"{i}.parquet")
+        files.append((folder / f"{i}.parquet").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_number_in_a_column_of_words_is_written_without_point_zero(folder):
+    frame = pd.DataFrame({"turno": [1.0, None, 2.0, 2.5], "c": [1, 2, 3, 4]})
+    assert read_as(parquet(frame), words=["turno"]) == {"turno": ["1", None, "2", "2.5"]}
+
+
+def test_lists_structs_and_bytes_in_parquet_are_refused_by_name_and_can_be_ignored(folder):
+    frame = pd.DataFrame({"x": [1, 2], "many": [[1], [2]], "raw": [b"1", b"2"], "pair": [{"a": 1}] * 2, "c": [1, 2]})
+    said = refusal(parquet(frame))
+    for name in ("many", "raw", "pair"):
+        assert f"column '{name}': 2 of 2 rows have no number or text, but" in said
+        assert f"add ignore: [{name}]" in said
+    assert read_as(parquet(frame), ignore=["many", "raw", "pair"], rows=1) == {"x": [1]}
+
+
+def test_rows_of_parquet_are_counted_and_keys_for_texts_are_refused(folder):
+    frame = pd.DataFrame({"x": [1.0, float("inf")], "c": [1, 2]})
+    assert refusal(parquet(frame)).startswith("column 'x': 1 of 2 rows has a number beyond 3.4e+38")
+    assert "row 2 (inf)" in refusal(parquet(frame))
+    said = refusal(parquet(frame), separator=";", header=True)
+    assert said == "is a parquet file, which needs no separator, header; take that out of the source"
+    assert refusal(parquet(frame)[:90]) == "not a whole parquet file"
+    assert refusal(parquet(frame[:0])) == "no rows"
+
+
+# --- tables that people bring -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_people_bring_is_read_with_a_few_keys_which_refusals_name_one_by_one(folder, name):
+    table = TABLES[name]
+    keys = {"targets": table.source["targets"], "task": table.source["task"], "ignore": table.source.get("ignore", [])}
+    for said, added in table.steps:
+        assert said in refusal(table.text, **keys)
+        keys |= added
+    assert made(table.text, features=None, **keys).feature_names == table.features
+    assert source(features=None, **keys) == CsvFile.model_validate(table.whole_source(FILE))
+
+
+def test_pandas_reads_the_same_cells(folder):
+    """titanic: quotes with commas, words, empty cells."""
+    table, frame = made(TABLES["titanic"].text, features=None, **TABLES["titanic"].source), None
+    frame = pd.read_csv(io.StringIO(TABLES["titanic"].text))
+    for name, column in cells(table).items():
+        assert column == [None if pd.isna(cell) else cell for cell in frame[name].tolist()]
+
+
+def test_a_row_knows_its_line_also_far_below(folder):
+    rows = [f'{i},"two\nlines"' if i % 2 else f"{i},one" for i in range(texts.CHUNK + 10)]
+    Path(FILE).write_text("\n".join(["x,w", *rows]))
+    found = texts.read(Path(FILE), Reading())
+    lines = Path(FILE).read_text().split("\n")
+    assert [lines[line - 1].split(",")[0] for line in found.lines.tolist()] == [str(i) for i in range(len(rows))]

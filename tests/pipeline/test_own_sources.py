@@ -1,4 +1,4 @@
-"""Images and sequences of a source of one's own: from the function to a leaderboard and to predictions."""
+"""Sources of one's own: images and sequences from the function to predictions; in clones and experiments."""
 
 import csv
 import json
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clones import PARAMS, executed, run, succeeds
+from committed import BANCADA, commit, edit
 from safetensors.torch import load_file
 
 from bancada.base import files, tables, user_code
@@ -122,3 +124,57 @@ def test_rows_of_any_shape_are_scored_and_predicted_as_by_hand(kind):
         assert predicted["target"].tolist() == [classes[place] for place in best.argmax(1)]
     else:
         assert predicted.to_numpy() == pytest.approx(best, rel=1e-5)
+
+
+WAVES = """\
+  waves:
+    source: {kind: python, file: src/sources/waves.py, name: make, args: {rows: 20}, task: regression}
+    split: {train: 0.5, test: 0.5, groups: day}
+    metric: mse
+    train: {loss: mse, lr: 0.1, batch_size: full, epochs: 2}
+variants:
+  waves_linear: {study: waves, layers: [1]}
+"""
+OWN = {
+    "src/sources/waves.py": """
+import pandas as pd
+from .parts import scale
+def make(seed, rows):
+    return pd.DataFrame({"x": range(rows), "day": [row // 3 for row in range(rows)], "target": [scale()] * rows})
+""",
+    "src/sources/parts.py": """
+from pathlib import Path
+def scale():
+    return float(Path("data/sources/scale.txt").read_text())
+""",
+    "data/sources/scale.txt": "2.5",
+}
+
+
+@pytest.mark.long
+def test_a_source_runs_in_a_clone_and_in_a_temporary_experiment_with_the_files_that_stand_there(repository, tmp_path):
+    off = {"BANCADA_TRACKING": "off"}
+    Path("params.yaml").write_text(PARAMS.replace("variants:\n", WAVES))
+    for name, text in OWN.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    succeeds(repository, *BANCADA, "repro", **off)
+    assert set(tables.read(files.raw("waves")).targets[:, 0]) == {2.5}
+    commit(repository)
+    more = executed(
+        succeeds(repository, "dvc", "exp", "run", "--temp", "-S", "studies.waves.source.args.rows=30", **off)
+    )
+    rerun = {"code", "generate@waves", "split@waves", "train@waves_linear", "index@waves", "evaluate@waves"}
+    assert "generate@waves" in more and set(more) <= rerun
+    clone = tmp_path / "a clone"
+    succeeds(repository, "git", "clone", "-q", str(repository), str(clone))
+    succeeds(clone, *BANCADA, "repro", "generate@waves", "split@waves", **off)
+    assert succeeds(clone, "git", "status", "--porcelain") == ""  # the same bytes
+    edit(clone / "src/sources/parts.py", "return float", "return 2 * float")
+    succeeds(clone, *BANCADA, "repro", "generate@waves", **off)
+    assert set(tables.read(clone / files.raw("waves")).targets[:, 0]) == {5.0}
+    edit(clone / "src/sources/parts.py", "data/sources/scale.txt", "notes.txt")
+    (clone / "notes.txt").write_text("2.5")
+    refused = run(clone, *BANCADA, "repro", "generate@waves", **off)
+    told = "src/sources/parts.py:4: opens notes.txt; move it into data/sources, where DVC notices when it changes"
+    assert (refused.returncode, refused.stderr.splitlines()) == (2, [told])

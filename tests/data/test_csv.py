@@ -302,8 +302,8 @@ def test_a_key_that_names_no_column_is_refused(folder, key, names, hint):
         ({"encoding": "utf-88"}, "must be an encoding that Python knows"),
         ({"encoding": "rot13"}, "must be an encoding that Python knows"),
         ({"words": ["a"], "numbers": ["a"]}, "'a' is in both words and numbers"),
-        ({"words": ["c"]}, "'c' is in words, but a target"),
-        ({"ignore": ["c"]}, "'c' is in ignore, but a target"),
+        ({"words": ["c"]}, "'c' is both in words and a target"),
+        ({"ignore": ["c"]}, "'c' is both in ignore and a target"),
         ({"ignore": ["a"], "features": ["a"]}, "'a' is both a feature and in ignore"),
     ],
 )

@@ -18,6 +18,7 @@ from bancada.data.texts import Texts
 
 Kind = Literal["feature", "aside", "target", "label", "numbers", "words"]
 MOST_COLUMNS, MOST_ROWS, MOST_LABELS, MOST_TEXTS = 10, 5, 100, 8  # named in a message
+LONGEST_MARK = 20  # characters of a text that may mean a missing value
 TRUTH = "^(?i:true|false)$"
 ZEROS = r"^[+-]?0\d"
 GROUPS = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+$"  # of thousands, if points divide them
@@ -131,9 +132,10 @@ def header_of(texts: Texts) -> str:
 
 def _told(texts: Texts, problems: Mapping[str, Problem], kinds: Mapping[str, Kind], reading: Reading) -> str:
     """Return one line about the first columns that cannot be used, and how many more there are."""
-    marks = frozenset[str]().union(*(problem.marks for problem in problems.values()), reading.missing or ())
+    first = list(problems.items())[:MOST_COLUMNS]
+    marks = frozenset[str]().union(*(problem.marks for _, problem in first), reading.missing or ())
     missing, told = line_to_add("missing", [*sorted(marks - {""}), ""]), list[str]()
-    for name, problem in list(problems.items())[:MOST_COLUMNS]:
+    for name, problem in first:
         count, most = len(problem.rows), MOST_LABELS if kinds[name] in ("target", "label") else MOST_ROWS
         column, places = texts.columns[name], list[str]()
         for row in problem.rows[:most].tolist():
@@ -141,6 +143,7 @@ def _told(texts: Texts, problems: Mapping[str, Problem], kinds: Mapping[str, Kin
         where = f"{texts.unit}{'s' * (count > 1)} {', '.join(places)}{f' and {count - most} more' * (count > most)}"
         rows = f"{count} of {len(column)} rows {'have' if count > 1 else 'has'}"
         told.append(f"column '{name}': {rows} {problem.what}: {where}; {problem.way.replace(MISSING_LINE, missing)}")
+        missing = "missing as above" if MISSING_LINE in problem.way else missing
     more = len(problems) - len(told)
     return "; ".join(told) + f"; and {more} more column{'s' * (more > 1)}" * (more > 0)
 
@@ -148,14 +151,13 @@ def _told(texts: Texts, problems: Mapping[str, Problem], kinds: Mapping[str, Kin
 def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> Cells | Problem:
     types, stored = pa.types, column.type
     as_words = kind in ("words", "label") or (kind in ("feature", "aside") and name in reading.words)
-    as_stored = (
-        types.is_integer(stored) or types.is_floating(stored) or types.is_decimal(stored) or stored == pa.bool_()
-    )
-    if not (as_stored or types.is_string(stored) or types.is_null(stored)):
+    numeric = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
+    as_stored = any(test(stored) for test in numeric)
+    if not as_stored and not types.is_string(stored):
         what = f"no number or text, but {stored}"[:80]
         return Problem(np.arange(len(column)), what, _way([line_to_add("ignore", [name])]))
-    if types.is_null(stored) or (as_stored and not as_words):
-        numbers = column.cast(pa.uint8()) if stored == pa.bool_() else column
+    if as_stored and (types.is_null(stored) or not as_words):
+        numbers = column.cast(pa.uint8()) if types.is_boolean(stored) else column
         numbers = _filled(numbers.cast(pa.float64(), safe=False).combine_chunks(), np.nan)
         return _finite(np.from_dlpack(numbers), kind)
     encoded = Encoded(column)
@@ -230,7 +232,8 @@ def _numbers(
         what, condition = "no number", " if that means a missing value"
         if not (strange & ~_marks(encoded, reading) & ~encoded.among([""])).any():
             what, condition = "a mark of a missing value", ""
-        missing = [f"{MISSING_LINE}{condition}"] if 0 < len(texts) <= MOST_TEXTS else []
+        short = 0 < len(texts) <= MOST_TEXTS and max(map(len, texts)) <= LONGEST_MARK
+        missing = [f"{MISSING_LINE}{condition}"] if short else []
         return Problem(encoded.rows(strange), what, _way(missing + as_words), frozenset(texts if missing else ()))
     if odd.any():
         forms = _forms(encoded, number | otherwise)

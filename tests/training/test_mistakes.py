@@ -11,6 +11,7 @@ from examples import Bench, recipe
 from torch_by_hand import WHERE, classes, numbers, replica
 
 from bancada.base import BadInput, user_code
+from bancada.base.tables import Table
 from bancada.training import fit, processes, torch_engine
 from bancada.training.replica import Data, Replica, Rows
 from bancada.training.settings import TrainingKeys, Variant
@@ -210,6 +211,21 @@ def test_rows_of_one_sign_are_no_reason_to_refuse_a_network_that_ends_in_a_linea
         rows = Rows(np.random.default_rng(seed).uniform(100, 1000, (20, 2)).astype(np.float32), y)
         one = replica([1], loss="BCEWithLogitsLoss")
         torch_engine.probe(Replica(one.recipe, seed), Data(rows, rows, 2), WHERE)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["ash", "birch", "cedar"], r"3 classes \(ash, birch, cedar\)"),
+        (list(range(20)), r"20 classes \(0, 1, 2, 3, 4, 5, 6, 7, \.\.\.\)"),
+    ],
+)
+def test_a_wrong_number_of_outputs_is_told_with_the_names_of_the_classes(labels: list[Any], told: str) -> None:
+    rows = Table(np.zeros((20, 2)), np.arange(20)[:, None] % len(labels), ["a", "b"], ["c"], labels)
+    with pytest.raises(BadInput, match=rf"cross_entropy needs one output per class, not 5: there are {told}$"):
+        fit.preparation(keys({"layers": [5]}, {"loss": "cross_entropy"}), rows)
+    with pytest.raises(BadInput, match=rf"the output has 5 units, but there are {told}$"):
+        fit.preparation(keys({"layers": [5]}, {"loss": "mse"}), rows)
 
 
 # --- the start of parameters -----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from bancada.data.texts import Texts
 
 Kind = Literal["feature", "aside", "target", "label", "numbers", "words"]
 MOST_COLUMNS, MOST_ROWS, MOST_LABELS, MOST_TEXTS = 10, 5, 100, 8  # named in a message
+LONGEST_MARK = 20  # characters of a text that may mean a missing value
 TRUTH = "^(?i:true|false)$"
 ZEROS = r"^[+-]?0\d"
 GROUPS = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+$"  # of thousands, if points divide them
@@ -42,51 +43,12 @@ class Problem(NamedTuple):
     marks: frozenset[str] = frozenset()  # texts that are to be declared as missing
 
 
-class Encoded:
-    """The distinct texts of a column. Masks of them have one more place, for null."""
-
-    def __init__(self, column: pa.ChunkedArray):
-        encoded = pa.chunked_array(column.chunks, column.type).combine_chunks().dictionary_encode()
-        self.texts: Any = encoded.dictionary
-        if not pa.types.is_string(self.texts.type):
-            self.texts = pa.array([_text(value) for value in self.texts.to_pylist()], pa.string())
-        self.codes: Int32[np.ndarray, " row"] = np.from_dlpack(_filled(encoded.indices, len(self.texts)))
-
-    def among(self, texts: Collection[str]) -> Bool[np.ndarray, " text"]:
-        """Return which texts are among these."""
-        return self._mask(pc.is_in(self.texts, arrow_array(list(texts))))
-
-    def like(self, pattern: str) -> Bool[np.ndarray, " text"]:
-        """Return which texts match a pattern."""
-        return self._mask(pc.match_substring_regex(self.texts, pattern))
-
-    def _mask(self, found: Any) -> Bool[np.ndarray, " text"]:
-        return np.append(np.from_dlpack(_filled(found, False).cast(pa.uint8())).astype(bool), False)
-
-    def rows(self, mask: Bool[np.ndarray, " text"]) -> Int64[np.ndarray, " found"]:
-        """Return the rows whose text is in a mask."""
-        return np.flatnonzero(mask[self.codes])
-
-    def picked(self, mask: Bool[np.ndarray, " text"]) -> list[str]:
-        """Return the texts in a mask."""
-        found: list[str] = self.texts.take(arrow_array(np.flatnonzero(mask[:-1]))).to_pylist()
-        return found
-
-    def words(self, missing: Bool[np.ndarray, " text"]) -> Cells:
-        """Return the column as words."""
-        texts: list[Any] = [*self.texts.to_pylist(), None]
-        words = sorted({text for text, gap in zip(texts, missing, strict=True) if not gap})
-        place = {word: float(i) for i, word in enumerate(words)}
-        values = [np.nan if gap else place[text] for text, gap in zip(texts, missing, strict=True)]
-        return Cells(np.array(values)[self.codes], words)
-
-
 def cells(texts: Texts, reading: Reading, kinds: Mapping[str, Kind]) -> dict[str, Cells]:
     """Return the cells of these columns, found by name.
 
     "numbers" and "words": what the column is known to hold, as that of a trained variant. "feature": numbers or words,
     as `reading.numbers`, `reading.words` or else all its cells say. "target": numbers, and no cell may be empty.
-    "label": words, and no cell may be empty. "aside": numbers if all cells are, otherwise words, never refused.
+    "label": words, and no cell may be empty. "aside": numbers if all cells are, otherwise words.
     Raise BadInput, one line about all columns that cannot be used, or for a name that is no column, stands twice or is
     empty.
     """
@@ -121,7 +83,7 @@ def refuse_unusable(texts: Texts, names: Iterable[str]) -> None:
             raise BadInput(f'{header_of(texts)}column {place} has no name; add ignore: [""] if it counts the rows')
         if counts[name] > 1:
             way = f"rename one, or add {line_to_add('ignore', [name])}"
-            raise BadInput(f"{header_of(texts)}there are two columns '{name}'; {way}")
+            raise BadInput(f"{header_of(texts)}there are two columns '{_one_line(name)}'; {way}")
 
 
 def header_of(texts: Texts) -> str:
@@ -131,42 +93,41 @@ def header_of(texts: Texts) -> str:
 
 def _told(texts: Texts, problems: Mapping[str, Problem], kinds: Mapping[str, Kind], reading: Reading) -> str:
     """Return one line about the first columns that cannot be used, and how many more there are."""
-    marks = frozenset[str]().union(*(problem.marks for problem in problems.values()), reading.missing or ())
+    first = list(problems.items())[:MOST_COLUMNS]
+    marks = frozenset[str]().union(*(problem.marks for _, problem in first), reading.missing or ())
     missing, told = line_to_add("missing", [*sorted(marks - {""}), ""]), list[str]()
-    for name, problem in list(problems.items())[:MOST_COLUMNS]:
+    for name, problem in first:
         count, most = len(problem.rows), MOST_LABELS if kinds[name] in ("target", "label") else MOST_ROWS
         column, places = texts.columns[name], list[str]()
         for row in problem.rows[:most].tolist():
-            places.append(f"{texts.lines[row]} ({shown(_text(column[row].as_py()))[3:] or 'empty'})")
+            places.append(f"{texts.lines[row]} ({_one_line(_text(column[row].as_py())) or 'empty'})")
         where = f"{texts.unit}{'s' * (count > 1)} {', '.join(places)}{f' and {count - most} more' * (count > most)}"
         rows = f"{count} of {len(column)} rows {'have' if count > 1 else 'has'}"
-        told.append(f"column '{name}': {rows} {problem.what}: {where}; {problem.way.replace(MISSING_LINE, missing)}")
+        told.append(
+            f"column '{_one_line(name)}': {rows} {problem.what}: {where}; {problem.way.replace(MISSING_LINE, missing)}"
+        )
+        missing = "missing as above" if MISSING_LINE in problem.way else missing
     more = len(problems) - len(told)
     return "; ".join(told) + f"; and {more} more column{'s' * (more > 1)}" * (more > 0)
+
+
+def _one_line(text: str | None) -> str:
+    return shown(text)[3:]
 
 
 def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> Cells | Problem:
     types, stored = pa.types, column.type
     as_words = kind in ("words", "label") or (kind in ("feature", "aside") and name in reading.words)
-    as_stored = (
-        types.is_integer(stored) or types.is_floating(stored) or types.is_decimal(stored) or stored == pa.bool_()
-    )
-    if not (as_stored or types.is_string(stored) or types.is_null(stored)):
+    numeric = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
+    as_stored = any(test(stored) for test in numeric)
+    if not as_stored and not types.is_string(stored):
         what = f"no number or text, but {stored}"[:80]
         return Problem(np.arange(len(column)), what, _way([line_to_add("ignore", [name])]))
-    if types.is_null(stored) or (as_stored and not as_words):
-        numbers = column.cast(pa.uint8()) if stored == pa.bool_() else column
+    if as_stored and (types.is_null(stored) or not as_words):
+        numbers = column.cast(pa.uint8()) if types.is_boolean(stored) else column
         numbers = _filled(numbers.cast(pa.float64(), safe=False).combine_chunks(), np.nan)
         return _finite(np.from_dlpack(numbers), kind)
-    encoded = Encoded(column)
-    gaps = encoded.among([""] if reading.missing is None else reading.missing)
-    gaps[-1] = True
-    if kind in ("target", "label") and (problem := _gaps(encoded, gaps, kind, reading)):
-        return problem
-    if as_words:
-        return _words(encoded, gaps, kind, reading)
-    made = _numbers(encoded, gaps, name, kind, reading)
-    return encoded.words(gaps) if isinstance(made, Problem) and kind == "aside" else made
+    return TextColumn(column, name, kind, reading).cells(as_words)
 
 
 def _filled(array: Any, value: Any) -> Any:
@@ -188,94 +149,128 @@ def _finite(values: Float64[np.ndarray, " row"], kind: Kind) -> Cells | Problem:
     return Cells(values, None)
 
 
-def _marks(encoded: Encoded, reading: Reading) -> Bool[np.ndarray, " text"]:
-    """Return which texts may mean a missing value, where `reading` does not say which do."""
-    known = labels.marks(encoded.picked(encoded.among(["+"]))) if reading.missing is None else ()
-    return encoded.among(known)
-
-
-def _gaps(encoded: Encoded, gaps: Bool[np.ndarray, " text"], kind: Kind, reading: Reading) -> Problem | None:
-    """Return the problem of a target that is missing in some rows."""
-    noun, instead = ("label", "class") if kind == "label" else ("number", "number")
-    rows = encoded.rows(gaps | _marks(encoded, reading) | encoded.among([""]))
-    return Problem(rows, f"no {noun}", f"take them out, or give them a {instead}") if rows.size else None
-
-
-def _words(encoded: Encoded, gaps: Bool[np.ndarray, " text"], kind: Kind, reading: Reading) -> Cells | Problem:
-    """Return words, if no cell is one that only may be missing."""
-    marks, empty = _marks(encoded, reading) & ~gaps, encoded.among([""]) & ~gaps
-    if kind in ("aside", "label"):
-        return encoded.words(gaps)
-    if marks.any():
-        ways = [MISSING_LINE, 'missing: [""] if they are words like the others']
-        return Problem(encoded.rows(marks), "a mark of a missing value", _way(ways), frozenset(encoded.picked(marks)))
-    if empty.any():
-        return Problem(encoded.rows(empty), "an empty cell, which missing does not name", _way([MISSING_LINE]))
-    return encoded.words(gaps)
-
-
-def _numbers(
-    encoded: Encoded, gaps: Bool[np.ndarray, " text"], name: str, kind: Kind, reading: Reading
-) -> Cells | Problem:
-    """Return the numbers that the texts are, or words if none looks like a number."""
-    number, truth = (encoded.like(pattern) & ~gaps for pattern in (number_pattern(reading), TRUTH))
-    otherwise = encoded.like(ANY_NUMBER) & ~number & ~gaps
-    odd = ~(number | truth | gaps)
-    chosen = kind in ("target", "numbers") or name in reading.numbers
-    as_words = [] if chosen else [f"{line_to_add('words', [name])} if the column holds words"]
-    if not chosen and odd.any() and not (number | truth | otherwise).any():
-        return _words(encoded, gaps, kind, reading)
-    if (strange := odd & ~otherwise).any():
-        texts = encoded.picked(strange) if kind != "target" else []
-        what, condition = "no number", " if that means a missing value"
-        if not (strange & ~_marks(encoded, reading) & ~encoded.among([""])).any():
-            what, condition = "a mark of a missing value", ""
-        missing = [f"{MISSING_LINE}{condition}"] if 0 < len(texts) <= MOST_TEXTS else []
-        return Problem(encoded.rows(strange), what, _way(missing + as_words), frozenset(texts if missing else ()))
-    if odd.any():
-        forms = _forms(encoded, number | otherwise)
-        return Problem(encoded.rows(odd), "a number in another form", _way(forms + as_words))
-    if number.any() and truth.any() and not chosen:
-        numbers = [f"{line_to_add('numbers', [name])} to read true as 1 and false as 0"]
-        return Problem(encoded.rows(truth), "true or false among numbers", _way(numbers + as_words))
-    zeros = encoded.like(ZEROS) & number
-    if zeros.any() and not chosen:
-        numbers = [f"{line_to_add('numbers', [name])} to read numbers"]
-        return Problem(encoded.rows(zeros), "zeros in front", _way(as_words + numbers))
-    points, groups = encoded.like(r"\.") & number, encoded.like(GROUPS) & number
-    unsure = reading.decimal is None and (reading.separator or ",") != "," and kind != "numbers"
-    if unsure and points.any() and not (points & ~groups).any():
-        ways = ['decimal: "." if it is a decimal point', 'decimal: ",", thousands: "." if it groups thousands']
-        return Problem(encoded.rows(points), "a point that may group thousands", _way(ways))
-    values = np.full(len(gaps), np.nan)
-    values[number] = _floats(encoded, number, reading)
-    values[truth] = [text.lower() == "true" for text in encoded.picked(truth)]
-    return _finite(values[encoded.codes], kind)
-
-
 def _way(lines: list[str]) -> str:
     return f"add {', or '.join(lines)}" if lines else "mend them, or take them out"
 
 
-def _forms(encoded: Encoded, numbers: Bool[np.ndarray, " text"]) -> list[str]:
-    """Return the keys with which all these texts are numbers, if any."""
-    found = []
-    for decimal in (",", "."):
-        for thousands in (None, *THOUSANDS):
-            form = Reading.model_construct(decimal=decimal, thousands=thousands)
-            if decimal != thousands and not (numbers & ~encoded.like(number_pattern(form))).any():
-                keys = {"decimal": decimal, "thousands": thousands}
-                found.append(", ".join(line_to_add(key, value) for key, value in keys.items() if value))
-                break
-    return found
+class TextColumn:
+    """A column of texts. What is decided is decided over its distinct texts; masks of them end with one for null."""
 
+    def __init__(self, column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading):
+        encoded = pa.chunked_array(column.chunks, column.type).combine_chunks().dictionary_encode()
+        self.texts: Any = encoded.dictionary
+        if not pa.types.is_string(self.texts.type):
+            self.texts = pa.array([_text(value) for value in self.texts.to_pylist()], pa.string())
+        self.codes: Int32[np.ndarray, " row"] = np.from_dlpack(_filled(encoded.indices, len(self.texts)))
+        self.kind, self.reading = kind, reading
+        self.chosen = kind in ("target", "numbers") or name in reading.numbers  # it can be nothing but numbers
+        self.or_words = [] if self.chosen else [f"{line_to_add('words', [name])} if the column holds words"]
+        self.as_numbers = line_to_add("numbers", [name])
+        self.gaps = self._among([""] if reading.missing is None else reading.missing)
+        self.gaps[-1] = True
+        marks = labels.marks(self._picked(self._among(["+"]))) if reading.missing is None else ()
+        self.marks = self._among(marks) & ~self.gaps
+        self.number, self.truth = (self._like(pattern) & ~self.gaps for pattern in (number_pattern(reading), TRUTH))
+        self.other_number = self._like(ANY_NUMBER) & ~self.number & ~self.gaps
 
-def _floats(encoded: Encoded, numbers: Bool[np.ndarray, " text"], reading: Reading) -> Any:
-    texts = encoded.texts.take(arrow_array(np.flatnonzero(numbers[:-1])))
-    if reading.thousands:
-        texts = pc.replace_substring(texts, reading.thousands, "")
-    texts = pc.replace_substring(texts, reading.decimal or ".", ".")
-    try:
-        return np.from_dlpack(texts.cast(pa.float64()))
-    except pa.ArrowInvalid:  # it has +1, or 1e999
-        return [float(text) for text in texts.to_pylist()]
+    def cells(self, as_words: bool) -> Cells | Problem:
+        """Return the cells, as words or as what they look like, or why the column cannot be used."""
+        missing = self.gaps | self.marks | self._among([""])
+        if self.kind in ("target", "label") and missing[self.codes].any():
+            noun, instead = ("label", "class") if self.kind == "label" else ("number", "number")
+            return Problem(self._rows(missing), f"no {noun}", f"take them out, or give them a {instead}")
+        like_numbers = self.number | self.truth | self.other_number
+        if as_words or not (self.chosen or like_numbers.any() or self.gaps.all()):
+            return (self.kind != "aside" and self._missing_words()) or self._words()
+        if problem := self._no_numbers() or self._unsure():
+            return self._words() if self.kind == "aside" else problem
+        values = np.full(len(self.gaps), np.nan)
+        values[self.number] = self._floats()
+        values[self.truth] = [text.lower() == "true" for text in self._picked(self.truth)]
+        return _finite(values[self.codes], self.kind)
+
+    def _missing_words(self) -> Problem | None:
+        """Return the problem of words that may be missing ones."""
+        if self.marks.any():
+            ways = [MISSING_LINE, 'missing: [""] if they are words like the others']
+            marks = frozenset(self._picked(self.marks))
+            return Problem(self._rows(self.marks), "a mark of a missing value", _way(ways), marks)
+        empty = self._among([""]) & ~self.gaps
+        what = "an empty cell, which missing does not name"
+        return Problem(self._rows(empty), what, _way([MISSING_LINE])) if empty.any() else None
+
+    def _no_numbers(self) -> Problem | None:
+        """Return the problem of texts that are no numbers as `reading` has them."""
+        odd = ~(self.number | self.truth | self.gaps)
+        if (strange := odd & ~self.other_number).any():
+            texts = self._picked(strange) if self.kind != "target" else []
+            known = not (strange & ~self.marks & ~self._among([""])).any()
+            what, condition = (
+                ("a mark of a missing value", "") if known else ("no number", " if that means a missing value")
+            )
+            short = 0 < len(texts) <= MOST_TEXTS and max(map(len, texts)) <= LONGEST_MARK
+            ways = [f"{MISSING_LINE}{condition}"] * short + self.or_words
+            return Problem(self._rows(strange), what, _way(ways), frozenset(texts if short else ()))
+        if odd.any():
+            return Problem(self._rows(odd), "a number in another form", _way(self._forms() + self.or_words))
+        return None
+
+    def _unsure(self) -> Problem | None:
+        """Return the problem of numbers that may mean something else."""
+        zeros, points = self._like(ZEROS) & self.number, self._like(r"\.") & self.number
+        if self.number.any() and self.truth.any() and not self.chosen:
+            ways = [f"{self.as_numbers} to read true as 1 and false as 0", *self.or_words]
+            return Problem(self._rows(self.truth), "true or false among numbers", _way(ways))
+        if zeros.any() and not self.chosen:
+            ways = [*self.or_words, f"{self.as_numbers} to read numbers"]
+            return Problem(self._rows(zeros), "zeros in front", _way(ways))
+        unsure = self.reading.decimal is None and (self.reading.separator or ",") != "," and self.kind != "numbers"
+        if unsure and points.any() and not (points & ~self._like(GROUPS)).any():
+            ways = ['decimal: "." if it is a decimal point', 'decimal: ",", thousands: "." if it groups thousands']
+            return Problem(self._rows(points), "a point that may group thousands", _way(ways))
+        return None
+
+    def _forms(self) -> list[str]:
+        """Return the keys with which all texts that look like numbers are numbers, if any."""
+        found, numbers = list[str](), self.number | self.other_number
+        for decimal in (",", "."):
+            for thousands in (None, *THOUSANDS):
+                form = Reading.model_construct(decimal=decimal, thousands=thousands)
+                if decimal != thousands and not (numbers & ~self._like(number_pattern(form))).any():
+                    keys = {"decimal": decimal, "thousands": thousands}
+                    found.append(", ".join(line_to_add(key, value) for key, value in keys.items() if value))
+                    break
+        return found
+
+    def _floats(self) -> Any:
+        texts = self.texts.take(arrow_array(np.flatnonzero(self.number[:-1])))
+        if self.reading.thousands:
+            texts = pc.replace_substring(texts, self.reading.thousands, "")
+        texts = pc.replace_substring(texts, self.reading.decimal or ".", ".")
+        try:
+            return np.from_dlpack(texts.cast(pa.float64()))
+        except pa.ArrowInvalid:  # it has +1, or 1e999
+            return [float(text) for text in texts.to_pylist()]
+
+    def _words(self) -> Cells:
+        texts: list[Any] = [*self.texts.to_pylist(), None]
+        words = sorted({text for text, gap in zip(texts, self.gaps, strict=True) if not gap})
+        place = {word: float(i) for i, word in enumerate(words)}
+        values = [np.nan if gap else place[text] for text, gap in zip(texts, self.gaps, strict=True)]
+        return Cells(np.array(values)[self.codes], words)
+
+    def _among(self, texts: Collection[str]) -> Bool[np.ndarray, " text"]:
+        return self._mask(pc.is_in(self.texts, arrow_array(list(texts))))
+
+    def _like(self, pattern: str) -> Bool[np.ndarray, " text"]:
+        return self._mask(pc.match_substring_regex(self.texts, pattern))
+
+    def _mask(self, found: Any) -> Bool[np.ndarray, " text"]:
+        return np.append(np.from_dlpack(_filled(found, False).cast(pa.uint8())).astype(bool), False)
+
+    def _rows(self, mask: Bool[np.ndarray, " text"]) -> Int64[np.ndarray, " found"]:
+        return np.flatnonzero(mask[self.codes])
+
+    def _picked(self, mask: Bool[np.ndarray, " text"]) -> list[str]:
+        found: list[str] = self.texts.take(arrow_array(np.flatnonzero(mask[:-1]))).to_pylist()
+        return found

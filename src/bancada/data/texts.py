@@ -65,13 +65,8 @@ def _of_csv(path: Path, file: TextIO, reading: Reading, rows: int | None, ignore
     line, cells = next(records, (1, list[str]()))
     if not cells:
         raise BadInput(f"{path}: is empty")
-    names = [recognised.visible(cell) for cell in cells]
-    if reading.header is None:
-        recognised.refuse_row_as_header(path, line, names, reading)
-    header = reading.header if isinstance(reading.header, list) else names
-    if reading.header is False:
-        header = [f"column_{i + 1}" for i in range(len(names))]
-    if reading.header is False or (header != names and header[1:] != names):
+    header, is_row = _header(path, line, [recognised.visible(cell) for cell in cells], reading)
+    if is_row:
         records = chain([(line, cells)], records)
     places = {header[i]: i for i in reversed(range(len(header))) if header[i] not in ignore}
     lines, chunks = list[int](), {name: list[pa.Array]() for name in places}
@@ -88,6 +83,17 @@ def _of_csv(path: Path, file: TextIO, reading: Reading, rows: int | None, ignore
         raise BadInput(f"{path}: no rows below the header")
     columns = {name: pa.chunked_array(arrays) for name, arrays in chunks.items()}
     return Texts(path, header, columns, np.array(lines, dtype=np.int64))
+
+
+def _header(path: Path, line: int, first: list[str], reading: Reading) -> tuple[list[str], bool]:
+    """Return the names of the columns, and whether the first cells are a row of the table."""
+    if reading.header is False:
+        return [f"column_{i + 1}" for i in range(len(first))], True
+    if isinstance(reading.header, list):  # R gives the names of the rows none
+        return reading.header, first not in (reading.header, reading.header[1:])
+    if reading.header is None:
+        recognised.refuse_row_as_header(path, line, first, reading)
+    return first, False
 
 
 def _lines(path: Path, file: Iterator[str]) -> Iterator[str]:
@@ -129,9 +135,12 @@ def of_arrow(path: Path, table: pa.Table, ignore: Collection[str]) -> Texts:
     """Return the cells of a table that was in a parquet file, or that the function in the Python file `path` made."""
     if not len(table):
         raise BadInput(f"{path}: no rows")
-    # pandas keeps its numbers of rows as a column
-    header = [name for name in table.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
-    columns = {name: _plain(table.column(table.column_names.index(name))) for name in header if name not in ignore}
+    header, columns = list[str](), dict[str, pa.ChunkedArray]()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if not re.fullmatch(r"__index_level_\d+__", name):  # pandas' numbers of rows
+            header.append(name)
+            if name not in ignore and name not in columns:
+                columns[name] = _plain(column)
     return Texts(path, header, columns, np.arange(1, len(table) + 1), "row")
 
 

@@ -31,13 +31,10 @@ class Described(Source, Reading):
     def _columns_have_one_use(self) -> "Described":
         if self.task == "classification" and len(self.targets) != 1:
             raise ValueError("classification takes one target column")
-        features = set(self.features or [])
-        uses = {"both a feature and a target": features, "in ignore, but a target": set(self.ignore)}
-        uses |= {"in words, but a target": set(self.words)}
-        wrong = [(name, use) for use, names in uses.items() for name in self.targets if name in names]
-        wrong += [(name, "both a feature and in ignore") for name in self.ignore if name in features]
-        for name, use in wrong:
-            raise ValueError(f"'{name}' is {use}")
+        uses = {"a feature": self.features or [], "in ignore": self.ignore, "in words": self.words}
+        for use, other in (*((use, "a target") for use in uses), ("a feature", "in ignore")):
+            if both := set(uses[use]) & set(uses.get(other, self.targets)):
+                raise ValueError(f"'{min(both)}' is both {use} and {other}")
         return self
 
     def feature_names(self) -> list[str] | None:
@@ -57,15 +54,14 @@ class Described(Source, Reading):
     def table_of(self, found: texts.Texts, key: str, known: list[int] | None = None) -> Table:
         """Return the columns that the keys name, as `make` does."""
         columns.refuse_unknown(found, [*self.ignore, *self.words, *self.numbers])
-        used = {*self.targets, *self.ignore}
-        others = [name for name in found.header if name not in used]
-        features = self.features or others
+        used, counts = {*self.targets, *self.ignore}, Counter(found.header)
+        features = self.features or [name for name in found.header if name not in used]
         if not features:
             raise BadInput(f"{columns.header_of(found)}no column is left to be a feature")
         columns.refuse_unusable(found, [*features, *self.targets])
-        counts = Counter(others)  # a column that no other key can name is not kept
         used.update(features)
-        asides = [name for name in others if name and name not in used and counts[name] == 1]
+        # A column that no key can name is not kept.
+        asides = [name for name, count in counts.items() if name and count == 1 and name not in used]
         kinds: dict[str, columns.Kind] = {**dict.fromkeys(features, "feature"), **dict.fromkeys(asides, "aside")}
         made = columns.cells(found, self, {**kinds, **dict.fromkeys(self.targets, self._kind_of_target)})
         inputs, targets = (np.column_stack([made[name].values for name in names]) for names in (kinds, self.targets))

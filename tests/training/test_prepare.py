@@ -134,7 +134,8 @@ def test_a_word_of_one_row_is_unknown_where_that_row_does_not_train(capsys: pyte
         said |= {err}
     assert (
         without
-        and "mine ignores unknown words: test: column 'soil' has 1 cell with a word of no training row (peat)\n" in said
+        and "mine: ignores unknown words: test: column 'soil' has 1 cell with a word of no training row (peat)\n"
+        in said
     )
 
 
@@ -191,6 +192,13 @@ def test_a_word_of_no_training_row_is_refused_where_it_would_be_met_with_the_way
         evaluate.main(params, "study")
     assert str(refused.value) == f"data/split/study/test.parquet: mine: {told}"
     assert not files.evaluation("study").exists()
+
+
+def test_ignored_words_are_told_once_for_all_variants_before_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    variants = {name: {"study": "study", "layers": [2]} for name in ("mine", "other")}
+    checked(study(PREPARE, variants), with_cells("test", tree="acer"))
+    told = "ignores unknown words: test: column 'tree' has 1 cell with a word of no training row (acer)"
+    assert capsys.readouterr().err == f"mine, other: {told}\n"
 
 
 @pytest.mark.parametrize("standardize", [True, False])

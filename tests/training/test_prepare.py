@@ -404,3 +404,5 @@ def test_rows_of_a_shape_keep_their_order_and_number() -> None:
     own = {"columns": {"height": {"standardize": True}}}
     line = refusal(own, rows, **layers)
     assert line == f"{STUDIES}: would make other inputs, or another order of them, but rows have the shape [1, 3]"
+    checked(study(own), rows)  # layers of lower-case names take a plain list
+    train.main(study(own), "mine")

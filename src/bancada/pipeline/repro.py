@@ -281,12 +281,13 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
 
 def _try_variant(keys: TrainingKeys, parts: dict[str, tables.Table], inputs: tables.Table, path: Path) -> list[str]:
     """Return what is to be told of a variant on these rows. Raise BadInput if it cannot take or learn them."""
-    rows, recipe = parts["train"], keys.recipe()
+    recipe = keys.recipe()
+    rows = as_taken(parts["train"], recipe.network)
     learned = preparation(keys, rows)
     for part in files.PARTS[1:]:
         refuse_unknown(f"{PARAMS_FILE}: {keys.written_at('prepare')}: {part} rows", parts[part], learned)
     refuse_unprepared(recipe.study, inputs, recipe.variant, learned)
-    training = prepared(path, as_taken(rows, recipe.network), learned)
+    training = prepared(path, rows, learned)
     try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
     told = [*doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]
     return told + ignored(parts | {"predict": inputs}, learned)

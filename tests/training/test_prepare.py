@@ -241,8 +241,8 @@ def test_all_that_nothing_prepares_is_refused_in_one_message_with_what_to_write(
     said = f"{STUDIES}: {found}; add prepare: {{numbers: {{impute: median}}, {words}}}"
     assert refusal(None, rows, **whole) == said
     own = {"columns": {"tree": {"encode": "ordinal"}, "age": {}}, "words": ONE_HOT}
-    ways = "age: {impute: median}}, columns: {tree: {encode: ordinal, impute: most_frequent, unknown: ignore}}}"
-    assert refusal(own, rows, **whole).endswith(f"; say prepare: {{columns: {{{ways}")
+    ways = "age: {impute: median}, tree: {encode: ordinal, impute: most_frequent, unknown: refuse}"
+    assert refusal(own, rows, **whole).endswith(f"; in prepare, say columns: {{{ways}}}")
 
 
 # what is prepared how, of which rows: where it is refused, and in which words

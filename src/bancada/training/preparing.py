@@ -49,7 +49,7 @@ class Numbers(Settings):
 
 
 class Words(Settings):
-    """How columns of words are prepared. An empty cell that is not imputed counts as a word that is not known."""
+    """How columns of words are prepared. Without `impute`, empty cells are refused in training rows, unknown elsewhere."""
 
     encode: Literal["one_hot", "ordinal"]
     impute: Literal["most_frequent"] | ConstantWord | None = None
@@ -92,7 +92,7 @@ def refuse_uncovered(rows: tables.Table, prepare: Prepare | None, standardize: b
 
     `key`: where `prepare` stands, or would stand, in params.yaml.
     """
-    wanted, found, ways = prepare or Prepare(), list[str](), dict[str, str]()
+    wanted, found, ways, own = prepare or Prepare(), list[str](), dict[str, str](), list[str]()
     for name in wanted.columns:
         if name not in rows.feature_names:
             raise bad(f"{key}.columns.{name}", None, "no feature" + did_you_mean(name, rows.feature_names))
@@ -115,12 +115,14 @@ def refuse_uncovered(rows: tables.Table, prepare: Prepare | None, standardize: b
             continue
         way = _way_out(kind, not filled)
         if name in wanted.columns:
-            ways[name] = f"columns: {{{name}: {{{way}}}}}"
+            own.append(f"{name}: {{{way}}}")
+            ways["columns"] = f"columns: {{{', '.join(own)}}}"
         elif len(way) > len(ways.get(of := "words" if words else "numbers", "")):
             ways[of] = f"{of}: {{{way}}}"
     if found:
-        add = f"; {'say' if prepare else 'add'} prepare: {{{', '.join(ways.values())}}}" if ways else ""
-        raise bad(key, None, "; ".join(found) + add)
+        say = ", ".join(ways.values())
+        way_out = f"in prepare, say {say}" if prepare else f"add prepare: {{{say}}}"
+        raise bad(key, None, "; ".join(found) + f"; {way_out}" * bool(ways))
     _refuse_too_many(rows, kinds, key)
 
 
@@ -128,7 +130,8 @@ def _way_out(kind: Numbers | Words | None, fill: bool) -> str:
     """Return what a column needs. `kind`: how it is prepared, None for words that are not. `fill`: cells are empty."""
     if isinstance(kind, Numbers):
         return "impute: median"
-    return f"encode: {kind.encode if kind else 'one_hot'}{', impute: most_frequent' * fill}, unknown: ignore"
+    encode, unknown = (kind.encode, kind.unknown) if kind else ("one_hot", "ignore")
+    return f"encode: {encode}{', impute: most_frequent' * fill}, unknown: {unknown}"
 
 
 def _refuse_too_many(rows: tables.Table, kinds: Mapping[str, Numbers | Words | None], key: str) -> None:
@@ -136,10 +139,8 @@ def _refuse_too_many(rows: tables.Table, kinds: Mapping[str, Numbers | Words | N
     sizes = {name: len(known) for name, known in rows.words.items() if getattr(kinds[name], "encode", "") == "one_hot"}
     if (size := sum(sizes.values())) > min(MOST_WORDS, MOST_NUMBERS // len(rows)):
         largest = max(sizes, key=lambda name: sizes[name])
-        way_out = "put it into source.ignore, or say encode: ordinal"
-        raise bad(
-            key, None, f"{size} words would make too many inputs: {sizes[largest]} of column '{largest}'; {way_out}"
-        )
+        what = f"{size} words would make too many inputs: {sizes[largest]} of column '{largest}'"
+        raise bad(key, None, f"{what}; put it into source.ignore, or say encode: ordinal")
 
 
 def doubts(rows: tables.Table, prepare: Prepare | None) -> list[str]:

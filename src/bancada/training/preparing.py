@@ -49,7 +49,7 @@ class Numbers(Settings):
 
 
 class Words(Settings):
-    """How columns of words are prepared. Without `impute`, empty cells are refused in training, and unknown elsewhere."""
+    """How columns of words are prepared. Without `impute`, empty cells are refused in training, unknown elsewhere."""
 
     encode: Literal["one_hot", "ordinal"]
     impute: Literal["most_frequent"] | ConstantWord | None = None

@@ -25,6 +25,7 @@ from bancada.networks import saved
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.repro import refuse_bad_data
 from bancada.training import index, preparing, replica, train
+from bancada.training.prepare import Prepare
 
 PREPARE: dict[str, Any] = {
     "numbers": {"impute": "median", "indicator": True, "standardize": True},
@@ -282,9 +283,7 @@ def test_more_words_than_memory_or_networks_can_take_are_refused_unless_they_are
     rows = numbers_and(tree=OWN_WORDS, soil=FEW_WORDS)
     said = "42 words would make too many inputs: 40 of column 'tree'; put it into source.ignore, or say encode: ordinal"
     assert refusal({"words": ONE_HOT}, rows, split={"train": 1.0}) == f"{STUDIES}: {said}"
-    preparing.refuse_uncovered(
-        rows, preparing.Prepare.model_validate({"words": ONE_HOT | {"encode": "ordinal"}}), False, ""
-    )
+    preparing.refuse_uncovered(rows, Prepare.model_validate({"words": ONE_HOT | {"encode": "ordinal"}}), False, "")
 
 
 def test_what_is_hardly_meant_is_told_and_trains(capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,7 +349,7 @@ def test_the_prepare_of_a_variant_replaces_that_of_its_study_as_a_whole() -> Non
     YAML().dump(study(PREPARE, {"own": own, "none": none}).raw, Path("params.yaml"))
     params: Params = load()
     train_keys = params.recipe("own").train
-    assert train_keys.prepare == preparing.Prepare.model_validate({"words": {"encode": "ordinal"}})
+    assert train_keys.prepare == Prepare.model_validate({"words": {"encode": "ordinal"}})
     assert train_keys.prepare.numbers.impute is None and not train_keys.prepare.targets.standardize
     assert params.recipe("none").train.prepare is None
 

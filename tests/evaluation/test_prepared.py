@@ -12,7 +12,7 @@ from test_plots import words
 
 from bancada.base import BadInput, files, tables
 from bancada.base.tables import Table
-from bancada.data import split
+from bancada.data import generate, split
 from bancada.evaluation import sheets
 from bancada.training import train
 
@@ -35,6 +35,20 @@ def test_scores_of_standardized_targets_are_in_their_own_units_and_the_loss_is_w
     main(params, "study")
     found = {name: scored("base", name, "test")[0]["mean"] for name in ("mae", "mse", "loss")}
     assert found == {"mae": "5", "mse": "25", "loss": "0.25"}
+
+
+def test_weights_are_compared_with_the_true_ones_of_their_own_features(undrawn) -> None:
+    """Columns that are prepared otherwise stand elsewhere among the inputs."""
+    source = {"kind": "linear", "rows": 60, "weights": [2, -30, 400], "bias": 5, "noise_std": 0, "seed": 1}
+    prepare = {"columns": {"x2": {"standardize": True}}, "targets": {"standardize": True}}
+    more: dict[str, Any] = {"train": {"epochs": 400, "lr": 0.1, "batch_size": "full"}, "metric": "weight_error_max"}
+    params = study(prepare, {"mine": {"study": "study", "layers": [1]}}, source=source, **more)
+    generate.main(params, "study")
+    split.main(params, "study")
+    train.main(params, "mine")
+    main(params, "study")
+    for metric in ("weight_error_max", "bias_error"):
+        assert float(scored("mine", metric, "test")[0]["mean"]) == pytest.approx(0, abs=1e-2)
 
 
 def trained(cells: pd.DataFrame, classes: bool, **more: Any) -> list[str]:
@@ -152,7 +166,7 @@ def test_new_inputs_may_have_words_and_empty_cells(undrawn, capsys: pytest.Captu
     assert means[0] == means[1] == means[2] != means[3]
     assert means[4] == means[5]
     told = "predict: column 'soil' has 1 cell with a word of no training row (02)"
-    assert capsys.readouterr().err == "".join(f"{name} ignores unknown words: {told}\n" for name in ("mine", "wide"))
+    assert capsys.readouterr().err == "".join(f"{name}: ignores unknown words: {told}\n" for name in ("mine", "wide"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from bancada.base import files, tables
 from bancada.base.tables import Table
 from bancada.networks.settings import Network
 from bancada.networks.start import sequential
-from bancada.training.preparing import Prepare, learned
+from bancada.training.prepare import Prepare
+from bancada.training.preparing import learned
 
 FEATURES = ["peso", "turno", "sexo", "zona"]  # numbers, and three columns of words
 PREPARE = {

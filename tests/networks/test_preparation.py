@@ -14,7 +14,8 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from bancada.base.tables import Table
 from bancada.networks.preparation import SCALING, Preparation, Unprepared
-from bancada.training.preparing import Prepare, learned
+from bancada.training.prepare import Prepare
+from bancada.training.preparing import learned
 
 
 def prepared(prepare: dict[str, Any], rows: Table, standardize: bool = False) -> Preparation:

@@ -25,6 +25,7 @@ from bancada.networks import saved
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.repro import refuse_bad_data
 from bancada.training import index, preparing, replica, train
+from bancada.training.prepare import Prepare
 
 PREPARE: dict[str, Any] = {
     "numbers": {"impute": "median", "indicator": True, "standardize": True},
@@ -134,7 +135,8 @@ def test_a_word_of_one_row_is_unknown_where_that_row_does_not_train(capsys: pyte
         said |= {err}
     assert (
         without
-        and "mine ignores unknown words: test: column 'soil' has 1 cell with a word of no training row (peat)\n" in said
+        and "mine: ignores unknown words: test: column 'soil' has 1 cell with a word of no training row (peat)\n"
+        in said
     )
 
 
@@ -193,6 +195,13 @@ def test_a_word_of_no_training_row_is_refused_where_it_would_be_met_with_the_way
     assert not files.evaluation("study").exists()
 
 
+def test_ignored_words_are_told_once_for_all_variants_before_a_training(capsys: pytest.CaptureFixture[str]) -> None:
+    variants = {name: {"study": "study", "layers": [2]} for name in ("mine", "other")}
+    checked(study(PREPARE, variants), with_cells("test", tree="acer"))
+    told = "ignores unknown words: test: column 'tree' has 1 cell with a word of no training row (acer)"
+    assert capsys.readouterr().err == f"mine, other: {told}\n"
+
+
 @pytest.mark.parametrize("standardize", [True, False])
 def test_an_empty_cell_beyond_the_training_rows_is_refused_where_nothing_fills_it(standardize: bool) -> None:
     cells = frame()[["girth"]].assign(height=frame()["girth"])
@@ -233,8 +242,8 @@ def test_all_that_nothing_prepares_is_refused_in_one_message_with_what_to_write(
     said = f"{STUDIES}: {found}; add prepare: {{numbers: {{impute: median}}, {words}}}"
     assert refusal(None, rows, **whole) == said
     own = {"columns": {"tree": {"encode": "ordinal"}, "age": {}}, "words": ONE_HOT}
-    ways = "age: {impute: median}}, columns: {tree: {encode: ordinal, impute: most_frequent, unknown: ignore}}}"
-    assert refusal(own, rows, **whole).endswith(f"; say prepare: {{columns: {{{ways}")
+    ways = "age: {impute: median}, tree: {encode: ordinal, impute: most_frequent, unknown: refuse}"
+    assert refusal(own, rows, **whole).endswith(f"; in prepare, say columns: {{{ways}}}")
 
 
 # what is prepared how, of which rows: where it is refused, and in which words
@@ -274,9 +283,7 @@ def test_more_words_than_memory_or_networks_can_take_are_refused_unless_they_are
     rows = numbers_and(tree=OWN_WORDS, soil=FEW_WORDS)
     said = "42 words would make too many inputs: 40 of column 'tree'; put it into source.ignore, or say encode: ordinal"
     assert refusal({"words": ONE_HOT}, rows, split={"train": 1.0}) == f"{STUDIES}: {said}"
-    preparing.refuse_uncovered(
-        rows, preparing.Prepare.model_validate({"words": ONE_HOT | {"encode": "ordinal"}}), False, ""
-    )
+    preparing.refuse_uncovered(rows, Prepare.model_validate({"words": ONE_HOT | {"encode": "ordinal"}}), False, "")
 
 
 def test_what_is_hardly_meant_is_told_and_trains(capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,7 +349,7 @@ def test_the_prepare_of_a_variant_replaces_that_of_its_study_as_a_whole() -> Non
     YAML().dump(study(PREPARE, {"own": own, "none": none}).raw, Path("params.yaml"))
     params: Params = load()
     train_keys = params.recipe("own").train
-    assert train_keys.prepare == preparing.Prepare.model_validate({"words": {"encode": "ordinal"}})
+    assert train_keys.prepare == Prepare.model_validate({"words": {"encode": "ordinal"}})
     assert train_keys.prepare.numbers.impute is None and not train_keys.prepare.targets.standardize
     assert params.recipe("none").train.prepare is None
 
@@ -396,3 +403,5 @@ def test_rows_of_a_shape_keep_their_order_and_number() -> None:
     own = {"columns": {"height": {"standardize": True}}}
     line = refusal(own, rows, **layers)
     assert line == f"{STUDIES}: would make other inputs, or another order of them, but rows have the shape [1, 3]"
+    checked(study(own), rows)  # layers of lower-case names take a plain list
+    train.main(study(own), "mine")

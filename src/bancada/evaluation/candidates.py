@@ -13,7 +13,6 @@ from bancada.evaluation.leaderboard import Cell, Entry
 from bancada.evaluation.statistics import Summary, as_written, epochs_to_converge, summary, thinned
 from bancada.networks import encoding, metrics, saved
 from bancada.networks.preparation import SCALING, TARGET_SCALING
-from bancada.networks.unknown import told_unknown
 
 PREDICTIONS = ("input", "features", "variant", "target", *Summary._fields)  # the columns of predictions.csv
 CURVES = ("variant", "epoch", "loss", "validation_loss")  # the columns of loss.csv
@@ -146,15 +145,6 @@ class Candidate:
         values, overruled = self.of_finished(computed), self.trained.overruled
         network = (self.trained.engine, self.trained.parameters)
         return Entry(self.name, *network, values, epochs, diverged, same_weights, infinite, overruled)
-
-    def unknown(self, inputs: Table) -> str:
-        """Return which words of no training row are ignored, in words; an empty string if there are none."""
-        tables = self.parts | {"predict": inputs}
-        found = {
-            part: self.trained.preparation.unknown(rows.features, rows.feature_names, rows.words)
-            for part, rows in tables.items()
-        }
-        return "; ".join(f"{part}: {told_unknown(counts)}" for part, counts in found.items() if counts)
 
     def predictions(self, inputs: Table) -> Iterator[Sequence[Cell]]:
         """Yield the rows of predictions.csv: statistics over seeds, or the share of seeds that decide for a class."""

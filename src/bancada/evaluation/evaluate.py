@@ -19,7 +19,7 @@ from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
 from bancada.evaluation.statistics import Summary, as_written, summary
 from bancada.networks import metrics, saved
-from bancada.networks.unknown import refuse_unknown
+from bancada.networks.unknown import ignored, refuse_unknown
 
 
 def main(params: params_file.ParamsFile, name: str) -> None:
@@ -37,8 +37,8 @@ def main(params: params_file.ParamsFile, name: str) -> None:
             where = f"{files.split(name) / part}.parquet: {candidate.name}"
             refuse_unknown(where, rows, candidate.trained.preparation)
         settings.refuse_unprepared(name, inputs, candidate.name, candidate.trained.preparation)
-        if ignored := candidate.unknown(inputs):
-            print(f"{candidate.name} ignores unknown words: {ignored}", file=sys.stderr)
+        for sentence in ignored(parts | {"predict": inputs}, candidate.trained.preparation):
+            print(f"{candidate.name}: {sentence}", file=sys.stderr)
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
         evaluate(study, name, candidates, inputs)
     for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():

@@ -12,12 +12,19 @@ WAY_OUT = "`unknown: ignore` takes words of no training row"
 def refuse_unknown(where: str, rows: Table, preparation: Preparation) -> None:
     """Raise BadInput, which begins with `where` and names all columns, for cells that cannot be prepared."""
     found = preparation.unknown(rows.features, rows.feature_names, rows.words)
-    ignored = {name for group in preparation.groups if group.unknown == "ignore" for name in group.columns}
-    if refused := {name: counts for name, counts in found.items() if name not in ignored}:
+    taken = {name for group in preparation.groups if group.unknown == "ignore" for name in group.columns}
+    if refused := {name: counts for name, counts in found.items() if name not in taken}:
         ways = {
             "`impute` fills empty cells" if word == "" else WAY_OUT for counts in refused.values() for word in counts
         }
         raise BadInput(f"{where}: {told_unknown(refused)}; {', '.join(sorted(ways))}")
+
+
+def ignored(parts: Mapping[str, Table], preparation: Preparation) -> list[str]:
+    """Return one sentence, or none, about the words of no training row in rows that `refuse_unknown` has passed."""
+    found = {part: preparation.unknown(rows.features, rows.feature_names, rows.words) for part, rows in parts.items()}
+    told = [f"{part}: {told_unknown(counts)}" for part, counts in found.items() if counts]
+    return [f"ignores unknown words: {'; '.join(told)}"] if told else []
 
 
 def told_unknown(found: Mapping[str, Mapping[str, int]]) -> str:

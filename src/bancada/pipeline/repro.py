@@ -26,7 +26,7 @@ from bancada.base.stage import cores
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict, new_inputs, refuse_unprepared
 from bancada.networks.saved import LR_NULL
-from bancada.networks.unknown import refuse_unknown
+from bancada.networks.unknown import ignored, refuse_unknown
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
 from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
@@ -35,6 +35,7 @@ from bancada.pipeline.steps import Pipeline
 from bancada.training import preparing
 from bancada.training.fit import doubts, preparation
 from bancada.training.replica import Data, try_first_batch
+from bancada.training.settings import TrainingKeys
 from bancada.training.train import as_taken, check_device, prepared
 
 POLL_S = 0.05
@@ -270,16 +271,26 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
             predict = params.studies[study].predict
             check_predict(study, predict, rows.feature_names, rows.words)
             inputs = new_inputs(predict, rows)
+            told = dict[str, list[str]]()
             for variant in params.variants_of(study):
-                keys = params.training(variant)
-                learned = preparation(keys, rows)
-                for part in files.PARTS[1:]:
-                    refuse_unknown(f"{PARAMS_FILE}: {keys.written_at('prepare')}: {part} rows", parts[part], learned)
-                refuse_unprepared(study, inputs, variant, learned)
-                training = prepared(made, as_taken(rows, keys.recipe().network), learned)
-                try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
-                for sentence in [*doubts(keys), *preparing.doubts(rows, keys.recipe().train.prepare)]:
-                    print(f"{variant}: {sentence}", file=sys.stderr)
+                for sentence in _try_variant(params.training(variant), parts, inputs, made):
+                    told.setdefault(sentence, []).append(variant)
+            for sentence, variants in told.items():
+                print(f"{', '.join(variants)}: {sentence}", file=sys.stderr)
+
+
+def _try_variant(keys: TrainingKeys, parts: dict[str, tables.Table], inputs: tables.Table, path: Path) -> list[str]:
+    """Return what is to be told of a variant on these rows. Raise BadInput if it cannot take or learn them."""
+    recipe = keys.recipe()
+    rows = as_taken(parts["train"], recipe.network)
+    learned = preparation(keys, rows)
+    for part in files.PARTS[1:]:
+        refuse_unknown(f"{PARAMS_FILE}: {keys.written_at('prepare')}: {part} rows", parts[part], learned)
+    refuse_unprepared(recipe.study, inputs, recipe.variant, learned)
+    training = prepared(path, rows, learned)
+    try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
+    told = [*doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]
+    return told + ignored(parts | {"predict": inputs}, learned)
 
 
 def _parts(params: Params, study: str, made: bool) -> dict[str, tables.Table]:

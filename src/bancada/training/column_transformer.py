@@ -12,7 +12,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from bancada.base.tables import Table
 from bancada.networks.preparation import Group
-from bancada.training.preparing import ConstantNumber, ConstantWord, Numbers, Prepare, Words
+from bancada.training.prepare import ConstantNumber, ConstantWord, Numbers, Prepare, Words
 
 Kind = Numbers | Words
 

@@ -1,4 +1,4 @@
-"""The keys of `train.prepare`, and what a preparation learns from the training rows.
+"""What a preparation learns from the training rows, and what of them `train.prepare` does not cover.
 
 scikit-learn learns it; only `standardize: true` alone does without, because scikit-learn takes more than a second to
 load.
@@ -6,85 +6,19 @@ load.
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Protocol
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, model_validator
 
 from bancada.base import tables
-from bancada.base.refusals import bad, did_you_mean, wrong_key
-from bancada.base.settings import Finite, Settings
+from bancada.base.refusals import bad, did_you_mean
 from bancada.networks.preparation import SCALING, TARGET_SCALING, Group, Preparation
 from bancada.networks.unknown import counted
+from bancada.training.prepare import Numbers, Prepare, Words
 
 BY_SCIKIT_LEARN = "bancada.training.column_transformer"
 MOST_WORDS = 10_000  # as one-hot inputs
 MOST_NUMBERS = 2**28  # of one-hot inputs in all training rows, 1 GiB
-
-
-class ConstantNumber(Settings):
-    """An empty cell counts as this number."""
-
-    constant: Finite
-
-
-class ConstantWord(Settings):
-    """An empty cell counts as this word."""
-
-    constant: Annotated[str, Field(min_length=1)]
-
-
-class Numbers(Settings):
-    """How columns of numbers are prepared. `standardize` null: as `train.standardize` says."""
-
-    impute: Literal["median", "mean"] | ConstantNumber | None = None  # null: an empty cell is refused
-    indicator: bool = False  # with impute: one more input, 1 where the cell is empty, if a training row has such a cell
-    standardize: bool | None = None
-
-    @model_validator(mode="after")
-    def _indicator_of_filled_cells(self) -> Self:
-        if self.indicator and not self.impute:
-            raise wrong_key("indicator", "needs impute, which says what the empty cells count as")
-        return self
-
-
-class Words(Settings):
-    """How columns of words are prepared. An empty cell that is not imputed counts as a word that is not known."""
-
-    encode: Literal["one_hot", "ordinal"]
-    impute: Literal["most_frequent"] | ConstantWord | None = None
-    unknown: Literal["refuse", "ignore"] = "refuse"  # a word that no training row has
-    standardize: bool = False
-
-
-class Targets(Settings):
-    """How targets that are numbers are prepared: the network learns them with mean 0 and sd 1."""
-
-    standardize: bool = False
-
-
-def _kind(raw: Any) -> str:
-    of_words = isinstance(raw, Mapping) and (raw.keys() & {"encode", "unknown"} or raw.get("impute") == "most_frequent")
-    return "words" if of_words or isinstance(raw, Words) else "numbers"
-
-
-Kind = Annotated[Annotated[Numbers, Tag("numbers")] | Annotated[Words, Tag("words")], Discriminator(_kind)]
-
-
-class Prepare(Settings):
-    """How raw features become inputs. `columns`: by name, where a column differs from the others of its kind."""
-
-    numbers: Numbers = Numbers()
-    words: Words | None = None
-    targets: Targets = Targets()
-    columns: dict[str, Kind] = {}
-
-    def kind_of(self, column: str, words: bool, standardize: bool) -> Numbers | Words | None:
-        """Return how a column of words, or of numbers, is prepared; None for words that nothing is said of."""
-        kind = self.columns.get(column, self.words if words else self.numbers)
-        if isinstance(kind, Numbers) and kind.standardize is None:
-            return kind.model_copy(update={"standardize": standardize})
-        return kind
 
 
 def refuse_uncovered(rows: tables.Table, prepare: Prepare | None, standardize: bool, key: str) -> None:
@@ -92,7 +26,7 @@ def refuse_uncovered(rows: tables.Table, prepare: Prepare | None, standardize: b
 
     `key`: where `prepare` stands, or would stand, in params.yaml.
     """
-    wanted, found, ways = prepare or Prepare(), list[str](), dict[str, str]()
+    wanted, found, ways, own = prepare or Prepare(), list[str](), dict[str, str](), list[str]()
     for name in wanted.columns:
         if name not in rows.feature_names:
             raise bad(f"{key}.columns.{name}", None, "no feature" + did_you_mean(name, rows.feature_names))
@@ -115,12 +49,14 @@ def refuse_uncovered(rows: tables.Table, prepare: Prepare | None, standardize: b
             continue
         way = _way_out(kind, not filled)
         if name in wanted.columns:
-            ways[name] = f"columns: {{{name}: {{{way}}}}}"
+            own.append(f"{name}: {{{way}}}")
+            ways["columns"] = f"columns: {{{', '.join(own)}}}"
         elif len(way) > len(ways.get(of := "words" if words else "numbers", "")):
             ways[of] = f"{of}: {{{way}}}"
     if found:
-        add = f"; {'say' if prepare else 'add'} prepare: {{{', '.join(ways.values())}}}" if ways else ""
-        raise bad(key, None, "; ".join(found) + add)
+        say = ", ".join(ways.values())
+        way_out = f"in prepare, say {say}" if prepare else f"add prepare: {{{say}}}"
+        raise bad(key, None, "; ".join(found) + f"; {way_out}" * bool(ways))
     _refuse_too_many(rows, kinds, key)
 
 
@@ -128,7 +64,8 @@ def _way_out(kind: Numbers | Words | None, fill: bool) -> str:
     """Return what a column needs. `kind`: how it is prepared, None for words that are not. `fill`: cells are empty."""
     if isinstance(kind, Numbers):
         return "impute: median"
-    return f"encode: {kind.encode if kind else 'one_hot'}{', impute: most_frequent' * fill}, unknown: ignore"
+    encode, unknown = (kind.encode, kind.unknown) if kind else ("one_hot", "ignore")
+    return f"encode: {encode}{', impute: most_frequent' * fill}, unknown: {unknown}"
 
 
 def _refuse_too_many(rows: tables.Table, kinds: Mapping[str, Numbers | Words | None], key: str) -> None:
@@ -136,10 +73,8 @@ def _refuse_too_many(rows: tables.Table, kinds: Mapping[str, Numbers | Words | N
     sizes = {name: len(known) for name, known in rows.words.items() if getattr(kinds[name], "encode", "") == "one_hot"}
     if (size := sum(sizes.values())) > min(MOST_WORDS, MOST_NUMBERS // len(rows)):
         largest = max(sizes, key=lambda name: sizes[name])
-        way_out = "put it into source.ignore, or say encode: ordinal"
-        raise bad(
-            key, None, f"{size} words would make too many inputs: {sizes[largest]} of column '{largest}'; {way_out}"
-        )
+        what = f"{size} words would make too many inputs: {sizes[largest]} of column '{largest}'"
+        raise bad(key, None, f"{what}; put it into source.ignore, or say encode: ordinal")
 
 
 def doubts(rows: tables.Table, prepare: Prepare | None) -> list[str]:

@@ -20,7 +20,7 @@ from bancada.networks.settings import (
     by_name,
     torchs_own,
 )
-from bancada.training.preparing import Prepare
+from bancada.training.prepare import Prepare
 
 
 class SGD(Settings):

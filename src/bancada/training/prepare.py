@@ -1,0 +1,74 @@
+"""The keys of `train.prepare`: how raw features become inputs, and how targets are learned."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from bancada.base.refusals import wrong_key
+from bancada.base.settings import Finite, Settings
+
+
+class ConstantNumber(Settings):
+    """An empty cell counts as this number."""
+
+    constant: Finite
+
+
+class ConstantWord(Settings):
+    """An empty cell counts as this word."""
+
+    constant: Annotated[str, Field(min_length=1)]
+
+
+class Numbers(Settings):
+    """How columns of numbers are prepared. `standardize` null: as `train.standardize` says."""
+
+    impute: Literal["median", "mean"] | ConstantNumber | None = None  # null: an empty cell is refused
+    indicator: bool = False  # with impute: one more input, 1 where the cell is empty, if a training row has such a cell
+    standardize: bool | None = None
+
+    @model_validator(mode="after")
+    def _indicator_of_filled_cells(self) -> Self:
+        if self.indicator and not self.impute:
+            raise wrong_key("indicator", "needs impute, which says what the empty cells count as")
+        return self
+
+
+class Words(Settings):
+    """How columns of words are prepared. Without `impute`, empty cells are refused in training, unknown elsewhere."""
+
+    encode: Literal["one_hot", "ordinal"]
+    impute: Literal["most_frequent"] | ConstantWord | None = None
+    unknown: Literal["refuse", "ignore"] = "refuse"  # a word that no training row has
+    standardize: bool = False
+
+
+class Targets(Settings):
+    """How targets that are numbers are prepared: the network learns them with mean 0 and sd 1."""
+
+    standardize: bool = False
+
+
+def _kind(raw: Any) -> str:
+    of_words = isinstance(raw, Mapping) and (raw.keys() & {"encode", "unknown"} or raw.get("impute") == "most_frequent")
+    return "words" if of_words or isinstance(raw, Words) else "numbers"
+
+
+Kind = Annotated[Annotated[Numbers, Tag("numbers")] | Annotated[Words, Tag("words")], Discriminator(_kind)]
+
+
+class Prepare(Settings):
+    """How raw features become inputs. `columns`: by name, where a column differs from the others of its kind."""
+
+    numbers: Numbers = Numbers()
+    words: Words | None = None
+    targets: Targets = Targets()
+    columns: dict[str, Kind] = {}
+
+    def kind_of(self, column: str, words: bool, standardize: bool) -> Numbers | Words | None:
+        """Return how a column of words, or of numbers, is prepared; None for words that nothing is said of."""
+        kind = self.columns.get(column, self.words if words else self.numbers)
+        if isinstance(kind, Numbers) and kind.standardize is None:
+            return kind.model_copy(update={"standardize": standardize})
+        return kind

@@ -85,14 +85,19 @@ def test_a_cell_that_is_no_finite_number_is_an_error_that_names_row_and_column(a
     good: list[Any] = [7.0, 150.0, 3.0]
     assert answer(loaded, [good])[0] == 200
     assert answer(loaded, []) == (200, '{"predictions": []}')
-    for cell, shown in ((None, "nan"), (float("nan"), "nan"), (1e39, "1e+39"), (float("-inf"), "-inf")):
-        status, text = answer(loaded, [good, [7.0, cell, 3.0], [7.0, 150.0, cell]])
-        assert status == 400
-        assert f"row 2, column 'sugar' = {shown}; row 3, column 'pH' = {shown}: must be a finite number" in text
-    status, text = answer(loaded, [[7.0, 150.0, 3e38]])  # its standard deviation is 0.5: 6e38
-    assert (status, "row 1, column 'pH' = 3e+38: must be a finite number that float32 can hold" in text) == (400, True)
-    status, text = answer(loaded, [[None] * 3] * 4)
-    assert "row 2, column 'sugar' = nan and 7 more: must be" in text
+    number = "must be a finite number that float32 can hold"
+    for cell, problem in (
+        (None, "is empty"),
+        (float("nan"), "is empty"),
+        (1e39, number),
+        (float("-inf"), number),
+        (3e38, "too large for float32 once it is standardized"),  # the standard deviation is 0.5: 6e38
+    ):
+        status, text = answer(loaded, [good, [7.0, 150.0, cell]])
+        shown = f" = {cell:g}" if problem == number else ""
+        assert (status, text) == (400, f"row 2, column 'pH'{shown}: {problem}")
+    status, text = answer(loaded, [[7.0, 150.0, 3e38]] * 7)
+    assert "row 5, column 'pH' and 2 more: too large for float32" in text
     status, text = answer(loaded, [["seven", 150.0, 3.0]])
     assert (status, "Failed to convert column acidity" in text) == (400, True)
 
@@ -103,7 +108,7 @@ def test_a_row_that_overflows_inside_the_network_is_an_error_that_names_the_row(
     layers = [{"kind": "linear", "width": 2, "bias": False}] * 10 + [{"kind": "tanh"}] * (last == "tanh")
     weights = {f"{i}.weight": torch.full((2, 2), 3e38) for i in range(10)}
     described = {"feature_names": ["a", "b"], "target_names": ["c"], "classes": ["x", "y"], "threshold": None}
-    served = ServedModel(described | {"layers": layers}, weights)
+    served = ServedModel(described | {"layers": layers}, weights, models.PREPARATION.parent)
     assert served.predict(pd.DataFrame({"a": [0.0], "b": [0.0]}))["c"].tolist() == ["x"]
     with pytest.raises(MlflowException, match=r"^row 2: the network gives no finite output$"):
         served.predict(pd.DataFrame({"a": [0.0, 1.0], "b": [0.0, 1.0]}))
@@ -169,7 +174,7 @@ def test_a_champion_is_served_for_one_row_and_for_a_thousand(alone: Path, tmp_pa
         with pytest.raises(urllib.error.HTTPError) as refused:
             post({"dataframe_split": {"columns": FEATURES, "data": [[7.0, None, 3.0]]}})
         assert refused.value.code == 400
-        assert "row 1, column 'sugar' = nan: must be a finite number" in refused.value.read().decode()
+        assert "row 1, column 'sugar': is empty" in refused.value.read().decode()
 
 
 @pytest.mark.parametrize(

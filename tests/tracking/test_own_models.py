@@ -31,6 +31,7 @@ from bancada.tracking.record import Recorder
 from bancada.tracking.serving import ServedModel
 from bancada.tracking.store import open_store
 
+NETWORKS = models.PREPARATION.parent
 SEEDS, ROWS = [111, 112, 113], 1500  # more than one chunk
 FEATURES = [f"pixel {i}" for i in range(16)]
 CLASSES = ["azul", "branco", "verde"]
@@ -243,7 +244,7 @@ def test_scores_of_two_and_nought_are_served_as_the_probabilities_that_the_loss_
         return
     assert rule is not None
     described = {"feature_names": ["a"], "target_names": ["c"], "classes": ["n", "y"], "threshold": None}
-    served = ServedModel(described | {"probabilities": rule, "layers": []}, {})
+    served = ServedModel(described | {"probabilities": rule, "layers": []}, {}, NETWORKS)
     served.network = Given(torch.tensor(outputs, dtype=torch.float64))
     found = served.predict(pd.DataFrame({"a": [0.0, 1.0]}), {"probabilities": True})
     np.testing.assert_allclose(found.to_numpy(), expected, atol=1e-6)

@@ -4,15 +4,18 @@ This file is also part of every MLflow model, so it needs numpy and nothing else
 (training/preparing.py), and is kept as numbers and words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 SCALING = ("input_mean", "input_std")  # arrays [input]
 TARGET_SCALING = ("target_mean", "target_std")  # arrays [target]
 CHUNK_ROWS = 65536  # rows that are prepared at once, to limit the memory
+LARGEST = float(np.finfo(np.float32).max)
+MOST_WORDS = 8  # in a message
+NO_NUMBERS = str.maketrans("_nN", "???")  # Python would read 1_000, nan and inf
 
 Words = Mapping[str, Sequence[str]]  # by column: what a cell of words is the place in; NaN is an empty cell
 
@@ -20,8 +23,8 @@ Words = Mapping[str, Sequence[str]]  # by column: what a cell of words is the pl
 class Unprepared(ValueError):
     """A cell that this preparation has no number for. `row` counts from 0."""
 
-    def __init__(self, row: int, column: str, problem: str) -> None:
-        super().__init__(f"row {row + 1}, column '{column}': {problem}")
+    def __init__(self, row: int, column: str, problem: str, cell: object = "") -> None:
+        super().__init__(f"row {row + 1}, column '{column}'{f' = {cell}' if cell != '' else ''}: {problem}")
         self.row, self.column, self.problem = row, column, problem
 
 
@@ -62,8 +65,10 @@ class Group:
         places = self.places(i, cells, words)
         for row in np.flatnonzero(places < 0) if self.unknown == "refuse" else ():
             word = "" if np.isnan(cells[row]) else words[int(cells[row])]
-            problem = f"the word '{word}' is in no training row" if word else "is empty"
-            raise Unprepared(int(row), self.columns[i], problem)
+            known = (self.categories or [])[i]
+            words_of_training = f"{', '.join(known[:MOST_WORDS])}{', ...' if len(known) > MOST_WORDS else ''}"
+            problem = f"the word '{word}' is in no training row, which have: {words_of_training}"
+            raise Unprepared(int(row), self.columns[i], problem if word else "is empty")
         if self.encode == "ordinal":
             return places[:, None].astype(np.float64)
         return np.asarray(places[:, None] == np.arange(len((self.categories or [])[i])), dtype=np.float64)
@@ -83,6 +88,16 @@ class Preparation:
     groups: Sequence[Group] = ()
     scaling: Mapping[str, np.ndarray] = field(default_factory=dict)  # by SCALING and TARGET_SCALING, where asked for
 
+    @classmethod
+    def stored(cls, groups: Iterable[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]) -> "Preparation":
+        """Return the preparation that was stored: its groups, and its scaling among the arrays of the weights' file."""
+        scaling = {name: arrays[name] for name in (*SCALING, *TARGET_SCALING) if name in arrays}
+        return cls([Group(**group) for group in groups], scaling)
+
+    def word_columns(self) -> list[str]:
+        """Return the names of the columns of words."""
+        return [name for group in self.groups if group.categories is not None for name in group.columns]
+
     def input_names(self, names: Sequence[str]) -> list[str]:
         """Return what each input is, for features of these names."""
         return [name for group in self.groups for name in group.input_names()] if self.groups else list(names)
@@ -92,16 +107,36 @@ class Preparation:
 
         `features`: [row, feature], with these names.
         """
-        columns = [[list(names).index(name) for name in group.columns] for group in self.groups]
-        chunks = []
+        groups, chunks = self.groups or [Group(list(names))], []
+        columns = [[list(names).index(name) for name in group.columns] for group in groups]
         for at in range(0, max(1, len(features)), CHUNK_ROWS):
             cells = features[at : at + CHUNK_ROWS]
             try:
-                parts = [group.inputs(cells[:, own], words) for group, own in zip(self.groups, columns, strict=True)]
+                parts = [group.inputs(cells[:, own], words) for group, own in zip(groups, columns, strict=True)]
             except Unprepared as error:
                 raise Unprepared(at + error.row, error.column, error.problem) from None
-            chunks.append(self._scaled(np.hstack(parts) if parts else cells))
+            chunks.append(self._scaled(np.hstack(parts)))
         return np.concatenate(chunks)
+
+    def cells(self, rows: Any, names: Sequence[str]) -> tuple[np.ndarray, dict[str, list[str]]]:
+        """Return the features [row, feature] and words of a pandas data frame with raw features. Raise Unprepared.
+
+        Its columns may have any order, its words may be numbers, and None, NaN and NA are empty cells.
+        """
+        features, words, of_words = np.empty((len(rows), len(names))), dict[str, list[str]](), {*self.word_columns()}
+        for i, name in enumerate(names):
+            if name in of_words:
+                empty = rows[name].isna()
+                texts = ["" if no else text_of(cell) for cell, no in zip(rows[name], empty, strict=True)]
+                words[name] = sorted({*texts} - {""})
+                place = {word: float(at) for at, word in enumerate(words[name])} | {"": np.nan}
+                features[:, i] = [place[text] for text in texts]
+            else:
+                features[:, i] = _numbers(rows[name])
+        for row, i in np.argwhere(np.abs(features) > LARGEST):
+            problem = "must be a finite number that float32 can hold"
+            raise Unprepared(int(row), names[i], problem, f"{features[row, i]:g}")
+        return features, words
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -134,3 +169,23 @@ class Preparation:
             return outputs
         mean, std = (self.scaling[name] for name in TARGET_SCALING)
         return np.asarray(outputs * std + mean)
+
+
+def text_of(cell: Any) -> str:
+    """Return the word of a cell that is not empty: 2 and 2.0 are "2"."""
+    return f"{cell:.0f}" if isinstance(cell, float | np.floating) and cell.is_integer() else str(cell).strip()
+
+
+def _numbers(column: Any) -> np.ndarray:
+    """Return the numbers of a pandas Series, NaN for an empty cell. Raise Unprepared for the first that is none."""
+    if column.dtype.kind in "biuf":
+        return np.asarray(column.to_numpy(np.float64, na_value=np.nan))
+    found = np.full(len(column), np.nan)
+    for row in np.flatnonzero(~column.isna()):
+        cell = column.iloc[row]
+        try:
+            if not isinstance(cell, str) or cell.strip():
+                found[row] = float(cell.translate(NO_NUMBERS) if isinstance(cell, str) else cell)
+        except (TypeError, ValueError):
+            raise Unprepared(int(row), str(column.name), "must be a number", cell) from None
+    return found

@@ -19,7 +19,7 @@ from safetensors import numpy as safetensors
 from bancada.base import files, tables
 from bancada.networks import inference
 from bancada.networks.encoding import Encoding, encoding, loss_name
-from bancada.networks.preparation import SCALING, TARGET_SCALING, Group, Preparation
+from bancada.networks.preparation import SCALING, TARGET_SCALING, Preparation
 from bancada.networks.settings import Network
 
 LR_NULL = "`lr: null` at the top of params.yaml lets each have its own"  # the way out for an overruled rate
@@ -147,7 +147,7 @@ def load(folder: Path) -> SavedVariant:
     """Return the variant that `save` wrote."""
     run = json.loads((folder / files.RUN).read_text())
     stored: Mapping[str, np.ndarray] = safetensors.load_file(folder / files.WEIGHTS)
-    recipe, scalings = run["recipe"], SCALING + TARGET_SCALING
+    recipe = run["recipe"]
     return SavedVariant(
         network=Network(
             **{key: recipe.get(key) for key in ("layers", "module")},
@@ -160,11 +160,8 @@ def load(folder: Path) -> SavedVariant:
         overruled=run.get("overruled", ""),
         diverged=_by_seed(run["diverged"]),
         kept=_by_seed(run["kept"]),
-        weights={name: value for name, value in stored.items() if name not in scalings},
-        preparation=Preparation(
-            [Group(**group) for group in run.get("preparation", [])],
-            {name: value for name, value in stored.items() if name in scalings},
-        ),
+        weights={name: value for name, value in stored.items() if name not in SCALING + TARGET_SCALING},
+        preparation=Preparation.stored(run.get("preparation", []), stored),
     )
 
 

@@ -14,6 +14,7 @@ from bancada.base import BadInput, files, index, lockfile, params_file, tables, 
 from bancada.base.refusals import did_you_mean
 from bancada.data.sources import csv
 from bancada.networks import saved
+from bancada.networks.preparation import Unprepared
 from bancada.tracking import evaluations
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ class Trained:
         """Return predictions for rows of raw features: a data frame, by name, or an array [row, feature].
 
         `best`: a column for each target, of numbers or names of classes. `all`: mean and standard deviation over the
-        seeds, or the share of the seeds that decide for each class. Raise BadInput for a feature that is missing or
-        no finite number.
+        seeds, or the share of the seeds that decide for each class. Raise BadInput for a feature that is missing,
+        and for a cell that the variant's preparation has no number for.
         """
         import pandas as pd
 
-        names = self.networks.feature_names
+        networks, names = self.networks, self.networks.feature_names
         if seeds not in (known := get_args(Seeds)):
             hint = did_you_mean(seeds, known)
             raise BadInput(f"{self.variant}: seeds = {seeds!r}: must be {' or '.join(known)}{hint}")
@@ -52,36 +53,29 @@ class Trained:
                 if list(rows.columns).count(name) != 1:
                     count = "no column" if name not in rows.columns else "two columns"
                     raise BadInput(f"{self.variant}: the data frame has {count} '{name}'")
-            cells = rows[names].to_numpy(object)
         else:
             cells = np.asarray(rows, None if isinstance(rows, np.ndarray) else object).reshape(len(rows), -1)
             if cells.shape[1] != len(names):
                 raise BadInput(f"{self.variant}: rows of {cells.shape[1]} features, not {len(names)}")
-        features = self._numbers(cells)
-        columns = self._predicted(features, seeds)
-        return pd.DataFrame(columns, index=rows.index if isinstance(rows, pd.DataFrame) else None)
-
-    def _numbers(self, cells: "np.ndarray") -> Float64[np.ndarray, "row feature"]:
-        """Return the cells [row, feature] as numbers. Raise BadInput for the first that is no finite one."""
+            rows = pd.DataFrame(cells, columns=names)
         try:
-            found = cells.astype(np.float64)
-        except (TypeError, ValueError):  # words, for example
-            found = np.full(cells.shape, np.nan)
-        for row, column in np.argwhere(~np.isfinite(found)):
-            where = f"{self.variant}: row {row + 1}, column '{self.networks.feature_names[column]}'"
-            cell = cells[row, column]
-            found[row, column] = csv.finite(where, "" if cell is None else str(cell))
-        return found
+            features, words = networks.preparation.cells(rows, names)
+            table = tables.Table(
+                features, np.empty((len(rows), 0)), names, networks.target_names, networks.classes, words=words
+            )
+            return pd.DataFrame(self._predicted(table, seeds), index=rows.index)
+        except Unprepared as error:
+            raise BadInput(f"{self.variant}: {error}") from None
 
-    def _predicted(self, features: Float64[np.ndarray, "row feature"], seeds: Seeds) -> dict[str, np.ndarray]:
+    def _predicted(self, rows: tables.Table, seeds: Seeds) -> dict[str, np.ndarray]:
         """Return the columns of the predictions by name."""
         networks = self.networks
         finished = [seed for seed in networks.seeds if seed not in networks.diverged]
         used = finished if seeds == "all" else [self.best_seed]
-        outputs = self._outputs(features)[[networks.seeds.index(seed) for seed in used]]
+        outputs = self._outputs(rows)[[networks.seeds.index(seed) for seed in used]]
         for _, row, _ in np.argwhere(~np.isfinite(outputs))[:1]:
             raise BadInput(f"{self.variant}: row {row + 1}: the network gives no finite output")
-        decided = networks.encoding.decide(outputs)
+        decided = networks.decide(outputs)
         if networks.classes and seeds == "all":
             return {str(name): (decided[..., 0] == i).mean(0) for i, name in enumerate(networks.classes)}
         if networks.classes:
@@ -95,10 +89,8 @@ class Trained:
             for statistic, values in (("mean", decided.mean(0)), ("std", spread))
         }
 
-    def _outputs(self, features: Float64[np.ndarray, "row feature"]) -> Float64[np.ndarray, "seed row output"]:
+    def _outputs(self, rows: tables.Table) -> Float64[np.ndarray, "seed row output"]:
         networks = self.networks
-        targets = np.empty((len(features), 0))
-        rows = tables.Table(features, targets, networks.feature_names, networks.target_names, networks.classes)
         if networks.network.small:
             return networks.outputs(rows)
         with chdir(self.root), import_module(SWITCHES).settled(self.networks.network.bits):

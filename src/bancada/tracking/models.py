@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ CODE = "bancada.serving"  # tag: a hash of serving.py, because an older one may 
 PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model needs
 EXAMPLE_ROWS = 3
 SERVING = Path(__file__).with_name("serving.py")
-PORTABLE = Path(saved.__file__).with_name("portable.py")
+PORTABLE, PREPARATION = (Path(saved.__file__).with_name(name) for name in ("portable.py", "preparation.py"))
 Logged = dict[str, set[str]]  # experiment -> the models that it had at the first look
 
 
@@ -127,7 +128,9 @@ def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: in
     described: dict[str, Any] = {key: getattr(trained, key) for key in keys}
     described |= {key: result.recipe[key] for key in ("layers", "module") if key in result.recipe}
     described |= {"threshold": trained.encoding.threshold, "probabilities": probability_rule(trained)}
+    described |= {"preparation": [asdict(group) for group in trained.preparation.groups]}
     folder.mkdir()
+    shutil.copy(PREPARATION, folder)
     if not trained.network.small:
         described |= {"bits": trained.network.bits, "outputs": trained.output_count}
         shutil.copy(PORTABLE, folder)
@@ -144,11 +147,12 @@ def _code(folder: Path) -> Path:
 
 
 def _code_hash() -> str:
-    return hashlib.md5(SERVING.read_bytes() + PORTABLE.read_bytes(), usedforsecurity=False).hexdigest()[:8]
+    content = b"".join(path.read_bytes() for path in (SERVING, PORTABLE, PREPARATION))
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()[:8]
 
 
 def _weights(trained: saved.SavedVariant, seed: int) -> dict[str, np.ndarray]:
-    """Return one seed's weights, by state_dict's names, and the scaling of the inputs, which all seeds share."""
+    """Return one seed's weights, by state_dict's names, and the scaling, which all seeds share."""
     place = trained.seeds.index(seed)
     return {name: np.array(value[place], order="C") for name, value in trained.weights.items()} | dict(
         trained.preparation.scaling
@@ -216,8 +220,9 @@ def _signature(trained: saved.SavedVariant) -> ModelSignature:
     types = {type(name) for name in trained.classes}
     params = ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]) if probability_rule(trained) else None
     kind = DataType.double if not types else DataType.long if types == {int} else DataType.string
-    return ModelSignature(
-        inputs=Schema([ColSpec(DataType.double, name) for name in trained.feature_names]),
+    kinds = dict.fromkeys(trained.preparation.word_columns(), DataType.string)
+    return ModelSignature(  # null passes for both kinds, and serving.py refuses it where nothing is imputed
+        inputs=Schema([ColSpec(kinds.get(name, DataType.double), name) for name in trained.feature_names]),
         outputs=Schema([ColSpec(kind, name) for name in trained.target_names]),
         params=params,  # type: ignore[arg-type]  # None is its default
     )
@@ -226,4 +231,6 @@ def _signature(trained: saved.SavedVariant) -> ModelSignature:
 def _example(study: str) -> pd.DataFrame:
     """Return the first training rows, as they are."""
     rows = tables.read(files.split(study) / "train.parquet")
-    return pd.DataFrame(rows.features[:EXAMPLE_ROWS], columns=rows.feature_names)
+    rows = rows.take(np.arange(min(EXAMPLE_ROWS, len(rows))))
+    columns: dict[str, Any] = dict(zip(rows.feature_names, rows.features.T, strict=True))
+    return pd.DataFrame(columns | {name: rows.texts(name).to_pylist() for name in rows.words})

@@ -1,13 +1,14 @@
 """A trained network as `mlflow.pyfunc` loads it: raw features in, predictions out.
 
-models.py puts this file into every MLflow model as it is, beside network.json and weights.safetensors, and where they
-are needed the user's files (below `src`) and portable.py. So it needs mlflow, torch, pandas and safetensors, and
-nothing else of bancada.
+models.py puts this file into every MLflow model as it is, beside network.json, weights.safetensors and preparation.py,
+and where they are needed the user's files (below `src`) and portable.py. So it needs mlflow, torch, pandas and
+safetensors, and nothing else of bancada.
 
-MLflow itself refuses missing columns and words before it calls this. It turns null into NaN, which is refused here.
+MLflow itself refuses missing columns, and words where numbers belong, before it calls this.
 """
 
 import json
+import re
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
@@ -50,8 +52,11 @@ class ServedModel:
         self.classes, self.threshold = network["classes"], network["threshold"]
         self.shape, self.outputs = network.get("shape", []), network.get("outputs", 0)
         self.probabilities = PROBABILITIES.get(network.get("probabilities", ""))
-        plain = torch.zeros(len(self.features), dtype=torch.float64)
-        self.mean, self.std = weights.pop("input_mean", plain), weights.pop("input_std", plain + 1)
+        prepared = runpy.run_path(str(folder / "preparation.py"))
+        scalings = {*prepared["SCALING"], *prepared["TARGET_SCALING"]} & weights.keys()
+        scaling = {name: weights.pop(name).numpy() for name in scalings}
+        self.preparation = prepared["Preparation"].stored(network.get("preparation", []), scaling)
+        self.unprepared: type[ValueError] = prepared["Unprepared"]
         module, self.bits = network.get("module"), network.get("bits")
         self.settled = runpy.run_path(str(folder / "portable.py"))["settled"] if self.bits else nullcontext
         self.code: AbstractContextManager[Any] = UserCode(folder / "src") if module else nullcontext()
@@ -71,25 +76,38 @@ class ServedModel:
         """Return a column for each target, of numbers or of names of classes. `rows` holds raw features by name.
 
         `params`: with `probabilities`, if the model's signature has it, return a column for each class instead.
-        Raise MlflowException, which a server answers with status 400, if a number is missing or is not finite.
+        Raise MlflowException, which a server answers with status 400, for a cell that the network cannot take.
         """
-        features = torch.tensor(rows[self.features].to_numpy("float64"))
-        scaled = ((features - self.mean) / self.std).float()  # as the network was trained
-        wrong = (~(features.float().isfinite() & scaled.isfinite())).nonzero().tolist()
-        cells = [f"row {i + 1}, column '{self.features[j]}' = {features[i, j]:g}" for i, j in wrong[:MOST_NAMED]]
-        refuse(cells, len(wrong), "must be a finite number that float32 can hold, also once it is standardized")
+        inputs = torch.from_numpy(self._inputs(rows))
         with torch.no_grad():
-            outputs, finite = self._wide(scaled) if self.bits else self._layer_by_layer(scaled.double())
+            outputs, finite = self._wide(inputs) if self.bits else self._layer_by_layer(inputs.double())
         lost = (~finite).nonzero().flatten().tolist()
         refuse([f"row {i + 1}" for i in lost[:MOST_NAMED]], len(lost), "the network gives no finite output")
         if not self.classes:
-            return pd.DataFrame(outputs.numpy(), columns=self.targets, index=rows.index)
+            found = self.preparation.in_own_units(outputs.numpy())
+            return pd.DataFrame(found, columns=self.targets, index=rows.index)
         if self.probabilities and params and params.get("probabilities"):
             of_classes = self.probabilities(outputs)
             of_classes = torch.cat([1 - of_classes, of_classes], 1) if of_classes.shape[1] == 1 else of_classes
             return pd.DataFrame(of_classes.numpy(), columns=[str(name) for name in self.classes], index=rows.index)
         chosen = outputs.argmax(1) if self.threshold is None else (outputs[:, 0] > self.threshold).long()
         return pd.DataFrame({self.targets[0]: [self.classes[i] for i in chosen.tolist()]}, index=rows.index)
+
+    def _inputs(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return what the network takes for the rows [row, input]. Raise MlflowException."""
+        rows = rows.copy()
+        for group in self.preparation.groups:
+            for name, known in zip(group.columns if group.categories else (), group.categories or (), strict=True):
+                rows[name] = [_as_sent(cell, known) for cell in rows[name]]
+        try:
+            features, words = self.preparation.cells(rows, self.features)
+            inputs: np.ndarray = self.preparation.inputs(features, self.features, words)
+        except self.unprepared as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+        names, wrong = self.preparation.input_names(self.features), np.argwhere(~np.isfinite(inputs))
+        cells = [f"row {row + 1}, column '{names[i]}'" for row, i in wrong[:MOST_NAMED]]
+        refuse(cells, len(wrong), "too large for float32 once it is standardized")
+        return inputs
 
     def _layer_by_layer(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the outputs, and which rows are finite everywhere: tanh makes an infinity finite again."""
@@ -105,6 +123,13 @@ class ServedModel:
             rows = inputs.reshape(len(inputs), *self.shape).split(CHUNK_ROWS) if len(inputs) else ()
             outputs = torch.cat([torch.zeros(0, self.outputs), *(self.network(chunk) for chunk in rows)]).double()
         return outputs, outputs.isfinite().all(1)
+
+
+def _as_sent(cell: Any, known: Sequence[str]) -> Any:
+    """Return a cell of words as it was sent: of `inputs` and `instances`, MLflow makes texts, also of null and 2.0."""
+    if not isinstance(cell, str) or cell in known:
+        return cell
+    return None if cell == "None" else re.sub(r"^(-?\d+)\.0$", r"\1", cell)
 
 
 def refuse(places: list[str], count: int, problem: str) -> None:

@@ -97,8 +97,8 @@ def test_a_blank_among_words_that_are_numbers_leaves_the_others_as_they_are(mode
     rows = [[10, 2, "AA", zona] for zona in (20, None, 30, "20")]
     sent = answer(model, json.dumps({"dataframe_split": {"columns": FEATURES, "data": rows}}))
     assert sent == blank
-    assert blank[0] == blank[3]
-    assert len(set(blank)) == 3
+    assert blank[0] == pytest.approx(blank[3], rel=1e-6)  # torch computes the last values of a batch otherwise
+    assert len({round(price, 3) for price in blank}) == 3
     assert asked(model, zona="020") == asked(model, zona=99) != asked(model, zona=20)
     assert "row 2, column 'turno': is empty" in answer(model, table.replace("10,2,AA,{}", "10,,AA,20"), "text/csv")
 

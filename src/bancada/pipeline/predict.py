@@ -1,7 +1,8 @@
 """Predictions of a trained variant for new rows, without MLflow: `bancada predict`, and `bancada.load` in notebooks."""
 
 import sys
-from contextlib import chdir
+from collections.abc import Mapping
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,9 +13,10 @@ from jaxtyping import Float64
 
 from bancada.base import BadInput, files, index, lockfile, params_file, tables, user_code
 from bancada.base.refusals import did_you_mean
-from bancada.data.sources import csv
+from bancada.data import columns, sources, texts
+from bancada.data.reading import Reading
 from bancada.networks import saved
-from bancada.networks.preparation import Unprepared
+from bancada.networks.preparation import MOST_WORDS, Preparation, Unprepared, Words
 from bancada.tracking import evaluations
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Trained:
         """
         import pandas as pd
 
-        networks, names = self.networks, self.networks.feature_names
+        names = self.networks.feature_names
         if seeds not in (known := get_args(Seeds)):
             hint = did_you_mean(seeds, known)
             raise BadInput(f"{self.variant}: seeds = {seeds!r}: must be {' or '.join(known)}{hint}")
@@ -59,17 +61,20 @@ class Trained:
                 raise BadInput(f"{self.variant}: rows of {cells.shape[1]} features, not {len(names)}")
             rows = pd.DataFrame(cells, columns=names)
         try:
-            features, words = networks.preparation.cells(rows, names)
-            table = tables.Table(
-                features, np.empty((len(rows), 0)), names, networks.target_names, networks.classes, words=words
+            return pd.DataFrame(
+                self.of_features(*self.networks.preparation.cells(rows, names), seeds), index=rows.index
             )
-            return pd.DataFrame(self._predicted(table, seeds), index=rows.index)
         except Unprepared as error:
             raise BadInput(f"{self.variant}: {error}") from None
 
-    def _predicted(self, rows: tables.Table, seeds: Seeds) -> dict[str, np.ndarray]:
-        """Return the columns of the predictions by name."""
-        networks = self.networks
+    def of_features(
+        self, features: Float64[np.ndarray, "row feature"], words: Mapping[str, list[str]], seeds: Seeds
+    ) -> dict[str, np.ndarray]:
+        """Return the columns of the predictions by name, for the features of a Table. Raise BadInput, Unprepared."""
+        networks, targets = self.networks, np.empty((len(features), 0))
+        rows = tables.Table(
+            features, targets, networks.feature_names, networks.target_names, networks.classes, words=words
+        )
         finished = [seed for seed in networks.seeds if seed not in networks.diverged]
         used = finished if seeds == "all" else [self.best_seed]
         outputs = self._outputs(rows)[[networks.seeds.index(seed) for seed in used]]
@@ -121,22 +126,61 @@ def load(variant: str) -> Trained:
 
 
 def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
-    """Write the predictions for the rows of a CSV file, whose columns are found by name, to `out` or to stdout."""
+    """Write the predictions for the rows of a file, whose columns are found by name, to `out` or to stdout."""
+    import pandas as pd
+
     if out and out.exists() and not out.is_file():  # it would be replaced
         raise BadInput(f"{out}: is a {'folder' if out.is_dir() else 'device'}, not a file")
     trained = load(variant)
-    names = trained.networks.feature_names
-    header, rows = csv.read(table)
-    csv.check_header(table, header, names)
-    if extra := [name for name in header if name not in names]:
+    names, preparation = trained.networks.feature_names, trained.networks.preparation
+    reading = _reading(trained, table)
+    found, of_words = texts.read(table, reading), preparation.word_columns()
+    cells = columns.cells(found, reading, {name: "words" if name in of_words else "numbers" for name in names})
+    if extra := [name for name in found.header if name not in names]:
         print(f"{table}: not used by {variant}: {', '.join(extra)}", file=sys.stderr)
-    features = [[csv.number(table, line, row, name) for name in names] for line, row in rows]
-    found = trained.predict(np.array(features).reshape(-1, len(names)), seeds)
+    features = np.column_stack([cells[name].values for name in names])
+    words = {name: cells[name].words or [] for name in of_words}
+    try:
+        predicted = pd.DataFrame(trained.of_features(features, words, seeds))
+    except Unprepared as error:
+        where = f"{table}: {found.unit} {found.lines[error.row]}, column '{error.column}'"
+        raise BadInput(f"{where}: {error.problem}") from None
+    if told := _told(preparation, features, names, words):
+        print(f"{table}: {told}", file=sys.stderr)
     left_out = len(trained.networks.diverged)
     if seeds == "all" and left_out:
         print(f"{variant}: without {left_out} of {len(trained.networks.seeds)} seeds, which diverged", file=sys.stderr)
     if out:
         with files.whole(out) as unfinished:
-            found.to_csv(unfinished, index=False, lineterminator="\n")
+            predicted.to_csv(unfinished, index=False, lineterminator="\n")
     else:
-        print(found.to_csv(index=False, lineterminator="\n"), end="")
+        print(predicted.to_csv(index=False, lineterminator="\n"), end="")
+
+
+def _reading(trained: Trained, table: Path) -> Reading:
+    """Return how the file is written: as the study's source says, unless it is parquet or names its own columns."""
+    key = f"studies.{trained.networks.study}.source"
+    with chdir(trained.root):
+        source = sources.load(params_file.read().value(key), key)
+    reading, start = source if isinstance(source, Reading) else Reading(), b""
+    with suppress(OSError), table.open("rb") as file:  # `texts.read` says what is wrong
+        start = file.readline(1_000_000)
+    first = start.decode(reading.encoding or "utf-8", "replace").split(reading.separator or ",")
+    named = {*trained.networks.feature_names} <= {cell.strip().strip('"') for cell in first}
+    own = texts.OF_TEXT if start.startswith(b"PAR1") else ("header",) if named else ()
+    return reading.model_copy(update=dict.fromkeys(own))
+
+
+def _told(
+    preparation: Preparation, features: Float64[np.ndarray, "row feature"], names: list[str], words: Words
+) -> str:
+    """Return how many cells were imputed or hold a word that no training row has, by column; empty if none."""
+    unknown, told = preparation.unknown(features, names, words), list[str]()
+    imputed = [name for group in preparation.groups if group.fill for name in group.columns]
+    for name, empty in zip(names, np.isnan(features).sum(0).tolist(), strict=True):
+        parts = [f"{empty} empty cell{'s' * (empty > 1)} imputed"] if empty and name in imputed else []
+        if counts := unknown.get(name):
+            some = ", ".join([word or "empty" for word in counts][:MOST_WORDS])
+            parts.append(f"{sum(counts.values())} without a word of the training rows ({some})")
+        told += [f"column '{name}': {' and '.join(parts)}"] if parts else []
+    return "; ".join(told)

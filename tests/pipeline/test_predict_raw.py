@@ -1,0 +1,120 @@
+"""Predictions for raw rows with words and empty cells: from files as the study's source says, and from data frames.
+The expected numbers are those of an evaluation."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy import PARAMS
+from toy_models import scored
+from words import FEATURES, NEW, table_of, trained_on_words
+
+import bancada
+from bancada.base import BadInput, files, index
+from bancada.networks import saved
+from bancada.pipeline import predict
+
+MOONS = "{kind: half_moons, rows: 16, radius: 10, distance: -4, width: 6, seed: 1}"
+SOURCE = {
+    "kind": "csv",
+    "path": "data/sources/precios.csv",
+    "targets": ["precio"],
+    "task": "regression",
+    "separator": ";",
+    "decimal": ",",
+    "missing": ["?", ""],
+    "words": ["turno", "zona"],
+}
+TOLD = "column 'peso': 2 empty cells imputed; column 'sexo': 1 empty cell imputed and 2 without a word of the training"
+KNOWN = {"peso": 10.0, "turno": "2", "sexo": "AA", "zona": "10"}
+
+
+def prices(engine: Literal["stacked", "torch"], source: dict[str, Any] = SOURCE) -> None:
+    Path("dvc.yaml").write_text("stages: {}\n")
+    Path("params.yaml").write_text(PARAMS.replace(MOONS, str(source).replace("True", "true")))
+    trained_on_words(engine)
+    files.INDEX.mkdir(parents=True, exist_ok=True)
+    files.index("toy").write_text(json.dumps(index.of_models("toy", ["toy_tanh"])))
+    scored({"toy_tanh": [5.0, 1.0, 3.0]})
+
+
+def evaluated(rows: pd.DataFrame = NEW) -> np.ndarray:
+    """What an evaluation makes of these rows with all seeds."""
+    return saved.load(files.model("toy", "toy_tanh")).predict(table_of(rows, np.zeros((len(rows), 1))))[..., 0]
+
+
+def written(rows: pd.DataFrame = NEW, name: str = "rows.csv", **how: Any) -> Path:
+    rows.to_csv(name, index=False, **{"sep": ";", "decimal": ",", "na_rep": "?"} | how)
+    return Path(name)
+
+
+@pytest.mark.parametrize("engine", ["stacked", "torch"])
+def test_rows_of_a_file_and_of_a_data_frame_get_the_bits_of_the_evaluation(
+    bench: Path, engine: Literal["stacked", "torch"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices(engine)
+    expected = evaluated()
+    for rows in (NEW, NEW[["zona", "sexo", "turno", "peso"]], NEW.to_numpy(), NEW.to_numpy().tolist()):
+        found = bancada.load("toy_tanh").predict(rows)
+        np.testing.assert_array_equal(found["precio"], expected[1])
+    of_all = bancada.load("toy_tanh").predict(NEW, seeds="all")
+    np.testing.assert_array_equal(of_all["precio_mean"], expected.mean(0))
+    np.testing.assert_array_equal(of_all["precio_std"], expected.std(0, ddof=1))
+    assert capsys.readouterr().err == ""
+    predict.predict("toy_tanh", written(), Path("out.csv"), "best")
+    np.testing.assert_array_equal(pd.read_csv("out.csv")["precio"], expected[1])
+    told = capsys.readouterr().err
+    assert told.startswith(f"rows.csv: {TOLD}")
+    assert "(A, Ç); column 'zona': 2 without a word of the training rows (empty, 99)" in told
+    assert told.count("\n") == 1
+
+
+def test_parquet_rows_and_rows_that_name_their_columns_need_no_other_source(bench: Path) -> None:
+    """The words are numbers in parquet; a blank makes them 20.0."""
+    prices("torch", SOURCE | {"header": [*FEATURES, "precio"]})
+    Path("rows").mkdir()
+    numbers = NEW.assign(turno=NEW["turno"].astype(int), zona=NEW["zona"].astype(float))
+    numbers.to_parquet("rows/new")
+    predict.predict("toy_tanh", Path("rows/new"), Path("parquet.csv"), "best")
+    predict.predict("toy_tanh", written(), Path("named.csv"), "best")
+    bare = written(NEW.assign(precio=1.0), header=False)
+    predict.predict("toy_tanh", bare, Path("bare.csv"), "best")
+    assert Path("named.csv").read_text() == Path("parquet.csv").read_text() == Path("bare.csv").read_text()
+
+
+@pytest.mark.parametrize("cells", [{"turno": 2}, {"turno": 2.0}, {"turno": "2"}, {"turno": np.int8(2), "zona": 10.0}])
+def test_words_may_be_numbers(bench: Path, cells: dict[str, Any]) -> None:
+    prices("stacked")
+    row = pd.DataFrame([KNOWN | cells])
+    np.testing.assert_array_equal(bancada.load("toy_tanh").predict(row)["precio"], evaluated(pd.DataFrame([KNOWN]))[1])
+
+
+@pytest.mark.parametrize("empty", [None, np.nan, pd.NA, ""])
+def test_empty_cells_are_imputed_however_pandas_writes_them(bench: Path, empty: Any) -> None:
+    prices("stacked")
+    rows = pd.DataFrame([KNOWN | {"peso": empty, "sexo": empty}, KNOWN]).astype(object)
+    expected = evaluated(pd.DataFrame([KNOWN | {"peso": np.nan, "sexo": None}, KNOWN]))[1]
+    loaded = bancada.load("toy_tanh")
+    np.testing.assert_array_equal(loaded.predict(rows)["precio"], expected)
+    np.testing.assert_array_equal(loaded.predict(rows.astype({"turno": "category"}))["precio"], expected)
+
+
+def test_a_word_that_may_not_be_unknown_is_refused_by_its_line_and_nothing_is_written(
+    bench: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices("stacked")
+    rows = pd.DataFrame([KNOWN, KNOWN | {"turno": "02"}])
+    unknown = "column 'turno': the word '02' is in no training row, which have: 1, 2, 3"
+    with pytest.raises(BadInput, match=f"^rows.csv: line 3, {unknown}$"):
+        predict.predict("toy_tanh", written(rows), Path("out.csv"), "best")
+    with pytest.raises(BadInput, match=f"^toy_tanh: row 2, {unknown}$"):
+        bancada.load("toy_tanh").predict(rows)
+    with pytest.raises(BadInput, match=r"^toy_tanh: row 1, column 'turno': is empty$"):
+        bancada.load("toy_tanh").predict(pd.DataFrame([KNOWN | {"turno": None}]))
+    with pytest.raises(BadInput, match=r"^toy_tanh: row 1, column 'peso' = s/d: must be a number$"):
+        bancada.load("toy_tanh").predict(pd.DataFrame([KNOWN | {"peso": "s/d"}]))
+    assert not Path("out.csv").exists()
+    assert capsys.readouterr().err == ""

@@ -58,14 +58,12 @@ def asked(model: PyFuncModel, **cells: Any) -> Any:
     return answer(model, json.dumps({"dataframe_records": [KNOWN | cells]}))
 
 
-@pytest.mark.parametrize(("engine", "difference"), [("stacked", 1e-14), ("torch", 0)])
-def test_served_rows_are_the_evaluated_ones(
-    bench: Path, engine: Literal["stacked", "torch"], difference: float
-) -> None:
+@pytest.mark.parametrize("engine", ["stacked", "torch"])
+def test_served_rows_are_the_evaluated_ones_to_the_last_bit(bench: Path, engine: Literal["stacked", "torch"]) -> None:
     served = mlflow.pyfunc.load_model(str(folder(bench, engine)))
     expected = evaluated()
     assert len(set(expected)) == 5
-    np.testing.assert_allclose(served.predict(NEW)["precio"], expected, rtol=difference)
+    np.testing.assert_array_equal(served.predict(NEW)["precio"], expected)
     mixed = NEW.assign(extra="x")[["extra", *reversed(FEATURES)]]
     np.testing.assert_array_equal(served.predict(mixed)["precio"], served.predict(NEW)["precio"])
     for at in range(5):

@@ -143,6 +143,16 @@ def test_the_signature_and_the_example_have_words(model: PyFuncModel) -> None:
     np.testing.assert_allclose(model.predict(example[:2])["precio"], evaluated(example[:2]), rtol=1e-6)
 
 
+def test_words_of_a_data_frame_may_be_numbers_and_categories_as_objects(model: PyFuncModel) -> None:
+    rows = NEW.assign(
+        turno=NEW["turno"].astype(int), zona=NEW["zona"].astype(float), sexo=NEW["sexo"].astype("category")
+    )
+    with pytest.raises(MlflowException, match="Incompatible input types for column turno"):
+        model.predict(rows)
+    objects = rows.astype(dict.fromkeys(("turno", "sexo", "zona"), object))
+    np.testing.assert_array_equal(model.predict(objects)["precio"], evaluated())
+
+
 @pytest.mark.long
 def test_words_are_served_over_http(bench: Path, tmp_path: Path) -> None:
     with served_model(str(folder(bench)), tmp_path / "log") as post:

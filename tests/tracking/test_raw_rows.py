@@ -14,12 +14,14 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import invocations
+from safetensors.numpy import load_file, save_file
 from servers import served_model
 from toy_models import folder_of, model_of, recorded, scored
 from words import FEATURES, NEW, table_of, trained_on_words
 
 from bancada.base import files
 from bancada.networks import saved
+from bancada.tracking import mirror, models
 
 KNOWN = {"peso": 10.0, "turno": "2", "sexo": "AA", "zona": "10"}
 
@@ -151,6 +153,26 @@ def test_words_of_a_data_frame_may_be_numbers_and_categories_as_objects(model: P
         model.predict(rows)
     objects = rows.astype(dict.fromkeys(("turno", "sexo", "zona"), object))
     np.testing.assert_array_equal(model.predict(objects)["precio"], evaluated())
+
+
+def test_predictions_are_in_the_targets_own_units(bench: Path) -> None:
+    """The training targets 10 and 30 have mean 20 and standard deviation 10, so that an output of 1.5 means 35."""
+    trained_on_words("stacked")
+    path = files.model("toy", "toy_tanh") / "weights.safetensors"
+    weights = load_file(path)
+    weights |= {name: np.zeros_like(value) for name, value in weights.items() if name.endswith(("weight", "bias"))}
+    save_file(weights | {"2.bias": np.full((3, 1), 1.5, dtype=np.float32)}, path)
+    result = mirror.result(path.parent)
+    with models.packed(result, 112, "run", "model", with_example=True) as packed:
+        served = mlflow.pyfunc.load_model(str(packed))
+        assert served.predict(NEW)["precio"].tolist() == [35.0] * 5
+    assert saved.load(path.parent).predict(table_of(NEW, np.zeros((5, 1)))).tolist() == [[[35.0]] * 5] * 3
+
+
+def test_true_and_false_are_1_and_0_and_a_blank_is_empty(model: PyFuncModel) -> None:
+    for truth, number in ((True, 1.0), (False, 0.0), ("0", 0.0)):
+        assert asked(model, peso=truth) == asked(model, peso=number)
+    assert asked(model, peso=None) == pytest.approx(list(evaluated(pd.DataFrame([KNOWN | {"peso": np.nan}]))), rel=1e-6)
 
 
 @pytest.mark.long

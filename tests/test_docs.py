@@ -17,19 +17,30 @@ def commands(page: str) -> str:
     return "\n".join(["set -eu -o pipefail", *blocks])
 
 
-@pytest.mark.long
-def test_from_your_own_network_to_a_leaderboard(tmp_path: Path) -> None:
-    subprocess.run(["git", "clone", "-q", ROOT, tmp_path / "bench"], check=True)
+def run(page: str, bench: Path) -> str:
+    """Run the commands of a page in a clone. Return what they printed."""
+    subprocess.run(["git", "clone", "-q", ROOT, bench], check=True)
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "BANCADA_"))}
     variables |= {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     for role in ("AUTHOR", "COMMITTER"):
         variables |= {f"GIT_{role}_NAME": "a user", f"GIT_{role}_EMAIL": "user@example.org"}
-    done = subprocess.run(
-        ["bash", "-c", commands("networks.md")], cwd=tmp_path / "bench", env=variables, capture_output=True, text=True
-    )
+    done = subprocess.run(["bash", "-c", commands(page)], cwd=bench, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    evaluation = tmp_path / "bench/data/evaluation/wine"
-    boards = (evaluation / "leaderboard.csv").read_text()
+    return done.stdout
+
+
+@pytest.mark.long
+def test_from_your_own_network_to_a_leaderboard(tmp_path: Path) -> None:
+    printed = run("networks.md", tmp_path / "bench")
+    boards = (tmp_path / "bench/data/evaluation/wine/leaderboard.csv").read_text()
     assert re.search(r"^\d+,wine_residual,torch,1363,test,error_rate_percent,", boards, re.MULTILINE)
-    assert "train@wine_residual: finished" in done.stdout
-    assert done.stdout.count("train@wine_logits: finished") == 1  # it is not trained again after the edit
+    assert "train@wine_residual: finished" in printed
+    assert printed.count("train@wine_logits: finished") == 1  # it is not trained again after the edit
+
+
+@pytest.mark.long
+def test_data_of_your_own(tmp_path: Path) -> None:
+    assert "evaluate@waves: finished" in run("sources.md", tmp_path / "bench")
+    (board,) = (tmp_path / "bench/data/evaluation/waves/leaderboard.csv").read_text().splitlines()[1:]
+    # 3 * 8 * 9 + 8 of the convolution, 8 * 2 + 2 of the linear layer
+    assert re.match(r"1,waves_conv,torch,242,test,error_rate_percent,", board)

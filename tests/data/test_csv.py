@@ -1,8 +1,12 @@
 """Tables in files are read as they stand; what cannot be used is refused by file, line and column, with a way out."""
 
 import io
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from real_tables import TABLES
@@ -280,6 +284,13 @@ def test_all_columns_that_cannot_be_used_are_named_in_one_line_of_bounded_length
     assert "; column 'b': 1 of 3 rows has zeros in front: line 2 (007); add" in both
 
 
+def test_a_name_or_a_cell_of_many_lines_is_told_in_one(folder):
+    assert refusal('"x\ny","z\nz","z\nz",c\n1,2,3,4\n').startswith("line 1: there are two columns 'z z'; rename")
+    said = refusal('"x\ny",c\n1,2\n"a\nb",3\n')
+    assert said.startswith('column \'x y\': 1 of 2 rows has no number: line 4 (a b); add missing: ["a\\nb", ""] if')
+    assert said.endswith('or words: ["x\\ny"] if the column holds words')
+
+
 @pytest.mark.parametrize(
     ("key", "names", "hint"),
     [
@@ -296,6 +307,7 @@ def test_a_key_that_names_no_column_is_refused(folder, key, names, hint):
     ("keys", "problem"),
     [
         ({"separator": ";;"}, "must be one character"),
+        ({"separator": "\\t"}, "must be one character .* a tab is written"),
         ({"separator": "a"}, "must be one character"),
         ({"thousands": "."}, "decimal and thousands are both '.'"),
         ({"decimal": ",", "thousands": ","}, "decimal and thousands are both ','"),
@@ -524,3 +536,27 @@ def test_a_row_knows_its_line_also_far_below(folder):
     found = texts.read(Path(FILE), Reading())
     lines = Path(FILE).read_text().split("\n")
     assert [lines[line - 1].split(",")[0] for line in found.lines.tolist()] == [str(i) for i in range(len(rows))]
+
+
+@pytest.mark.long
+def test_a_million_rows_of_20_columns_are_read_in_less_than_1_2_gib(folder):
+    """Memory is that of a process of its own, as the stage generate is one."""
+    rng = np.random.default_rng(1)
+    rows, words = 1_000_000, np.array(["red", "green", "blue", ""])
+    columns = [np.char.mod("%.6g", rng.standard_normal(rows)) for _ in range(14)]
+    columns[0][::20] = ""
+    columns += [words[rng.integers(0, 4, rows)] for _ in range(5)]
+    columns.append(np.char.mod("%.4f", rng.standard_normal(rows)))
+    with Path(FILE).open("w") as file:
+        file.write(",".join([*(f"x{i}" for i in range(19)), "c"]) + "\n")
+        file.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
+    script = (
+        "import json, resource, sys; from bancada.data.sources.csv import CsvFile; "
+        "table = CsvFile.model_validate(json.loads(sys.argv[1])).make('k'); "
+        "print(*table.features.shape, len(table.words), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    keys = json.dumps({"kind": "csv", "path": FILE, "task": "regression", "targets": ["c"]})
+    done = subprocess.run([sys.executable, "-c", script, keys], capture_output=True, text=True, check=True)
+    *shape, in_words, kibibytes = map(int, done.stdout.split())
+    assert (shape, in_words) == ([rows, 19], 5)
+    assert kibibytes < 1.2 * 2**20

@@ -149,7 +149,13 @@ MORE_KINDS = """
     split: {train: 1.0}
     metric: mse
     train: {loss: mse, lr: 0.1, batch_size: full, epochs: 1}
+  waves:
+    source: {kind: python, file: src/sources/waves.py, name: make, task: regression}
+    split: {train: 1.0}
+    metric: mse
+    train: {loss: mse, lr: 0.1, batch_size: full, epochs: 1}
 variants:
+  waves_linear: {study: waves, layers: [1]}
   flowers_linear: {study: flowers, layers: [3]}
   orchard_linear: {study: orchard, layers: [2]}
 """
@@ -158,8 +164,11 @@ variants:
 @pytest.mark.long
 def test_what_a_stage_imports_when_it_runs_is_in_its_file(repository: Path) -> None:
     (repository / "params.yaml").write_text(PARAMS.replace("variants:\n", MORE_KINDS.lstrip("\n")))
+    Path("src/sources").mkdir()
+    Path("src/sources/waves.py").write_text("def make(seed): return {'inputs': [[1], [2]], 'target': [1, 2]}")
     succeeds(repository, "python", "-m", "bancada.pipeline.code")
     stages = [
+        "generate waves",
         "generate moons",
         "generate flowers",
         "generate orchard",
@@ -173,7 +182,11 @@ def test_what_a_stage_imports_when_it_runs_is_in_its_file(repository: Path) -> N
         named = json.loads((repository / f"data/code/{stage}/{name}.json").read_text())["modules"].keys()
         assert len(loaded) > 5
         assert loaded <= named, f"{stage}@{name}"
-        kinds = {"moons": "half_moons", "flowers": "sklearn", "orchard": "csv"} if stage == "generate" else {}
+        kinds = (
+            {"moons": "half_moons", "flowers": "sklearn", "orchard": "table", "waves": "python"}
+            if stage == "generate"
+            else {}
+        )
         for study, kind in kinds.items():
             assert (f"bancada.data.sources.{kind}" in named) == (name == study)
 

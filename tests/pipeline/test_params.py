@@ -183,6 +183,23 @@ REFUSED = {
     ("train: 80", "train: 0.8"): "studies.line.split: write all parts as rows or all as fractions",
     ("test: 0.2", "test: 0.3"): "studies.moons.split: the fractions add up to 1.1, not to 1",
     ("test: 0.2,", ""): "studies.moons.split: validation: test needs rows for test",
+    ("validation: 20}", "validation: 20, groups: x1}"): (
+        "studies.line.split: with groups, the parts are fractions of the groups, such as train: 0.8, test: 0.2"
+    ),
+    ("stratify: true", "stratify: true, copies: together"): "studies.moons.split: copies and stratify exclude each",
+    ("{train: 1.0}", "{train: 1.0, copies: apart}"): "studies.file.split.copies = apart: must be one of together",
+    ("targets: [c]}\n    split: {train: 1.0", "targets: [c], ignore: [d]}\n    split: {train: 1.0, order: d"): (
+        "studies.file.split.order = d: is in source.ignore, so that data/raw lacks it; take it out of there"
+    ),
+    # the column that splits is no feature
+    ("test, stratify: true}", "test, order: x}\n    decision_region: [[0, 1], [0, 1]]"): (
+        "studies.moons.decision_region: two features can be drawn, not 1"
+    ),
+    # the number of training rows is known once the groups are
+    ("train: 0.8, test: 0.2, validation: test, stratify: true", "train: 0.5, test: 0.5, copies: together"): None,
+    ("batch_size: full, epochs: 4}\n  file", "batch_size: 29, epochs: 4}\n  file"): (
+        "studies.moons.train.batch_size = 29: larger than the training set of 24 rows"
+    ),
     # batches: the key where it is written
     ("batch_size: 32", "batch_size: 81"): (
         "studies.line.train.batch_size = 81: larger than the training set of 80 rows"
@@ -306,6 +323,23 @@ def test_a_new_input_that_float32_cannot_hold_once_it_is_standardized_is_refused
     )
     with pytest.raises(BadInput, match=message):
         refuse_bad_data(params, {"line"}, set())
+
+
+def test_a_batch_larger_than_the_training_rows_of_some_groups_is_refused_once_these_are_known(loaded, capsys):
+    """And the copies are told by the check before a run."""
+    split = "split: {train: 0.5, test: 0.5}"
+    table = "".join(f"{row // 25},{row % 2},{row}\n" for row in range(50))  # a group of 25 rows, and another one
+    text = SMALL.replace("features: [a, b]", "features: [b]").replace("split: {train: 1.0}", split)
+    Path("data/sources").mkdir(parents=True)
+    Path("data/sources/a.csv").write_text(f"a,b,c\n{table}")
+    whole = "batch_size: full, epochs: 4}\nvariants"
+    grouped = text.replace(split, split.replace("}", ", groups: a}"))
+    refuse_bad_data(loaded(grouped.replace(whole, whole.replace("full", "25"))), {"file"}, set())
+    told = "25 of 25 test rows have the features of a train row (0 with the same target, 25 with another)"
+    assert told in capsys.readouterr().out
+    too_large = r"^params.yaml: studies.file.train.batch_size = 26: larger than the training set of 25 rows$"
+    with pytest.raises(BadInput, match=too_large):
+        refuse_bad_data(loaded(grouped.replace(whole, whole.replace("full", "26"))), {"file"}, set())
 
 
 def test_the_rates_that_the_lr_at_the_top_replaces_are_told_once_at_the_end(loaded, capsys):

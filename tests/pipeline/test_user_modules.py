@@ -158,6 +158,33 @@ def test_a_file_called_like_a_package_is_not_what_import_finds(written: Written)
     assert (now["modules"].keys(), now["packages"]) == (before["modules"].keys(), before["packages"])
 
 
+def test_a_source_of_ones_own_makes_its_rows_anew_with_the_modules_that_it_imports(written: Written) -> None:
+    source = "{kind: python, file: src/sources/waves.py, name: make, task: classification}"
+    edit(Path("params.yaml"), "{kind: sklearn, name: wine}", source)
+    write({"../sources/waves.py": "from .noise import add\ndef make(seed): pass\n"})
+    write({"../sources/noise.py": "import scipy.stats\ndef add(x): return x + 1\n", "../sources/other.py": "x = 1\n"})
+    before = written()
+    found = json.loads(before["generate/wine.json"])
+    own = {"sources.noise", "sources.waves", "bancada.data.sources.python"}
+    assert {name for name in found["modules"] if name.startswith("sources") or name.endswith(".python")} == own
+    assert {"scipy", "pandas"} <= found["packages"].keys()
+    write(
+        {
+            "../sources/other.py": "x = 2\n",
+            "../sources/waves.py": "# no\nfrom .noise import add\ndef make(seed): pass\n",
+        }
+    )
+    assert changed(before, written()) == set()
+    edit(Path("src/sources/noise.py"), "x + 1", "x + 2")
+    assert changed(before, written()) == {"generate/wine.json"}
+    edit(Path("src/sources/waves.py"), "from .noise", "from .noisy")
+    with pytest.raises(BadInput, match=r"^src/sources/waves\.py:2: there is no module sources\.noisy"):
+        written()
+    edit(Path("params.yaml"), "sources/waves.py", "sources/wave.py")
+    with pytest.raises(BadInput, match=r"^src/sources/wave\.py: no such file; did you mean 'src/sources/waves\.py'"):
+        written()
+
+
 def test_a_missing_file_and_a_link_out_of_the_repository_are_refused(
     written: Written, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

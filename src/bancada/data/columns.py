@@ -83,7 +83,7 @@ def refuse_unusable(texts: Texts, names: Iterable[str]) -> None:
             raise BadInput(f'{header_of(texts)}column {place} has no name; add ignore: [""] if it counts the rows')
         if counts[name] > 1:
             way = f"rename one, or add {line_to_add('ignore', [name])}"
-            raise BadInput(f"{header_of(texts)}there are two columns '{name}'; {way}")
+            raise BadInput(f"{header_of(texts)}there are two columns '{_one_line(name)}'; {way}")
 
 
 def header_of(texts: Texts) -> str:
@@ -100,13 +100,19 @@ def _told(texts: Texts, problems: Mapping[str, Problem], kinds: Mapping[str, Kin
         count, most = len(problem.rows), MOST_LABELS if kinds[name] in ("target", "label") else MOST_ROWS
         column, places = texts.columns[name], list[str]()
         for row in problem.rows[:most].tolist():
-            places.append(f"{texts.lines[row]} ({shown(_text(column[row].as_py()))[3:] or 'empty'})")
+            places.append(f"{texts.lines[row]} ({_one_line(_text(column[row].as_py())) or 'empty'})")
         where = f"{texts.unit}{'s' * (count > 1)} {', '.join(places)}{f' and {count - most} more' * (count > most)}"
         rows = f"{count} of {len(column)} rows {'have' if count > 1 else 'has'}"
-        told.append(f"column '{name}': {rows} {problem.what}: {where}; {problem.way.replace(MISSING_LINE, missing)}")
+        told.append(
+            f"column '{_one_line(name)}': {rows} {problem.what}: {where}; {problem.way.replace(MISSING_LINE, missing)}"
+        )
         missing = "missing as above" if MISSING_LINE in problem.way else missing
     more = len(problems) - len(told)
     return "; ".join(told) + f"; and {more} more column{'s' * (more > 1)}" * (more > 0)
+
+
+def _one_line(text: str | None) -> str:
+    return shown(text)[3:]
 
 
 def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> Cells | Problem:

@@ -13,7 +13,7 @@ PLAIN_NAME = re.compile(r"(?!(true|false|null|yes|no|on|off)$)[^\W\d]\w*", re.IG
 
 def _one_character(text: str) -> str:
     if len(text) != 1 or text.isalnum() or text in '"+-\r\n\0':
-        raise ValueError("must be one character that is no letter, digit, sign or quote")
+        raise ValueError('must be one character that is no letter, digit, sign or quote; a tab is written "\\t"')
     return text
 
 

@@ -42,11 +42,12 @@ def only_sources(src: Path, file: str) -> Iterator[None]:
 
 
 def _is_fine(path: str, root: Path) -> bool:
-    if path.endswith(tuple(all_suffixes())) or _inside(path, _of_python()):
+    module = path.endswith(tuple(all_suffixes()))
+    if _inside(path, _of_python()):
         return True
     if _inside(path, [root]):
-        return _inside(path, [root / "data" / "sources"])
-    return _inside(path, [*SYSTEM, tempfile.gettempdir()])
+        return _inside(path, [root / "data" / "sources"]) or (module and _inside(path, [root / "src"]))
+    return module or _inside(path, [*SYSTEM, tempfile.gettempdir()])
 
 
 def _inside(path: str, folders: Iterable[str | Path]) -> bool:

@@ -83,11 +83,11 @@ class Python(Described):
     def refuse_changing(self, table: Table, key: str) -> None:
         """Raise BadInput if a second call, or one in another process, does not make the same table."""
         first = digests(table)
-        self._compare(first, digests(self.table(key)), "a second call returned")
+        self._compare(first, digests(self.table(key)), "a second call")
         seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
         done = subprocess.run(
             [sys.executable, "-m", __spec__.name, key],
-            input=self.model_dump_json(),
+            input=self.model_dump_json(exclude_unset=True),
             env=os.environ | {"PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
@@ -95,13 +95,13 @@ class Python(Described):
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             raise BadInput(reason if reason.startswith("src/") else f"{self.file}: in a second process: {reason}")
-        self._compare(first, json.loads(done.stdout), "a call in another process returned")
+        self._compare(first, json.loads(done.stdout), "a call in another process")
 
     def _compare(self, first: dict[str, str], second: dict[str, str], who: str) -> None:
         differ = [name for name in first | second if first.get(name) != second.get(name)]
         if differ:
             more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-            raise self._bad(f"{who} another {differ[0]}{more} for the same arguments; {WHY}")
+            raise self._bad(f"{who} with the same arguments differs in {differ[0]}{more}; {WHY}")
 
     def _bad(self, problem: str) -> BadInput:
         return BadInput(f"{self.file}: {self.name}: {problem}")
@@ -184,7 +184,7 @@ def _ragged(rows: Any) -> str:
 def digests(table: Table) -> dict[str, str]:
     """Return a digest of each column, of arrays as a whole, and of what the columns are."""
     kinds = [table.feature_names, table.target_names, table.classes, table.row_shape, table.asides]
-    found = {"list of columns, classes or shape": hashlib.blake2b(json.dumps(kinds).encode())}
+    found = {"its columns, classes or shape": hashlib.blake2b(json.dumps(kinds).encode())}
     if table.row_shape:
         found["inputs"] = hashlib.blake2b(table.features.tobytes())
     for name, cells in zip(table.feature_names, table.features.T, strict=True) if not table.row_shape else ():

@@ -108,7 +108,7 @@ def test_a_row_that_overflows_inside_the_network_is_an_error_that_names_the_row(
     layers = [{"kind": "linear", "width": 2, "bias": False}] * 10 + [{"kind": "tanh"}] * (last == "tanh")
     weights = {f"{i}.weight": torch.full((2, 2), 3e38) for i in range(10)}
     described = {"feature_names": ["a", "b"], "target_names": ["c"], "classes": ["x", "y"], "threshold": None}
-    served = ServedModel(described | {"layers": layers}, weights, models.PREPARATION.parent)
+    served = ServedModel(described | {"layers": layers}, weights, models.NETWORKS)
     assert served.predict(pd.DataFrame({"a": [0.0], "b": [0.0]}))["c"].tolist() == ["x"]
     with pytest.raises(MlflowException, match=r"^row 2: the network gives no finite output$"):
         served.predict(pd.DataFrame({"a": [0.0, 1.0], "b": [0.0, 1.0]}))

@@ -31,7 +31,6 @@ from bancada.tracking.record import Recorder
 from bancada.tracking.serving import ServedModel
 from bancada.tracking.store import open_store
 
-NETWORKS = models.PREPARATION.parent
 SEEDS, ROWS = [111, 112, 113], 1500  # more than one chunk
 FEATURES = [f"pixel {i}" for i in range(16)]
 CLASSES = ["azul", "branco", "verde"]
@@ -244,28 +243,12 @@ def test_scores_of_two_and_nought_are_served_as_the_probabilities_that_the_loss_
         return
     assert rule is not None
     described = {"feature_names": ["a"], "target_names": ["c"], "classes": ["n", "y"], "threshold": None}
-    served = ServedModel(described | {"probabilities": rule, "layers": []}, {}, NETWORKS)
-    served.network = Given(torch.tensor(outputs, dtype=torch.float64))
+    served = ServedModel(described | {"probabilities": rule, "layers": []}, {}, models.NETWORKS)
+    served.network = lambda inputs: np.array(outputs)
     found = served.predict(pd.DataFrame({"a": [0.0, 1.0]}), {"probabilities": True})
     np.testing.assert_allclose(found.to_numpy(), expected, atol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-9)
     assert list(found.columns) == ["n", "y"]
-
-
-class Given(torch.nn.Sequential):
-    """A network whose outputs are given."""
-
-    def __init__(self, outputs: torch.Tensor) -> None:
-        super().__init__(_Constant(outputs))
-
-
-class _Constant(torch.nn.Module):
-    def __init__(self, outputs: torch.Tensor) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.outputs
 
 
 def test_probabilities_are_asked_for_by_a_parameter_of_the_signature(alone: Path) -> None:

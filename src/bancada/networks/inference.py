@@ -2,30 +2,30 @@
 
 Computed in float64 from the float32 weights; the tests compare the results with torch.nn. One seed is computed after
 another, so that the bits of a seed cannot depend on the number of seeds.
+
+This file is also part of MLflow models of the small vocabulary, so it needs numpy and nothing else.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float64
 
-from bancada.networks.settings import BATCH_NORM_EPS, LayerSpec, Loss
-
+BATCH_NORM_EPS = 1e-5  # the default of torch.nn.BatchNorm1d
 CHUNK_ROWS = 4096  # rows that pass through the layers at once, to limit the memory
 
-Weights = Mapping[str, Float[np.ndarray, "..."]]  # by nn.Sequential's names: "0.weight"
-Activation = Float64[np.ndarray, "unit row"]
+Weights = Mapping[str, np.ndarray]  # by nn.Sequential's names: "0.weight"
+Activation = np.ndarray  # [unit, row], float64
 
 
-def outputs(
-    layers: Sequence[LayerSpec], weights: Weights, features: Float[np.ndarray, "feature row"]
-) -> Float64[np.ndarray, "seed row output"]:
-    """Return the outputs of all seeds' networks in evaluation mode; `weights` are [seed, ...].
+def outputs(layers: Sequence[Any], weights: Weights, features: np.ndarray) -> np.ndarray:
+    """Return the outputs [seed, row, output] of all seeds' networks in evaluation mode.
 
+    `layers` have a `kind`, `weights` are [seed, ...], and `features` [feature, row].
     They are NaN where weights are NaN, and where an input, or a number inside the network, is not finite.
     """
     rows, seeds = features.shape[1], len(next(iter(weights.values())))
-    chunks = [features[:, at : at + CHUNK_ROWS].astype(np.float64) for at in range(0, rows, CHUNK_ROWS)]
+    chunks = [features[:, at : at + CHUNK_ROWS].astype(np.float64) for at in range(0, max(1, rows), CHUNK_ROWS)]
     of_seeds = []
     for seed in range(seeds):
         own = {name: value[seed].astype(np.float64) for name, value in weights.items()}
@@ -33,9 +33,7 @@ def outputs(
     return np.ascontiguousarray(np.stack(of_seeds))  # the layout in memory decides the order of later sums
 
 
-def _forward(
-    layers: Sequence[LayerSpec], weights: Weights, h: Float64[np.ndarray, "feature row"]
-) -> Float64[np.ndarray, "output row"]:
+def _forward(layers: Sequence[Any], weights: Weights, h: Activation) -> Activation:
     with np.errstate(all="ignore"):  # the weights of a diverged seed are NaN
         for i, layer in enumerate(layers):
             h = np.where(np.isfinite(h), h, np.nan)  # tanh, sigmoid and relu would make an infinity finite again
@@ -80,13 +78,13 @@ ACTIVATIONS: dict[str, Callable[[Activation], Activation]] = {
 }
 
 
-Outputs = Float64[np.ndarray, "seed row output"]
-Observed = Float64[np.ndarray, "row output"]  # encoded, as the outputs should be
-Losses = Float64[np.ndarray, " seed"]
+Outputs = np.ndarray  # [seed, row, output]
+Observed = np.ndarray  # [row, output], encoded, as the outputs should be
+Losses = np.ndarray  # [seed]
 
 
-def loss(kind: Loss, output: Outputs, observed: Float[np.ndarray, "output row"]) -> Losses:
-    """Return the training loss of each seed over these rows; NaN outputs give NaN."""
+def loss(kind: str, output: Outputs, observed: np.ndarray) -> Losses:
+    """Return the training loss of each seed over these rows [output, row]; NaN outputs give NaN."""
     with np.errstate(all="ignore"):  # the outputs of a diverged seed are NaN or infinite
         return LOSSES[kind](output, observed.T.astype(np.float64))
 
@@ -106,7 +104,7 @@ def cross_entropy(output: Outputs, observed: Observed) -> Losses:
     return -means
 
 
-LOSSES: dict[Loss, Callable[[Outputs, Observed], Losses]] = {
+LOSSES: dict[str, Callable[[Outputs, Observed], Losses]] = {
     "mse": lambda output, observed: np.square(output - observed).mean(axis=(1, 2)),
     "half_mse": lambda output, observed: np.square(output - observed).mean(axis=(1, 2)) / 2,
     "l1": lambda output, observed: np.abs(output - observed).mean(axis=(1, 2)),

@@ -10,7 +10,6 @@ from bancada.base.refusals import unknown_key
 from bancada.base.settings import Args, Finite, Fraction, Positive, Settings
 
 OPTIONS = {"linear": "width", "dropout": "rate"}  # of the short forms {linear: 5} and {dropout: 0.1}
-BATCH_NORM_EPS = 1e-5  # the default of torch.nn.BatchNorm1d
 
 
 class TorchPart(Settings):

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bancada.networks.settings import BATCH_NORM_EPS, LayerSpec
+from bancada.networks.inference import BATCH_NORM_EPS
+from bancada.networks.settings import LayerSpec
 from bancada.networks.start import BATCH_NORM_MOMENTUM, State
 
 aten = torch.ops.aten

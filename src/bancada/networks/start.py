@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bancada.base import BadInput
+from bancada.networks.inference import BATCH_NORM_EPS
 from bancada.networks.settings import (
-    BATCH_NORM_EPS,
     GivenInit,
     Init,
     Layer,

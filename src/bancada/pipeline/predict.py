@@ -163,8 +163,9 @@ def _reading(trained: Trained, table: Path) -> Reading:
     with chdir(trained.root):
         source = sources.load(params_file.read().value(key), key)
     reading, start = source if isinstance(source, Reading) else Reading(), b""
-    with suppress(OSError), table.open("rb") as file:  # `texts.read` says what is wrong
-        start = file.readline(1_000_000)
+    if table.is_file():  # a pipe can be read once
+        with suppress(OSError), table.open("rb") as file:  # `texts.read` says what is wrong
+            start = file.readline(1_000_000)
     first = start.decode(reading.encoding or "utf-8", "replace").split(reading.separator or ",")
     named = {*trained.networks.feature_names} <= {cell.strip().strip('"') for cell in first}
     own = texts.OF_TEXT if start.startswith(b"PAR1") else ("header",) if named else ()

@@ -38,7 +38,8 @@ CODE = "bancada.serving"  # tag: a hash of serving.py, because an older one may 
 PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model needs
 EXAMPLE_ROWS = 3
 SERVING = Path(__file__).with_name("serving.py")
-PORTABLE, PREPARATION = (Path(saved.__file__).with_name(name) for name in ("portable.py", "preparation.py"))
+NETWORKS = Path(saved.__file__).parent
+COPIED = ("preparation.py", "inference.py", "portable.py")  # of NETWORKS
 Logged = dict[str, set[str]]  # experiment -> the models that it had at the first look
 
 
@@ -130,10 +131,10 @@ def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: in
     described |= {"threshold": trained.encoding.threshold, "probabilities": probability_rule(trained)}
     described |= {"preparation": [asdict(group) for group in trained.preparation.groups]}
     folder.mkdir()
-    shutil.copy(PREPARATION, folder)
+    for name in COPIED:
+        shutil.copy(NETWORKS / name, folder)
     if not trained.network.small:
         described |= {"bits": trained.network.bits, "outputs": trained.output_count}
-        shutil.copy(PORTABLE, folder)
     if trained.network.module:
         _copy_users_files(result, folder / "src")
     (folder / "network.json").write_text(json.dumps(described, indent=1) + "\n")
@@ -147,7 +148,7 @@ def _code(folder: Path) -> Path:
 
 
 def _code_hash() -> str:
-    content = b"".join(path.read_bytes() for path in (SERVING, PORTABLE, PREPARATION))
+    content = b"".join(path.read_bytes() for path in (SERVING, *(NETWORKS / name for name in COPIED)))
     return hashlib.md5(content, usedforsecurity=False).hexdigest()[:8]
 
 

@@ -1,8 +1,8 @@
 """A trained network as `mlflow.pyfunc` loads it: raw features in, predictions out.
 
-models.py puts this file into every MLflow model as it is, beside network.json, weights.safetensors and preparation.py,
-and where they are needed the user's files (below `src`) and portable.py. So it needs mlflow, torch, pandas and
-safetensors, and nothing else of bancada.
+models.py puts this file into every MLflow model as it is, beside network.json, weights.safetensors, the files of
+networks/ that it runs and the user's files (below `src`). So it needs mlflow, torch, pandas and safetensors, and
+nothing else of bancada.
 
 MLflow itself refuses missing columns, and words where numbers belong, before it calls this.
 """
@@ -18,7 +18,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from threading import RLock
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class ServedModel:
     """One seed's network, which takes raw features and answers with numbers or the names of classes.
 
     `bits` is given for a network that is more than the small vocabulary. Such a network computes in float32, as it was
-    trained and evaluated, with the switches of portable.py; the others are evaluated in float64.
+    trained and evaluated, with the switches of portable.py; the others are evaluated by inference.py.
     """
 
     def __init__(self, network: dict[str, Any], weights: dict[str, Tensor], folder: Path = Path()) -> None:
@@ -60,17 +60,17 @@ class ServedModel:
         module, self.bits = network.get("module"), network.get("bits")
         self.settled = runpy.run_path(str(folder / "portable.py"))["settled"] if self.bits else nullcontext
         self.code: AbstractContextManager[Any] = UserCode(folder / "src") if module else nullcontext()
-        with (
-            LOCK,
-            self.code,
-            torch.random.fork_rng(devices=[]),
-            self.settled(self.bits),
-        ):  # the weights are drawn in vain
-            self.network = _users(module) if module else _sequential(network["layers"], weights)
-            self.network.load_state_dict(weights)
-            self.network.eval()
+        self.network: Callable[[Any], Any]
         if not self.bits:
-            self.network.double()
+            outputs = runpy.run_path(str(folder / "inference.py"))["outputs"]
+            layers = [SimpleNamespace(**layer) for layer in network["layers"]]
+            of_seed = {name: value.numpy()[None] for name, value in weights.items()}
+            self.network = lambda inputs: outputs(layers, of_seed, np.ascontiguousarray(inputs.T))[0]
+            return
+        with LOCK, self.code, torch.random.fork_rng(devices=[]), self.settled(self.bits):
+            made = _users(module) if module else _sequential(network["layers"], weights)  # weights are drawn in vain
+            made.load_state_dict(weights)
+            self.network = made.eval()
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return a column for each target, of numbers or of names of classes. `rows` holds raw features by name.
@@ -78,10 +78,9 @@ class ServedModel:
         `params`: with `probabilities`, if the model's signature has it, return a column for each class instead.
         Raise MlflowException, which a server answers with status 400, for a cell that the network cannot take.
         """
-        inputs = torch.from_numpy(self._inputs(rows))
-        with torch.no_grad():
-            outputs, finite = self._wide(inputs) if self.bits else self._layer_by_layer(inputs.double())
-        lost = (~finite).nonzero().flatten().tolist()
+        inputs = self._inputs(rows)
+        outputs = self._wide(torch.from_numpy(inputs)) if self.bits else torch.from_numpy(self.network(inputs))
+        lost = (~outputs.isfinite().all(1)).nonzero().flatten().tolist()
         refuse([f"row {i + 1}" for i in lost[:MOST_NAMED]], len(lost), "the network gives no finite output")
         if not self.classes:
             found = self.preparation.in_own_units(outputs.numpy())
@@ -109,20 +108,11 @@ class ServedModel:
         refuse(cells, len(wrong), "too large for float32 once it is standardized")
         return inputs
 
-    def _layer_by_layer(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the outputs, and which rows are finite everywhere: tanh makes an infinity finite again."""
-        finite = torch.ones(len(outputs), dtype=torch.bool)
-        for layer in self.network.children():
-            outputs = layer(outputs)
-            finite &= outputs.isfinite().all(1)
-        return outputs, finite
-
-    def _wide(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the outputs, and which rows are finite. A module of the user's may not take an empty batch."""
-        with LOCK, self.code, self.settled(self.bits):
+    def _wide(self, inputs: Tensor) -> Tensor:
+        """Return the outputs. A module of the user's may not take an empty batch."""
+        with LOCK, self.code, self.settled(self.bits), torch.no_grad():
             rows = inputs.reshape(len(inputs), *self.shape).split(CHUNK_ROWS) if len(inputs) else ()
-            outputs = torch.cat([torch.zeros(0, self.outputs), *(self.network(chunk) for chunk in rows)]).double()
-        return outputs, outputs.isfinite().all(1)
+            return torch.cat([torch.zeros(0, self.outputs), *(self.network(chunk) for chunk in rows)]).double()
 
 
 def _as_sent(cell: Any, known: Sequence[str]) -> Any:

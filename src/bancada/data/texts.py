@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, TextIO
@@ -42,12 +43,12 @@ def read(path: Path, reading: Reading, rows: int | None = None, ignore: Collecti
     """
     try:
         with path.open("rb") as file:
-            start = file.read(4096)
-        if start.startswith(b"PAR1"):
-            return _of_parquet(path, reading, rows, ignore)
-        recognised.refuse_no_table(path, start, reading.encoding)
-        with path.open(encoding=reading.encoding or "utf-8", newline="") as file:
-            return _of_csv(path, file, reading, rows, ignore)
+            start = file.peek(4096)[:4096]  # a pipe can be read once
+            if start.startswith(b"PAR1"):
+                return _of_parquet(path, reading, rows, ignore)
+            recognised.refuse_no_table(path, start, reading.encoding)
+            with TextIOWrapper(file, encoding=reading.encoding or "utf-8", newline="") as text:
+                return _of_csv(path, text, reading, rows, ignore)
     except csv.Error as error:
         raise BadInput(f"{path}: line 1: {error}") from None
     except UnicodeError as error:

@@ -142,7 +142,8 @@ def layer_text(layer: Mapping[str, Any]) -> str:
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in mapping.items():
-        if isinstance(value, Mapping):  # the arguments of torch's classes stand beside their name in params.yaml
+        if isinstance(value, Mapping) and key != "columns":  # of which a user gives the names: they stay one value
+            # the arguments of torch's classes stand beside their name in params.yaml
             yield from _flat(value, prefix if key == "args" else f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

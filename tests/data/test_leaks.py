@@ -247,6 +247,19 @@ def test_copies_in_two_parts_are_counted_by_pair_of_parts_and_by_target(capsys):
     assert len(expected) > 1
 
 
+def test_rows_of_a_file_are_copies_however_they_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = Path("data/sources/mine.csv")
+    path.parent.mkdir(parents=True)
+    path.write_text("t,x,word,y\n1,1,a,5\n2,1.0, a ,5.0\n3,+1,a,6\n4,2,a,5\n5,,a,5\n6,,a,5\n")
+    raw = {"kind": "csv", "path": str(path), "task": "regression", "targets": ["y"]}
+    rows = sources.load(raw, "studies.mine.source").table("studies.mine.source")
+    (line,) = copies(rows, capsys, order="t", train=1, test=5)
+    assert line.startswith("2 of 5 test rows have the features of a train row (1 with the same target, 1 with another)")
+    (line,) = copies(rows, capsys, order="t", train=5, test=1)
+    assert line.startswith("1 of 1 test rows have the features of a train row (1 with the same target, 0 with another)")
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_copies_together_leave_none_in_two_parts(seed, capsys):
     assert copies(with_copies(), capsys, copies="together", train=0.6, validation=0.2, test=0.2, seed=seed) == []

@@ -58,7 +58,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["images", pytest.param("sequences", marks=pytest.mark.long)])
 def kind(request, tmp_path, monkeypatch):
     """A folder in which all five stages have run, and the name of its source."""
     monkeypatch.chdir(tmp_path)

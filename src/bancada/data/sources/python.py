@@ -177,8 +177,10 @@ def _ragged(rows: Any) -> str:
             shapes.append(np.shape(row))
         except ValueError:
             return f"row {len(shapes)} is no array, for its parts differ in shape"
-    other = next(i for i, shape in enumerate(shapes) if shape != shapes[0])
-    return f"row {other} has the shape {list(shapes[other])}, but row 0 has {list(shapes[0])}"
+    others = [(i, list(shape)) for i, shape in enumerate(shapes) if shape != shapes[0]]
+    return (
+        f"row {others[0][0]} has the shape {others[0][1]}, but row 0 has {list(shapes[0])}" if others else "is no array"
+    )
 
 
 def digests(table: Table) -> dict[str, str]:

@@ -44,3 +44,15 @@ def test_data_of_your_own(tmp_path: Path) -> None:
     (board,) = (tmp_path / "bench/data/evaluation/waves/leaderboard.csv").read_text().splitlines()[1:]
     # 3 * 8 * 9 + 8 of the convolution, 8 * 2 + 2 of the linear layer
     assert re.match(r"1,waves_conv,torch,242,test,error_rate_percent,", board)
+
+
+@pytest.mark.long
+def test_from_your_own_table_to_a_leaderboard(tmp_path: Path) -> None:
+    printed = run("tables.md", tmp_path / "bench")
+    assert printed.count("status 2") == 2  # the semicolons, then the words and empty cells
+    boards = [line.split()[1:5] for line in printed.splitlines() if " birds_mlp " in line and "stacked" in line]
+    assert boards == [["birds_mlp", "stacked", "1411", "0"]]
+    # two numbers, two words of sex, none of the nests: (4 * 16 + 16) + (16 * 3 + 3)
+    board = (tmp_path / "bench/data/evaluation/birds/leaderboard.csv").read_text()
+    assert re.search(r"^1,birds_mlp,stacked,131,test,error_rate_percent,28.25,", board, re.MULTILINE)
+    assert printed.splitlines()[-1].count(",") == 2

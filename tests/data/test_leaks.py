@@ -228,7 +228,7 @@ def test_copies_in_two_parts_are_counted_by_pair_of_parts_and_by_target(capsys):
     told = copies(with_copies(), capsys, train=0.5, validation="test", test=0.5)
     way = "copies: together keeps such rows in one part"
     assert told == [
-        f"{crossing} of 20 test rows have the features of a train row "
+        f"{crossing} of 20 test rows stand among the training rows, too "
         f"({crossing} with the same target, 0 with another); {way}"
     ]
     other = [float(row >= 30) for row in range(40)]
@@ -238,7 +238,7 @@ def test_copies_in_two_parts_are_counted_by_pair_of_parts_and_by_target(capsys):
     train, validation = train_test_split(left, test_size=12, random_state=2)
     of_part = dict(zip(PARTS, ([of[row] for row in part] for part in (train, validation, test)), strict=True))
     expected = [
-        f"{count} of 12 {b} rows have the features of a {a} row"
+        f"{count} of 12 {b} rows stand{'s' * (count == 1)} among the {a.replace('train', 'training')} rows, too"
         for a, b in combinations(PARTS, 2)
         if (count := sum(row in of_part[a] for row in of_part[b]))
     ]
@@ -255,9 +255,13 @@ def test_rows_of_a_file_are_copies_however_they_are_written(tmp_path, monkeypatc
     raw = {"kind": "csv", "path": str(path), "task": "regression", "targets": ["y"]}
     rows = sources.load(raw, "studies.mine.source").table("studies.mine.source")
     (line,) = copies(rows, capsys, order="t", train=1, test=5)
-    assert line.startswith("2 of 5 test rows have the features of a train row (1 with the same target, 1 with another)")
+    assert line.startswith(
+        "2 of 5 test rows stand among the training rows, too (1 with the same target, 1 with another)"
+    )
     (line,) = copies(rows, capsys, order="t", train=5, test=1)
-    assert line.startswith("1 of 1 test rows have the features of a train row (1 with the same target, 0 with another)")
+    assert line.startswith(
+        "1 of 1 test rows stands among the training rows, too (1 with the same target, 0 with another)"
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -335,7 +335,7 @@ def test_a_batch_larger_than_the_training_rows_of_some_groups_is_refused_once_th
     whole = "batch_size: full, epochs: 4}\nvariants"
     grouped = text.replace(split, split.replace("}", ", groups: a}"))
     refuse_bad_data(loaded(grouped.replace(whole, whole.replace("full", "25"))), {"file"}, set())
-    told = "25 of 25 test rows have the features of a train row (0 with the same target, 25 with another)"
+    told = "25 of 25 test rows stand among the training rows, too (0 with the same target, 25 with another)"
     assert told in capsys.readouterr().out
     too_large = r"^params.yaml: studies.file.train.batch_size = 26: larger than the training set of 25 rows$"
     with pytest.raises(BadInput, match=too_large):

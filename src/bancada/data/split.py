@@ -60,7 +60,7 @@ def divide(
     else:
         rows = _drawn(table, kept, split)
     for sentence in _copies(kept, rows):
-        tell(sentence)
+        tell(sentence if split.column else f"{sentence}; copies: together keeps such rows in one part")
     left_out = [str(label) for index, label in enumerate(table.classes) if index not in table.targets[rows["train"], 0]]
     if left_out:
         raise ValueError(f"leaves no training row of class {', '.join(left_out)}")
@@ -170,10 +170,8 @@ def _copies(table: tables.Table, rows: dict[str, Rows]) -> Iterator[str]:
         equal = np.isin(same[rows[second]], same[rows[first]])
         if count := int(again.sum()):
             targets = f"{int(equal.sum())} with the same target, {int((again & ~equal).sum())} with another"
-            yield (
-                f"{count} of {len(again)} {second} rows have the features of a {first} row ({targets}); "
-                "copies: together keeps such rows in one part"
-            )
+            among = f"the {'training' if first == 'train' else first} rows"
+            yield f"{count} of {len(again)} {second} rows stand{'s' * (count == 1)} among {among}, too ({targets})"
 
 
 def _digests(table: tables.Table) -> tuple[UInt64[np.ndarray, " row"], UInt64[np.ndarray, " row"]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +58,7 @@ def read(path: Path, reading: Reading, rows: int | None = None, ignore: Collecti
         raise BadInput(f"{path}: {error.strerror}{hint}") from None
 
 
-def _of_csv(path: Path, file: TextIO, reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
+def _of_csv(path: Path, file: TextIOWrapper, reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
     """Python's own reader is used, as the others hide on which line a cell stands."""
     first = list(islice(file, recognised.SAMPLE))
     recognised.refuse_other_form(path, first, reading)

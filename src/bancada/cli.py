@@ -42,14 +42,9 @@ def repro(
 ) -> None:
     """Run what is stale of the pipeline, independent stages side by side: `dvc repro`, only faster."""
     with at_the_root(kept="" if quiet else GOES_ON):
-        from bancada.pipeline import params
-        from bancada.pipeline.repro import repro, show_results, tell_overruled
+        from bancada.pipeline.repro import repro
 
-        status, asked = repro(targets or [], jobs or cores(), force, logs_stay=not quiet), params.load()
-        if status == 0 and not quiet:
-            show_results(asked)
-        tell_overruled(asked)
-        raise typer.Exit(status)
+        raise typer.Exit(repro(targets or [], jobs or cores(), force, quiet))
 
 
 @app.command()

@@ -31,6 +31,7 @@ def test_a_second_repro_runs_nothing_and_git_sees_no_change(repository: Path) ->
     assert "moons_tanh" in shown
     assert "mlflow ui" in shown
     assert succeeds(repository, "git", "status", "--porcelain") == ""
+    assert "moons_tanh" not in succeeds(repository, *BANCADA, "repro", "split@moons")  # its scores may be of before
 
 
 def test_dvc_shows_one_row_of_metrics_for_each_variant(repository: Path) -> None:

@@ -1,12 +1,12 @@
 """Stage split@STUDY: data/raw/STUDY.parquet -> data/split/STUDY/{train,validation,test}.parquet."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import combinations, pairwise
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt64
+from jaxtyping import Float64, Int64
 
 from bancada.base import files, params_file, refusals, settings, stage, tables
 from bancada.data.settings import Split
@@ -88,7 +88,8 @@ def _drawn(table: tables.Table, kept: tables.Table, split: Split) -> dict[str, R
     if split.groups:
         groups = np.unique(_cells(table, "groups", split.groups), return_inverse=True)[1]
     elif split.copies:
-        groups = np.unique(_digests(kept)[0], return_inverse=True)[1]
+        place = dict[bytes, int]()
+        groups = np.array([place.setdefault(digest, len(place)) for digest in _digests(kept)[0]])
     size, unit = (len(table), "rows") if groups is None else (len(np.unique(groups)), "groups")
     _, validation, test = split.counts(size, unit)
     left, rows = np.arange(len(table)), dict.fromkeys(files.PARTS, np.arange(0))
@@ -166,26 +167,30 @@ def _copies(table: tables.Table, rows: dict[str, Rows]) -> Iterator[str]:
     """Yield a sentence for each pair of parts of which the second one has rows of the first one, too."""
     alike, same = _digests(table)
     for first, second in combinations((part for part in files.PARTS if len(rows[part])), 2):
-        again = np.isin(alike[rows[second]], alike[rows[first]])
-        equal = np.isin(same[rows[second]], same[rows[first]])
-        if count := int(again.sum()):
-            targets = f"{int(equal.sum())} with the same target, {int((again & ~equal).sum())} with another"
-            among = f"the {'training' if first == 'train' else first} rows"
-            yield f"{count} of {len(again)} {second} rows stand{'s' * (count == 1)} among {among}, too ({targets})"
+        count, equal = (_in_both(digests, rows[first], rows[second]) for digests in (alike, same))
+        if count:
+            targets = f"{equal} with the same target, {count - equal} with another"
+            stand = f"stand{'s' * (count == 1)} among the {'training' if first == 'train' else first} rows"
+            yield f"{count} of {len(rows[second])} {second} rows {stand}, too ({targets})"
 
 
-def _digests(table: tables.Table) -> tuple[UInt64[np.ndarray, " row"], UInt64[np.ndarray, " row"]]:
+def _in_both(digests: Sequence[bytes], first: Rows, second: Rows) -> int:
+    known = {digests[row] for row in first}
+    return sum(digests[row] in known for row in second)
+
+
+def _digests(table: tables.Table) -> tuple[list[bytes], list[bytes]]:
     """Return a digest of each row's features, and of its features and targets. An empty cell equals another one."""
-    alike, same = bytearray(), bytearray()
+    alike, same = list[bytes](), list[bytes]()
     for at in range(0, len(table), CHUNK_ROWS):
         features, targets = (part[at : at + CHUNK_ROWS] for part in (table.features, table.targets))
         cells = np.where(np.isnan(features), np.nan, features) + 0.0  # one kind of NaN, and of zero
         for row, target in zip(cells, targets + 0, strict=True):
             digest = hashlib.blake2b(row.tobytes(), digest_size=8)  # among a million rows, no two are alike by chance
-            alike += digest.digest()
+            alike.append(digest.digest())
             digest.update(target.tobytes())
-            same += digest.digest()
-    return np.frombuffer(alike, np.uint64), np.frombuffer(same, np.uint64)
+            same.append(digest.digest())
+    return alike, same
 
 
 if __name__ == "__main__":

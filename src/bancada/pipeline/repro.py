@@ -44,7 +44,7 @@ GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
 TAIL_LINES = 15  # of a failed stage's output
 
 
-def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: bool = True) -> int:
+def repro(targets: Sequence[str], jobs: int, force: bool = False, quiet: bool = False) -> int:
     """Bring up `targets`, or everything, in the current folder.
 
     The exit status is 0, 1 where a stage failed, or 2 where one refused its input. Raise BadInput, before anything is
@@ -59,10 +59,14 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, logs_stay: boo
         run = Run(pipeline, params, jobs, force)
         run.go()
         stale = pipeline.still_stale(run.ran)
-    run.explain(logs_stay)
+    run.explain(logs_stay=not quiet)
     if stale:
         print(f"\nchanged while it ran, so run it again: {', '.join(stale)}", file=sys.stderr)
-    return run.status or (1 if stale else 0)
+    status = run.status or (1 if stale else 0)
+    if status == 0 and not quiet:
+        show_results([study for study in params.studies if f"evaluate@{study}" in run.done])
+    tell_overruled(params)
+    return status
 
 
 class Run:
@@ -301,15 +305,15 @@ def _parts(params: Params, study: str, made: bool) -> dict[str, tables.Table]:
     return parts_of(table, params.studies[study].split, f"studies.{study}.split")
 
 
-def show_results(params: Params) -> None:
-    """Print each study's leaderboard, and the next command to type."""
+def show_results(studies: Sequence[str]) -> None:
+    """Print the leaderboards of studies whose evaluation is up to date, and the next command to type."""
+    if not studies:
+        return
     from bancada.evaluation.leaderboard import EXPLANATION, format_leaderboard
 
-    for study in params.studies:
-        path = files.evaluation(study) / "leaderboard.csv"
-        if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
+    for study in studies:
+        with (files.evaluation(study) / "leaderboard.csv").open(newline="", encoding="utf-8") as file:
+            print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
     print(f"\n{EXPLANATION}")
     print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
 

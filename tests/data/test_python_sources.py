@@ -176,6 +176,11 @@ def test_images_are_split_by_groups_or_order_and_keep_their_shape(write, key, ce
     assert key == "groups" or max(of["train"]) < min(of["test"])
 
 
+def test_a_target_may_not_have_the_name_of_the_groups(write):
+    body = "return {'inputs': [[1], [2]], 'target': [1, 2], 'groups': [1, 2]}"
+    assert refused(write(body, targets=["groups"])).startswith(f"{FILE}: make: 'groups' is both a target and a column")
+
+
 def test_groups_that_change_from_call_to_call_are_refused(write):
     body = "calls.append(1)\nreturn {'inputs': np.ones((2, 3, 4)), 'target': [1, 2], 'groups': ['a', str(len(calls))]}"
     source = sources.load(write(body, head=f"{HEAD}calls = []\n\n\n"), KEY)

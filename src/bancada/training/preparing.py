@@ -142,7 +142,8 @@ def _mean_and_variance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return both for each column, the variance without the rounding error of the mean, as scikit-learn has it."""
     mean = values.mean(axis=0)
     rest = values - mean
-    return mean, (rest * rest).mean(axis=0) - rest.mean(axis=0) ** 2
+    error = rest.mean(axis=0)
+    return mean, np.maximum(np.square(rest, out=rest).mean(axis=0) - error**2, 0)
 
 
 def _is_constant(mean: np.ndarray, variance: np.ndarray, rows: int) -> np.ndarray:

@@ -147,6 +147,8 @@ class Python(Described):
     def _with_asides(self, table: Table, returned: Mapping[str, Any]) -> Table:
         """Return the table with the columns for the split."""
         for name in sorted(returned.keys() & FOR_SPLIT):
+            if name in table.target_names:
+                raise self._bad(f"'{name}' is both a target and a column for the split; name the target otherwise")
             cells = self._array(name, returned[name])
             if cells.shape != (len(table),):
                 raise self._bad(f"{name} has the shape {list(cells.shape)}; must be one for each of {len(table)} rows")

@@ -159,6 +159,7 @@ def test_the_groups_of_a_split_may_be_a_column_of_a_data_frame(write):
         ("groups", [f"p{row // 3}" for row in range(12)], {"train": 0.5, "test": 0.5}),
         ("groups", [row // 3 for row in range(12)], {"train": 0.5, "test": 0.5}),
         ("order", [f"2024-01-{30 - row}" for row in range(12)], {"train": 6, "test": 6}),
+        ("order", list(range(12, 0, -1)), {"train": 6, "test": 6}),
     ],
 )
 def test_images_are_split_by_groups_or_order_and_keep_their_shape(write, key, cells, split_keys):
@@ -174,6 +175,14 @@ def test_images_are_split_by_groups_or_order_and_keep_their_shape(write, key, ce
     assert np.array_equal(parts["test"].features[:, 0], parts["test"].targets[:, 0] * 64)
     assert not set(of["train"]) & set(of["test"])
     assert key == "groups" or max(of["train"]) < min(of["test"])
+
+
+def test_moments_of_numpy_are_an_order(write):
+    days = "np.array(['2024-03-01', '2024-02-01'], 'datetime64[ns]')"
+    table = made(write(f"return {{'inputs': [[1], [2]], 'target': [1, 2], 'order': {days}}}"))
+    assert table.words == {"order": ["2024-02-01", "2024-03-01"]}
+    parts = split.parts_of(table, split.Split(train=1, test=1, order="order"), "studies.mine.split")
+    assert parts["train"].targets.tolist() == [[2]]
 
 
 def test_a_target_may_not_have_the_name_of_the_groups(write):
@@ -236,6 +245,7 @@ MISTAKES = {
         "{'inputs': [[{}]], 'target': [1]}",
         "make: inputs holds objects of type dict, and is no array; np.stack(r",
     ),
+    "empty": ("{'inputs': [[1, None]], 'target': [1]}", "make: inputs holds objects of type NoneType, not numbers"),
     "other objects": (
         "{'inputs': [[object()]], 'target': [1]}",
         "make: inputs holds objects of type object, not numbers; astype(float) makes numbers",

@@ -110,12 +110,14 @@ class Python(Described):
         return BadInput(f"{self.file}: {self.name}: {problem}")
 
     def _texts(self, frame: Any) -> texts.Texts:
-        """Return the columns of a DataFrame, or of a mapping of lists."""
+        """Return the columns of a DataFrame, or of a mapping of lists and arrays."""
         names, made = list[str](), list[Any]()
         for name, column in frame.items():
             names.append(str(name))
             try:
-                made.append(pa.array(column if isinstance(column, list) else _alike(column), from_pandas=True))
+                made.append(
+                    pa.array(column if isinstance(column, list | np.ndarray) else _alike(column), from_pandas=True)
+                )
             except (pa.ArrowException, TypeError, ValueError) as error:
                 raise self._bad(f"column '{name}' cannot be stored: {' '.join(map(str, error.args))}") from None
         return texts.of_arrow(Path(self.file), pa.table(made, names), self.ignore)
@@ -152,7 +154,7 @@ class Python(Described):
             cells = self._array(name, returned[name])
             if cells.shape != (len(table),):
                 raise self._bad(f"{name} has the shape {list(cells.shape)}; must be one for each of {len(table)} rows")
-            found = columns.cells(self._texts({name: cells.tolist()}), self, {name: "aside"})[name]
+            found = columns.cells(self._texts({name: cells}), self, {name: "aside"})[name]
             table = replace(
                 table,
                 features=np.column_stack([table.features, found.values]),
@@ -179,7 +181,8 @@ class Python(Described):
 
     def _finite(self, name: str, array: np.ndarray) -> Float64[np.ndarray, "..."]:
         if array.dtype.kind not in NUMBERS:
-            held = f"objects of type {type(array.flat[0]).__name__}" if array.dtype == object else array.dtype
+            odd = [type(cell).__name__ for cell in array.flat if not isinstance(cell, Number)]
+            held = f"objects of type {(odd or ['object'])[0]}" if array.dtype == object else array.dtype
             raise self._bad(f"{name} holds {held}, not numbers; astype(float) makes numbers of what looks like them")
         numbers = np.array(array, dtype=np.float64)  # a copy, which the function cannot change later
         for place in np.argwhere(~(np.abs(numbers) <= LARGEST))[:1].tolist():

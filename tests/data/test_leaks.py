@@ -75,8 +75,20 @@ def test_groups_may_be_numbers_and_are_fractions_alone():
     assert parts["test"] == next(GroupShuffleSplit(1, test_size=0.5, random_state=0).split(ids, groups=ids))[1].tolist()
     problem = "with groups, the parts are fractions of the groups, such as train: 0.8, test: 0.2"
     assert refused(by_number, groups="p", train=80, test=10) == problem
-    assert refused(table(p=["a", "b"]), groups="p", train=0.1, validation=0.4, test=0.5).startswith(
-        "no training groups"
+    problem = "no training groups are left of 3"
+    assert refused(table(p=["a", "b", "c"]), groups="p", train=0.1, validation=0.45, test=0.45) == problem
+
+
+def test_fewer_groups_than_parts_are_refused_with_their_column_and_number():
+    assert refused(table(p=["a"] * 9), groups="p", train=0.5, test=0.5) == (
+        "groups = p: the column has 1 group for 2 parts; take a column with more of them"
+    )
+    assert refused(table(p=["a", "b"] * 9), groups="p", train=0.4, validation=0.3, test=0.3) == (
+        "groups = p: the column has 2 groups for 3 parts; take a column with more of them"
+    )
+    alike = table(x=[1.0] * 9, row=[1.0] * 9).only(["x"])
+    assert refused(alike, copies="together", train=0.5, test=0.5) == (
+        "copies: together: the rows make 1 group for 2 parts; leave it out, or take the copies out"
     )
 
 

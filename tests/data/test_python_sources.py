@@ -153,11 +153,76 @@ def test_the_groups_of_a_split_may_be_a_column_of_a_data_frame(write):
     assert {name: part.feature_names for name, part in parts.items()} == {name: ["age"] for name in files.PARTS}
 
 
+@pytest.mark.parametrize(
+    ("key", "cells", "split_keys"),
+    [
+        ("groups", [f"p{row // 3}" for row in range(12)], {"train": 0.5, "test": 0.5}),
+        ("groups", [row // 3 for row in range(12)], {"train": 0.5, "test": 0.5}),
+        ("order", [f"2024-01-{30 - row}" for row in range(12)], {"train": 6, "test": 6}),
+        ("order", list(range(12, 0, -1)), {"train": 6, "test": 6}),
+    ],
+)
+def test_images_are_split_by_groups_or_order_and_keep_their_shape(write, key, cells, split_keys):
+    body = f"x = np.arange(12 * 64).reshape(12, 1, 8, 8)\nreturn {{'inputs': x, 'target': range(12), '{key}': {cells}}}"
+    params = ParamsFile({"studies": {"mine": {"source": write(body), "split": {**split_keys, key: key}}}})
+    generate.main(params, "mine")
+    split.main(params, "mine")
+    parts = {part: tables.read(files.split("mine") / f"{part}.parquet") for part in ("train", "test")}
+    of = {part: [cells[int(row)] for row in table.targets[:, 0]] for part, table in parts.items()}
+    assert {part: (table.row_shape, table.features.shape) for part, table in parts.items()} == {
+        part: ([1, 8, 8], (6, 64)) for part in parts
+    }
+    assert np.array_equal(parts["test"].features[:, 0], parts["test"].targets[:, 0] * 64)
+    assert not set(of["train"]) & set(of["test"])
+    assert key == "groups" or max(of["train"]) < min(of["test"])
+
+
+def test_moments_of_numpy_are_an_order(write):
+    days = "np.array(['2024-03-01', '2024-02-01'], 'datetime64[ns]')"
+    table = made(write(f"return {{'inputs': [[1], [2]], 'target': [1, 2], 'order': {days}}}"))
+    assert table.words == {"order": ["2024-02-01", "2024-03-01"]}
+    parts = split.parts_of(table, split.Split(train=1, test=1, order="order"), "studies.mine.split")
+    assert parts["train"].targets.tolist() == [[2]]
+
+
+def test_a_target_may_not_have_the_name_of_the_groups(write):
+    body = "return {'inputs': [[1], [2]], 'target': [1, 2], 'groups': [1, 2]}"
+    assert refused(write(body, targets=["groups"])).startswith(f"{FILE}: make: 'groups' is both a target and a column")
+
+
+def test_groups_that_change_from_call_to_call_are_refused(write):
+    body = "calls.append(1)\nreturn {'inputs': np.ones((2, 3, 4)), 'target': [1, 2], 'groups': ['a', str(len(calls))]}"
+    source = sources.load(write(body, head=f"{HEAD}calls = []\n\n\n"), KEY)
+    with pytest.raises(BadInput, match="a second call with the same arguments differs in"):
+        source.refuse_changing(source.table(KEY), KEY)
+
+
 # --- mistakes -------------------------------------------------------------------------------------------------------
 
 MISTAKES = {
     "no rows": ("{'inputs': [], 'target': []}", "make: inputs has the shape [0], which holds no rows"),
-    "number": ("{'inputs': 1.0, 'target': [1]}", "make: inputs has the shape [], which holds no rows"),
+    "number": ("{'inputs': 1.0, 'target': [1]}", "make: inputs is a float, not an array; np.stack(rows) makes one of"),
+    "dict": ("{'inputs': {0: [1]}, 'target': [1]}", "make: inputs is a dict, not an array; np.stack(rows) makes one"),
+    "set": ("{'inputs': [[1]], 'target': {1}}", "make: target is a set, not an array; np.stack(rows) makes one of a"),
+    "series of arrays": (
+        "{'inputs': pd.Series([np.ones(2), np.ones(2)]), 'target': [1, 2]}",
+        "make: inputs holds objects of type ndarray, and is no array; np.stack(rows) makes one of a list of rows",
+    ),
+    "array of arrays": (
+        "{'inputs': np.array([np.ones(2), np.ones(3)], dtype=object), 'target': [1, 2]}",
+        "make: inputs holds objects of type ndarray, and is no array; np.stack(rows) makes one of a list of rows",
+    ),
+    "tensor": (
+        "{'inputs': torch.ones(2, 2, requires_grad=True), 'target': [1, 2]}",
+        "make: inputs: RuntimeError: Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy()",
+    ),
+    "its own array": ("{'inputs': Broken(), 'target': [1]}", "make: inputs: 6: in Broken.__array__: KeyError: 'x'"),
+    "its own wrong value": ("{'inputs': Wrong(), 'target': [1]}", "make: inputs: 11: in Wrong.__array__: ValueError:"),
+    "rows of its own": ("{'inputs': [[1], Wrong()], 'target': [1]}", "make: inputs: row 1 is no array"),
+    "groups": (
+        "{'inputs': [[1], [2]], 'target': [1, 2], 'groups': ['a']}",
+        "make: groups has the shape [1]; must be one for each of 2 rows",
+    ),
     "nothing": ("None", "make: returned an object of type NoneType; must be a pandas DataFrame, or"),
     "other names": ("{'x': [[1]], 'y': [1]}", "make: returned a mapping of x, y; must be a pandas DataFrame, or"),
     "lengths": ("{'inputs': [[1], [2]], 'target': [1]}", "make: inputs has 2 rows, but target has 1"),
@@ -176,23 +241,54 @@ MISTAKES = {
     "too large": ("{'inputs': [[1e39]], 'target': [1]}", "make: inputs[0, 0] = 1e+39: must not be beyond 3.4e+38"),
     "texts": ("{'inputs': [['a']], 'target': [1]}", "make: inputs holds <U1, not numbers"),
     "complex": ("{'inputs': [[1j]], 'target': [1]}", "make: inputs holds complex128, not numbers"),
-    "objects": ("{'inputs': [[{}]], 'target': [1]}", "make: inputs holds object, not numbers"),
+    "objects": (
+        "{'inputs': [[{}]], 'target': [1]}",
+        "make: inputs holds objects of type dict, and is no array; np.stack(r",
+    ),
+    "empty": ("{'inputs': [[1, None]], 'target': [1]}", "make: inputs holds objects of type NoneType, not numbers"),
+    "other objects": (
+        "{'inputs': [[object()]], 'target': [1]}",
+        "make: inputs holds objects of type object, not numbers; astype(float) makes numbers",
+    ),
     "target": ("{'inputs': [[1], [2]], 'target': [1, np.inf]}", "make: target[1, 0] = inf: must be a finite number"),
     "cube": ("{'inputs': [[1]], 'target': [[[1]]]}", "make: target has the shape [1, 1, 1]; must be [row] or [row, ta"),
     "names twice": (
         "pd.DataFrame([[1, 2, 3]], columns=['a', 'a', 'target'])",
-        "make: its columns cannot be stored: Duplicate column names found: ['a', 'a', 'target']",
+        "there are two columns 'a'; rename one, or add ignore: [a]",
     ),
-    "mixed": ("pd.DataFrame({'a': [1, 'x'], 'target': [1, 2]})", "make: its columns cannot be stored: Could not conv"),
+    "mixed": (
+        "pd.DataFrame({'a': [1, 'x', None, 2.0], 'target': [1, 2, 3, 4]})",
+        "column 'a': 1 of 4 rows has no number: row 2 (x); add missing: [",
+    ),
+    "objects in a column": (
+        "pd.DataFrame({'a': [1, object()], 'target': [1, 2]})",
+        "make: column 'a' cannot be stored: Could not convert",
+    ),
     "empty frame": ("pd.DataFrame({'a': [], 'target': []})", "no rows"),
-    "its own error": ("1 / seed", "7: in make: ZeroDivisionError: division by zero"),
+    "its own error": ("1 / seed", "18: in make: ZeroDivisionError: division by zero"),
 }
+
+
+OWN_ARRAYS = """\
+import torch
+
+
+class Broken:
+    def __array__(self, dtype=None, copy=None):
+        return {}["x"]
+
+
+class Wrong:
+    def __array__(self, dtype=None, copy=None):
+        raise ValueError("of its own")
+"""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_what_cannot_be_learned_from_is_told_with_the_file_and_the_place(write, mistake):
     returned, told = MISTAKES[mistake]
-    assert refused(write(f"x = 1\nreturn {returned}")).replace(f"{FILE}:", "").strip().startswith(told)
+    source = write(f"x = 1\nreturn {returned}", head=OWN_ARRAYS + HEAD)
+    assert refused(source).replace(f"{FILE}:", "").strip().startswith(told)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +297,7 @@ def test_what_cannot_be_learned_from_is_told_with_the_file_and_the_place(write, 
         ("['a', 'a', 'a']", "column 'target' has one class, a; at least two are needed"),
         ("['a', '', None]", "column 'target': 2 of 3 rows have no label: rows 2 (empty), 3 (empty); take them out"),
         ("[1, 0.5, 2]", "make: target[1] = 0.5: is no class; texts and whole numbers are"),
-        ("[[1, 2], [1, 2], [2, 1]]", f"make: returned 2 targets, but {KEY}.targets names 1"),
+        ("[[1, 2], [1, 2], [2, 1]]", "make: target has the shape [3, 2]; classes must be [row]"),
     ],
 )
 def test_what_is_no_class_is_told(write, target, told):
@@ -332,6 +428,31 @@ def test_a_file_that_is_read_on_import_or_by_a_helper_is_refused_with_that_line(
     Path("src/sources/helpers.py").write_text("def read():\n    with open('params.yaml') as file: return file.read()\n")
     Path("params.yaml").write_text("")
     assert refused(source).startswith("src/sources/helpers.py:2: opens params.yaml;")
+
+
+@pytest.mark.parametrize(
+    "writing",
+    [
+        "open('data/sources/mine.csv', 'a').close()",
+        "pd.DataFrame([1]).to_csv('data/sources/mine.csv')",
+        "np.save('data/sources/mine.npy', np.ones(2))",
+        "os.close(os.open('data/sources/mine.csv', os.O_RDWR | os.O_CREAT))",
+        "Path('data/sources/mine.csv').read_text(); Path('data/sources/mine.csv').write_text('1')",
+        "open('src/sources/other.py', 'w').close(); Path('src/sources/other.py').unlink()",
+    ],
+)
+def test_a_source_that_writes_into_the_repository_is_refused_by_name_and_line(write, writing):
+    Path("data/sources/mine.csv").write_text("1\n")
+    told = refused(write(f"{writing}{TWO}", head=f"import os\nfrom pathlib import Path\n{HEAD}"))
+    assert re.fullmatch(
+        rf"{FILE}:8: writes (data|src)/sources/\w+.\w+; a source must return its rows, and leave files as they are",
+        told,
+    )
+
+
+def test_a_source_may_write_temporary_files(write):
+    body = f"import tempfile\nwith tempfile.TemporaryFile() as file: file.write(b'1'){TWO}"
+    assert len(made(write(body))) == 2
 
 
 def test_a_missing_file_is_told_with_the_line_that_reads_it(write):

@@ -9,6 +9,7 @@ from sklearn import datasets
 
 from bancada.base import BadInput, files, tables
 from bancada.data import generate, sources, split
+from bancada.data.settings import Split
 from bancada.networks.preparation import Preparation
 from bancada.networks.settings import Network
 from bancada.pipeline import params
@@ -80,6 +81,23 @@ def test_a_shape_for_a_csv_file_is_checked_once_its_columns_are_known(tmp_path, 
         sources.load(source, KEY).table(KEY)
     Path("data/sources/mine.csv").write_text("a,b,c,d,y\n1,2,3,4,5\n")
     assert sources.load(source, KEY).table(KEY).shape == [2, 2]
+
+
+@pytest.mark.parametrize("features", [None, ["a", "b", "c", "d"]])
+def test_a_shape_counts_the_features_that_the_split_leaves(features, tmp_path, monkeypatch):
+    source = {"kind": "csv", "path": "data/sources/mine.csv", "task": "regression", "targets": ["y"], "shape": [2, 2]}
+    in_folder(tmp_path, monkeypatch, source)
+    Path("data/sources").mkdir(parents=True)
+    Path("data/sources/mine.csv").write_text("a,b,pid,c,d,y\n1,2,7,3,4,5\n2,3,6,4,5,6\n")
+    rows = sources.load(source | {"features": features}, KEY).table(KEY)
+    parts = split.parts_of(rows, Split(train=1, test=1, order="pid"), "studies.mine.split")
+    assert (parts["train"].shape, parts["train"].features.tolist()) == ([2, 2], [[2, 3, 4, 5]])
+    if features is None:
+        with pytest.raises(BadInput, match=r"of the shape \[2, 2\] do not hold their 5 features$"):
+            split.parts_of(rows, Split(train=1, test=1), "studies.mine.split")
+        whole = sources.load(source | {"shape": [5]}, KEY).table(KEY)
+        with pytest.raises(BadInput, match=r"of the shape \[5\] do not hold their 4 features without 'pid'$"):
+            split.parts_of(whole, Split(train=1, test=1, order="pid"), "studies.mine.split")
 
 
 @pytest.mark.parametrize(

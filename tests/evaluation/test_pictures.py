@@ -94,3 +94,10 @@ def test_of_many_features_the_first_are_drawn_and_the_title_says_so():
     figure = drawn_rows.targets_by_feature(rows, "own: the 3 training rows")
     assert [ax.get_xlabel() for ax in figure.axes if ax.axison] == [f"f{i}" for i in range(24)]
     assert figure.get_suptitle() == "own: the 3 training rows by the first 24 of 900 features"
+
+
+def test_of_sequences_eight_numbers_are_drawn_and_the_title_says_so():
+    rows = Table(np.ones((3, 150)), np.ones((3, 1)), [f"f{i}" for i in range(150)], ["y"], [], [50, 3])
+    figure = drawn_rows.drawn(rows, "own")
+    assert [ax.get_xlabel() for ax in figure.axes if ax.axison] == [f"f{i}" for i in range(8)]
+    assert figure.get_suptitle() == "own: the 3 training rows by the first 8 of 150 features"

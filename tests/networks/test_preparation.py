@@ -190,3 +190,29 @@ def test_rows_are_prepared_alike_whatever_the_order_of_columns_and_words_and_in_
         found = preparation.inputs(alone.features, alone.feature_names, alone.words)
         assert np.array_equal(found, inputs[[row]])
     assert preparation.inputs(every.features[:0], every.feature_names, every.words).shape == (0, inputs.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("middle", "width", "scaled"),
+    [(1e9, 1e-5, False), (2020.0, 1e-9, True), (0.0, 1e-200, False), (0.1, 0.0, False), (5.0, 2.0, True)],
+)
+def test_what_is_constant_is_scikit_learns_to_say_with_and_without_prepare(
+    middle: float, width: float, scaled: bool
+) -> None:
+    values = middle + width * np.random.default_rng(4).standard_normal((200, 1))
+    rows = Table(values, values, ["x"], ["y"], [])
+    scaler = StandardScaler().fit(values)
+    alone, within = learned(rows, None, True), prepared({"targets": {"standardize": True}}, rows, standardize=True)
+    for found in (alone.scaling["input_std"], within.scaling["input_std"], within.scaling["target_std"]):
+        np.testing.assert_allclose(found, scaler.scale_, rtol=1e-12)
+    assert (scaler.scale_[0] != 1.0) == scaled
+    for found in (alone.scaling["input_mean"], within.scaling["target_mean"]):
+        np.testing.assert_allclose(found, scaler.mean_, rtol=1e-12)
+
+
+def test_an_empty_cell_whose_word_is_unknown_is_refused_with_that_word() -> None:
+    words = {"encode": "one_hot", "impute": {"constant": "none"}}
+    rows = table(pd.DataFrame({"tree": ["oak", "ash"]}))
+    preparation = prepared({"words": words}, rows)
+    with pytest.raises(Unprepared, match="is empty, and its word 'none' is in no training row, which have: ash, oak"):
+        preparation.inputs(np.array([[np.nan]]), ["tree"], {"tree": []})

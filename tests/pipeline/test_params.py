@@ -164,10 +164,10 @@ REFUSED = {
         "variants.own.train.init: 2 linear layers need as many weights and biases"
     ),
     ("line, layers: [1]", "line, layers: [1], train: {init: {name: given, weights: [[[2]]], biases: [[0]]}}"): (
-        "variants.plain.train.init.weights[0]: must be 1 rows of 2 numbers"
+        "variants.plain.train.init.weights[0]: must be 1 row of 2 numbers"
     ),
     ("line, layers: [1]", "line, layers: [1], train: {init: {name: given, weights: [[[2, 3]]], biases: [[]]}}"): (
-        "variants.plain.train.init.biases[0]: must be 1 numbers"
+        "variants.plain.train.init.biases[0]: must be 1 number"
     ),
     ("  filed: {study: file, layers: [1]}\n", ""): "studies.file: no variant belongs to it",
     ("{lr: 0.5,", "{loss: bce,"): "variants.own.train.loss = bce: needs classes, but the study predicts numbers",

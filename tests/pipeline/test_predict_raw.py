@@ -118,3 +118,19 @@ def test_a_word_that_may_not_be_unknown_is_refused_by_its_line_and_nothing_is_wr
         bancada.load("toy_tanh").predict(pd.DataFrame([KNOWN | {"peso": "s/d"}]))
     assert not Path("out.csv").exists()
     assert capsys.readouterr().err == ""
+
+
+def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Path) -> None:
+    """Whose own form is right: the keys of its source are not to be changed."""
+    prices("stacked")
+    rows = pd.DataFrame([KNOWN, KNOWN | {"peso": 1.5}])
+    way = 'it must be written like the study\'s table: separator: ";", decimal: ",", missing: ["?", ""]'
+    for how, problem in (
+        ({"sep": ","}, "line 1: commas separate the columns"),
+        ({"decimal": "."}, "column 'peso': 2 of 2 rows have a number in another form: lines 2 (10.0), 3 (1.5)"),
+    ):
+        with pytest.raises(BadInput) as refused:
+            predict.predict("toy_tanh", written(rows, **how), None, "best")
+        assert str(refused.value) == f"rows.csv: {problem}; {way}"
+    with pytest.raises(BadInput, match=r"^rows.csv: line 1: no column 'peso'$"):
+        predict.predict("toy_tanh", written(rows.drop(columns="peso")), None, "best")

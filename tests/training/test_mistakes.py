@@ -255,8 +255,8 @@ def test_a_start_that_starts_nothing_is_refused_in_the_variant_and_told_in_the_s
 @pytest.mark.parametrize(
     ("weights", "biases", "said"),
     [
-        ([[[1.0, 1.0]]], [[0.0]], ".weights[0]: must be 1 rows of 3 numbers"),
-        ([[[1.0, 1.0, 1.0]]], [[0.0, 1.0]], ".biases[0]: must be 1 numbers"),
+        ([[[1.0, 1.0]]], [[0.0]], ".weights[0]: must be 1 row of 3 numbers"),
+        ([[[1.0, 1.0, 1.0]]], [[0.0, 1.0]], ".biases[0]: must be 1 number"),
         ([], [], ": 1 linear layers need as many weights and biases"),
     ],
 )

@@ -202,6 +202,23 @@ def test_ignored_words_are_told_once_for_all_variants_before_a_training(capsys: 
     assert capsys.readouterr().err == f"mine, other: {told}\n"
 
 
+def test_empty_cells_that_count_as_a_word_of_no_training_row_are_told_as_that_word(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = numbers_and(tree=FEW_WORDS)
+    tables.write(rows, files.raw("study"))
+    split.main(study(None), "study")
+    girths = tables.read(files.split("study") / "test.parquet").features[:2, 0]
+    rows.features[np.isin(rows.features[:, 0], girths), 1] = np.nan
+    told = "column 'tree' has 2 cells with a word of no training row (none, as which empty cells count)"
+    words = {"encode": "one_hot", "impute": {"constant": "none"}}
+    with pytest.raises(BadInput) as refused:
+        checked(study({"words": words}), rows)
+    assert str(refused.value) == f"{STUDIES}: test rows: {told}; {WAY_OUT}"
+    checked(study({"words": words | {"unknown": "ignore"}}), rows)
+    assert capsys.readouterr().err == f"mine: ignores unknown words: test: {told}\n"
+
+
 @pytest.mark.parametrize("standardize", [True, False])
 def test_an_empty_cell_beyond_the_training_rows_is_refused_where_nothing_fills_it(standardize: bool) -> None:
     cells = frame()[["girth"]].assign(height=frame()["girth"])
@@ -256,7 +273,8 @@ REFUSED: list[tuple[dict[str, Any], Table, str]] = [
     (
         {"columns": {"tree": {"impute": "median"}}},
         numbers_and(tree=FEW_WORDS),
-        ".columns.tree: the column holds words, but is prepared as numbers",
+        ".columns.tree: the column holds words, but is prepared as numbers; "
+        "say tree: {encode: one_hot, unknown: ignore}",
     ),
     (
         {"columns": {"girth": ONE_HOT}},
@@ -295,6 +313,18 @@ def test_what_is_hardly_meant_is_told_and_trains(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "mine: prepare.words has no effect: no feature holds words\n"
 
 
+@pytest.mark.parametrize("prepare", [None, {"targets": {"standardize": True}}])
+def test_a_column_that_varies_too_little_to_be_scaled_is_told(prepare: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = numbers_and(tree=FEW_WORDS).only(["girth"])
+    rows.features[:, 0] = 1e9 + 1e-5 * np.arange(40) / 40
+    targets = np.column_stack([rows.features[:, 0], np.arange(40.0)])
+    checked(study(prepare, train={"standardize": True}, split={"train": 1.0}), replace(rows, targets=targets))
+    why = "varies no more around 1e+09 than rounding errors do, so standardize does not scale it"
+    way = "give the differences from that number, in larger units"
+    told = [f"mine: {what} {why}; {way}" for what in ("column 'girth'", "target 'y0'")]
+    assert capsys.readouterr().err.splitlines() == told[: 2 if prepare else 1]
+
+
 CLASSES = {"source": {"kind": "half_moons", "rows": 60, "radius": 10, "distance": -4, "width": 6, "seed": 1}}
 SCRATCH = {"mine": {"study": "study", "layers": [2], "scratch": True}}
 
@@ -322,6 +352,7 @@ SCRATCH = {"mine": {"study": "study", "layers": [2], "scratch": True}}
         ({"words": {"encode": "hot"}}, {}, ".words.encode = hot: must be one of one_hot, ordinal"),
         ({"words": {"impute": "most_frequent"}}, {}, ".words.encode: missing"),
         ({"columns": {"tree": {"impute": "most_frequent"}}}, {}, ".columns.tree.encode: missing"),
+        ({"columns": {"tree": {"impute": {"constant": "none"}}}}, {}, ".columns.tree.encode: missing"),
     ],
 )
 def test_wrong_keys_are_refused_before_the_rows_are_read(prepare: Any, more: Any, said: str) -> None:

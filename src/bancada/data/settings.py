@@ -75,7 +75,10 @@ class Source(Settings, ABC):
         """Return the table with its rows in `shape`. Raise BadInput as `make` does, and if its features do not fit."""
         made = self.make(key)
         asides = made.asides or ([] if self.names_features else None)
-        self.refuse_misfit(len(made.feature_names) - len(asides or ()), key)
+        features = len(made.feature_names) - len(asides or ())
+        # Without asides, the split may take a column out of the features, and checks the shape once more.
+        if asides is not None or self.shape is None or math.prod(self.shape) != features - 1:
+            self.refuse_misfit(features, key)
         return replace(made, row_shape=self.shape or made.row_shape, asides=asides)
 
     def refuse_changing(self, table: Table, key: str) -> None:

@@ -1,6 +1,7 @@
 """Stage split@STUDY: data/raw/STUDY.parquet -> data/split/STUDY/{train,validation,test}.parquet."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import combinations, pairwise
@@ -73,13 +74,12 @@ def _features(table: tables.Table, split: Split) -> tables.Table:
     """Return the table without the columns that are no features."""
     asides = table.asides if table.asides is not None else [split.column]
     names = [name for name in table.feature_names if name not in asides]
-    if names == table.feature_names:
-        return table
     if not names:
         raise ValueError(f"no column but '{split.column}' is left to be a feature")
-    if table.row_shape and table.asides is None:
-        raise ValueError(f"rows of the shape {table.row_shape} need '{split.column}'; say source.features, without it")
-    return table.only(names)
+    if table.row_shape and math.prod(table.row_shape) != len(names):
+        without = f" without '{split.column}'" if split.column in table.feature_names else ""
+        raise ValueError(f"rows of the shape {table.row_shape} do not hold their {len(names)} features{without}")
+    return table if names == table.feature_names else table.only(names)
 
 
 def _drawn(table: tables.Table, kept: tables.Table, split: Split) -> dict[str, Rows]:
@@ -91,6 +91,11 @@ def _drawn(table: tables.Table, kept: tables.Table, split: Split) -> dict[str, R
         place = dict[bytes, int]()
         groups = np.array([place.setdefault(digest, len(place)) for digest in _digests(kept)[0]])
     size, unit = (len(table), "rows") if groups is None else (len(np.unique(groups)), "groups")
+    wanted = 1 + sum(part not in (0, "test") for part in (split.validation, split.test))
+    if groups is not None and size < wanted:
+        what = f"groups = {split.groups}: the column has" if split.groups else "copies: together: the rows make"
+        way = "take a column with more of them" if split.groups else "leave it out, or take the copies out"
+        raise ValueError(f"{what} {size} group{'s' * (size > 1)} for {wanted} parts; {way}")
     _, validation, test = split.counts(size, unit)
     left, rows = np.arange(len(table)), dict.fromkeys(files.PARTS, np.arange(0))
     for name, held_out in (("test", test), ("validation", validation)):

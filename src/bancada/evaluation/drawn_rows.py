@@ -8,7 +8,7 @@ from bancada.base.tables import Table
 from bancada.evaluation.sheets import COLUMNS, literal, marker, name_axes, sheet
 from bancada.networks.unknown import counted
 
-MAX_FEATURES = 24  # panels; more cannot be read
+MAX_FEATURES, MAX_OF_SHAPE = 24, 8  # panels; more cannot be read, and of a sequence or a picture tell little
 
 
 def drawn(rows: Table, study: str) -> Figure | None:
@@ -59,10 +59,10 @@ def principal_components(features: Float[np.ndarray, "row feature"]) -> tuple[Fl
 
 def targets_by_feature(rows: Table, title: str) -> Figure:
     """Draw one panel for each feature, or for the first ones."""
-    names = rows.feature_names[:MAX_FEATURES]
-    title += f" by the first {MAX_FEATURES} of {len(rows.feature_names)} features" * (names != rows.feature_names)
+    names = rows.feature_names[: MAX_OF_SHAPE if rows.row_shape else MAX_FEATURES]
+    title += f" by the first {len(names)} of {len(rows.feature_names)} features" * (names != rows.feature_names)
     figure, panels = sheet(len(names), title, height=2.8, left=0.55)
-    for ax, name, values in zip(panels, names, rows.features.T[:MAX_FEATURES], strict=True):
+    for ax, name, values in zip(panels, names, rows.features.T[: len(names)], strict=True):
         for i, target in enumerate(rows.target_names):
             ax.plot(values, rows.targets[:, i], linestyle="", label=literal(target), **marker(i, len(values)))
         ax.set_xlabel(literal(name))

@@ -65,10 +65,12 @@ class Group:
     def _of_words(self, i: int, cells: np.ndarray, words: Sequence[str]) -> np.ndarray:
         places = self.places(i, cells, words)
         for row in np.flatnonzero(places < 0) if self.unknown == "refuse" else ():
-            word = "" if np.isnan(cells[row]) else words[int(cells[row])]
+            empty = bool(np.isnan(cells[row]))
+            word = words[int(cells[row])] if not empty else str(self.fill[i]) if self.fill else ""
             known = (self.categories or [])[i]
             words_of_training = f"{', '.join(known[:MOST_WORDS])}{', ...' if len(known) > MOST_WORDS else ''}"
-            problem = f"the word '{word}' is in no training row, which have: {words_of_training}"
+            its = "is empty, and its" if empty else "the"
+            problem = f"{its} word '{word}' is in no training row, which have: {words_of_training}"
             raise Unprepared(int(row), self.columns[i], problem if word else "is empty")
         if self.encode == "ordinal":
             return places[:, None].astype(np.float64)
@@ -77,13 +79,14 @@ class Group:
     def unknown_cells(self, i: int, cells: np.ndarray, words: Sequence[str]) -> dict[str, int]:
         """Return the words in column `i` that are none of its categories, each with its cells; '' for empty cells.
 
-        Of numbers, only empty cells are counted, where nothing fills them.
+        Empty cells that count as such a word are said to. Of numbers, only those that nothing fills are counted.
         """
         if self.categories is None:
             empty = int(np.isnan(cells).sum()) if self.fill is None else 0
             return {"": empty} if empty else {}
         unknown = cells[self.places(i, cells, words) < 0]
-        return dict(sorted(Counter("" if np.isnan(cell) else words[int(cell)] for cell in unknown).items()))
+        of_empty = f"{self.fill[i]}, as which empty cells count" if self.fill else ""
+        return dict(sorted(Counter(of_empty if np.isnan(cell) else words[int(cell)] for cell in unknown).items()))
 
     def places(self, i: int, cells: np.ndarray, words: Sequence[str]) -> np.ndarray:
         """Return the place of each cell's word among the categories of column `i`; -1 if it is none of them."""

@@ -1,5 +1,6 @@
 """Predictions of a trained variant for new rows, without MLflow: `bancada predict`, and `bancada.load` in notebooks."""
 
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import chdir, suppress
@@ -14,7 +15,7 @@ from jaxtyping import Float64
 from bancada.base import BadInput, files, index, lockfile, params_file, tables, user_code
 from bancada.base.refusals import did_you_mean
 from bancada.data import columns, sources, texts
-from bancada.data.reading import Reading
+from bancada.data.reading import Reading, line_to_add
 from bancada.networks import saved
 from bancada.networks.preparation import MOST_WORDS, Preparation, Unprepared, Words
 from bancada.tracking import evaluations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Seeds = Literal["best", "all"]
+KEYS_TO_ADD = r'; (?:[^;"]|"[^"]*")*?\badd (?:[^;"]|"[^"]*")*'  # to the study's source: in messages about its table
 SWITCHES = "bancada.networks.portable"  # loads torch, which the small vocabulary does without
 
 
@@ -134,8 +136,12 @@ def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
     trained = load(variant)
     names, preparation = trained.networks.feature_names, trained.networks.preparation
     reading = _reading(trained, table)
-    found, of_words = texts.read(table, reading), preparation.word_columns()
-    cells = columns.cells(found, reading, {name: "words" if name in of_words else "numbers" for name in names})
+    of_words = preparation.word_columns()
+    try:
+        found = texts.read(table, reading)
+        cells = columns.cells(found, reading, {name: "words" if name in of_words else "numbers" for name in names})
+    except BadInput as error:
+        raise _without_keys(str(error), reading) from None
     if extra := [name for name in found.header if name not in names]:
         print(f"{table}: not used by {variant}: {', '.join(extra)}", file=sys.stderr)
     features = np.column_stack([cells[name].values for name in names])
@@ -170,6 +176,15 @@ def _reading(trained: Trained, table: Path) -> Reading:
     named = {*trained.networks.feature_names} <= {cell.strip().strip('"') for cell in first}
     own = texts.OF_TEXT if start.startswith(b"PAR1") else ("header",) if named else ()
     return reading.model_copy(update=dict.fromkeys(own))
+
+
+def _without_keys(problem: str, reading: Reading) -> BadInput:
+    """Return the error for a file that looks otherwise than the study's table, whose keys are not to be changed."""
+    left = re.sub(KEYS_TO_ADD, "", problem)
+    keys = {"separator": reading.separator or ",", "decimal": reading.decimal or "."}
+    keys |= {key: value for key in ("thousands", "encoding", "missing") if (value := getattr(reading, key))}
+    form = ", ".join(line_to_add(key, value) for key, value in keys.items())
+    return BadInput(problem if left == problem else f"{left}; it must be written like the study's table: {form}")
 
 
 def _told(

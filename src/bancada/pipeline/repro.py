@@ -293,7 +293,7 @@ def _try_variant(keys: TrainingKeys, parts: dict[str, tables.Table], inputs: tab
     refuse_unprepared(recipe.study, inputs, recipe.variant, learned)
     training = prepared(path, rows, learned)
     try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
-    told = [*doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]
+    told = [*doubts(keys), *preparing.doubts(rows, recipe.train.prepare, recipe.train.standardize)]
     return told + ignored(parts | {"predict": inputs}, learned)
 
 

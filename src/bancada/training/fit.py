@@ -12,6 +12,7 @@ from bancada.data.settings import DataShape
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_TWO_CLASSES, encoding, last_kind, loss_name, width
 from bancada.networks.preparation import Preparation
 from bancada.networks.settings import GivenInit, Init, LayerSpec, TorchPart
+from bancada.networks.unknown import counted
 from bancada.training import preparing
 from bancada.training.settings import LR_OF, SGD, Recipe, TrainingKeys
 
@@ -149,9 +150,9 @@ def check_given_start(init: Init, key: str, sizes: Sequence[tuple[int, int, bool
         raise bad(key, None, "a given start needs a bias in every linear layer")
     for i, (inputs, units, _) in enumerate(sizes):
         if [len(row) for row in init.weights[i]] != [inputs] * units:
-            raise bad(f"{key}.weights[{i}]", None, f"must be {units} rows of {inputs} numbers")
+            raise bad(f"{key}.weights[{i}]", None, f"must be {counted(units, 'row')} of {counted(inputs, 'number')}")
         if len(init.biases[i]) != units:
-            raise bad(f"{key}.biases[{i}]", None, f"must be {units} numbers")
+            raise bad(f"{key}.biases[{i}]", None, f"must be {counted(units, 'number')}")
 
 
 def _check_batch_size(keys: TrainingKeys, recipe: Recipe, train_rows: int) -> None:

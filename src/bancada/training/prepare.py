@@ -51,8 +51,12 @@ class Targets(Settings):
 
 
 def _kind(raw: Any) -> str:
-    of_words = isinstance(raw, Mapping) and (raw.keys() & {"encode", "unknown"} or raw.get("impute") == "most_frequent")
-    return "words" if of_words or isinstance(raw, Words) else "numbers"
+    if not isinstance(raw, Mapping):
+        return "words" if isinstance(raw, Words) else "numbers"
+    impute = raw.get("impute")
+    constant = impute.get("constant") if isinstance(impute, Mapping) else None
+    of_words = raw.keys() & {"encode", "unknown"} or impute == "most_frequent" or isinstance(constant, str)
+    return "words" if of_words else "numbers"
 
 
 Kind = Annotated[Annotated[Numbers, Tag("numbers")] | Annotated[Words, Tag("words")], Discriminator(_kind)]

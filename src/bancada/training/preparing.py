@@ -35,7 +35,8 @@ def refuse_uncovered(rows: tables.Table, prepare: Prepare | None, standardize: b
     for name, kind in kinds.items():
         words = rows.words.get(name)
         if kind and isinstance(kind, Words) != (words is not None):
-            what = "words, but is prepared as numbers" if words else "numbers; source.words keeps them as words"
+            what = f"words, but is prepared as numbers; say {name}: {{{_way_out(None, bool(empty[name]))}}}"
+            what = what if words else "numbers; source.words keeps them as words"
             raise bad(f"{key}.columns.{name}", None, f"the column holds {what}")
         if empty[name] == len(rows):
             found.append(f"column '{name}' is empty in every training row; put it into source.ignore")
@@ -77,9 +78,9 @@ def _refuse_too_many(rows: tables.Table, kinds: Mapping[str, Numbers | Words | N
         raise bad(key, None, f"{what}; put it into source.ignore, or say encode: ordinal")
 
 
-def doubts(rows: tables.Table, prepare: Prepare | None) -> list[str]:
-    """Return a sentence for what `prepare` can do with these training rows, but which is hardly meant so."""
-    found = list[str]()
+def doubts(rows: tables.Table, prepare: Prepare | None, standardize: bool) -> list[str]:
+    """Return a sentence for what a preparation can do with these training rows, but which is hardly meant so."""
+    found = _unscaled(rows, prepare or Prepare(), standardize)
     for key in sorted(prepare.model_fields_set & {"words", "numbers"}) if prepare else ():
         if not any((name in rows.words) == (key == "words") for name in rows.feature_names):
             found.append(f"prepare.{key} has no effect: no feature holds {key}")
@@ -88,6 +89,22 @@ def doubts(rows: tables.Table, prepare: Prepare | None) -> list[str]:
         if len(rows.words[name]) == np.count_nonzero(~np.isnan(cells)) > 1:
             why = "in every training row, which no other row can have"
             found.append(f"column '{name}' has another word {why}; put it into source.ignore")
+    return found
+
+
+def _unscaled(rows: tables.Table, prepare: Prepare, standardize: bool) -> list[str]:
+    """Return a sentence for each column that varies, but which standardize takes for a constant one."""
+    columns, found = dict[str, np.ndarray](), list[str]()
+    for name, cells in zip(rows.feature_names, rows.features.T, strict=True):
+        kind = prepare.kind_of(name, name in rows.words, standardize)
+        if isinstance(kind, Numbers) and kind.standardize:
+            columns[f"column '{name}'"] = cells[~np.isnan(cells)]
+    if prepare.targets.standardize:
+        columns |= {f"target '{name}'": cells for name, cells in zip(rows.target_names, rows.targets.T, strict=True)}
+    for name, cells in columns.items():
+        if len(cells) and np.ptp(cells) and _is_constant(*_mean_and_variance(cells), len(cells)):
+            why = f"varies no more around {cells.mean():.6g} than rounding errors do, so standardize does not scale it"
+            found.append(f"{name} {why}; give the differences from that number, in larger units")
     return found
 
 
@@ -117,5 +134,22 @@ def learned(rows: tables.Table, prepare: Prepare | None, standardize: bool) -> P
 
 def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the standard deviation of each column; sd 1 for a constant one."""
-    varies = np.ptp(values, axis=0) > 0  # by rounding errors, the sd of a constant 0.1 is 4e-17
-    return values.mean(axis=0), np.where(varies, values.std(axis=0), 1.0)
+    mean, variance = _mean_and_variance(values)
+    return mean, np.where(_is_constant(mean, variance, len(values)), 1.0, np.sqrt(variance))
+
+
+def _mean_and_variance(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both for each column, the variance without the rounding error of the mean, as scikit-learn has it."""
+    mean = values.mean(axis=0)
+    rest = values - mean
+    error = rest.mean(axis=0)
+    return mean, np.maximum(np.square(rest, out=rest).mean(axis=0) - error**2, 0)
+
+
+def _is_constant(mean: np.ndarray, variance: np.ndarray, rows: int) -> np.ndarray:
+    """Return whether a variance may be rounding errors alone: scikit-learn's rule, preprocessing._is_constant_feature.
+
+    From Chan, Golub & LeVeque 1983, the bound on the error of the two-pass algorithm.
+    """
+    eps = np.finfo(np.float64).eps
+    return np.asarray(variance <= rows * eps * variance + (rows * mean * eps) ** 2)

@@ -58,7 +58,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         print(f"{variant}: {sentence}")
     if overruled := keys.overruled():
         print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
-    for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]:
+    for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare, recipe.train.standardize)]:
         print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
     learn, watch = (prepared(path, part, preparation) for path, part in zip(paths, (rows, validation), strict=True))

@@ -509,7 +509,7 @@ def test_a_million_rows_of_20_columns_are_read_in_less_than_1_2_gib(folder):
     script = (
         "import json, re, sys; from bancada.data.sources.csv import CsvFile; "
         "table = CsvFile.model_validate(json.loads(sys.argv[1])).make('k'); "
-        "peak = re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]; "  # not getrusage, which knows ours
+        "peak = re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]; "
         "print(*table.features.shape, len(table.words), peak)"
     )
     keys = json.dumps({"kind": "csv", "path": FILE, "task": "regression", "targets": ["c"]})

@@ -30,11 +30,6 @@ def visible(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-def counted(count: int, what: str) -> str:
-    """Return `1 cell` or `2 cells`."""
-    return f"{count} {what}{'s' * (count > 1)}"
-
-
 def did_you_mean(name: Any, known: Any, cutoff: float = 0.5) -> str:
     """Return a question that suggests the most similar known name, or an empty string if none is similar."""
     written = {str(one).lower(): str(one) for one in known}

@@ -31,6 +31,7 @@ MISSING_LINE, WORDS_LINE, NUMBERS_LINE, IGNORE_LINE = (
     f"\0{key}\0" for key in ("missing", "words", "numbers", "ignore")
 )
 MOST_FOUND = 8  # columns that are named where another was looked for
+MOST_ALIKE = 3  # cells that are repeated
 EXACT = 2**53  # whole numbers up to here are themselves in float64
 
 
@@ -136,7 +137,7 @@ def _places(texts: Texts, column: pa.ChunkedArray, rows: Int64[np.ndarray, " wro
     """Return the lines of the first rows, each with its cell. If the cells are equal, the last one stands for all."""
     first = rows[:most].tolist()
     cells = [_one_line(_text(column[row].as_py())) or "empty" for row in first]
-    shared = len(set(cells)) == 1
+    shared = len(cells) > MOST_ALIKE and len(set(cells)) == 1
     places = [
         f"{texts.lines[row]}{'' if shared and row != first[-1] else f' ({cell})'}"
         for row, cell in zip(first, cells, strict=True)

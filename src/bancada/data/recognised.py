@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bancada.base.refusals import BadInput, counted, shown
+from bancada.base.refusals import BadInput, shown
 from bancada.data import labels
 from bancada.data.reading import Reading, line_to_add, number_pattern
 
@@ -62,7 +62,7 @@ def refuse_no_table(path: Path, start: bytes, encoding: str | None) -> None:
             raise BadInput(f"{path}: is {what}")
     wide = _wide_encoding(start)
     if wide and not (encoding or "").lower().replace("_", "-").startswith(wide[:6]):
-        verb = "change" if encoding else "add"
+        verb = "say" if encoding else "add"
         raise BadInput(f"{path}: is a text in {wide[:6].upper()}; {verb} encoding: {wide}")
     if not (wide or is_text(text.replace("\0", "")) or (encoding or "").lower().startswith("utf")):
         raise BadInput(f"{path}: {BINARY}")
@@ -202,20 +202,20 @@ def _separated(separator: str, lines: list[str]) -> str:
 def refuse_row_as_header(path: Path, line: int, names: list[str], reading: Reading) -> None:
     """Raise BadInput if numbers stand where names of columns should."""
     if numbers := [name for name in names if re.match(number_pattern(reading), name)]:
-        ways = f"header: [...] with the names of its {counted(len(names), 'column')}, or header: false to number them"
+        count = f"{len(names)} column{'s' * (len(names) > 1)}"
+        ways = f"header: [...] with the names of its {count}, or header: false to number them"
         problem = f"{numbers[0]} is no name; if the table has no header, add {ways}"
         raise BadInput(f"{path}: line {line}: {problem}; if these are names, add header: true")
 
 
 def wrong_width(path: Path, line: int, cells: list[str], header: list[str], rows: list[list[str]]) -> BadInput:
     """Return the error for a row that has not as many cells as the header. `rows`: from it on, if it is the first."""
-    way, more = "", len(header) + 1
-    if len(cells) == more and not cells[-1].strip():
-        way = "; the row ends in a separator, as it may not; delete that"
-    elif rows and all(len(row) == more for row in rows) and len({row[0] for row in rows}) == len(rows):
+    way, size = "", len(header)
+    if len(cells) == size + 1 and not cells[-1].strip():
+        way = "; the row ends in a separator; delete that"
+    elif rows and all(len(row) == size + 1 for row in rows) and len({row[0] for row in rows}) == len(rows):
         names = line_to_add("header", ["row", *header[:10]])
-        names = f"{names[:-1]}, ...]" if len(header) > 10 else names
+        names = f"{names[:-1]}, ...]" if size > 10 else names
         way = f"; if the first cell of each row is its name, as R writes it, add {names}"
-    return BadInput(
-        f"{path}: line {line}: {counted(len(cells), 'cell')}, but the header has {counted(len(header), 'column')}{way}"
-    )
+    counts = f"{len(cells)} cell{'s' * (len(cells) > 1)}, but the header has {size} column{'s' * (size > 1)}"
+    return BadInput(f"{path}: line {line}: {counts}{way}")

@@ -14,8 +14,10 @@ from disguised import DISGUISED
 from real_tables import TABLES
 
 from bancada.base import BadInput, tables
+from bancada.base.settings import checked
 from bancada.data import labels, texts
 from bancada.data.reading import Reading
+from bancada.data.settings import DataShape
 from bancada.data.sources.csv import CsvFile
 
 KEY = "studies.mine.source"  # of params.yaml, for messages
@@ -560,6 +562,21 @@ def test_a_file_of_another_kind_is_no_text_in_any_encoding(folder, content):
 )
 def test_more_forms_of_a_file_are_told_with_the_way_out(folder, content, keys, said):
     assert said in refusal(content, **keys)
+
+
+def test_characters_that_are_new_private_or_of_windows_make_no_other_file_of_a_text(folder):
+    words = ["\U0001fae8", "\uf8ff"]
+    assert read_as(f"w,c\n{words[0]},1\n{words[1]},2\n") == {"w": words}
+    assert read_as(b"w,c\n\x93a\x94,1\nb,2\n", encoding="latin-1") == {"w": ["\x93a\x94", "b"]}
+
+
+def test_a_class_of_two_lines_is_told_in_one():
+    assert DataShape(1, 1, 2, 0, ["a\nb", "c"]).named_classes() == "2 classes (a b, c)"
+
+
+def test_a_number_where_a_text_belongs_is_told_with_its_quotes():
+    with pytest.raises(BadInput, match=r'missing\[0\] = -999: must be a text; write "-999" in quotes$'):
+        checked(Reading, {"missing": [-999]}, KEY)
 
 
 # --- parquet ----------------------------------------------------------------------------------------------------------

@@ -31,9 +31,8 @@ FORMS = {  # how a text begins: what it is, and the way out
     r"(%.*\s+)*@relation\b": "ARFF; a source of kind python can read it, with scipy.io.arff",
 }
 BINARY = "is no text, but a file of another kind; export the table as CSV or parquet"
-CONTROLS = {"Cc", "Cn", "Co", "Cs"}  # Unicode's categories of what no text has, apart from SPACES
-SPACES = "\t\n\v\f\r\x1a\x85"
-UNUSED = frozenset(b"\x81\x8d\x8f\x90\x9d")  # bytes that are no character of cp1252
+CONTROL = re.compile(r"[\0-\x08\x0e-\x19\x1b-\x1f\x7f]")  # which no text has
+UNUSED = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")  # bytes that are no character of cp1252
 COMMENTS = ("#", "%", "//")
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas", " ": "spaces"}
 
@@ -61,16 +60,15 @@ def refuse_no_table(path: Path, start: bytes, encoding: str | None) -> None:
         if re.match(rf"\s*{form}", without_marks(text.lstrip()), re.IGNORECASE):
             raise BadInput(f"{path}: is {what}")
     wide = _wide_encoding(start)
-    if wide and not (encoding or "").lower().replace("_", "-").startswith(wide[:6]):
+    if wide and not _is_wide(encoding):
         verb = "say" if encoding else "add"
         raise BadInput(f"{path}: is a text in {wide[:6].upper()}; {verb} encoding: {wide}")
-    if not (wide or is_text(text.replace("\0", "")) or (encoding or "").lower().startswith("utf")):
+    if not wide and CONTROL.search(text.replace("\0", "")) and not _is_wide(encoding):
         raise BadInput(f"{path}: {BINARY}")
 
 
-def is_text(text: str) -> bool:
-    """Return whether a text has no characters that only other files have."""
-    return not any(unicodedata.category(one) in CONTROLS and one not in SPACES for one in text)
+def _is_wide(encoding: str | None) -> bool:
+    return bool(re.match("utf.?(16|32)", encoding or "", re.IGNORECASE))
 
 
 def _wide_encoding(start: bytes) -> str | None:
@@ -80,7 +78,7 @@ def _wide_encoding(start: bytes) -> str | None:
     zeros = [start[i::2].count(0) > len(start) // 4 for i in (0, 1)]
     marked = {"utf-32": start[:4] in (BOM_UTF32_BE, BOM_UTF32_LE), "utf-16": start[:2] in (BOM_UTF16_BE, BOM_UTF16_LE)}
     for code, seems in {**marked, "utf-16-be": zeros[0], "utf-16-le": zeros[1]}.items():
-        if seems and is_text(start[: len(start) // 4 * 4].decode(code, "replace")):
+        if seems and not CONTROL.search(start[: len(start) // 4 * 4].decode(code, "replace")):
             return code
     return None
 
@@ -97,11 +95,11 @@ def undecodable(path: Path, encoding: str, error: UnicodeError) -> BadInput:
     line, start = content.count(b"\n", 0, place) + 1, content.rfind(b"\n", 0, place) + 1
     what = f"not a text in {encoding.upper()}: byte {place - start + 1} of it is {content[place]:02X}"
     text = content[start:].split(b"\n", 1)[0].decode("cp1252", "replace")
-    if not is_text(content.decode("cp1252", "ignore")):
+    if not _is_wide(encoding) and CONTROL.search(content.decode("latin-1")):
         return BadInput(f"{path}: {BINARY}")
     if encoding == "utf-8" and not content.decode("utf-8", "ignore").isascii():
         way = "others are in UTF-8, so mend this one"
-    elif encoding == "utf-8" and not UNUSED.intersection(content):
+    elif encoding == "utf-8" and not UNUSED.search(content):
         way = f"if it should be '{shown(text)[3:]}', add encoding: cp1252"
     else:
         way = "try another encoding, such as gbk or latin-1"

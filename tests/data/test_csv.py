@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ from disguised import DISGUISED
 from real_tables import TABLES
 
 from bancada.base import BadInput, tables
+from bancada.base.settings import checked
 from bancada.data import labels, texts
 from bancada.data.reading import Reading
+from bancada.data.settings import DataShape
 from bancada.data.sources.csv import CsvFile
 
 KEY = "studies.mine.source"  # of params.yaml, for messages
@@ -148,16 +151,16 @@ BROKEN = {  # a file, the task -> the line after the file's name
     "empty": ("", "regression", "is empty"),
     "blank": ("\n\n", "regression", "is empty"),
     "header only": ("a,b,c\n", "regression", "no rows below the header"),
-    "open quote": ('a,b,c\n1,2,3\n1,"2,3\n', "regression", "line 3: unexpected end of data"),
+    "open quote": ('a,b,c\n1,2,3\n1,"2,3\n', "regression", "line 3: unexpected end of data; is a quote not closed?"),
     "after a quote": ('a,b,c\n1,"2" x,3\n', "regression", "line 2: ',' expected after '\"'"),
-    "a long cell": (f"a,b,c\n1,2,{'x' * 200_000}\n", "regression", "line 1: field larger than field limit"),
+    "a long cell": (f"a,b,c\n1,2,{'x' * 200_000}\n", "regression", "line 2: field larger than field limit"),
     "short row": ("a,b,c\n1,2,3\n1,2\n", "regression", "line 3: 2 cells, but the header has 3 columns"),
     "long row": ("a,b,c\n1,2,3\n1,2,3,4\n", "regression", "line 3: 4 cells, but the header has 3 columns"),
     "missing column": ("a,bb,c\n1,2,3\n", "regression", "line 1: no column 'b'; did you mean 'bb'?"),
     "double column": (
         "a,b,b,c\n1,2,3,4\n",
         "regression",
-        "line 1: there are two columns 'b'; rename one, or add ignore",
+        "line 1: columns 2, 3 are named 'b'; name them differently, or add ignore: [b]",
     ),
     "word": ("a,b,c\n1,2,3\n\n1,two,3\n", "regression", "column 'b': 1 of 2 rows has no number: line 4 (two); add"),
     "underscore": ("a,b,c\n1_0,2,3\n2,2,3\n", "regression", "column 'a': 1 of 2 rows has no number: line 2 (1_0); add"),
@@ -189,7 +192,7 @@ def test_too_few_rows_a_wrong_ignore_and_a_missing_file_are_refused(folder):
         made("a,b,c\n1,2,3\n", rows=2)
     with pytest.raises(BadInput, match=r"line 1: no column 'Idd'; did you mean 'Id'\?$"):
         made("Id,a,b,c\n1,2,3,4\n", features=None, ignore=["Idd"])
-    with pytest.raises(BadInput, match=r"line 1: no column 'alcohol'$"):
+    with pytest.raises(BadInput, match=r"line 1: no column 'alcohol'; the columns are a, b, c, total_phenols$"):
         made("a,b,c,total_phenols\n1,2,3,4\n", features=None, ignore=["alcohol"])
     with pytest.raises(BadInput, match=r"line 1: no column is left to be a feature$"):
         made("Id,c\n1,2\n", features=None, ignore=["Id"])
@@ -275,9 +278,13 @@ def test_all_columns_that_cannot_be_used_are_named_in_one_line_of_bounded_length
     names = [f"f{i}" for i in range(30)]
     rows = "".join(f"{','.join(['x' * 500 if row == 3 else str(row)] * 30)},1\n" for row in range(1, 2000))
     said = refusal(f"{','.join(names)},c\n{rows}")
-    assert said.count("1 of 1999 rows has no number: line 4 (xxx") == 10
-    assert said.endswith("; and 20 more columns")
-    assert len(said) < 12_000
+    assert said.startswith(
+        "30 columns (f0, f1, f2, f3, f4, f5, f6, f7, ...): column 'f0': 1 of 1999 rows has no number: line 4 (xxx"
+    )
+    assert said.endswith("add words: [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, ...] if the column holds words")
+    odd = refusal(f"{','.join(names)},c\n{'x,' * 30}1\n{'2,' * 30}1\n", targets=names, features=["c"])
+    assert odd.count("1 of 2 rows has no number: line 2 (x)") == 10
+    assert odd.endswith("; and 20 more columns")
     both = refusal("a,b,c\n?,007,1\n1,8,2\nNA,9,3\n")
     assert both.startswith(
         "column 'a': 2 of 3 rows have a mark of a missing value: lines 2 (?), 4 (NA); add missing: ["
@@ -286,7 +293,7 @@ def test_all_columns_that_cannot_be_used_are_named_in_one_line_of_bounded_length
 
 
 def test_a_name_or_a_cell_of_many_lines_is_told_in_one(folder):
-    assert refusal('"x\ny","z\nz","z\nz",c\n1,2,3,4\n').startswith("line 1: there are two columns 'z z'; rename")
+    assert refusal('"x\ny","z\nz","z\nz",c\n1,2,3,4\n').startswith("line 1: columns 2, 3 are named 'z z'; name")
     said = refusal('"x\ny",c\n1,2\n"a\nb",3\n')
     assert said.startswith('column \'x y\': 1 of 2 rows has no number: line 4 (a b); add missing: ["a\\nb", ""] if')
     assert said.endswith('or words: ["x\\ny"] if the column holds words')
@@ -296,7 +303,7 @@ def test_a_name_or_a_cell_of_many_lines_is_told_in_one(folder):
     ("key", "names", "hint"),
     [
         ("words", ["citty"], "; did you mean 'city'?"),
-        ("numbers", ["x"], ""),
+        ("numbers", ["x"], "; the columns are id, city, c"),
         ("ignore", ["Id"], "; did you mean 'id'?"),
     ],
 )
@@ -334,8 +341,11 @@ def test_other_columns_than_the_features_are_kept_whatever_they_hold(folder):
 
 def test_a_name_that_stands_twice_or_is_empty_can_be_ignored(folder):
     text = ",x,t,t,c\n0,1.5,2,3,1\n1,2.5,3,4,2\n"
-    assert refusal(text) == 'line 1: column 1 has no name; add ignore: [""] if it counts the rows'
-    assert refusal(text, ignore=[""]) == "line 1: there are two columns 't'; rename one, or add ignore: [t]"
+    ways = "name them differently, or add ignore"
+    assert refusal(text) == f"line 1: no name above column 1; columns 3, 4 are named 't'; {ways}: [\"\", t]"
+    assert refusal(text, ignore=[""]) == f"line 1: columns 3, 4 are named 't'; {ways}: [t]"
+    said = refusal(text, ignore=[""], targets=["t"])  # a target cannot be ignored
+    assert said == "line 1: columns 3, 4 are named 't'; name them differently"
     assert read_as(text, ignore=["", "t"]) == {"x": [1.5, 2.5]}
 
 
@@ -408,6 +418,167 @@ def test_a_comma_inside_of_cells_does_not_hide_the_semicolons(folder):
     assert read_as(text, separator=";") == {"x": [1, 2], "w": ["['x', 'y']", "['x', 'z']"]}
 
 
+def test_spaces_and_tabs_in_a_row_are_one_separator_but_stay_inside_of_quotes(folder):
+    assert read_as(' x\t w  c \n1   "a  b"\t2\n 3 "d" \t 4  \n', separator=" ") == {"x": [1, 3], "w": ["a  b", "d"]}
+
+
+def test_words_that_are_the_same_whole_number_or_day_are_one_word_and_asides_stay_as_they_are(folder):
+    text = "w,day,c\n2,2024-01-02 00:00:00,1\n2.0,2024-01-02,2\n02,2024-01-02 10:30:00.500,3\n-3.00,x,4\n"
+    days = ["2024-01-02", "2024-01-02", "2024-01-02 10:30:00.5", "x"]
+    assert read_as(text, words=["w"]) == {"w": ["2", "2", "02", "-3"], "day": days}
+    kept = cells(made(text, features=["day"], words=["w"]))["w"]
+    assert kept == ["2", "2.0", "02", "-3.00"]
+    assert made("a,b,c\n1,2,2.0\n1,2,2\n", "classification").classes == ["2", "2.0"]
+
+
+def test_whole_numbers_that_float64_cannot_tell_apart_are_no_features_and_asides_keep_them(folder):
+    large = [2**53 + 1, 2**53, 5]
+    frame = pd.DataFrame({"id": large, "x": [1, 2, 3], "c": [1, 2, 3]})
+    stamps = frame.assign(id=np.array([2**63 + 1, 2**63, 5], dtype=np.uint64))
+    for content, first in ((frame.to_csv(index=False), "line 2 (9007199254740993)"), (parquet(frame), "row 1 (9007")):
+        said = refusal(content)
+        assert (
+            f"column 'id': 1 of 3 rows has a whole number beyond 2**53, where two of them become one: {first}" in said
+        )
+        assert said.endswith("add words: [id] if the column holds words, or ignore: [id] if it is a key")
+        assert read_as(content, words=["id"])["id"] == [str(one) for one in large]
+        assert read_as(content, ignore=["id"]) == {"x": [1, 2, 3]}
+        assert cells(made(content, features=["x"]))["id"] == [str(one) for one in large]
+        assert made(content, targets=["id"], features=["x"])  # a target is learned in float32 anyway
+    assert cells(made(parquet(stamps), features=["x"]))["id"] == [str(2**63 + 1), str(2**63), "5"]
+    assert read_as(parquet(frame.assign(id=[2**53, 1, 2])))["id"] == [2**53, 1, 2]
+
+
+def test_true_among_the_numbers_of_a_target_is_refused_unless_numbers_says_so(folder):
+    text = "x,c\n1,1\n2,true\n3,3\n"
+    assert refusal(text) == (
+        "column 'c': 1 of 3 rows has true or false among numbers: line 3 (true); "
+        "add numbers: [c] to read true as 1 and false as 0"
+    )
+    assert made(text, features=["x"], numbers=["c"]).targets.tolist() == [[1], [1], [3]]
+    assert made("x,c\n1,false\n2,true\n", features=["x"]).targets.tolist() == [[0], [1]]
+
+
+def test_columns_with_the_same_problem_are_told_together_and_one_line_holds_all_marks(folder):
+    said = refusal("a,b,d,w,c\nNA,NA,?,s/d,1\n1,2,3,x,2\n4,5,6,NULL,3\n")
+    assert said == (
+        "3 columns (a, b, d): column 'a': 1 of 3 rows has a mark of a missing value: line 2 (NA); "
+        'add missing: ["?", "NA", "NULL", ""], or words: [a, b, d] if the column holds words; '
+        "column 'w': 1 of 3 rows has a mark of a missing value: line 4 (NULL); "
+        'add missing as above, or missing: [""] if they are words like the others'
+    )
+    assert "lines 2, 3, 4, 5 (empty); take" in refusal("x,c\n1,\n2,\n3,\n4,\n")
+
+
+def test_all_names_that_are_no_columns_are_told_at_once_with_those_that_are(folder):
+    said = refusal("a,b,c\n1,2,3\n", targets=["y", "zz"], ignore=["q"])
+    assert said == "line 1: no column 'q'; no column 'y'; no column 'zz'; the columns are a, b, c"
+    many = ",".join(f"f{i}" for i in range(20))
+    assert refusal(f"{many}\n{many}\n").endswith("the columns are f0, f1, f2, f3, f4, f5, f6, f7, ...")
+
+
+def test_an_infinite_number_may_be_declared_missing(folder):
+    text = "x,c\n1,1\nInfinity,2\n-inf,3\n"
+    said = refusal(text)
+    assert (
+        "2 of 3 rows have a number beyond 3.4e+38, the largest that a network can take: lines 3 (Infinity), 4" in said
+    )
+    assert 'add missing: ["-inf", "Infinity", ""] if that means a missing value' in said
+    assert read_as(text, missing=["-inf", "Infinity", ""]) == {"x": [1, None, None]}
+    frame = pd.DataFrame({"x": [1, np.inf, -np.inf], "c": [1, 2, 3]})
+    assert 'add missing: ["-inf", "inf", ""]' in refusal(parquet(frame))
+    assert read_as(parquet(frame), missing=["-inf", "inf", ""]) == {"x": [1, None, None]}
+
+
+def test_characters_that_cannot_be_seen_are_shown_by_their_codes(folder):
+    said = refusal("x,c\n1\u200b,1\n2,2\n")
+    assert said.startswith("column 'x': 1 of 2 rows has no number: line 2 (1\\u200b); add missing: [\"1\\u200b\", ")
+    said = refusal("x,c\n\N{MINUS SIGN}1,1\n2,2\n")
+    assert "; replace the minus signs U+2212 by -; add" in said
+
+
+def test_advice_keeps_to_the_keys_that_are_given(folder):
+    said = refusal("x;c\n1.234,5;1\n7;2\n", separator=";", decimal=",")
+    assert said.endswith('(1.234,5); add thousands: ".", or words: [x] if the column holds words')
+    assert "decimal" not in refusal("x;c\n1,5;1\n7;2\n", separator=";", decimal=".")
+    assert read_as("x;c\n1.234;1\n12.500;2\n", separator=";", thousands=" ") == {"x": [1.234, 12.5]}
+
+
+def test_a_first_line_of_names_is_refused_where_header_gives_them(folder):
+    text = "age,kind,c\n1,x,2\n3,y,4\n"
+    for header in (["a", "k", "c"], False):
+        said = refusal(text, header=header, targets=["c"])
+        assert said.startswith("line 1: 'age' stands above numbers, as a name does; delete that line")
+    rows = "?,x,2\n3,y,4\n"
+    keys = {"header": ["a", "k", "c"], "missing": ["?", ""]}
+    assert read_as(rows, **keys) == {"a": [None, 3], "k": ["x", "y"]}
+    assert read_as(f"a,k,c\n{rows}", **keys) == {"a": [None, 3], "k": ["x", "y"]}
+
+
+def test_the_advice_for_rs_names_is_given_where_the_rows_are_as_r_writes_them(folder):
+    for text in ("x,c\na,1,2\na,3,4\n", "x,c\n1,2,3\n4,5\n"):
+        assert refusal(text) == "line 2: 3 cells, but the header has 2 columns"
+    said = refusal("x,c\n1,2,\n3,4,\n")
+    assert said == "line 2: 3 cells, but the header has 2 columns; the row ends in a separator; delete that"
+    assert refusal("x,c\n1,2\n3\n") == "line 3: 1 cell, but the header has 2 columns"
+
+
+BINARY = {
+    "sqlite": b"SQLite format 3\0\x10\0\x01\x01\0" + bytes(range(256)),
+    "npy": b"\x93NUMPY\x01\0v\0{'descr': '<f8', 'fortran_order': False}" + np.linspace(-1, 3, 99).tobytes(),
+    "npy of small whole numbers": b"\x93NUMPY\x01\0v\0" + np.arange(400, dtype="<i8").tobytes(),
+    "pickle": pickle.dumps({"a": [1, 2.5, None] * 9}),
+    "a short pickle": b"\x80\x04]\x94(K\x01K\x02K\x03e.",
+    "feather": b"ARROW1\0\0\xff\xff\xff\xff\x10\0\0\0" + bytes(range(40)) * 9,
+    "spss": b"$FL2@(#) IBM SPSS\0\0\x02\0\0\0\x05\0\0\0\xff\xff" + bytes(range(9)) * 50,
+    "stata": b"<stata_dta>\x01\x02\0\0\x07\xfe\0\x81",
+}
+
+
+@pytest.mark.parametrize("content", BINARY.values(), ids=BINARY)
+def test_a_file_of_another_kind_is_no_text_in_any_encoding(folder, content):
+    assert refusal(content) == "is no text, but a file of another kind; export the table as CSV or parquet"
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "said"),
+    [
+        ("x,c\n1,2\n".encode("utf-16"), {"encoding": "cp1252"}, "is a text in UTF-16; say encoding: utf-16"),
+        ("x,c\n1,2\n".encode("utf-32"), {}, "is a text in UTF-32; add encoding: utf-32"),
+        ("x,c\n中文名,2\n".encode("gbk"), {}, "add encoding: cp1252"),  # cp1252 reads it, too, as ÖÐÎÄÃû
+        ("x,c\nÁ,2\n".encode("cp850") + b"\x81,3\n", {}, "try another encoding, such as gbk or latin-1"),
+        ('{"x": [1, 2]}', {}, "is JSON; a source of kind python"),
+        ('[{"x": 1}]', {}, "is JSON; a source of kind python"),
+        ("% made\n@RELATION t\n", {}, "is ARFF; a source of kind python"),
+        ("<table><tr>", {}, "is a page in HTML, not the table"),
+        ("<!-- x -->", {}, "is a page in HTML, not the table"),
+        (b"%PDF-1.4\n%\xe2\xe3", {}, "is a PDF"),
+        ("% by, hand\nx,c\n1,2\n", {}, "line 1 begins with %; delete comments"),
+        ("// by, hand\nx,c\n1,2\n", {}, "line 1 begins with //; delete comments"),
+        ("# by, hand\n# again, so\nx,c\ny,z\n", {}, "lines 1 to 2 begin with #; delete comments"),
+        ('"x,c"\n"1,2"\n"3,4"\n', {}, "line 1: whole lines are in quotes; delete the quotes around them"),
+        ("sep=\t\nx\tc\n1\t2\n", {}, 'line 1: sep=\\t tells Excel what separates the columns; add separator: "\\t"'),
+    ],
+)
+def test_more_forms_of_a_file_are_told_with_the_way_out(folder, content, keys, said):
+    assert said in refusal(content, **keys)
+
+
+def test_characters_that_are_new_private_or_of_windows_make_no_other_file_of_a_text(folder):
+    words = ["\U0001fae8", "\uf8ff"]
+    assert read_as(f"w,c\n{words[0]},1\n{words[1]},2\n") == {"w": words}
+    assert read_as(b"w,c\n\x93a\x94,1\nb,2\n", encoding="latin-1") == {"w": ["\x93a\x94", "b"]}
+
+
+def test_a_class_of_two_lines_is_told_in_one():
+    assert DataShape(1, 1, 2, 0, ["a\nb", "c"]).named_classes() == "2 classes (a b, c)"
+
+
+def test_a_number_where_a_text_belongs_is_told_with_its_quotes():
+    with pytest.raises(BadInput, match=r'missing\[0\] = -999: must be a text; write "-999" in quotes$'):
+        checked(Reading, {"missing": [-999]}, KEY)
+
+
 # --- parquet ----------------------------------------------------------------------------------------------------------
 
 MIXED = pd.DataFrame(
@@ -443,6 +614,25 @@ def test_the_same_table_as_csv_and_as_parquet_gives_the_same_raw_table(folder, k
 def test_a_number_in_a_column_of_words_is_written_without_point_zero(folder):
     frame = pd.DataFrame({"turno": [1.0, None, 2.0, 2.5], "c": [1, 2, 3, 4]})
     assert read_as(parquet(frame), words=["turno"]) == {"turno": ["1", None, "2", "2.5"]}
+
+
+def test_what_missing_names_is_missing_in_columns_of_numbers_too(folder):
+    frame = pd.DataFrame({"x": [-999, 1, 2], "y": [0.5, -999.0, 1], "z": np.array([1, -9.9, 2], np.float32), "c": 1.0})
+    found = read_as(parquet(frame), missing=["-999", "-9.9", "NA", ""])
+    assert found == {"x": [None, 1, 2], "y": [0.5, None, 1], "z": [1, None, 2]}
+    said = refusal(parquet(frame.assign(c=[1, -999, 3])), missing=["-999", ""])
+    assert said == "column 'c': 1 of 3 rows has no number: row 2 (-999); take them out, or give them a number"
+    assert made(parquet(frame), features=None, missing=["-999", ""]).missing == ["-999"]
+    assert made(parquet(frame), features=None).missing == []
+
+
+def test_moments_of_a_zone_are_written_alike_and_fractions_without_zeros(folder):
+    stamps = pd.to_datetime(["2024-01-02 00:00", "2024-01-02 10:30:00.5"], format="ISO8601")
+    frame = pd.DataFrame({"t": stamps, "u": stamps.tz_localize("America/Sao_Paulo"), "c": [1, 2]})
+    assert read_as(parquet(frame)) == {
+        "t": ["2024-01-02", "2024-01-02 10:30:00.5"],
+        "u": ["2024-01-02 00:00:00-03:00", "2024-01-02 10:30:00.5-03:00"],
+    }
 
 
 def test_lists_structs_and_bytes_in_parquet_are_refused_by_name_and_can_be_ignored(folder):

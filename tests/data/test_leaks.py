@@ -203,6 +203,12 @@ def test_what_has_no_order_is_refused(column, keys, problem):
     assert refused(table(t=column), order="t", train=1, test=1, **keys).startswith(problem)
 
 
+def test_whole_numbers_beyond_float64_have_the_order_of_numbers():
+    """Nanoseconds, and keys of different lengths, which are in another order as texts."""
+    parts = divided(table(t=[str(2**53 + 1), "99", str(2**53), str(10**18)]), order="t", train=2, test=2)
+    assert numbers(parts) == {"train": [1, 2], "validation": [], "test": [0, 3]}
+
+
 def test_a_form_without_order_and_an_unknown_code_are_refused():
     assert "order_format needs order" in refused(table(t=["a"]), order_format="%Y", train=1.0)
     assert "is a bad directive" in refused(table(t=["a"]), order="t", order_format="%Q", train=1.0)

@@ -122,6 +122,24 @@ def auto_mpg() -> RealTable:
     return RealTable(text, source, 1, names, [('add missing: ["?", ""]', {"missing": ["?", ""]})])
 
 
+def auto_mpg_of_uci() -> RealTable:
+    """As the archive keeps it: columns apart by spaces, a tab before the name in quotes, no header, ? for missing."""
+    names = ["mpg", "cylinders", "horsepower", "weight", "car_name"]
+    text = _text(
+        "",
+        lambda rng, i: (
+            f"{15 + 5 * rng.random():.1f}   {4 + 2 * (i % 3)}   {'?' if i % 20 == 7 else f'{60 + rng.integers(90)}.0'}"
+            f'      {2000 + rng.integers(2000)}.\t"{_one(rng, "ford pinto", "vw  1131 deluxe", "amc")}"  '
+        ),
+    )
+    steps = [
+        ('spaces separate the columns; add separator: " "', {"separator": " "}),
+        ("add header: [...] with the names of its 5 columns", {"header": names}),
+        ('add missing: ["?", ""]', {"missing": ["?", ""]}),
+    ]
+    return RealTable(text, {"task": "regression", "targets": ["mpg"]}, 1, names[1:], steps)
+
+
 def abalone() -> RealTable:
     """No header; the sex is M, F or I, for infant."""
     names = ["Sex", "Length", "Diameter", "Height", "Rings"]
@@ -171,4 +189,5 @@ def wdbc() -> RealTable:
     return RealTable(text, source, 2, names[2:], steps, {"standardize": True})
 
 
-TABLES = {made.__name__: made() for made in (iris, penguins, titanic, winequality_red, auto_mpg, abalone, adult, wdbc)}
+MADE = (iris, penguins, titanic, winequality_red, auto_mpg, auto_mpg_of_uci, abalone, adult, wdbc)
+TABLES = {made.__name__: made() for made in MADE}

@@ -115,7 +115,7 @@ def test_a_variant_whose_seeds_all_diverged_says_so(line: Path) -> None:
     [
         ("edad,zona\n1,2\n", "line 1: no column 'ingreso'"),
         ("edad,zona,ingresos\n1,2,3\n", "line 1: no column 'ingreso'; did you mean 'ingresos'?"),
-        ("edad,zona,ingreso,zona\n1,2,3,4\n", "line 1: there are two columns 'zona'"),
+        ("edad,zona,ingreso,zona\n1,2,3,4\n", "line 1: columns 2, 4 are named 'zona'; name them differently"),
         ("edad,ingreso,zona\n1,2,3\n1,,3\n", "line 3, column 'ingreso': is empty"),
         ("edad,ingreso,zona\n1,2,nan\n", "column 'zona': 1 of 1 rows has a mark of a missing value: line 2 (nan)"),
         ("edad,ingreso,zona\n1,two,3\n", "column 'ingreso': 1 of 1 rows has no number: line 2 (two)"),
@@ -256,7 +256,7 @@ def test_the_command_works_below_the_root_and_answers_bad_input_with_2(
     write_csv(FEATURES[:2])
     done = run("toy_tanh", "rows.csv")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("rows.csv: line 1: no column 'zona'\n")
+    assert done.stderr.endswith("rows.csv: line 1: no column 'zona'; the columns are edad, ingreso\n")
 
 
 def test_a_notebook_loads_neither_mlflow_nor_torch_for_the_small_vocabulary(line: Path) -> None:

@@ -2,6 +2,7 @@
 The expected numbers are those of an evaluation."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,11 @@ from toy_models import scored
 from words import FEATURES, NEW, table_of, trained_on_words
 
 import bancada
-from bancada.base import BadInput, files, index
+from bancada.base import BadInput, files, index, tables
+from bancada.data.settings import Split
+from bancada.data.sources.csv import CsvFile
+from bancada.data.split import divide
+from bancada.evaluation.settings import new_inputs
 from bancada.networks import saved
 from bancada.pipeline import predict
 
@@ -134,3 +139,42 @@ def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Pa
         assert str(refused.value) == f"rows.csv: {problem}; {way}"
     with pytest.raises(BadInput, match=r"^rows.csv: line 1: no column 'peso'$"):
         predict.predict("toy_tanh", written(rows.drop(columns="peso")), None, "best")
+
+
+def marked(missing: list[str]) -> None:
+    """The variant as it is trained where the source says `missing`."""
+    file = files.model("toy", "toy_tanh") / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"missing": missing}))
+    files.index("toy").write_text(json.dumps(index.of_models("toy", ["toy_tanh"])))
+
+
+def test_marks_of_the_source_are_empty_cells_of_a_data_frame_in_words_and_in_numbers(bench: Path) -> None:
+    prices("stacked")
+    expected = evaluated(pd.DataFrame([KNOWN | {"peso": np.nan, "sexo": None}, KNOWN]))[1]
+    marked(["-999", "s/d"])
+    loaded = bancada.load("toy_tanh")
+    for empty in (-999, -999.0, "-999", "s/d", " s/d "):
+        for sexo in ("s/d", -999, "-999.0", None):
+            rows = pd.DataFrame([KNOWN | {"peso": empty, "sexo": sexo}, KNOWN])
+            np.testing.assert_array_equal(loaded.predict(rows)["precio"], expected)
+    in_float32 = pd.DataFrame([KNOWN | {"peso": -999, "sexo": "s/d"}, KNOWN]).astype({"peso": np.float32})
+    np.testing.assert_array_equal(loaded.predict(in_float32)["precio"], expected)
+
+
+def test_marks_come_from_the_source_through_both_stages_into_the_variant(bench: Path) -> None:
+    Path("data/sources").mkdir(parents=True)
+    Path("data/sources/t.csv").write_text("x,c\n1,2\n-999,3\n3,4\n4,5\n")
+    source = CsvFile.model_validate(
+        {"kind": "csv", "path": "data/sources/t.csv", "task": "regression", "targets": ["c"], "missing": ["-999", ""]}
+    )
+    tables.write(source.table("k"), Path("raw.parquet"))
+    parts = divide(tables.read(Path("raw.parquet")), Split(train=0.5, test=0.5))
+    tables.write(parts["train"], Path("train.parquet"))
+    rows = tables.read(Path("train.parquet"))
+    assert rows.missing == ["-999"]
+    assert saved.description({"study": "s", "variant": "v"}, rows, [1])["missing"] == ["-999"]
+    assert new_inputs([[-999], [5]], rows).features[:, 0].tolist() == [pytest.approx(np.nan, nan_ok=True), 5]
+    plain = replace(rows, missing=[])
+    assert "missing" not in saved.description({"study": "s", "variant": "v"}, plain, [1])
+    tables.write(plain, Path("plain.parquet"))
+    assert b"missing" not in Path("plain.parquet").read_bytes()

@@ -103,12 +103,14 @@ def test_a_cell_that_is_no_finite_number_is_an_error_that_names_row_and_column(a
 
 
 @pytest.mark.parametrize("last", ["one_hot", "tanh"])
-def test_a_row_that_overflows_inside_the_network_is_an_error_that_names_the_row(last: str) -> None:
+def test_a_row_that_overflows_inside_the_network_is_an_error_that_names_the_row(last: str, tmp_path: Path) -> None:
     """Ten linear layers with weights of 3e38: a row of zeros stays 0, another one grows beyond the largest float64."""
     layers = [{"kind": "linear", "width": 2, "bias": False}] * 10 + [{"kind": "tanh"}] * (last == "tanh")
     weights = {f"{i}.weight": torch.full((2, 2), 3e38) for i in range(10)}
     described = {"feature_names": ["a", "b"], "target_names": ["c"], "classes": ["x", "y"], "threshold": None}
-    served = ServedModel(described | {"layers": layers}, weights, models.NETWORKS)
+    for path in models.COPIED:
+        shutil.copy(path, tmp_path)
+    served = ServedModel(described | {"layers": layers}, weights, tmp_path)
     assert served.predict(pd.DataFrame({"a": [0.0], "b": [0.0]}))["c"].tolist() == ["x"]
     with pytest.raises(MlflowException, match=r"^row 2: the network gives no finite output$"):
         served.predict(pd.DataFrame({"a": [0.0, 1.0], "b": [0.0, 1.0]}))

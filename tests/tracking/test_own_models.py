@@ -230,7 +230,7 @@ HALVES = [[0.880797, 0.119203], [0.119203, 0.880797]]
     ],
 )
 def test_scores_of_two_and_nought_are_served_as_the_probabilities_that_the_loss_means(
-    loss: str, layers: list[str], outputs: list[list[float]], expected: list[list[float]] | None
+    loss: str, layers: list[str], outputs: list[list[float]], expected: list[list[float]] | None, tmp_path: Path
 ) -> None:
     """Row 15 of the traps. exp(2) / (exp(2) + exp(0)) = 0.8808."""
     network = Network.model_validate({"layers": [2, *layers], "loss": loss})
@@ -243,7 +243,9 @@ def test_scores_of_two_and_nought_are_served_as_the_probabilities_that_the_loss_
         return
     assert rule is not None
     described = {"feature_names": ["a"], "target_names": ["c"], "classes": ["n", "y"], "threshold": None}
-    served = ServedModel(described | {"probabilities": rule, "layers": []}, {}, models.NETWORKS)
+    for path in models.COPIED:
+        shutil.copy(path, tmp_path)
+    served = ServedModel(described | {"probabilities": rule, "layers": []}, {}, tmp_path)
     served.network = lambda inputs: np.array(outputs)
     found = served.predict(pd.DataFrame({"a": [0.0, 1.0]}), {"probabilities": True})
     np.testing.assert_allclose(found.to_numpy(), expected, atol=1e-6)

@@ -119,6 +119,18 @@ def test_what_has_no_number_is_refused_with_its_row_and_column(
     assert message in asked(model, **cells)
 
 
+def test_marks_of_the_source_are_empty_cells_of_served_rows(bench: Path) -> None:
+    served = folder(bench)
+    plain = mlflow.pyfunc.load_model(str(served))
+    file = next(served.rglob("network.json"))
+    assert "missing" not in json.loads(file.read_text())
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"missing": ["-999", "s/d"]}))
+    marked = mlflow.pyfunc.load_model(str(served))
+    assert asked(marked, peso=-999, sexo="s/d") == asked(plain, peso=None, sexo=None) != asked(plain, peso=-999)
+    assert asked(marked, sexo=-999) == asked(plain, sexo=None)
+    assert "row 1, column 'turno': is empty" in asked(marked, turno="s/d")
+
+
 def test_a_word_that_is_ignored_is_an_answer_and_not_that_of_a_known_one(model: PyFuncModel) -> None:
     known = [asked(model, sexo=sexo)[0] for sexo in ("AA", "B")]
     [unknown] = asked(model, sexo="A")

@@ -22,7 +22,12 @@ def bad(key: str, value: Any, problem: str) -> BadInput:
 def shown(value: Any) -> str:
     """Return ` = VALUE` on one line, cut if it is long; an empty string for an empty value, None or a mapping."""
     text = " ".join(str(value).split()) if isinstance(value, str | int | float) else ""
-    return f" = {text[:60]}" if text else ""
+    return f" = {visible(text[:60])}" if text else ""
+
+
+def visible(text: str) -> str:
+    """Return the text with invisible characters by their codes, as YAML has them in double quotes."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def did_you_mean(name: Any, known: Any, cutoff: float = 0.5) -> str:
@@ -111,6 +116,7 @@ def _problem(errors: list[ErrorDetails], value: Any) -> str:
     kinds = list(dict.fromkeys(KINDS[error["type"]] for error in errors if error["type"] in KINDS))
     if "a number" in kinds and "a whole number" in kinds:
         kinds.remove("a whole number")
+    quotes = f'; write "{value}" in quotes' if kinds == ["a text"] and type(value) in (int, float) else ""
     right = " or ".join([*kinds, *names]) if kinds else f"one of {', '.join(names)}"
     torchs = "".join(f", or a class of torch by its own name, such as {TORCHS[one]}" for one in names if one in TORCHS)
-    return f"must be {right}{torchs}{did_you_mean(value, names)}"
+    return f"must be {right}{quotes}{torchs}{did_you_mean(value, names)}"

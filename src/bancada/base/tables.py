@@ -30,6 +30,7 @@ class Table:
     words: Mapping[str, list[str]] = field(default_factory=dict)  # by column: the words in it, sorted by code point
     # Columns beside the features, that a split may need. None: no key names the features, so they are all columns.
     asides: list[str] | None = None
+    missing: list[str] = field(default_factory=list)  # texts that mean an empty cell, in new rows as well
 
     @property
     def shape(self) -> list[int]:
@@ -99,6 +100,7 @@ def write(table: Table, path: Path) -> None:
         columns |= zip(table.target_names, table.targets.T, strict=True)
     meaning = {"features": table.feature_names, "targets": table.target_names, "classes": table.classes}
     more = {"shape": table.row_shape, "words": sorted(table.words) or None, "asides": table.asides}
+    more["missing"] = table.missing or None
     meaning |= {key: value for key, value in more.items() if value is not None}
     with files.whole(path) as unfinished:
         write_columns(columns, unfinished, {"bancada": json.dumps(meaning)})
@@ -124,8 +126,8 @@ def read(path: Path) -> Table:
         else:
             targets = np.stack([stored[name] for name in target_names], axis=1)
         features = np.stack([stored[name] for name in names], axis=1)
-        shape, asides = meaning.get("shape"), meaning.get("asides")
-        return Table(features, targets, names, target_names, classes, shape, words, asides)
+        shape, asides, missing = meaning.get("shape"), meaning.get("asides"), meaning.get("missing", [])
+        return Table(features, targets, names, target_names, classes, shape, words, asides, missing)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise BadInput(f"{path}: not a table that bancada wrote; `dvc repro -f {stage}` makes it again") from None
 

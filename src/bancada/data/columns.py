@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int32, Int64
 
+from bancada.base.cells import text_of, without_marks
 from bancada.base.refusals import BadInput, did_you_mean, shown
 from bancada.base.settings import LARGEST
 from bancada.base.tables import arrow_array
@@ -24,7 +26,13 @@ ZEROS = r"^[+-]?0\d"
 GROUPS = r"^[+-]?[1-9]\d{0,2}(?:\.\d{3})+$"  # of thousands, if points divide them
 THOUSANDS = (".", ",", " ", "'", "\N{RIGHT SINGLE QUOTATION MARK}", "\u00a0", "\u202f")
 ANY_NUMBER = f"^[+-]?[0-9{''.join(THOUSANDS)}]*[0-9][0-9{''.join(THOUSANDS)}]*(?:[eE][+-]?[0-9]+)?$"
-MISSING_LINE = "\0missing\0"  # stands in the text of a problem for a line that is known once all columns are
+# Keys that stand in the text of a problem for lines to add, which are known once the problems of all columns are.
+MISSING_LINE, WORDS_LINE, NUMBERS_LINE, IGNORE_LINE = (
+    f"\0{key}\0" for key in ("missing", "words", "numbers", "ignore")
+)
+MOST_FOUND = 8  # columns that are named where another was looked for
+MOST_ALIKE = 3  # cells that are repeated
+EXACT = 2**53  # whole numbers up to here are themselves in float64
 
 
 class Cells(NamedTuple):
@@ -68,22 +76,30 @@ def cells(texts: Texts, reading: Reading, kinds: Mapping[str, Kind]) -> dict[str
 def refuse_unknown(texts: Texts, names: Iterable[str]) -> None:
     """Raise BadInput for the first name that no column has."""
     known = set(texts.header)
-    for name in names:
-        if name not in known:
-            raise BadInput(f"{header_of(texts)}no column '{name}'{did_you_mean(name, texts.header, 0.6)}")
+    if unknown := [name for name in dict.fromkeys(names) if name not in known]:
+        hints = [did_you_mean(name, texts.header, 0.6) for name in unknown]
+        told = "; ".join(f"no column '{_one_line(name)}'{hint}" for name, hint in zip(unknown, hints, strict=True))
+        columns = "" if all(hints) else f"; the columns are {_some(texts.header, MOST_FOUND)}"
+        raise BadInput(f"{header_of(texts)}{told}{columns}")
 
 
-def refuse_unusable(texts: Texts, names: Iterable[str]) -> None:
-    """Raise BadInput for the first name that no column has, that is empty, or that two columns have."""
-    refuse_unknown(texts, names)
-    counts = Counter(texts.header)
-    for name in names:
-        if not name:
-            place = texts.header.index(name) + 1
-            raise BadInput(f'{header_of(texts)}column {place} has no name; add ignore: [""] if it counts the rows')
-        if counts[name] > 1:
-            way = f"rename one, or add {line_to_add('ignore', [name])}"
-            raise BadInput(f"{header_of(texts)}there are two columns '{_one_line(name)}'; {way}")
+def refuse_unusable(texts: Texts, kinds: Mapping[str, Kind]) -> None:
+    """Raise BadInput for the names that no column has, that are empty, or that several columns have."""
+    refuse_unknown(texts, kinds)
+    counts, told = Counter(texts.header), list[str]()
+    wrong = [name for name in kinds if not name or counts[name] > 1]
+    for name in wrong:
+        places = [str(i + 1) for i, other in enumerate(texts.header) if other == name]
+        where = _some(places, MOST_COLUMNS)
+        told.append(f"columns {where} are named '{_one_line(name)}'" if name else f"no name above column {where}")
+    if wrong:
+        ignored = [name for name in wrong if kinds[name] == "feature"]
+        ways = ["name them differently"] + [f"add {line_to_add('ignore', ignored)}"] * bool(ignored)
+        raise BadInput(f"{header_of(texts)}{'; '.join(told)}; {', or '.join(ways)}")
+
+
+def _some(names: list[str], most: int) -> str:
+    return ", ".join(_one_line(name) or '""' for name in names[:most]) + ", ..." * (len(names) > most)
 
 
 def header_of(texts: Texts) -> str:
@@ -93,22 +109,41 @@ def header_of(texts: Texts) -> str:
 
 def _told(texts: Texts, problems: Mapping[str, Problem], kinds: Mapping[str, Kind], reading: Reading) -> str:
     """Return one line about the first columns that cannot be used, and how many more there are."""
-    first = list(problems.items())[:MOST_COLUMNS]
-    marks = frozenset[str]().union(*(problem.marks for _, problem in first), reading.missing or ())
+    marks = frozenset[str]().union(*(problem.marks for problem in problems.values()), reading.missing or ())
     missing, told = line_to_add("missing", [*sorted(marks - {""}), ""]), list[str]()
-    for name, problem in first:
-        count, most = len(problem.rows), MOST_LABELS if kinds[name] in ("target", "label") else MOST_ROWS
-        column, places = texts.columns[name], list[str]()
-        for row in problem.rows[:most].tolist():
-            places.append(f"{texts.lines[row]} ({_one_line(_text(column[row].as_py())) or 'empty'})")
-        where = f"{texts.unit}{'s' * (count > 1)} {', '.join(places)}{f' and {count - most} more' * (count > most)}"
-        rows = f"{count} of {len(column)} rows {'have' if count > 1 else 'has'}"
+    alike = dict[tuple[str, ...], list[str]]()
+    for name, problem in problems.items():
+        own = (name,) if kinds[name] in ("target", "label") else ()
+        alike.setdefault((problem.what, problem.way, *own), []).append(name)
+    for (what, way, *_), names in list(alike.items())[:MOST_COLUMNS]:
+        found, column = problems[names[0]].rows, texts.columns[names[0]]
+        most = MOST_LABELS if kinds[names[0]] in ("target", "label") else MOST_ROWS
+        rows = f"{len(found)} of {len(column)} rows {'have' if len(found) > 1 else 'has'}"
+        who = f"column '{_one_line(names[0])}'"
+        if len(names) > 1:
+            who = f"{len(names)} columns ({_some(names, MOST_FOUND)}): {who}"
+        for key in ("words", "numbers", "ignore"):
+            line = line_to_add(key, names[:MOST_COLUMNS])
+            way = way.replace(f"\0{key}\0", f"{line[:-1]}, ...]" if len(names) > MOST_COLUMNS else line)
         told.append(
-            f"column '{_one_line(name)}': {rows} {problem.what}: {where}; {problem.way.replace(MISSING_LINE, missing)}"
+            f"{who}: {rows} {what}: {_places(texts, column, found, most)}; {way.replace(MISSING_LINE, missing)}"
         )
-        missing = "missing as above" if MISSING_LINE in problem.way else missing
-    more = len(problems) - len(told)
+        missing = "missing as above" if MISSING_LINE in way else missing
+    more = sum(map(len, list(alike.values())[MOST_COLUMNS:]))
     return "; ".join(told) + f"; and {more} more column{'s' * (more > 1)}" * (more > 0)
+
+
+def _places(texts: Texts, column: pa.ChunkedArray, rows: Int64[np.ndarray, " wrong"], most: int) -> str:
+    """Return the lines of the first rows, each with its cell. If the cells are equal, the last one stands for all."""
+    first = rows[:most].tolist()
+    cells = [_one_line(_text(column[row].as_py())) or "empty" for row in first]
+    shared = len(cells) > MOST_ALIKE and len(set(cells)) == 1
+    places = [
+        f"{texts.lines[row]}{'' if shared and row != first[-1] else f' ({cell})'}"
+        for row, cell in zip(first, cells, strict=True)
+    ]
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return f"{texts.unit}{'s' * (len(rows) > 1)} {', '.join(places)}{more}"
 
 
 def _one_line(text: str | None) -> str:
@@ -122,12 +157,23 @@ def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> 
     as_stored = any(test(stored) for test in numeric)
     if not as_stored and not types.is_string(stored):
         what = f"no number or text, but {stored}"[:80]
-        return Problem(np.arange(len(column)), what, _way([line_to_add("ignore", [name])]))
-    if as_stored and (types.is_null(stored) or not as_words):
+        return Problem(np.arange(len(column)), what, _way([IGNORE_LINE]))
+    if as_stored and (types.is_null(stored) or not (as_words or _is_inexact(column))):
         numbers = column.cast(pa.uint8()) if types.is_boolean(stored) else column
         numbers = _filled(numbers.cast(pa.float64(), safe=False).combine_chunks(), np.nan)
-        return _finite(np.from_dlpack(numbers), kind)
+        marks = () if types.is_boolean(stored) else reading.missing or ()
+        values = without_marks(np.from_dlpack(numbers), marks)
+        return _finite(values, kind, map(str, values[np.isinf(values)]))
     return TextColumn(column, name, kind, reading).cells(as_words)
+
+
+def _is_inexact(column: pa.ChunkedArray) -> bool:
+    """Return whether the column has whole numbers that float64 cannot tell apart."""
+    with suppress(pa.ArrowInvalid):
+        if pa.types.is_integer(column.type):
+            column.cast(pa.float64())
+        return False
+    return True
 
 
 def _filled(array: Any, value: Any) -> Any:
@@ -141,11 +187,15 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _finite(values: Float64[np.ndarray, " row"], kind: Kind) -> Cells | Problem:
+def _finite(values: Float64[np.ndarray, " row"], kind: Kind, infinite: Iterable[str]) -> Cells | Problem:
+    """Return the numbers, or why they cannot be used. `infinite`: the cells that mean an infinite one."""
     if kind == "target" and (gaps := np.flatnonzero(np.isnan(values))).size:
         return Problem(gaps, "no number", "take them out, or give them a number")
     if (beyond := np.flatnonzero(np.abs(values) > LARGEST)).size:
-        return Problem(beyond, f"a number beyond {LARGEST:.3g}, the largest that a network can take", "mend them")
+        marks, way = frozenset(infinite), "mend them, or take them out"
+        if marks and kind == "feature":
+            way = f"{_way([MISSING_LINE])} if that means a missing value, or mend them"
+        return Problem(beyond, f"a number beyond {LARGEST:.3g}, the largest that a network can take", way, marks)
     return Cells(values, None)
 
 
@@ -164,8 +214,8 @@ class TextColumn:
         self.codes: Int32[np.ndarray, " row"] = np.from_dlpack(_filled(encoded.indices, len(self.texts)))
         self.kind, self.reading = kind, reading
         self.chosen = kind in ("target", "numbers") or name in reading.numbers  # it can be nothing but numbers
-        self.or_words = [] if self.chosen else [f"{line_to_add('words', [name])} if the column holds words"]
-        self.as_numbers = line_to_add("numbers", [name])
+        self.told = kind == "numbers" or name in reading.numbers  # to be numbers, by somebody
+        self.or_words = [] if self.chosen else [f"{WORDS_LINE} if the column holds words"]
         self.gaps = self._among([""] if reading.missing is None else reading.missing)
         self.gaps[-1] = True
         marks = labels.marks(self._picked(self._among(["+"]))) if reading.missing is None else ()
@@ -187,7 +237,7 @@ class TextColumn:
         values = np.full(len(self.gaps), np.nan)
         values[self.number] = self._floats()
         values[self.truth] = [text.lower() == "true" for text in self._picked(self.truth)]
-        return _finite(values[self.codes], self.kind)
+        return _finite(values[self.codes], self.kind, self._picked(self._like("(?i:inf)") & self.number))
 
     def _missing_words(self) -> Problem | None:
         """Return the problem of words that may be missing ones."""
@@ -208,9 +258,11 @@ class TextColumn:
             what, condition = (
                 ("a mark of a missing value", "") if known else ("no number", " if that means a missing value")
             )
+            hint = ["replace the minus signs U+2212 by -"] if self._like("\N{MINUS SIGN}").any() else []
             short = 0 < len(texts) <= MOST_TEXTS and max(map(len, texts)) <= LONGEST_MARK
             ways = [f"{MISSING_LINE}{condition}"] * short + self.or_words
-            return Problem(self._rows(strange), what, _way(ways), frozenset(texts if short else ()))
+            way = "; ".join([*hint, _way(ways)])
+            return Problem(self._rows(strange), what, way, frozenset(texts if short else ()))
         if odd.any():
             return Problem(self._rows(odd), "a number in another form", _way(self._forms() + self.or_words))
         return None
@@ -218,27 +270,41 @@ class TextColumn:
     def _unsure(self) -> Problem | None:
         """Return the problem of numbers that may mean something else."""
         zeros, points = self._like(ZEROS) & self.number, self._like(r"\.") & self.number
-        if self.number.any() and self.truth.any() and not self.chosen:
-            ways = [f"{self.as_numbers} to read true as 1 and false as 0", *self.or_words]
+        if self.number.any() and self.truth.any() and not self.told:
+            ways = [f"{NUMBERS_LINE} to read true as 1 and false as 0", *self.or_words]
             return Problem(self._rows(self.truth), "true or false among numbers", _way(ways))
         if zeros.any() and not self.chosen:
-            ways = [*self.or_words, f"{self.as_numbers} to read numbers"]
+            ways = [*self.or_words, f"{NUMBERS_LINE} to read numbers"]
             return Problem(self._rows(zeros), "zeros in front", _way(ways))
-        unsure = self.reading.decimal is None and (self.reading.separator or ",") != "," and self.kind != "numbers"
+        if not self.chosen and (large := self._large()).any():
+            what = "a whole number beyond 2**53, where two of them become one"
+            return Problem(self._rows(large), what, _way([*self.or_words, f"{IGNORE_LINE} if it is a key"]))
+        given = self.reading.decimal or self.reading.thousands or self.kind == "numbers"
+        unsure = not given and (self.reading.separator or ",") != ","
         if unsure and points.any() and not (points & ~self._like(GROUPS)).any():
             ways = ['decimal: "." if it is a decimal point', 'decimal: ",", thousands: "." if it groups thousands']
             return Problem(self._rows(points), "a point that may group thousands", _way(ways))
         return None
 
+    def _large(self) -> Bool[np.ndarray, " text"]:
+        """Return which texts are whole numbers that float64 may not hold."""
+        large: Bool[np.ndarray, " text"] = self._like(r"^[+-]?\d{16,}$") & ~self.gaps
+        large[large] = [abs(int(text)) > EXACT for text in self._picked(large)]
+        return large
+
     def _forms(self) -> list[str]:
-        """Return the keys with which all texts that look like numbers are numbers, if any."""
-        found, numbers = list[str](), self.number | self.other_number
-        for decimal in (",", "."):
-            for thousands in (None, *THOUSANDS):
+        """Return the keys, beside those that are given, with which all texts that look like numbers are, if any."""
+        found, numbers, given = list[str](), self.number | self.other_number, self.reading
+        for decimal in [given.decimal] if given.decimal else (",", "."):
+            for thousands in [given.thousands] if given.thousands else (None, *THOUSANDS):
                 form = Reading.model_construct(decimal=decimal, thousands=thousands)
                 if decimal != thousands and not (numbers & ~self._like(number_pattern(form))).any():
                     keys = {"decimal": decimal, "thousands": thousands}
-                    found.append(", ".join(line_to_add(key, value) for key, value in keys.items() if value))
+                    found.append(
+                        ", ".join(
+                            line_to_add(key, value) for key, value in keys.items() if value and not getattr(given, key)
+                        )
+                    )
                     break
         return found
 
@@ -254,6 +320,8 @@ class TextColumn:
 
     def _words(self) -> Cells:
         texts: list[Any] = [*self.texts.to_pylist(), None]
+        if self.kind in ("feature", "words"):  # labels and asides stay as they are
+            texts = [text and text_of(text) for text in texts]
         words = sorted({text for text, gap in zip(texts, self.gaps, strict=True) if not gap})
         place = {word: float(i) for i, word in enumerate(words)}
         values = [np.nan if gap else place[text] for text, gap in zip(texts, self.gaps, strict=True)]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
+from bancada.base.refusals import visible
 from bancada.base.settings import Settings
 
 PLAIN_NAME = re.compile(r"(?!(true|false|null|yes|no|on|off)$)[^\W\d]\w*", re.IGNORECASE)  # in YAML
@@ -60,7 +61,11 @@ def number_pattern(reading: Reading) -> str:
 def line_to_add(key: str, value: str | list[str]) -> str:
     """Return a line for params.yaml, such as `words: [name]`."""
     if isinstance(value, str):
-        return f"{key}: {json.dumps(value, ensure_ascii=False)}"
+        return f"{key}: {_quoted(value)}"
     plain = PLAIN_NAME if key != "missing" else re.compile("(?!)")
-    names = (name if plain.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in value)
+    names = (name if plain.fullmatch(name) else _quoted(name) for name in value)
     return f"{key}: [{', '.join(names)}]"
+
+
+def _quoted(text: str) -> str:
+    return visible(json.dumps(text, ensure_ascii=False))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bancada.base.refusals import bad
+from bancada.base.refusals import bad, shown
 from bancada.base.settings import Count, Settings
 from bancada.base.tables import Table
 
@@ -46,7 +46,7 @@ class DataShape(NamedTuple):
 
     def named_classes(self) -> str:
         """Return how many classes there are, and the first ones by name."""
-        names = ", ".join(str(label)[:60] for label in self.labels[:MOST_LABELS])
+        names = ", ".join(shown(label)[3:] for label in self.labels[:MOST_LABELS])
         return f"{self.classes} classes" + f" ({names}{', ...' * (self.classes > MOST_LABELS)})" * bool(names)
 
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -137,7 +139,11 @@ def _ranks(table: tables.Table, name: str, form: str | None) -> Float64[np.ndarr
         if form:
             raise ValueError(f"order_format: the column '{name}' holds numbers; source.words: [{name}] keeps its texts")
         return cells
-    dates = [_date(word, form) for word in table.words[name]]
+    known, dates = table.words[name], list[Any]()
+    if not form and all(re.fullmatch(r"[+-]?\d+", word) for word in known):  # beyond 2**53, such as nanoseconds
+        dates = list(map(int, known))
+    else:
+        dates = [_date(word, form) for word in known]
     wrong = np.isin(cells, [place for place, date in enumerate(dates) if date is None])
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -145,11 +151,11 @@ def _ranks(table: tables.Table, name: str, form: str | None) -> Float64[np.ndarr
         problem = f"no date of the form {form}" if form else ways
         raise ValueError(f"order = {name}: row {row + 1} = {table.cell(row, name)}: {problem}")
     try:
-        ordered = sorted({date for date in dates if date})
+        ordered = sorted({date for date in dates if date is not None})
     except TypeError:
         raise ValueError(f"order = {name}: some times have a time zone, others have none") from None
     places = {date: float(place) for place, date in enumerate(ordered)}
-    return np.array([places[date] for date in dates if date])[cells.astype(np.int64)]
+    return np.array([places[date] for date in dates])[cells.astype(np.int64)]
 
 
 def _date(text: str, form: str | None) -> datetime | None:

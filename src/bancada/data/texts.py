@@ -49,8 +49,6 @@ def read(path: Path, reading: Reading, rows: int | None = None, ignore: Collecti
             recognised.refuse_no_table(path, start, reading.encoding)
             with TextIOWrapper(file, encoding=reading.encoding or "utf-8", newline="") as text:
                 return _of_csv(path, text, reading, rows, ignore)
-    except csv.Error as error:
-        raise BadInput(f"{path}: line 1: {error}") from None
     except UnicodeError as error:
         raise recognised.undecodable(path, reading.encoding or "utf-8", error) from None
     except OSError as error:
@@ -68,14 +66,15 @@ def _of_csv(path: Path, file: TextIOWrapper, reading: Reading, rows: int | None,
         raise BadInput(f"{path}: is empty")
     header, is_row = _header(path, line, [recognised.visible(cell) for cell in cells], reading)
     if is_row:
+        recognised.refuse_names_as_row(path, line, first, reading)
         records = chain([(line, cells)], records)
     places = {header[i]: i for i in reversed(range(len(header))) if header[i] not in ignore}
     lines, chunks = list[int](), {name: list[pa.Array]() for name in places}
     while chunk := list(islice(records, CHUNK if rows is None else min(CHUNK, rows - len(lines)))):
-        for line, cells in chunk:
+        for i, (line, cells) in enumerate(chunk):
             if len(cells) != len(header):
-                is_first = not lines and cells is chunk[0][1]
-                raise recognised.wrong_width(path, line, len(cells), header, is_first)
+                as_r = [cells for _, cells in chunk] if i == len(lines) == 0 else []
+                raise recognised.wrong_width(path, line, cells, header, as_r)
         lines += [line for line, _ in chunk]
         texts = list(zip(*(cells for _, cells in chunk), strict=True))
         for name, place in places.items():
@@ -101,7 +100,7 @@ def _lines(path: Path, file: Iterator[str]) -> Iterator[str]:
     """Yield the lines for the parser, the first without marks in front. A note to Excel is left empty."""
     for number, line in enumerate(file, 1):
         if "\0" in line:
-            raise BadInput(f"{path}: line {number}: has a NUL byte; a text in UTF-16 needs encoding: utf-16")
+            raise BadInput(f"{path}: line {number}: has a NUL byte; delete it")
         if number == 1:
             line = recognised.without_marks(line)
             line = "\n" if recognised.separator_note(line) else line
@@ -110,14 +109,15 @@ def _lines(path: Path, file: Iterator[str]) -> Iterator[str]:
 
 def _records(path: Path, lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and the cells of the header and of each row that is not empty."""
-    reader, line = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), 1
+    reader, line = recognised.reader(lines, separator, strict=True), 1
     try:
         for cells in reader:
             if len(cells) > 1 or any(cell.strip() for cell in cells):
                 yield line, cells
             line = reader.line_num + 1  # where the next row begins; a quoted cell may have several lines
     except csv.Error as error:
-        raise BadInput(f"{path}: line {line}: {error}") from None
+        hint = "" if "expected after" in str(error) else "; is a quote not closed?"
+        raise BadInput(f"{path}: line {line}: {error}{hint}") from None
 
 
 def _of_parquet(path: Path, reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
@@ -155,7 +155,8 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_timestamp(kind):
         with suppress(pa.ArrowInvalid):  # it has fractions of a second
             column = column.cast(pa.timestamp("s", kind.tz))
-        texts = column.cast(pa.string())
+        texts = pc.replace_substring_regex(column.cast(pa.string()), "Z$", "+0000")
+        texts = pc.replace_substring_regex(texts, r"([+-]\d\d)(\d\d)$", r"\1:\2") if kind.tz else texts
         midnight = pc.all(pc.ends_with(texts, " 00:00:00")).as_py()
         return pc.utf8_slice_codeunits(texts, 0, 10) if midnight else texts
     return column.cast(pa.string()) if pa.types.is_date(kind) else column

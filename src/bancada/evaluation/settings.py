@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from bancada.base.cells import text_of, without_marks
 from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import bad, did_you_mean
 from bancada.base.settings import Finite, Interval, NotNegative, Settings, checked
 from bancada.base.tables import Table, coded
 from bancada.networks.metrics import METRICS
-from bancada.networks.preparation import Preparation, Unprepared, text_of
+from bancada.networks.preparation import Preparation, Unprepared
 
 if TYPE_CHECKING:
     MetricName = str
@@ -82,11 +83,11 @@ def new_inputs(predict: Sequence[Mapping[str, Given] | Sequence[Given]], like: T
         cells = [row[i] for row in rows]
         if name in like.words:
             codes, words[name] = coded(
-                pa.array([None if cell is None else text_of(cell) or None for cell in cells], pa.string())
+                pa.array([None if cell is None else text_of(cell, like.missing) or None for cell in cells], pa.string())
             )
             columns.append(codes)
         else:
-            columns.append(np.array(cells, dtype=np.float64))
+            columns.append(without_marks(np.array(cells, dtype=np.float64), like.missing))
     features = np.stack(columns, axis=1).reshape(len(rows), len(names))
     return replace(like.with_features(features), words=words)
 

@@ -14,9 +14,7 @@ import numpy as np
 SCALING = ("input_mean", "input_std")  # arrays [input]
 TARGET_SCALING = ("target_mean", "target_std")  # arrays [target]
 CHUNK_ROWS = 65536  # rows that are prepared at once, to limit the memory
-LARGEST = float(np.finfo(np.float32).max)
 MOST_WORDS = 8  # in a message
-NO_NUMBERS = str.maketrans("_nN", "???")  # Python would read 1_000, nan and inf
 
 Words = Mapping[str, Sequence[str]]  # by column: what a cell of words is the place in; NaN is an empty cell
 
@@ -24,8 +22,8 @@ Words = Mapping[str, Sequence[str]]  # by column: what a cell of words is the pl
 class Unprepared(ValueError):
     """A cell that this preparation has no number for. `row` counts from 0."""
 
-    def __init__(self, row: int, column: str, problem: str, cell: object = "") -> None:
-        super().__init__(f"row {row + 1}, column '{column}'{f' = {cell}' if cell != '' else ''}: {problem}")
+    def __init__(self, row: int, column: str, problem: str) -> None:
+        super().__init__(f"row {row + 1}, column '{column}': {problem}")
         self.row, self.column, self.problem = row, column, problem
 
 
@@ -137,26 +135,6 @@ class Preparation:
             chunks.append(self._scaled(np.hstack(parts)))
         return np.concatenate(chunks)
 
-    def cells(self, rows: Any, names: Sequence[str]) -> tuple[np.ndarray, dict[str, list[str]]]:
-        """Return the features [row, feature] and words of a pandas data frame with raw features. Raise Unprepared.
-
-        Its columns may have any order, its words may be numbers, and None, NaN and NA are empty cells.
-        """
-        features, words, of_words = np.empty((len(rows), len(names))), dict[str, list[str]](), {*self.word_columns()}
-        for i, name in enumerate(names):
-            if name in of_words:
-                empty = rows[name].isna()
-                texts = ["" if no else text_of(cell) for cell, no in zip(rows[name], empty, strict=True)]
-                words[name] = sorted({*texts} - {""})
-                place = {word: float(at) for at, word in enumerate(words[name])} | {"": np.nan}
-                features[:, i] = [place[text] for text in texts]
-            else:
-                features[:, i] = _numbers(rows[name])
-        for row, i in np.argwhere(np.abs(features) > LARGEST):
-            problem = "must be a finite number that float32 can hold"
-            raise Unprepared(int(row), names[i], problem, f"{features[row, i]:g}")
-        return features, words
-
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             if SCALING[0] in self.scaling:
@@ -186,23 +164,3 @@ class Preparation:
             return outputs
         mean, std = (self.scaling[name] for name in TARGET_SCALING)
         return np.asarray(outputs * std + mean)
-
-
-def text_of(cell: Any) -> str:
-    """Return the word of a cell that is not empty: 2 and 2.0 are "2"."""
-    return f"{cell:.0f}" if isinstance(cell, float | np.floating) and cell.is_integer() else str(cell).strip()
-
-
-def _numbers(column: Any) -> np.ndarray:
-    """Return the numbers of a pandas Series, NaN for an empty cell. Raise Unprepared for the first that is none."""
-    if column.dtype.kind in "biuf":
-        return np.asarray(column.to_numpy(np.float64, na_value=np.nan))
-    found = np.full(len(column), np.nan)
-    for row in np.flatnonzero(~column.isna()):
-        cell = column.iloc[row]
-        try:
-            if not isinstance(cell, str) or cell.strip():
-                found[row] = float(cell.translate(NO_NUMBERS) if isinstance(cell, str) else cell)
-        except (TypeError, ValueError):
-            raise Unprepared(int(row), str(column.name), "must be a number", cell) from None
-    return found

@@ -61,7 +61,7 @@ def description(
         "classes": rows.classes,
         "train_rows": len(rows),
     }
-    more = {"preparation": [asdict(group) for group in groups], "overruled": overruled}
+    more = {"preparation": [asdict(group) for group in groups], "overruled": overruled, "missing": rows.missing}
     return described | {key: value for key, value in more.items() if value}
 
 
@@ -105,6 +105,7 @@ class SavedVariant:
     weights: dict[str, np.ndarray]  # by state_dict's names, [seed, ...]
     preparation: Preparation
     overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
+    missing: Sequence[str] = ()  # texts that mean an empty cell
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -163,6 +164,7 @@ def load(folder: Path) -> SavedVariant:
         **{key: run[key] for key in ("study", "feature_names", "shape", "target_names", "classes", "parameters")},
         output_count=run["outputs"],
         overruled=run.get("overruled", ""),
+        missing=run.get("missing", ()),
         diverged=_by_seed(run["diverged"]),
         kept=_by_seed(run["kept"]),
         weights={name: value for name, value in stored.items() if name not in SCALING + TARGET_SCALING},

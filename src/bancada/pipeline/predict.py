@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-from bancada.base import BadInput, files, index, lockfile, params_file, tables, user_code
+from bancada.base import BadInput, cells, files, index, lockfile, params_file, tables, user_code
 from bancada.base.refusals import did_you_mean
 from bancada.data import columns, sources, texts
 from bancada.data.reading import Reading, line_to_add
@@ -58,15 +58,15 @@ class Trained:
                     count = "no column" if name not in rows.columns else "two columns"
                     raise BadInput(f"{self.variant}: the data frame has {count} '{name}'")
         else:
-            cells = np.asarray(rows, None if isinstance(rows, np.ndarray) else object).reshape(len(rows), -1)
-            if cells.shape[1] != len(names):
-                raise BadInput(f"{self.variant}: rows of {cells.shape[1]} features, not {len(names)}")
-            rows = pd.DataFrame(cells, columns=names)
+            array = np.asarray(rows, None if isinstance(rows, np.ndarray) else object).reshape(len(rows), -1)
+            if array.shape[1] != len(names):
+                raise BadInput(f"{self.variant}: rows of {array.shape[1]} features, not {len(names)}")
+            rows = pd.DataFrame(array, columns=names)
         try:
-            return pd.DataFrame(
-                self.of_features(*self.networks.preparation.cells(rows, names), seeds), index=rows.index
-            )
-        except Unprepared as error:
+            of_words = self.networks.preparation.word_columns()
+            features, words = cells.of_frame(rows, names, of_words, self.networks.missing)
+            return pd.DataFrame(self.of_features(features, words, seeds), index=rows.index)
+        except (Unprepared, cells.WrongCell) as error:
             raise BadInput(f"{self.variant}: {error}") from None
 
     def of_features(
@@ -139,13 +139,13 @@ def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
     of_words = preparation.word_columns()
     try:
         found = texts.read(table, reading)
-        cells = columns.cells(found, reading, {name: "words" if name in of_words else "numbers" for name in names})
+        made = columns.cells(found, reading, {name: "words" if name in of_words else "numbers" for name in names})
     except BadInput as error:
         raise _without_keys(str(error), reading) from None
     if extra := [name for name in found.header if name not in names]:
         print(f"{table}: not used by {variant}: {', '.join(extra)}", file=sys.stderr)
-    features = np.column_stack([cells[name].values for name in names])
-    words = {name: cells[name].words or [] for name in of_words}
+    features = np.column_stack([made[name].values for name in names])
+    words = {name: made[name].words or [] for name in of_words}
     try:
         predicted = pd.DataFrame(trained.of_features(features, words, seeds))
     except Unprepared as error:

@@ -25,7 +25,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from packaging.utils import canonicalize_name
 from safetensors.numpy import save
 
-from bancada.base import files, lockfile, tables, user_code
+from bancada.base import cells, files, lockfile, tables, user_code
 from bancada.networks import saved
 from bancada.networks.encoding import last_kind, loss_name
 from bancada.tracking import mirror
@@ -39,7 +39,7 @@ PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model
 EXAMPLE_ROWS = 3
 SERVING = Path(__file__).with_name("serving.py")
 NETWORKS = Path(saved.__file__).parent
-COPIED = ("preparation.py", "inference.py", "portable.py")  # of NETWORKS
+COPIED = (Path(cells.__file__), *(NETWORKS / f"{name}.py" for name in ("preparation", "inference", "portable")))
 Logged = dict[str, set[str]]  # experiment -> the models that it had at the first look
 
 
@@ -130,9 +130,10 @@ def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: in
     described |= {key: result.recipe[key] for key in ("layers", "module") if key in result.recipe}
     described |= {"threshold": trained.encoding.threshold, "probabilities": probability_rule(trained)}
     described |= {"preparation": [asdict(group) for group in trained.preparation.groups]}
+    described |= {"missing": trained.missing} if trained.missing else {}
     folder.mkdir()
-    for name in COPIED:
-        shutil.copy(NETWORKS / name, folder)
+    for path in COPIED:
+        shutil.copy(path, folder)
     if not trained.network.small:
         described |= {"bits": trained.network.bits, "outputs": trained.output_count}
     if trained.network.module:
@@ -148,7 +149,7 @@ def _code(folder: Path) -> Path:
 
 
 def _code_hash() -> str:
-    content = b"".join(path.read_bytes() for path in (SERVING, *(NETWORKS / name for name in COPIED)))
+    content = b"".join(path.read_bytes() for path in (SERVING, *COPIED))
     return hashlib.md5(content, usedforsecurity=False).hexdigest()[:8]
 
 

@@ -8,7 +8,6 @@ MLflow itself refuses missing columns, and words where numbers belong, before it
 """
 
 import json
-import re
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +55,8 @@ class ServedModel:
         scalings = {*prepared["SCALING"], *prepared["TARGET_SCALING"]} & weights.keys()
         scaling = {name: weights.pop(name).numpy() for name in scalings}
         self.preparation = prepared["Preparation"].stored(network.get("preparation", []), scaling)
-        self.unprepared: type[ValueError] = prepared["Unprepared"]
+        self.cells, self.missing = runpy.run_path(str(folder / "cells.py")), network.get("missing", ())
+        self.refused: tuple[type[ValueError], ...] = prepared["Unprepared"], self.cells["WrongCell"]
         module, self.bits = network.get("module"), network.get("bits")
         self.settled = runpy.run_path(str(folder / "portable.py"))["settled"] if self.bits else nullcontext
         self.code: AbstractContextManager[Any] = UserCode(folder / "src") if module else nullcontext()
@@ -99,9 +99,10 @@ class ServedModel:
             for name, known in zip(group.columns if group.categories else (), group.categories or (), strict=True):
                 rows[name] = [_as_sent(cell, known) for cell in rows[name]]
         try:
-            features, words = self.preparation.cells(rows, self.features)
+            of_words = self.preparation.word_columns()
+            features, words = self.cells["of_frame"](rows, self.features, of_words, self.missing)
             inputs: np.ndarray = self.preparation.inputs(features, self.features, words)
-        except self.unprepared as error:
+        except self.refused as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         names, wrong = self.preparation.input_names(self.features), np.argwhere(~np.isfinite(inputs))
         cells = [f"row {row + 1}, column '{names[i]}'" for row, i in wrong[:MOST_NAMED]]
@@ -116,10 +117,8 @@ class ServedModel:
 
 
 def _as_sent(cell: Any, known: Sequence[str]) -> Any:
-    """Return a cell of words as it was sent: of `inputs` and `instances`, MLflow makes texts, also of null and 2.0."""
-    if not isinstance(cell, str) or cell in known:
-        return cell
-    return None if cell == "None" else re.sub(r"^(-?\d+)\.0$", r"\1", cell)
+    """Return a cell of words as it was sent: of `inputs` and `instances`, MLflow makes texts, also of null."""
+    return None if cell == "None" and cell not in known else cell
 
 
 def refuse(places: list[str], count: int, problem: str) -> None:

@@ -53,12 +53,12 @@ class Described(Source, Reading):
 
     def table_of(self, found: texts.Texts, key: str, known: list[int] | None = None) -> Table:
         """Return the columns that the keys name, as `make` does."""
-        columns.refuse_unknown(found, [*self.ignore, *self.words, *self.numbers])
+        features = self.features or []
+        columns.refuse_unknown(found, [*self.ignore, *self.words, *self.numbers, *features, *self.targets])
         used, counts = {*self.targets, *self.ignore}, Counter(found.header)
-        features = self.features or [name for name in found.header if name not in used]
+        features = features or [name for name in found.header if name not in used]
         if not features:
             raise BadInput(f"{columns.header_of(found)}no column is left to be a feature")
-        columns.refuse_unusable(found, [*features, *self.targets])
         used.update(features)
         # A column that no key can name is not kept.
         asides = [name for name, count in counts.items() if name and count == 1 and name not in used]
@@ -66,7 +66,8 @@ class Described(Source, Reading):
         made = columns.cells(found, self, {**kinds, **dict.fromkeys(self.targets, self._kind_of_target)})
         inputs, targets = (np.column_stack([made[name].values for name in names]) for names in (kinds, self.targets))
         words = {name: words for name in kinds if (words := made[name].words) is not None}
-        table = Table(inputs, targets, list(kinds), self.targets, [], words=words, asides=asides)
+        marks = [mark for mark in self.missing or [] if mark]
+        table = Table(inputs, targets, list(kinds), self.targets, [], words=words, asides=asides, missing=marks)
         return self._with_classes(table, made[self.targets[0]], found, key, known) if self.has_classes else table
 
     @property

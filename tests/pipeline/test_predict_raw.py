@@ -129,7 +129,7 @@ def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Pa
     """Whose own form is right: the keys of its source are not to be changed."""
     prices("stacked")
     rows = pd.DataFrame([KNOWN, KNOWN | {"peso": 1.5}])
-    way = 'it must be written like the study\'s table: separator: ";", decimal: ",", missing: ["?", ""]'
+    way = 'the file must be written like the study\'s table: separator: ";", decimal: ",", missing: ["?", ""]'
     for how, problem in (
         ({"sep": ","}, "line 1: commas separate the columns"),
         ({"decimal": "."}, "column 'peso': 2 of 2 rows have a number in another form: lines 2 (10.0), 3 (1.5)"),
@@ -137,7 +137,7 @@ def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Pa
         with pytest.raises(BadInput) as refused:
             predict.predict("toy_tanh", written(rows, **how), None, "best")
         assert str(refused.value) == f"rows.csv: {problem}; {way}"
-    with pytest.raises(BadInput, match=r"^rows.csv: line 1: no column 'peso'$"):
+    with pytest.raises(BadInput, match=r"^rows.csv: line 1: no column 'peso'; the columns are turno, sexo, zona$"):
         predict.predict("toy_tanh", written(rows.drop(columns="peso")), None, "best")
 
 

@@ -1,6 +1,5 @@
 """Predictions of a trained variant for new rows, without MLflow: `bancada predict`, and `bancada.load` in notebooks."""
 
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import chdir, suppress
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Seeds = Literal["best", "all"]
-KEYS_TO_ADD = r'; (?:[^;"]|"[^"]*")*?\badd (?:[^;"]|"[^"]*")*'  # to the study's source: in messages about its table
 SWITCHES = "bancada.networks.portable"  # loads torch, which the small vocabulary does without
 
 
@@ -180,11 +178,13 @@ def _reading(trained: Trained, table: Path) -> Reading:
 
 def _without_keys(problem: str, reading: Reading) -> BadInput:
     """Return the error for a file that looks otherwise than the study's table, whose keys are not to be changed."""
-    left = re.sub(KEYS_TO_ADD, "", problem)
+    if ": no column " in problem:
+        return BadInput(problem)
     keys = {"separator": reading.separator or ",", "decimal": reading.decimal or "."}
     keys |= {key: value for key in ("thousands", "encoding", "missing") if (value := getattr(reading, key))}
     form = ", ".join(line_to_add(key, value) for key, value in keys.items())
-    return BadInput(problem if left == problem else f"{left}; it must be written like the study's table: {form}")
+    what = problem.partition("; add ")[0].removesuffix("; mend them, or take them out")
+    return BadInput(f"{what}; the file must be written like the study's table: {form}")
 
 
 def _told(

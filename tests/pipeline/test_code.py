@@ -191,6 +191,7 @@ def test_what_a_stage_imports_when_it_runs_is_in_its_file(repository: Path) -> N
             assert (f"bancada.data.sources.{kind}" in named) == (name == study)
 
 
+@pytest.mark.long
 def test_dvc_reruns_code_alone_after_a_comment_and_evaluations_after_a_new_plot(repository: Path) -> None:
     """In the workspace, as an experiment, and as an experiment in a folder of its own."""
     plots = repository / "src/bancada/evaluation/plots.py"

@@ -131,6 +131,7 @@ def test_weights_a_rounding_apart_are_within_tolerance_with_the_number(
     assert "within tolerance: the weights of train@moons_adam" in shown
 
 
+@pytest.mark.long
 def test_other_weights_are_different_and_what_is_not_as_in_the_run_is_named(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

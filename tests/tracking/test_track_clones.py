@@ -120,6 +120,7 @@ def test_a_clone_without_the_split_files_finds_the_same_runs_again(
     assert everything(toy_repository) == before
 
 
+@pytest.mark.long
 def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(
     toy_repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

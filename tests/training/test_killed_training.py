@@ -82,6 +82,7 @@ def test_killed_at_ten_random_moments_it_ends_in_the_bytes_of_an_undisturbed_run
     assert [path for path in (own.root / REPLICAS).iterdir() if path.suffix != ".done"] == []
 
 
+@pytest.mark.long
 def test_killed_once_it_goes_on_and_trains_fewer_than_all_epochs(own: Bench) -> None:
     epochs = 10 * EPOCHS  # seconds, also on a fast machine
     own.write(["residual"], num_seeds=1, epochs=epochs)

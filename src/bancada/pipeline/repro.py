@@ -307,15 +307,17 @@ def _parts(params: Params, study: str, made: bool) -> dict[str, tables.Table]:
 
 def show_results(studies: Sequence[str]) -> None:
     """Print the leaderboards of studies whose evaluation is up to date, and the next command to type."""
-    if not studies:
-        return
     from bancada.evaluation.leaderboard import EXPLANATION, format_leaderboard
 
-    for study in studies:
-        with (files.evaluation(study) / "leaderboard.csv").open(newline="", encoding="utf-8") as file:
+    tables_of = {study: files.evaluation(study) / "leaderboard.csv" for study in studies}
+    boards = {study: path for study, path in tables_of.items() if path.exists()}
+    for study, path in boards.items():
+        with path.open(newline="", encoding="utf-8") as file:
             print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
-    print(f"\n{EXPLANATION}")
-    print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
+    if boards:
+        print(f"\n{EXPLANATION}")
+    if studies:
+        print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
 
 
 def tell_overruled(params: Params) -> None:

@@ -160,7 +160,7 @@ BROKEN = {  # a file, the task -> the line after the file's name
     "double column": (
         "a,b,b,c\n1,2,3,4\n",
         "regression",
-        "line 1: columns 2, 3 are named 'b'; name them differently, or add ignore: [b]",
+        "line 1: columns 2, 3 are named 'b'; give each column a name of its own, or add ignore: [b]",
     ),
     "word": ("a,b,c\n1,2,3\n\n1,two,3\n", "regression", "column 'b': 1 of 2 rows has no number: line 4 (two); add"),
     "underscore": ("a,b,c\n1_0,2,3\n2,2,3\n", "regression", "column 'a': 1 of 2 rows has no number: line 2 (1_0); add"),
@@ -293,7 +293,7 @@ def test_all_columns_that_cannot_be_used_are_named_in_one_line_of_bounded_length
 
 
 def test_a_name_or_a_cell_of_many_lines_is_told_in_one(folder):
-    assert refusal('"x\ny","z\nz","z\nz",c\n1,2,3,4\n').startswith("line 1: columns 2, 3 are named 'z z'; name")
+    assert refusal('"x\ny","z\nz","z\nz",c\n1,2,3,4\n').startswith("line 1: columns 2, 3 are named 'z z'; give")
     said = refusal('"x\ny",c\n1,2\n"a\nb",3\n')
     assert said.startswith('column \'x y\': 1 of 2 rows has no number: line 4 (a b); add missing: ["a\\nb", ""] if')
     assert said.endswith('or words: ["x\\ny"] if the column holds words')
@@ -341,11 +341,11 @@ def test_other_columns_than_the_features_are_kept_whatever_they_hold(folder):
 
 def test_a_name_that_stands_twice_or_is_empty_can_be_ignored(folder):
     text = ",x,t,t,c\n0,1.5,2,3,1\n1,2.5,3,4,2\n"
-    ways = "name them differently, or add ignore"
+    ways = "give each column a name of its own, or add ignore"
     assert refusal(text) == f"line 1: no name above column 1; columns 3, 4 are named 't'; {ways}: [\"\", t]"
     assert refusal(text, ignore=[""]) == f"line 1: columns 3, 4 are named 't'; {ways}: [t]"
     said = refusal(text, ignore=[""], targets=["t"])  # a target cannot be ignored
-    assert said == "line 1: columns 3, 4 are named 't'; name them differently"
+    assert said == "line 1: columns 3, 4 are named 't'; give each column a name of its own"
     assert read_as(text, ignore=["", "t"]) == {"x": [1.5, 2.5]}
 
 

@@ -254,7 +254,7 @@ MISTAKES = {
     "cube": ("{'inputs': [[1]], 'target': [[[1]]]}", "make: target has the shape [1, 1, 1]; must be [row] or [row, ta"),
     "names twice": (
         "pd.DataFrame([[1, 2, 3]], columns=['a', 'a', 'target'])",
-        "columns 1, 2 are named 'a'; name them differently, or add ignore: [a]",
+        "columns 1, 2 are named 'a'; give each column a name of its own, or add ignore: [a]",
     ),
     "mixed": (
         "pd.DataFrame({'a': [1, 'x', None, 2.0], 'target': [1, 2, 3, 4]})",

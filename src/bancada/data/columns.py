@@ -94,7 +94,7 @@ def refuse_unusable(texts: Texts, kinds: Mapping[str, Kind]) -> None:
         told.append(f"columns {where} are named '{_one_line(name)}'" if name else f"no name above column {where}")
     if wrong:
         ignored = [name for name in wrong if kinds[name] == "feature"]
-        ways = ["name them differently"] + [f"add {line_to_add('ignore', ignored)}"] * bool(ignored)
+        ways = ["give each column a name of its own"] + [f"add {line_to_add('ignore', ignored)}"] * bool(ignored)
         raise BadInput(f"{header_of(texts)}{'; '.join(told)}; {', or '.join(ways)}")
 
 
@@ -169,7 +169,7 @@ def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> 
 
 def _is_inexact(column: pa.ChunkedArray) -> bool:
     """Return whether the column has whole numbers that float64 cannot tell apart."""
-    with suppress(pa.ArrowInvalid):
+    with suppress(pa.ArrowInvalid):  # such a number cannot be cast without loss
         if pa.types.is_integer(column.type):
             column.cast(pa.float64())
         return False

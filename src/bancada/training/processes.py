@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
@@ -166,6 +167,13 @@ def work(
     """Train one replica, or try its first batch, and send what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the stage ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(BrokenPipeError):  # the stage has ended while this process began: nobody waits for an answer
+        _answer(where, replica, rows, keep_s, messages)
+
+
+def _answer(
+    where: Mapping[str, str] | None, replica: Replica, rows: Path, keep_s: float, messages: connection.Connection
+) -> None:
     from bancada.networks import torch_network
     from bancada.training import torch_engine
 

@@ -231,9 +231,9 @@ def end(process: subprocess.Popen[bytes], request: signal.Signals) -> None:
     """Ask the process to end, then kill the rest of its group, because workers may have stayed."""
     if process.poll() is None:
         process.send_signal(request)
-    with suppress(subprocess.TimeoutExpired):
+    with suppress(subprocess.TimeoutExpired):  # then it is killed
         process.wait(10)
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):  # all of them have ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -76,7 +76,7 @@ def moments(command: Sequence[str], count: int, whole_s: float) -> Iterator[floa
 def kill(start: Callable[[], subprocess.Popen[bytes]], after_s: float, with_stages: bool = False) -> None:
     """SIGKILL to what `start` starts; sooner, where it has ended before, for a busy machine is now and then less so."""
     process = start()
-    with suppress(subprocess.TimeoutExpired):
+    with suppress(subprocess.TimeoutExpired):  # it still runs, as it should
         assert process.wait(after_s) == 0
         return kill(start, after_s * 0.8, with_stages)
     stages = psutil.Process(process.pid).children(recursive=True) if with_stages else []

@@ -40,7 +40,7 @@ class Started:
     def all(self) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter():
-            with suppress(psutil.Error):
+            with suppress(psutil.Error):  # it has ended meanwhile
                 if process.environ().get("BANCADA_TEST_MARK") == self.mark and process.status() != "zombie":
                     found.append(process)
         return found

@@ -114,7 +114,7 @@ class Notifier:
     def _wait(self, process: subprocess.Popen[str]) -> None:
         """Wait until the process has ended, or stop it when it makes no progress: no line of output, and no work."""
         assert process.stdin
-        with suppress(OSError):
+        with suppress(OSError):  # it has ended, and its status says why
             process.stdin.close()
         if not self.ended_well:
             process.terminate()  # it ignores that if it has to set the status of a run
@@ -126,7 +126,7 @@ class Notifier:
             if time.monotonic() - since > SILENCE_S:
                 process.kill()
                 self.reason = "the store did not answer in time"
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(subprocess.TimeoutExpired):  # the loop looks at it again
                 process.wait(0.1)
 
 

@@ -63,7 +63,7 @@ class Clone:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
-    with suppress(subprocess.TimeoutExpired):
+    with suppress(subprocess.TimeoutExpired):  # the caller looks whether it has ended
         process.wait(GRACE_S)
 
 

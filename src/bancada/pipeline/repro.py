@@ -233,10 +233,10 @@ class Run:
         """End what runs, as Ctrl-C would, so that a stage leaves no half-written file; then by force."""
         for sent in (signal.SIGINT, signal.SIGKILL):
             for process in self.running.values():
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError):  # it has ended by itself
                     os.killpg(process.pid, sent)
             for process in self.running.values():
-                with suppress(subprocess.TimeoutExpired):
+                with suppress(subprocess.TimeoutExpired):  # then it is killed
                     process.wait(GRACE_S)
 
 

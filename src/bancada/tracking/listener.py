@@ -37,7 +37,7 @@ def main() -> None:
     reader = threading.Thread(target=_read, args=(events,), daemon=True)
     reader.start()
     while reader.is_alive() or not events.empty():
-        with suppress(queue.Empty):
+        with suppress(queue.Empty):  # there is other work to do
             listener.hear(events.get(timeout=POLL_S))
         if events.empty():
             listener.work()

@@ -123,11 +123,11 @@ def _server(uri: str, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield server
     finally:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(server.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired):  # then it is killed
             server.wait(END_S)
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
@@ -137,7 +137,7 @@ def _wait_for(server: subprocess.Popen[bytes], address: str) -> None:
     began = time.monotonic()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine needs no proxy
     while True:
-        with suppress(OSError), opener.open(address, timeout=POLL_S * 20):
+        with suppress(OSError), opener.open(address, timeout=POLL_S * 20):  # it does not answer yet
             return
         if server.poll() is not None:
             raise BadInput(f"`mlflow ui` has ended with status {server.returncode}; its messages are above")

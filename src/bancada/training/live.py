@@ -113,7 +113,7 @@ def shown(run: Mapping[str, Any]) -> Iterator[Curves]:
 
 def _opened(path: Path, held: ExitStack) -> IO[str] | None:
     """Return the file, empty and locked until `held` ends, which deletes it; None if that is impossible."""
-    with suppress(OSError):
+    with suppress(OSError):  # curves are not worth a training
         path.parent.mkdir(parents=True, exist_ok=True)
         file = held.enter_context(path.open("a", buffering=1))
         if held.enter_context(locks.attempt(file)):

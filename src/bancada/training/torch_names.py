@@ -214,7 +214,7 @@ def _told(key: str, part: TorchPart) -> Iterator[None]:
     """Raise what torch says about values, warnings too, as one line."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
+            warnings.simplefilter("error", UserWarning)  # of a value that torch changes, for example
             yield
     except BadInput:
         raise

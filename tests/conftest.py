@@ -20,6 +20,7 @@ WITH_ARRAYS = (
     "evaluation.statistics",
     "networks.encoding",
     "networks.inference",
+    "networks.kernel.replica",
     "networks.losses",
     "networks.metrics",
     "networks.saved",

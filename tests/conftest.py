@@ -20,6 +20,7 @@ WITH_ARRAYS = (
     "evaluation.statistics",
     "networks.compiled_network",
     "networks.encoding",
+    "networks.kernel.replica",
     "networks.metrics",
     "networks.saved",
     "networks.start",

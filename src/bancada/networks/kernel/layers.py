@@ -1,0 +1,215 @@
+"""The layers: forward from the values h before one to y behind it, and backward to the gradients of the loss.
+
+Backward is from g, the loss's gradient by y, to d, that by h. n units before a layer, m behind it (or n on both sides),
+`width` rows with those that fill up; p is room for sums.
+"""
+
+import numpy as np
+
+from bancada.networks.kernel.compiled import compiled
+from bancada.networks.kernel.draws import random_words
+from bancada.networks.kernel.functions import exp, sigmoid, tanh
+from bancada.networks.kernel.records import NAN, ONE, ZERO, f32, f64
+from bancada.networks.kernel.sums import dot, product, total
+
+FEW = 16  # a layer with fewer inputs sums its weights' gradients over rows in another order (see linear_backward)
+NORM_EPS, NORM_MOMENTUM = f32(1e-5), f32(0.1)  # batch norm's, as in torch.nn.BatchNorm1d
+LARGEST, EXPONENTIALS = range(2, 4)  # lines of the room for numbers of rows: their largest, and the sum of exponentials
+
+
+@compiled
+def linear_forward(n, m, width, parameters, at, bias, h, y):
+    """Compute W h + b. Parameters from `at`: W [m, n], b [m]."""
+    for o in range(m):
+        begin = parameters[at + m * n + o] if bias else ZERO
+        for r in range(width):
+            y[o, r] = begin
+    product(m, n, width, parameters, at, n, 1, h, y)
+
+
+@compiled
+def linear_backward(n, m, width, parameters, at, bias, h, g, d, first, gradients, p, turned):
+    """Write the gradients of W, b and h; `first`: not that of h, which are the data.
+
+    W's is the sum over rows of g h: folded where there are few inputs, otherwise in the order of the rows, many inputs
+    side by side.
+    """
+    if bias:
+        for o in range(m):
+            gradients[at + m * n + o] = total(g, o, width, p)
+    if n < FEW:
+        for o in range(m):
+            for i in range(n):
+                gradients[at + o * n + i] = dot(g, o, h, i, width, p)
+    else:
+        for i in range(n):
+            for r in range(width):
+                turned[r, i] = h[i, r]
+        own = gradients[at : at + m * n]
+        own[:] = ZERO
+        product(m, width, n, g.reshape(-1), 0, g.shape[1], 1, turned, own.reshape(m, n))
+    if not first:
+        for i in range(n):
+            for r in range(width):
+                d[i, r] = ZERO
+        product(n, m, width, parameters, at, 1, n, g, d)
+
+
+@compiled
+def tanh_forward(n, width, h, y):
+    """Compute the tangens hyperbolicus."""
+    for o in range(n):
+        for r in range(width):
+            y[o, r] = tanh(h[o, r])
+
+
+@compiled
+def tanh_backward(n, width, y, g, d):
+    """Multiply by 1 - y^2."""
+    for o in range(n):
+        for r in range(width):
+            d[o, r] = g[o, r] * (ONE - y[o, r] * y[o, r])
+
+
+@compiled
+def sigmoid_forward(n, width, h, y):
+    """Compute 1 / (1 + e^-h)."""
+    for o in range(n):
+        for r in range(width):
+            y[o, r] = sigmoid(h[o, r])
+
+
+@compiled
+def sigmoid_backward(n, width, y, g, d):
+    """Multiply by y (1 - y)."""
+    for o in range(n):
+        for r in range(width):
+            d[o, r] = g[o, r] * (y[o, r] * (ONE - y[o, r]))
+
+
+@compiled
+def relu_forward(n, width, h, y):
+    """Replace negative numbers by 0; NaN stays."""
+    for o in range(n):
+        for r in range(width):
+            y[o, r] = ZERO if h[o, r] < ZERO else h[o, r]
+
+
+@compiled
+def relu_backward(n, width, y, g, d):
+    """Pass on where y is positive."""
+    for o in range(n):
+        for r in range(width):
+            d[o, r] = g[o, r] if y[o, r] > ZERO else ZERO
+
+
+@compiled
+def softmax_forward(n, width, h, y, of_row):
+    """Over the units of a row. Leaves their LARGEST, and the sum of the EXPONENTIALS of what is below it, in of_row."""
+    for r in range(width):
+        of_row[LARGEST, r] = h[0, r]
+        of_row[EXPONENTIALS, r] = ZERO
+    for o in range(1, n):
+        for r in range(width):
+            of_row[LARGEST, r] = h[o, r] if h[o, r] > of_row[LARGEST, r] else of_row[LARGEST, r]
+    for o in range(n):
+        for r in range(width):
+            y[o, r] = exp(h[o, r] - of_row[LARGEST, r])
+            of_row[EXPONENTIALS, r] = of_row[EXPONENTIALS, r] + y[o, r]
+    for o in range(n):
+        for r in range(width):
+            y[o, r] = y[o, r] / of_row[EXPONENTIALS, r]
+
+
+@compiled
+def softmax_backward(n, width, y, g, d, p):
+    """Multiply what exceeds the sum of g y by y."""
+    for r in range(width):
+        p[r] = ZERO
+    for o in range(n):
+        for r in range(width):
+            p[r] = p[r] + g[o, r] * y[o, r]
+    for o in range(n):
+        for r in range(width):
+            d[o, r] = (g[o, r] - p[r]) * y[o, r]
+
+
+@compiled
+def dropout_forward(n, width, h, y, mask, rate, key, batch, epoch, words):
+    """Zeroes each number with probability `rate` and scales the others up. Srivastava et al. 2014, inverted.
+
+    key: seed, MASK, layer.
+    """
+    scale, limit = ONE / (ONE - rate), np.uint32(f64(rate) * f64(4294967296.0))
+    for o in range(n):
+        random_words(key, (o, batch, epoch), width, words)
+        for r in range(width):
+            mask[o, r] = scale if words[r] >= limit else ZERO
+            y[o, r] = h[o, r] * mask[o, r]
+
+
+@compiled
+def dropout_backward(n, width, mask, g, d):
+    """Multiply by the mask."""
+    for o in range(n):
+        for r in range(width):
+            d[o, r] = g[o, r] * mask[o, r]
+
+
+@compiled
+def batch_norm_forward(n, width, rows, parameters, at, statistics, s, h, y, normal, inverse_sd, p):
+    """Units to mean 0 and variance 1 over the batch's `rows`, then scaled and shifted. Ioffe & Szegedy 2015.
+
+    The running means and variances (from s) move a step towards the batch's; `normal` is kept for the way back. One
+    row has no variance, and the running one is then NaN.
+    """
+    count, unbiased = f32(rows), f32(rows) / f32(rows - 1) if rows > 1 else NAN
+    for o in range(n):
+        scale, shift = parameters[at + o], parameters[at + n + o]
+        for r in range(rows, width):
+            h[o, r] = ZERO
+        mean = total(h, o, width, p) / count
+        for r in range(width):
+            normal[o, r] = h[o, r] - mean
+        for r in range(rows, width):
+            normal[o, r] = ZERO
+        var = dot(normal, o, normal, o, width, p) / count
+        factor = ONE / np.sqrt(var + NORM_EPS)
+        for r in range(width):
+            normal[o, r] = normal[o, r] * factor
+            y[o, r] = shift + normal[o, r] * scale
+        inverse_sd[o] = factor
+        statistics[s + o] = (ONE - NORM_MOMENTUM) * statistics[s + o] + NORM_MOMENTUM * mean
+        statistics[s + n + o] = (ONE - NORM_MOMENTUM) * statistics[s + n + o] + NORM_MOMENTUM * (var * unbiased)
+
+
+@compiled
+def batch_norm_backward(n, width, rows, parameters, at, normal, inverse_sd, g, d, gradients, p):
+    """Write the gradients of the scales, the shifts and h."""
+    count = f32(rows)
+    for o in range(n):
+        by_scale, by_shift = dot(g, o, normal, o, width, p), total(g, o, width, p)
+        gradients[at + o], gradients[at + n + o] = by_scale, by_shift
+        by_scale, by_shift, factor = by_scale / count, by_shift / count, parameters[at + o] * inverse_sd[o]
+        for r in range(width):
+            d[o, r] = (g[o, r] - (by_shift + normal[o, r] * by_scale)) * factor
+        for r in range(rows, width):
+            d[o, r] = ZERO
+
+
+@compiled
+def batch_norm_evaluate(n, width, parameters, at, statistics, s, h, y):
+    """With the running mean and variance: outside training."""
+    for o in range(n):
+        scale, shift, mean = parameters[at + o], parameters[at + n + o], statistics[s + o]
+        factor = ONE / np.sqrt(statistics[s + n + o] + NORM_EPS)
+        for r in range(width):
+            y[o, r] = (h[o, r] - mean) * factor * scale + shift
+
+
+@compiled
+def copy(n, width, h, y):
+    """Dropout outside training."""
+    for o in range(n):
+        for r in range(width):
+            y[o, r] = h[o, r]

@@ -1,0 +1,240 @@
+"""The kernel as Python sees it: networks from layers of params.yaml, their start, their training and their outputs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from bancada.networks.kernel import draws, records, training
+from bancada.networks.kernel.compiled import one_at_a_time
+from bancada.networks.kernel.records import Layers, Place, Rows, Settings
+from bancada.networks.settings import GivenInit, Init, LayerSpec, NormalInit, TorchInit, XavierNormal
+
+DrawnInit = TorchInit | XavierNormal | NormalInit
+Weights = dict[str, np.ndarray]  # by the names of torch.nn.Sequential's state_dict: "0.weight"
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers as the compiled functions take them."""
+
+    layers: Layers
+    features: int
+    outputs: int
+    parameters: int  # numbers that the optimizer changes
+    size: int  # places in a line of the state, with those that fill up
+    statistics: int  # running means and variances of batch norm
+
+
+def network(layers: Sequence[LayerSpec], features: int) -> Network:
+    """Return the network of these layers for rows of so many features."""
+    lines: list[tuple[float, ...]] = []
+    units, at, statistics = features, 0, 0
+    for layer in layers:
+        before, bias, parameters, own = units, layer.bias is not False, 0, 0
+        if layer.kind == "linear":
+            units = layer.width or 0
+            parameters = before * units + (units if bias else 0)
+        elif layer.kind == "batch_norm":
+            parameters = own = 2 * units
+        lines.append((records.KINDS[layer.kind], before, units, at, bias, layer.rate or 0.0, statistics))
+        at, statistics = at + parameters, statistics + own
+    types = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.float32, np.int64)
+    arrays: list[np.ndarray] = [np.array([line[i] for line in lines], kind) for i, kind in enumerate(types)]
+    size = max(1, math.ceil(at / records.FILL)) * records.FILL
+    return Network(Layers(*arrays), features, units, at, size, statistics)
+
+
+def start(network: Network, init: Init, seed: int, settings: Settings) -> Place:
+    """Return the place of a training before its first epoch. Raise ValueError where given parameters do not fit."""
+    lines = 2 if settings.patience else 1
+    progress = np.zeros(8)
+    progress[[records.BEST_LOSS, records.BEST_EPOCH, records.DIVERGED, records.BAD_BATCH]] = np.inf, -1, -1, -1
+    progress[[records.LAST_RATE, records.POWER_1, records.POWER_2]] = settings.rate, 1, 1
+    place = Place(
+        np.zeros((records.MEMORY_2 + lines, network.size), np.float32),
+        np.zeros((lines, network.statistics), np.float32),
+        np.full((settings.epochs, 4), np.nan),
+        progress,
+    )
+    kinds, parts = network.layers.kind, _parts(network, place.state[0], place.statistics[0])
+    given = iter(zip(init.weights, init.biases, strict=True)) if isinstance(init, GivenInit) else iter(())
+    for layer in np.flatnonzero(kinds == records.LINEAR):
+        own = [parts[name] for name in (f"{layer}.weight", f"{layer}.bias") if name in parts]
+        if isinstance(init, GivenInit):
+            begin = [np.array(part, np.float32) for part in next(given)]
+        else:
+            m, n = own[0].shape
+            begin = [part for part in linear_start(int(layer), n, m, len(own) == 2, init, seed) if part is not None]
+        for part, value in zip(own, begin, strict=True):
+            if part.shape != value.shape:
+                raise ValueError(f"layer {layer} has parameters {list(part.shape)}, not {list(value.shape)}")
+            part[...] = value
+    for layer in np.flatnonzero(kinds == records.BATCH_NORM):
+        parts[f"{layer}.weight"][:] = parts[f"{layer}.running_var"][:] = 1
+    return place
+
+
+def linear_start(
+    layer: int, inputs: int, outputs: int, bias: bool, init: DrawnInit, seed: int
+) -> tuple[Float32[np.ndarray, "output input"], Float32[np.ndarray, " output"] | None]:
+    """Return the weights and biases that the linear layer in this place of a network begins with.
+
+    As torch: uniform up to 1 / sqrt(inputs). Otherwise the weights are normal and the biases 0.
+    """
+    ready()
+    weight = np.zeros((outputs, inputs), np.float32)
+    biases = np.zeros(outputs, np.float32) if bias else None
+    if isinstance(init, TorchInit):
+        bound = float(np.float32(1) / np.sqrt(np.float32(inputs)))
+        draws.draw(seed, layer, 0, bound, 0.0, weight.reshape(-1))
+        if biases is not None:
+            draws.draw(seed, layer, 1, bound, 0.0, biases)
+    else:
+        sd = init.std if isinstance(init, NormalInit) else float(np.sqrt(np.float32(2) / np.float32(inputs + outputs)))
+        draws.draw(seed, layer, 0, 0.0, sd, weight.reshape(-1))
+    return weight, biases
+
+
+def order_of_rows(seed: int, epoch: int, rows: int) -> Int64[np.ndarray, " row"]:
+    """Return the order of the rows in an epoch. A fixed order is that of epoch 0."""
+    ready()
+    order = np.zeros(rows, np.int64)
+    draws.shuffle(seed, epoch, order, np.zeros(rows + 3, np.uint32))
+    return order
+
+
+def train(
+    network: Network, settings: Settings, seed: int, rows: Rows, validation: Rows, place: Place, until: int
+) -> None:
+    """Train to epoch `until`, or to the end of the training where that is before. Writes into `place`.
+
+    Raise ValueError for batch norm and a batch of one row, which has no variance.
+    """
+    ready()
+    count, batch = len(rows.inputs), settings.batch or len(rows.inputs)
+    if 1 in (count % batch, min(batch, count)) and records.BATCH_NORM in network.layers.kind:
+        raise ValueError("batch norm cannot learn from a batch of one row")
+    with np.errstate(all="ignore"):  # where this runs as plain Python, and diverges
+        _run(network.layers, settings, seed, rows, validation, place, min(until, settings.epochs))
+    whole = all(np.isfinite(value).all() for value in named(network, place).values())
+    if ended(settings, place) and not whole and place.progress[records.DIVERGED] < 0:
+        place.progress[records.DIVERGED] = place.progress[records.DONE] - 1
+
+
+def ended(settings: Settings, place: Place) -> bool:
+    """Return whether the training is over: after its last epoch, diverged, or stopped early."""
+    done = place.progress[records.DONE]
+    stale = settings.patience > 0 and done - 1 - place.progress[records.BEST_EPOCH] >= settings.patience
+    return bool(done >= settings.epochs or place.progress[records.DIVERGED] >= 0 or stale)
+
+
+def named(network: Network, place: Place) -> Weights:
+    """Return copies of the parameters and running statistics: with early stopping, those of the best epoch so far.
+
+    They are NaN where the training diverged.
+    """
+    best = len(place.state) > records.BEST and place.progress[records.BEST_EPOCH] >= 0
+    lines = (place.state[records.BEST], place.statistics[1]) if best else (place.state[0], place.statistics[0])
+    kept = {name: value.copy() for name, value in _parts(network, *lines).items()}
+    if place.progress[records.DIVERGED] >= 0:
+        for value in kept.values():
+            value[...] = records.NAN
+    return kept
+
+
+def note(network: Network, place: Place) -> str:
+    """Return, in words, which gradient had no finite norm to be clipped; an empty string if none."""
+    batch = int(place.progress[records.BAD_BATCH])
+    gradients = _parts(network, place.state[records.GRADIENTS], place.statistics[0])
+    wrong = [name for name, value in gradients.items() if "running" not in name and not np.isfinite(value).all()]
+    which = f"the gradient of {wrong[0]}" if wrong else "the norm of the gradient"
+    return f"batch {batch + 1}: {which} is not finite" if batch >= 0 else ""
+
+
+def _parts(network: Network, line: np.ndarray, statistics: np.ndarray) -> Weights:
+    """Return views of a line of the state, and of the statistics, by state_dict's names and in its order."""
+    parts = {}
+    for i, (kind, n, m, at, bias, _, own) in enumerate(zip(*network.layers, strict=True)):
+        if kind == records.LINEAR:
+            parts[f"{i}.weight"] = line[at : at + m * n].reshape(m, n)
+            if bias:
+                parts[f"{i}.bias"] = line[at + m * n : at + m * n + m]
+        elif kind == records.BATCH_NORM:
+            parts[f"{i}.weight"], parts[f"{i}.bias"] = line[at : at + n], line[at + n : at + 2 * n]
+            parts[f"{i}.running_mean"], parts[f"{i}.running_var"] = (
+                statistics[own : own + n],
+                statistics[own + n : own + 2 * n],
+            )
+    return parts
+
+
+def outputs(
+    network: Network, weights: Mapping[str, np.ndarray], inputs: Float32[np.ndarray, "row feature"]
+) -> Float32[np.ndarray, "row output"]:
+    """Return the outputs in evaluation mode; NaN where weights are NaN or a number on the way is not finite."""
+    place = _place(network)
+    for name, part in _parts(network, place.state[0], place.statistics[0]).items():
+        part[...] = weights[name]
+    out = np.zeros((len(inputs), network.outputs), np.float32)
+    _evaluate(network, Settings(0, 0, 0.0, 0, 0), inputs, np.zeros_like(out), place, out)
+    return out
+
+
+def mean_loss(
+    loss: str, outputs: Float32[np.ndarray, "row output"], targets: Float32[np.ndarray, "row output"]
+) -> float:
+    """Return the training loss over these rows, in which every row counts the same; NaN in the outputs gives NaN."""
+    nothing = network([], outputs.shape[1])
+    settings = Settings(records.LOSSES[loss], 0, 0.0, 0, 0)
+    return _evaluate(nothing, settings, outputs, targets, _place(nothing), np.zeros((0, 0), np.float32))
+
+
+def _place(network: Network) -> Place:
+    state, statistics = np.zeros((1, network.size), np.float32), np.zeros((1, network.statistics), np.float32)
+    return Place(np.repeat(state, records.BEST, axis=0), statistics, np.zeros((0, 4)), np.zeros(8))
+
+
+def _evaluate(
+    network: Network, settings: Settings, inputs: np.ndarray, targets: np.ndarray, place: Place, out: np.ndarray
+) -> float:
+    ready()
+    nothing = Rows(inputs[:0], targets[:0], np.zeros(0, np.float32))
+    with np.errstate(all="ignore"):
+        return _run(
+            network.layers, settings, 0, nothing, nothing._replace(inputs=inputs, targets=targets), place, -1, out
+        )
+
+
+NO_OUTPUTS = np.zeros((0, 0), np.float32)
+
+
+def _run(
+    layers: Layers,
+    settings: Settings,
+    seed: int,
+    rows: Rows,
+    validation: Rows,
+    place: Place,
+    until: int,
+    out: np.ndarray = NO_OUTPUTS,
+) -> float:
+    """Call the compiled function with the types that it is compiled for, and no others."""
+    numbers = Settings(*(kind(value) for kind, value in zip(Settings.__annotations__.values(), settings, strict=True)))
+    data = (Rows(*(np.require(part, np.float32, ["C", "A", "W"]) for part in table)) for table in (rows, validation))
+    return float(training.run(layers, numbers, int(seed), *data, place, int(until), out))
+
+
+@cache
+def ready() -> None:
+    """Compile, or load what another process compiled. The first call of anything else does it, too."""
+    line, order = np.zeros(1, np.float32), np.zeros(1, np.int64)
+    settings, rows = Settings(0, 0, 0.1, 0, 1), Rows(line.reshape(1, 1), line.reshape(1, 1), line[:0])
+    one = network([LayerSpec(kind="linear", width=1)], 1)
+    with one_at_a_time():
+        draws.draw(0, 0, 0, 1.0, 0.0, line)
+        draws.shuffle(0, 0, order, np.zeros(4, np.uint32))
+        _run(one.layers, settings, 0, rows, rows, _place(one)._replace(history=np.zeros((1, 4))), 1)

@@ -121,7 +121,9 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
         config.CACHE_LOCATOR_CLASSES = before
 
 
-INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **OPTIONS}
+# Called from compiled code alone. _nrt: they make no arrays, which numba then refuses, and count no references to every
+# view of one, which takes time.
+INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False, **OPTIONS}
 
 
 def compiled(function: F) -> F:

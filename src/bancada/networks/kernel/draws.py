@@ -57,9 +57,8 @@ def shuffle(seed, epoch, order, words):
 
 
 @compiled
-def uniform(seed, layer, part, bound, out):
-    """Write numbers that are uniform between -bound and bound."""
-    words = np.empty(out.size + 3, np.uint32)
+def uniform(seed, layer, part, bound, out, words):
+    """Write numbers that are uniform between -bound and bound. words: room for uint32 [out + 3]."""
     random_words((seed, START, layer), (part, 0, 0), out.size, words)
     for i in range(out.size):
         out[i] = bound * (f32(words[i] >> np.uint32(8)) * UNIT_24 * TWO - ONE)
@@ -88,6 +87,6 @@ def normal(seed, layer, part, sd, out):
 def draw(seed, layer, part, bound, sd, out):
     """Write the start of a layer's weights (part 0) or biases (1): uniform up to `bound`, or normal where that is 0."""
     if bound > 0:
-        uniform(seed, layer, part, f32(bound), out)
+        uniform(seed, layer, part, f32(bound), out, np.empty(out.size + 3, np.uint32))
     else:
         normal(seed, layer, part, f32(sd), out)

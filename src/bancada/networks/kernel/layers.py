@@ -14,7 +14,7 @@ from bancada.networks.kernel.sums import dot, product, total
 
 FEW = 16  # a layer with fewer inputs sums its weights' gradients over rows in another order (see linear_backward)
 NORM_EPS, NORM_MOMENTUM = f32(1e-5), f32(0.1)  # batch norm's, as in torch.nn.BatchNorm1d
-LARGEST, EXPONENTIALS = range(2, 4)  # lines of the room for numbers of rows: their largest, and the sum of exponentials
+LARGEST, EXPONENTIALS, BAD = range(2, 5)  # lines of the room for numbers of rows: largest, sum of exponentials, faults
 
 
 @compiled

@@ -91,3 +91,19 @@ class Place(NamedTuple):
     statistics: np.ndarray  # float32 [line, place]: batch norm's running ones; with early stopping, the best epoch's
     history: np.ndarray  # float64 [epoch, column]: TRAIN_LOSS, ...; NaN where no epoch was
     progress: np.ndarray  # float64 [8]: DONE, ...
+
+
+class Room(NamedTuple):
+    """Arrays to work in, for a batch or a chunk of rows; nothing in them is carried from one to the next."""
+
+    values: np.ndarray  # float32 [layer, unit, row]: what enters the layer; behind the last, the outputs
+    grads: np.ndarray  # float32 [layer, unit, row]: the loss's gradients by them
+    kept: np.ndarray  # float32 [layer, unit, row]: masks of dropout, normal values of batch norm
+    factors: np.ndarray  # float32 [layer, unit]: 1 / sd of batch norm
+    turned: np.ndarray  # float32 [row, unit]: a layer's values, turned over
+    target: np.ndarray  # float32 [output, row]
+    of_row: np.ndarray  # float32 [line, row]: WEIGHT, SHARE, LARGEST, EXPONENTIALS, BAD
+    p: np.ndarray  # float32: for sums
+    words: np.ndarray  # uint32: random words
+    order: np.ndarray  # int64 [row], of the training rows
+    in_order: np.ndarray  # int64 [row], of the validation rows

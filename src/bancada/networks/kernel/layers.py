@@ -9,7 +9,7 @@ import numpy as np
 from bancada.networks.kernel.compiled import compiled
 from bancada.networks.kernel.draws import random_words
 from bancada.networks.kernel.functions import exp, sigmoid, tanh
-from bancada.networks.kernel.records import NAN, ONE, ZERO, f32, f64
+from bancada.networks.kernel.records import EACH, NAN, NONE, ONE, ZERO, f32, f64
 from bancada.networks.kernel.sums import dot, product, total
 
 FEW = 16  # a layer with fewer inputs sums its weights' gradients over rows in another order (see linear_backward)
@@ -24,7 +24,7 @@ def linear_forward(n, m, width, parameters, at, bias, h, y):
         begin = parameters[at + m * n + o] if bias else ZERO
         for r in range(width):
             y[o, r] = begin
-    product(m, n, width, parameters, at, n, 1, h, y)
+    product(m, n, width, parameters, at, n, EACH, h, y)
 
 
 @compiled
@@ -47,12 +47,12 @@ def linear_backward(n, m, width, parameters, at, bias, h, g, d, first, gradients
                 turned[r, i] = h[i, r]
         own = gradients[at : at + m * n]
         own[:] = ZERO
-        product(m, width, n, g.reshape(-1), 0, g.shape[1], 1, turned, own.reshape(m, n))
+        product(m, width, n, g.reshape(-1), NONE, g.shape[1], EACH, turned, own.reshape(m, n))
     if not first:
         for i in range(n):
             for r in range(width):
                 d[i, r] = ZERO
-        product(n, m, width, parameters, at, 1, n, g, d)
+        product(n, m, width, parameters, at, EACH, n, g, d)
 
 
 @compiled

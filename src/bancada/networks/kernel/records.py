@@ -35,6 +35,7 @@ DONE, BEST_LOSS, BEST_EPOCH, DIVERGED, BAD_BATCH, LAST_RATE, POWER_1, POWER_2 = 
 FILL = 32  # rows, and the places of a line of the state, are filled up to a multiple of it
 ZERO, HALF, ONE, TWO, NAN = f32(0), f32(0.5), f32(1), f32(2), f32(np.nan)
 ONE_64, NAN_64 = f64(1), f64(np.nan)
+NONE, EACH = np.int64(0), np.int64(1)  # an index and a step: numba compiles anew for each literal 0 and 1
 
 
 class Layers(NamedTuple):

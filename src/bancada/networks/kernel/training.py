@@ -41,6 +41,7 @@ from bancada.networks.kernel.records import (
     LINEAR,
     NAN,
     NAN_64,
+    NONE,
     PARAMETERS,
     POWER_1,
     POWER_2,
@@ -53,7 +54,6 @@ from bancada.networks.kernel.records import (
     TRAIN_LOSS,
     VALIDATION_LOSS,
     ZERO,
-    Room,
     f32,
     f64,
 )
@@ -186,16 +186,21 @@ def named_nan(x):
     return x if x == x else NAN_64
 
 
-@compiled
-def epochs(layers, settings, seed, rows, validation, place, until, room, out):
-    """Train to epoch `until`, or to the end of the training where that is before."""
+@entry
+def run(layers, settings, seed, rows, validation, place, until, room, out):
+    """Train to epoch `until`, or to the end of the training where that is before.
+
+    until -1: evaluate the validation rows and no more. Return their loss, and write their outputs into out, if any.
+    """
     state, statistics, history, progress = place
-    parameters, gradients, order = state[PARAMETERS], state[GRADIENTS], room.order
+    parameters, gradients, order, held_out = state[PARAMETERS], state[GRADIENTS], room.order, NAN_64
+    if until < 0:
+        return evaluate(layers, settings.loss, parameters, statistics[0], validation, room, out)
     count, depth, outputs = rows.inputs.shape[0], layers.kind.size, rows.targets.shape[1]
     batch = min(settings.batch, count) if settings.batch > 0 else count
     batches = (count + batch - 1) // batch
     if settings.batch > 0 and settings.order == FIXED:
-        shuffle(seed, 0, order, room.words)
+        shuffle(seed, NONE, order, room.words)
     rate, power1, power2 = progress[LAST_RATE], progress[POWER_1], progress[POWER_2]
     for epoch in range(int(progress[DONE]), until):
         stale = settings.patience > 0 and epoch - 1 - progress[BEST_EPOCH] >= settings.patience
@@ -245,35 +250,4 @@ def epochs(layers, settings, seed, rows, validation, place, until, room, out):
             for k in range(statistics.shape[1]):
                 statistics[1, k] = statistics[0, k]
     progress[LAST_RATE], progress[POWER_1], progress[POWER_2] = rate, power1, power2
-
-
-@entry
-def run(layers, settings, seed, rows, validation, place, until, out):
-    """Train one replica as `epochs` says; nothing but `place` is carried from one call to the next.
-
-    until -1: evaluate the validation rows and no more. Return their loss, and write their outputs into out.
-    """
-    count, held_out, depth = rows.inputs.shape[0], validation.inputs.shape[0], layers.kind.size
-    outputs = validation.targets.shape[1]
-    units = outputs
-    for layer in range(depth):
-        units = max(units, layers.inputs[layer], layers.outputs[layer])
-    batch = min(settings.batch, count) if settings.batch > 0 else count
-    width = filled(max(batch, min(CHUNK, held_out)))
-    room = Room(
-        np.zeros((depth + 1, units, width), f32),
-        np.zeros((depth + 1, units, width), f32),
-        np.zeros((depth, units, width), f32),
-        np.zeros((depth, units), f32),
-        np.zeros((width, units), f32),
-        np.zeros((outputs, width), f32),
-        np.zeros((5, width), f32),
-        np.zeros(max(width, place.state.shape[1]), f32),
-        np.zeros(max(width, count + 3), np.uint32),
-        np.arange(count),
-        np.arange(held_out),
-    )
-    if until < 0:
-        return evaluate(layers, settings.loss, place.state[PARAMETERS], place.statistics[0], validation, room, out)
-    epochs(layers, settings, seed, rows, validation, place, until, room, out)
-    return NAN_64
+    return held_out

@@ -37,6 +37,7 @@ def test_plain_python_that_runs_the_same_source_leaves_the_same_bytes(alone):
     assert in_a_process(NUMBA_DISABLE_JIT="1") == hashes(alone)
 
 
+@pytest.mark.long
 def test_another_process_with_warm_code_leaves_the_same_bytes(alone):
     assert in_a_process() == hashes(alone)
 
@@ -101,6 +102,16 @@ def test_the_outputs_for_a_row_do_not_depend_on_other_rows(name):
     together = kernel.outputs(case.network(), weights, inputs)
     alone = [kernel.outputs(case.network(), weights, inputs[at : at + 1]) for at in range(0, 700, 7)]
     assert np.concatenate(alone).tobytes() == together[::7].tobytes()
+
+
+@pytest.mark.parametrize("name", ["tanh", "relu", "sigmoid", "softmax", "batch norm, last batch smaller"])
+def test_outputs_are_nan_where_a_number_on_the_way_is_not_finite(name):
+    network, weights = CASES[name].network(), kernel.named(CASES[name].network(), CASES[name].start_at(SEED, 1))
+    large = weights | {"0.weight": weights["0.weight"] * 1000}
+    inputs = np.array([[1, 2], [np.inf, 0], [np.nan, 1], [3e38, 3e38]], np.float32)
+    assert np.isfinite(kernel.outputs(network, large, inputs)).all(1).tolist() == [True, False, False, False]
+    diverged = {part: np.full_like(value, np.nan) for part, value in weights.items()}
+    assert np.isnan(kernel.outputs(network, diverged, inputs)).all()
 
 
 def test_memory_stays_flat_over_epochs():

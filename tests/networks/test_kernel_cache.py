@@ -73,6 +73,7 @@ def test_of_many_processes_that_start_at_once_one_compiles(tmp_path):
     assert sorted(said(process) for process in processes) == ["hit"] * 21 + ["miss"]
 
 
+@pytest.mark.long
 def test_without_a_folder_to_write_in_it_works(tmp_path):
     in_the_way = tmp_path / "cache"
     in_the_way.touch()

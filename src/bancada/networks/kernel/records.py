@@ -7,15 +7,7 @@ import numpy as np
 f32, f64, i32, u64 = np.float32, np.float64, np.int32, np.uint64
 
 LINEAR, TANH, RELU, SIGMOID, SOFTMAX, DROPOUT, BATCH_NORM = range(7)  # kinds of layers
-KINDS = {
-    "linear": LINEAR,
-    "tanh": TANH,
-    "relu": RELU,
-    "sigmoid": SIGMOID,
-    "softmax": SOFTMAX,
-    "dropout": DROPOUT,
-    "batch_norm": BATCH_NORM,
-}
+KINDS = dict(zip(("linear", "tanh", "relu", "sigmoid", "softmax", "dropout", "batch_norm"), range(7), strict=True))
 MSE, HALF_MSE, L1, BCE, CROSS_ENTROPY = range(5)
 LOSSES = {"mse": MSE, "half_mse": HALF_MSE, "l1": L1, "bce": BCE, "cross_entropy": CROSS_ENTROPY}
 SGD, ADAM, ADAMW = range(3)

@@ -1,7 +1,7 @@
 """The kernel as Python sees it: networks from layers of params.yaml, their start, their training and their outputs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -60,20 +60,22 @@ def start(network: Network, init: Init, seed: int, settings: Settings) -> Place:
         np.full((settings.epochs, 4), np.nan),
         progress,
     )
-    kinds, parts = network.layers.kind, _parts(network, place.state[0], place.statistics[0])
-    given = iter(zip(init.weights, init.biases, strict=True)) if isinstance(init, GivenInit) else iter(())
-    for layer in np.flatnonzero(kinds == records.LINEAR):
+    parts, layers = _parts(network, place.state[0], place.statistics[0]), network.layers
+    linear = np.flatnonzero(layers.kind == records.LINEAR).tolist()
+    begins: Iterable[Sequence[np.ndarray | None]]
+    if isinstance(init, GivenInit):
+        given = zip(init.weights, init.biases, strict=True)
+        begins = [[np.array(part, np.float32) for part in pair] for pair in given]
+    else:
+        n, m, bias = layers.inputs, layers.outputs, layers.bias
+        begins = [linear_start(i, int(n[i]), int(m[i]), bool(bias[i]), init, seed) for i in linear]
+    for layer, begin in zip(linear, begins, strict=True):
         own = [parts[name] for name in (f"{layer}.weight", f"{layer}.bias") if name in parts]
-        if isinstance(init, GivenInit):
-            begin = [np.array(part, np.float32) for part in next(given)]
-        else:
-            m, n = own[0].shape
-            begin = [part for part in linear_start(int(layer), n, m, len(own) == 2, init, seed) if part is not None]
-        for part, value in zip(own, begin, strict=True):
+        for part, value in zip(own, [value for value in begin if value is not None], strict=True):
             if part.shape != value.shape:
                 raise ValueError(f"layer {layer} has parameters {list(part.shape)}, not {list(value.shape)}")
             part[...] = value
-    for layer in np.flatnonzero(kinds == records.BATCH_NORM):
+    for layer in np.flatnonzero(layers.kind == records.BATCH_NORM).tolist():
         parts[f"{layer}.weight"][:] = parts[f"{layer}.running_var"][:] = 1
     return place
 

@@ -38,9 +38,10 @@ ARM64 = "ARM64"
 SEEDS = 3
 UPDATES = 20  # at most, for each seed of a variant; at least one epoch
 
-# What params.yaml has none of: momentum, weight decay, a gradient that is cut, rates by epoch, layers so wide that MKL
-# and OpenBLAS have other code for them, sizes that are no multiple of anything. Digits are not split by class: with
-# whole numbers of many kinds numpy's argsort, which scikit-learn calls, goes wrong in the emulator, and only there.
+# What params.yaml has none of: momentum, weight decay, a gradient that is cut, rates by epoch, early stopping, weights
+# of classes, a training that diverges, words and empty cells, layers so wide that MKL and OpenBLAS have other code for
+# them, sizes that are no multiple of anything. Digits are not split by class: with whole numbers of many kinds numpy's
+# argsort, which scikit-learn calls, goes wrong in the emulator of x86-64, and only there.
 MORE = """
 studies:
   pixels:
@@ -79,12 +80,23 @@ variants:
     train: {optimizer: {name: sgd, momentum: 0.9}, lr: 0.05, init: xavier_normal, batch_size: full}
   diabetes_deep: {study: diabetes, layers: [7, tanh, 7, relu, 1]}
   diabetes_clipped: {study: diabetes, layers: [7, sigmoid, 1], train: {clip_norm: 1.0, loss: l1}}
+  diabetes_adamw:
+    study: diabetes
+    layers: [7, sigmoid, 1]
+    train: {optimizer: {name: adamw, weight_decay: 0.1}, schedule: {name: cosine, every: update},
+            batch_size: full, early_stopping: {patience: 1, min_delta: 1.0e+9}}
+  diabetes_diverges: {study: diabetes, layers: [7, relu, 1], train: {lr: 1.0e+9}}
   diabetes_scratch:
     study: diabetes
     scratch: true
     layers: [1]
     train: {loss: mse, optimizer: sgd, clip_norm: 10, batch_order: fixed, standardize: false}
   iris_softmax: {study: iris, layers: [5, softmax, 3, softmax]}
+  iris_balanced:
+    study: iris
+    layers: [5, relu, 3, sigmoid]
+    train: {class_weight: balanced, batch_order: fixed, optimizer: {name: sgd, momentum: 0.9, nesterov: true},
+            schedule: {name: step, step_size: 2, gamma: 0.3}}
   iris_normal: {study: iris, layers: [5, tanh, 3, sigmoid], train: {init: {name: normal, std: 0.3}}}
 """
 

@@ -34,9 +34,8 @@ class LinearData(Source):
         features = rng.standard_normal((self.rows, len(self.weights)))
         noise = self.noise_std * rng.standard_normal(self.rows)
         # One weight after another, because the order of the sums in a matrix product depends on the CPU.
-        target = (
-            sum(weight * column for weight, column in zip(self.weights, features.T, strict=True)) + self.bias + noise
-        )
+        terms = (weight * column for weight, column in zip(self.weights, features.T, strict=True))
+        target = sum(terms) + self.bias + noise
         return Table(features, target[:, None], self.feature_names(), ["y"], [])
 
 

@@ -34,7 +34,7 @@ test: lint types  ## lint, types, and the tests of every day: at most five minut
 test-long: $(READY)  ## all tests: also every kind of training on emulated CPUs, kills at many moments, every way a server fails
 	@$(TESTS)
 
-test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs: an hour; Debian's qemu-user is needed
+test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs, x86-64 and ARM64: an hour; Debian's qemu-user is needed
 	@python -P tests/cpus.py
 
 lint: $(READY)  ## ruff, and which package may import which

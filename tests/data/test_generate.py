@@ -89,7 +89,7 @@ def test_generating_twice_writes_the_same_bytes(folder, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "1")
     assert run(folder, "generate", "quality").returncode == 0
     assert on_disk(folder) == first
-    table, made = tables.read(Path("data/raw/quality.parquet")), PARAMS.source("quality").make(KEY)
+    table, made = tables.read(Path("data/raw/quality.parquet")), PARAMS.source("quality").table(KEY)
     assert np.array_equal(table.features, made.features)
     assert np.array_equal(table.targets, made.targets)
     assert (table.feature_names, table.classes) == (made.feature_names, made.classes)

@@ -1,6 +1,7 @@
 """The data are what the lessons say, the same bytes every time."""
 
 import csv
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn import datasets
 
 from bancada.base import BadInput
 from bancada.data.sources.classification import Classification
+from bancada.data.sources.csv import CsvFile
 from bancada.data.sources.half_moons import HalfMoons
 from bancada.data.sources.house_prices import HousePrices
 from bancada.data.sources.linear import LinearData
@@ -152,6 +154,31 @@ def test_the_declared_shape_is_the_shape_of_the_table(study, monkeypatch):
     assert table.features.shape == (shape.rows, shape.features)
     assert (table.targets.shape[1], len(table.classes)) == (shape.targets, shape.classes)
     assert table.feature_names == source.feature_names()
+
+
+@pytest.mark.parametrize("study", ["quality", "moons", "houses", "line"])
+def test_computed_numbers_have_nine_significant_digits(study):
+    source = PARAMS.source(study)
+    table, made = source.table(KEY), source.make(KEY)
+    for rounded, computed in [(table.features, made.features), (table.targets, made.targets)]:
+        np.testing.assert_allclose(rounded, computed, rtol=5e-9)
+        digits = [len(Decimal(repr(number)).normalize().as_tuple().digits) for number in rounded.ravel().tolist()]
+        assert max(digits) <= 9
+
+
+def test_numbers_in_a_file_keep_all_their_digits(folder):
+    (folder / "data/sources/mine.csv").write_text("a,b\n0.12345678901234567,1234567890123\n2,3\n")
+    source = CsvFile(kind="csv", path="data/sources/mine.csv", task="regression", targets=["b"])
+    table = source.table(KEY)
+    assert table.features[:, 0].tolist() == [0.12345678901234567, 2.0]
+    assert table.targets[:, 0].tolist() == [1234567890123.0, 3.0]
+
+
+def test_the_line_is_added_up_term_by_term_as_python_does_it():
+    source = LinearData(kind="linear", rows=200, weights=[2, -3.4, 0.7], bias=4.2, noise_std=0, seed=5)
+    table = source.make(KEY)
+    wanted = [2.0 * a + -3.4 * b + 0.7 * c + 4.2 for a, b, c in table.features.tolist()]
+    assert table.targets[:, 0].tolist() == wanted
 
 
 def test_another_seed_gives_other_rows():

@@ -1,5 +1,8 @@
-"""The same bytes on an emulated Intel Haswell and an emulated AMD EPYC as here; `make test-cpus` runs all stages."""
+"""The same bytes as here on an emulated Intel Haswell, AMD EPYC and ARM64; `make test-cpus` runs all stages."""
 
+from pathlib import Path
+
+import arm64
 import cpus
 import pytest
 from examples import EXAMPLES
@@ -24,7 +27,22 @@ def test_every_kind_of_training_ends_in_the_same_bytes_on_other_cpus() -> None:
 
 
 @pytest.mark.long
+def test_all_that_needs_no_torch_ends_in_the_same_bytes_on_arm64() -> None:
+    stages = cpus.all_stages(cpus.wanted_params(torch=False))
+    ran, other = cpus.differing(stages, [cpus.ARM64])
+    assert ran == set(stages)
+    assert not any(other.values()), other
+
+
+@pytest.mark.long
 def test_networks_of_a_users_own_end_in_the_same_bytes_on_other_cpus() -> None:
     ran, other = cpus.differing([f"example@{name}" for name in EXAMPLES])
     assert len(ran) == len(EXAMPLES)
     assert not any(other.values()), other
+
+
+def test_a_missing_emulator_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError) as raised:
+        arm64.python()
+    assert str(raised.value) == "qemu-aarch64 is missing; on Debian, `apt-get install qemu-user` installs it"

@@ -132,6 +132,11 @@ def read(path: Path) -> Table:
         raise BadInput(f"{path}: not a table that bancada wrote; `dvc repro -f {stage}` makes it again") from None
 
 
+def as_written(value: float) -> float:
+    """Return the value with 9 significant digits, as the files of results have it: readers compute the same from it."""
+    return float(f"{value:.9g}")
+
+
 # pyarrow's own conversions between parquet and numpy import pandas, which takes half a second in each stage. These
 # share pyarrow's buffers instead.
 

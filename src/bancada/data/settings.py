@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from bancada.base.refusals import bad, shown
 from bancada.base.settings import Count, Settings
-from bancada.base.tables import Table
+from bancada.base.tables import Table, as_written
 
 
 def _in_sources(path: str) -> str:
@@ -32,6 +33,7 @@ def _distinct(names: list[str]) -> list[str]:
 SourceFile = Annotated[str, AfterValidator(_in_sources)]
 Columns = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 Seed = Annotated[int, Field(ge=0)]
+_rounded = np.vectorize(as_written, otypes=[np.float64])
 MOST_LABELS = 8  # in a message
 
 
@@ -72,8 +74,14 @@ class Source(Settings, ABC):
         """Return the table. If that is impossible, raise BadInput that names a file and line, or a key below `key`."""
 
     def table(self, key: str) -> Table:
-        """Return the table with its rows in `shape`. Raise BadInput as `make` does, and if its features do not fit."""
+        """Return the table with its rows in `shape`. Raise BadInput as `make` does, and if its features do not fit.
+
+        Numbers that are computed have 9 significant digits: the last digit of a cosine is not the same on every CPU.
+        """
         made = self.make(key)
+        if self.computed:
+            targets = made.targets if made.classes else _rounded(made.targets)
+            made = replace(made, features=_rounded(made.features), targets=targets)
         asides = made.asides or ([] if self.names_features else None)
         features = len(made.feature_names) - len(asides or ())
         # Without asides, the split may take a column out of the features, and checks the shape once more.
@@ -88,6 +96,11 @@ class Source(Settings, ABC):
         """Raise BadInput if a row of so many features cannot have `shape`."""
         if self.shape and (size := math.prod(self.shape)) != features:
             raise bad(f"{key}.shape", self.shape, f"must hold the {features} features of a row, not {size} numbers")
+
+    @property
+    def computed(self) -> bool:
+        """Whether the numbers are computed here; otherwise they are taken as they stand in a file."""
+        return True
 
     @property
     def names_features(self) -> bool:

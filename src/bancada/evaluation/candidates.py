@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from bancada.base.tables import Table
+from bancada.base.tables import Table, as_written
 from bancada.evaluation.leaderboard import Cell, Entry
-from bancada.evaluation.statistics import Summary, as_written, epochs_to_converge, summary, thinned
+from bancada.evaluation.statistics import Summary, epochs_to_converge, summary, thinned
 from bancada.networks import encoding, metrics, saved
 from bancada.networks.preparation import SCALING, TARGET_SCALING
 

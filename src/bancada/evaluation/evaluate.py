@@ -17,7 +17,7 @@ from bancada.base import BadInput, files, index, notify, params_file, stage, tab
 from bancada.evaluation import plots, settings, sheets
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
-from bancada.evaluation.statistics import Summary, as_written, summary
+from bancada.evaluation.statistics import Summary, summary
 from bancada.networks import metrics, saved
 from bancada.networks.unknown import ignored, refuse_unknown
 
@@ -114,7 +114,7 @@ def write_metrics(folder: Path, board: Sequence[Row], overruled: Mapping[str, st
         unfinished.mkdir()
         for row in board:
             over_seeds = ("mean", "ci95_low", "ci95_high")
-            shown = {key: as_written(row[key]) if math.isfinite(row[key]) else None for key in over_seeds}
+            shown = {key: tables.as_written(row[key]) if math.isfinite(row[key]) else None for key in over_seeds}
             content: dict[str, Any] = {row["metric"]: shown, "diverged_seeds": row["diverged_seeds"]}
             if overruled[row["variant"]]:
                 content["overruled"] = overruled[row["variant"]]

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bancada.evaluation.statistics import PairedDifference, as_written, compare, holm, summary
+from bancada.base.tables import as_written
+from bancada.evaluation.statistics import PairedDifference, compare, holm, summary
 from bancada.networks.metrics import HIGHER_IS_BETTER, OF_WEIGHTS, Values
 
 if TYPE_CHECKING:

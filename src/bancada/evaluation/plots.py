@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bancada.base.tables import Table
+from bancada.base.tables import Table, as_written
 from bancada.evaluation import drawn_rows
 from bancada.evaluation.candidates import Candidate
 from bancada.evaluation.leaderboard import ROWS_OF, Row, better, measured_on
 from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, sheet
-from bancada.evaluation.statistics import as_written, summary, thinned
+from bancada.evaluation.statistics import summary, thinned
 from bancada.networks import encoding, metrics, settings
 from bancada.networks.preparation import TARGET_SCALING
 

@@ -48,11 +48,6 @@ def epochs_to_converge(losses: Float64[np.ndarray, " epoch"]) -> int:
     return int(np.argmax(lowest <= last + 0.01 * (first - last))) + 1
 
 
-def as_written(value: float) -> float:
-    """Return the value with 9 significant digits, as the files have it, so that readers compute the same results."""
-    return float(f"{value:.9g}")
-
-
 def worst(higher_is_better: bool) -> float:
     """Return the worst possible value of a metric."""
     return -math.inf if higher_is_better else math.inf

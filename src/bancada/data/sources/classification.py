@@ -41,6 +41,11 @@ class Classification(Source):
         """Return the names of the columns."""
         return self.features
 
+    @property
+    def computed(self) -> bool:
+        """Whether there is no file."""
+        return self.path is None
+
     def make(self, key: str) -> Table:
         """Draw the rows in random order, each class normal with sd 1 around its own random mean.
 

@@ -42,6 +42,11 @@ class Described(Source, Reading):
         return self.features
 
     @property
+    def computed(self) -> bool:
+        """Never: the numbers are the file's, or the user's."""
+        return False
+
+    @property
     def may_have_words(self) -> bool:
         """Whether features may be words."""
         return True

@@ -33,7 +33,9 @@ class LinearData(Source):
         rng = np.random.default_rng(self.seed)
         features = rng.standard_normal((self.rows, len(self.weights)))
         noise = self.noise_std * rng.standard_normal(self.rows)
-        target = features @ np.array(self.weights, dtype=np.float64) + self.bias + noise
+        # One weight after another, because the order of the sums in a matrix product depends on the CPU.
+        terms = (weight * column for weight, column in zip(self.weights, features.T, strict=True))
+        target = sum(terms) + self.bias + noise
         return Table(features, target[:, None], self.feature_names(), ["y"], [])
 
 

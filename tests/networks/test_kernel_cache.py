@@ -128,3 +128,20 @@ def test_the_code_of_versions_that_were_not_used_for_30_days_goes_when_a_new_one
     root.chmod(0o700)
     path = compiled.folder()
     assert {found.name for found in root.iterdir()} == {"recent", path.name if path else ""}
+
+
+def test_a_disk_that_is_nearly_full_is_not_filled(root, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    assert compiled.folder() is None
+
+
+@pytest.mark.long
+def test_the_first_stage_on_a_machine_compiles_beside_itself_and_no_later_one_does(tmp_path):
+    source = Path(bancada.__file__).parent.parent
+    program = "from bancada.base import compiled_code; compiled_code.begin()"
+    assert said(started(program, tmp_path, source)) == ""
+    deadline = time.monotonic() + 120
+    while not [*tmp_path.glob("bancada/kernel/*/run-*.nbc"), *tmp_path.glob("bancada/kernel/*/*run*.nbc")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert said(started(READY, tmp_path, source)) == "hit"

@@ -25,7 +25,7 @@ from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 from bancada.training import live
 
-EPOCHS = 8_000  # a second or two
+EPOCHS = 400_000  # a second or two
 PARAMS = f"""
 seed: 111
 num_seeds: 2

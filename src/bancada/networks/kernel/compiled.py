@@ -5,7 +5,6 @@ code lies in a folder named after a hash of all the sources and versions that it
 found. The folder does not depend on where the sources lie, so every clone of the same commit uses the same code.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -25,6 +24,9 @@ import numpy
 
 # Private, but the base of the locators that numba's documented CACHE_LOCATOR_CLASSES names; numba is pinned below 0.69.
 from numba.core.caching import _CacheLocator
+from numba.core.registry import cpu_target
+
+from bancada.base import compiled_code, locks
 
 # _nrt: no function makes an array, which numba then refuses, or counts the references to every view of one, which takes
 # time. No cfunc wrapper: none is called from C.
@@ -39,14 +41,16 @@ OPTIONS = {
 INNER = OPTIONS | {"no_cpython_wrapper": True}  # called from compiled code alone
 njit, config = cast(Any, numba.njit), cast(Any, numba.config)  # their types do not know all options
 F = TypeVar("F", bound=Callable[..., Any])
+NEEDED_BYTES = 2**24  # many times what the code takes
 UNUSED_DAYS = 30  # after which the code of another version is removed
 
 
 def fingerprint() -> str:
-    """Return a hash of all that the machine code follows from, other than the kind of CPU, which numba looks at."""
+    """Return a hash of all that the machine code follows from."""
     versions = (sys.version, numba.__version__, llvmlite.__version__, numpy.__version__)
     switches = (config.BOUNDSCHECK, config.OPT)
-    digest = hashlib.sha256(repr((versions, switches)).encode())
+    machine = cpu_target.target_context.codegen().magic_tuple()  # the kind of CPU and what it can, as numba sees it
+    digest = hashlib.sha256(repr((versions, switches, machine)).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
@@ -58,16 +62,20 @@ def folder() -> Path | None:
     It belongs to the user alone, for numba keeps code in pickles: who can write there can run code.
     """
     try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bancada", "kernel")
+        root = compiled_code.root()
         path = root / fingerprint()
         new = not path.exists()
         root.parent.mkdir(parents=True, exist_ok=True)
         for one in (root, path):
             one.mkdir(mode=0o700, exist_ok=True)
             found = one.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            if not stat.S_ISDIR(found.st_mode):
+                return None
+            if os.name == "posix" and (found.st_uid != os.getuid() or found.st_mode & 0o022):
                 return None
         tempfile.TemporaryFile(dir=path).close()
+        if shutil.disk_usage(path).free < NEEDED_BYTES:  # numba would fail in the middle of a file
+            return None
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None
     if new:
@@ -115,10 +123,14 @@ def one_at_a_time() -> Iterator[None]:
     if FOLDER is None:
         yield
         return
-    with (FOLDER / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        os.utime(file.fileno())  # this version is in use
+    lock, made = FOLDER / "lock", FOLDER / "made"
+    if made.exists():
+        os.utime(lock)  # this version is in use
         yield
+        return
+    with locks.locked(lock):
+        yield
+        made.touch()
 
 
 def entry(function: Callable[..., Any]) -> Callable[..., Any]:

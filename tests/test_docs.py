@@ -50,9 +50,9 @@ def test_data_of_your_own(tmp_path: Path) -> None:
 def test_from_your_own_table_to_a_leaderboard(tmp_path: Path) -> None:
     printed = run("tables.md", tmp_path / "bench")
     assert printed.count("status 2") == 2  # the semicolons, then the words and empty cells
-    boards = [line.split()[1:5] for line in printed.splitlines() if " birds_mlp " in line and "stacked" in line]
-    assert boards == [["birds_mlp", "stacked", "1411", "0"]]
+    boards = [line.split()[1:5] for line in printed.splitlines() if " birds_mlp " in line and "compiled" in line]
+    assert boards == [["birds_mlp", "compiled", "1411", "0"]]
     # two numbers, two words of sex, none of the nests: (4 * 16 + 16) + (16 * 3 + 3)
     board = (tmp_path / "bench/data/evaluation/birds/leaderboard.csv").read_text()
-    assert re.search(r"^1,birds_mlp,stacked,131,test,error_rate_percent,28.25,", board, re.MULTILINE)
+    assert re.search(r"^1,birds_mlp,compiled,131,test,error_rate_percent,28.25,", board, re.MULTILINE)
     assert printed.splitlines()[-1].count(",") == 2

@@ -21,6 +21,7 @@ import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
 
 # isort: split
 import torch
+from bancada.training.engine import EncodedRows, encoded
 from rich.console import Console
 from rich.table import Table as Printed
 from torch import nn
@@ -29,7 +30,6 @@ from bancada.data.split import divide
 from bancada.networks.start import sequential
 from bancada.pipeline.params import load
 from bancada.training import fit
-from bancada.training.engine import EncodedRows, encoded
 from bancada.training.replica import Data
 from bancada.training.settings import Recipe
 from bancada.training.train import prepared

@@ -19,6 +19,7 @@ import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
 # isort: split
 import numpy as np
 import torch
+from bancada.training.engine import EncodedRows, encoded, together, train_stack
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table as Printed
@@ -29,7 +30,6 @@ from bancada.base.files import PARTS
 from bancada.data.split import divide
 from bancada.networks.start import start
 from bancada.pipeline.params import load
-from bancada.training.engine import EncodedRows, encoded, together, train_stack
 from bancada.training.replica import Data, Silent
 from bancada.training.streams import DROPOUT, ORDER, START, stream
 from bancada.training.streams import order as order_of

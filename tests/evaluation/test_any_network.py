@@ -135,7 +135,7 @@ def test_a_module_beside_a_small_network_is_scored_as_by_hand():
     board = {row["variant"]: row for row in read("leaderboard.csv")}
     engines = {name: (row["engine"], int(row["parameters"])) for name, row in board.items()}
     # own: 2 * 4 + 4 linear, 2 * 4 batch norm, 4 * 2 + 2 linear; layers: the same with a LayerNorm
-    assert engines == {"small": ("stacked", 9 + 8), "own": ("torch", 30), "layers": ("torch", 30)}
+    assert engines == {"small": ("compiled", 9 + 8), "own": ("torch", 30), "layers": ("torch", 30)}
     assert {row["deterministic"] for row in board.values()} == {"false"}
     drawn = {path.stem for path in (files.evaluation("study") / "plots").iterdir()}
     assert drawn == {"loss", "leaderboard", "data", "decision_regions", "confusion"}

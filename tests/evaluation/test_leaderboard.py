@@ -10,7 +10,7 @@ BASE = np.array([3.0, 4.1, 2.2, 5.3, 3.4, 4.5, 2.6, 3.7, 4.8, 2.9])
 
 def entry(name, values, deterministic=False):
     values = np.asarray(values, float)
-    return Entry(name, "stacked", 64, values, 40.0, int(np.isnan(values).sum()), deterministic)
+    return Entry(name, "compiled", 64, values, 40.0, int(np.isnan(values).sum()), deterministic)
 
 
 def board(*entries, metric="error_rate_percent", split="test", baseline="base", min_difference=0.1):
@@ -166,10 +166,10 @@ def test_one_seed_cannot_show_whether_a_variant_is_deterministic():
 
 def test_engine_and_parameters_stand_beside_the_variant_where_the_table_has_room():
     rows = board(entry("base", BASE), entry("other", BASE + 1))
-    assert [(row["engine"], row["parameters"]) for row in rows.values()] == [("stacked", 64)] * 2
+    assert [(row["engine"], row["parameters"]) for row in rows.values()] == [("compiled", 64)] * 2
     text = printed(rows)
     assert text.splitlines()[2].split()[:5] == ["#", "variant", "engine", "params", "mean"]
-    assert text.splitlines()[4].split()[:4] == ["1", "base", "stacked", "64"]
+    assert text.splitlines()[4].split()[:4] == ["1", "base", "compiled", "64"]
     assert max(map(len, text.splitlines())) <= 120
 
 
@@ -177,6 +177,6 @@ def test_a_table_that_would_be_too_wide_leaves_them_out():
     names = ["v" * letters for letters in range(10, 40)]
     texts = {name: printed(board(entry("base", BASE), entry(name, BASE + 1))) for name in names}
     assert all(name in text and max(map(len, text.splitlines())) <= 120 for name, text in texts.items())
-    with_them = ["stacked" in text for text in texts.values()]
+    with_them = ["compiled" in text for text in texts.values()]
     assert with_them == sorted(with_them, reverse=True)
     assert {True, False} == set(with_them)

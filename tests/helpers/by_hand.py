@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bancada.networks import kernel
 from bancada.networks.portable import settle
 from bancada.training import streams, torch_engine
 from bancada.training.replica import Data, Replica, Rows
@@ -21,7 +22,6 @@ def by_hand(one: Replica, rows: Data) -> tuple[dict[str, Tensor], dict[str, list
     torch_engine.seed_all(streams.number(seed, streams.MODULE))
     network = imported(one.recipe.module.file, one.recipe.module.name)(**one.recipe.module.args)
     torch_engine.seed_all(streams.number(seed, streams.DROPOUT))
-    order = torch.Generator().manual_seed(streams.number(seed, streams.ORDER))
     loss_of = getattr(nn, asked.loss.name)(**asked.loss.args)
     optimizer = getattr(torch.optim, asked.optimizer.name)(network.parameters(), lr=asked.lr, **asked.optimizer.args)
     schedule = None
@@ -32,10 +32,10 @@ def by_hand(one: Replica, rows: Data) -> tuple[dict[str, Tensor], dict[str, list
         schedule = getattr(torch.optim.lr_scheduler, asked.schedule.name)(optimizer, **args)
     (x, y), (held_out, observed) = (tensors(part, rows.classes) for part in (rows.train, rows.validation))
     history: dict[str, list[float]] = {"train_loss": [], "last_batch_loss": [], "validation_loss": [], "lr": []}
-    for _ in range(asked.epochs):
+    for epoch in range(asked.epochs):
         network.train()
         total = 0.0
-        for batch in torch.randperm(len(x), generator=order).split(asked.batch_size):
+        for batch in torch.from_numpy(kernel.order_of_rows(seed, epoch, len(x))).split(asked.batch_size):
             rate = optimizer.param_groups[0]["lr"]
             optimizer.zero_grad()
             loss = loss_of(network(x[batch]), y[batch])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bancada.training import streams, torch_engine
+from bancada.networks import kernel
+from bancada.training import torch_engine
 from bancada.training.replica import Data, Replica, Rows, Trained
 from bancada.training.settings import Common, TrainingKeys, Variant
 
@@ -63,12 +64,12 @@ def by_hand(
     held_out, of_held_out = torch.from_numpy(data.validation.inputs), targets(data.validation.targets)
     made = optimizer(list(model.parameters()))
     planned = schedule(made) if schedule else None
-    generator = torch.Generator().manual_seed(streams.number(SEED, streams.ORDER))
     history = []
-    for _ in range(asked.recipe.train.epochs):
+    for epoch in range(asked.recipe.train.epochs):
         total, lr = 0.0, math.nan
         model.train()
-        for chosen in torch.randperm(len(x), generator=generator).split(asked.recipe.train.batch_size):
+        order = torch.from_numpy(kernel.order_of_rows(SEED, epoch, len(x)))
+        for chosen in order.split(asked.recipe.train.batch_size):
             made.zero_grad()
             value = loss(model(x[chosen]), y[chosen])
             value.backward()

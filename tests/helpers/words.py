@@ -45,7 +45,7 @@ NEW = pd.DataFrame(  # with unknown words, and empty cells
 )
 PRICES = np.array([[10.0], [30.0]] * 4)  # mean 20, standard deviation 10
 NORM = {"LayerNorm": {"normalized_shape": 5}}
-LAYERS: dict[str, list[Any]] = {"stacked": [5, "tanh", 1], "torch": [5, "GELU", NORM, 1]}
+LAYERS: dict[str, list[Any]] = {"compiled": [5, "tanh", 1], "torch": [5, "GELU", NORM, 1]}
 
 
 def table_of(frame: pd.DataFrame, targets: np.ndarray) -> Table:
@@ -60,7 +60,7 @@ def table_of(frame: pd.DataFrame, targets: np.ndarray) -> Table:
     return Table(np.column_stack(columns), targets, list(frame), ["precio"], [], words=words)
 
 
-def trained_on_words(engine: Literal["stacked", "torch"], variant: str = "toy_tanh") -> None:
+def trained_on_words(engine: Literal["compiled", "torch"], variant: str = "toy_tanh") -> None:
     """Write the split and a model folder of three seeds with random weights, as train@VARIANT leaves it."""
     rows = table_of(TRAINING, PRICES)
     preparation = learned(rows, Prepare.model_validate(PREPARE), standardize=True)

@@ -37,7 +37,7 @@ TOLD = "column 'peso': 2 empty cells imputed; column 'sexo': 1 empty cell impute
 KNOWN = {"peso": 10.0, "turno": "2", "sexo": "AA", "zona": "10"}
 
 
-def prices(engine: Literal["stacked", "torch"], source: dict[str, Any] = SOURCE) -> None:
+def prices(engine: Literal["compiled", "torch"], source: dict[str, Any] = SOURCE) -> None:
     Path("dvc.yaml").write_text("stages: {}\n")
     Path("params.yaml").write_text(PARAMS.replace(MOONS, str(source).replace("True", "true")))
     trained_on_words(engine)
@@ -56,9 +56,9 @@ def written(rows: pd.DataFrame = NEW, name: str = "rows.csv", **how: Any) -> Pat
     return Path(name)
 
 
-@pytest.mark.parametrize("engine", ["stacked", "torch"])
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
 def test_rows_of_a_file_and_of_a_data_frame_get_the_bits_of_the_evaluation(
-    bench: Path, engine: Literal["stacked", "torch"], capsys: pytest.CaptureFixture[str]
+    bench: Path, engine: Literal["compiled", "torch"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     prices(engine)
     expected = evaluated()
@@ -92,14 +92,14 @@ def test_parquet_rows_and_rows_that_name_their_columns_need_no_other_source(benc
 
 @pytest.mark.parametrize("cells", [{"turno": 2}, {"turno": 2.0}, {"turno": "2"}, {"turno": np.int8(2), "zona": 10.0}])
 def test_words_may_be_numbers(bench: Path, cells: dict[str, Any]) -> None:
-    prices("stacked")
+    prices("compiled")
     row = pd.DataFrame([KNOWN | cells])
     np.testing.assert_array_equal(bancada.load("toy_tanh").predict(row)["precio"], evaluated(pd.DataFrame([KNOWN]))[1])
 
 
 @pytest.mark.parametrize("empty", [None, np.nan, pd.NA, ""])
 def test_empty_cells_are_imputed_however_pandas_writes_them(bench: Path, empty: Any) -> None:
-    prices("stacked")
+    prices("compiled")
     rows = pd.DataFrame([KNOWN | {"peso": empty, "sexo": empty}, KNOWN]).astype(object)
     expected = evaluated(pd.DataFrame([KNOWN | {"peso": np.nan, "sexo": None}, KNOWN]))[1]
     loaded = bancada.load("toy_tanh")
@@ -110,7 +110,7 @@ def test_empty_cells_are_imputed_however_pandas_writes_them(bench: Path, empty: 
 def test_a_word_that_may_not_be_unknown_is_refused_by_its_line_and_nothing_is_written(
     bench: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prices("stacked")
+    prices("compiled")
     rows = pd.DataFrame([KNOWN, KNOWN | {"turno": "02"}])
     unknown = "column 'turno': the word '02' is in no training row, which have: 1, 2, 3"
     with pytest.raises(BadInput, match=f"^rows.csv: line 3, {unknown}$"):
@@ -127,7 +127,7 @@ def test_a_word_that_may_not_be_unknown_is_refused_by_its_line_and_nothing_is_wr
 
 def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Path) -> None:
     """Whose own form is right: the keys of its source are not to be changed."""
-    prices("stacked")
+    prices("compiled")
     rows = pd.DataFrame([KNOWN, KNOWN | {"peso": 1.5}])
     way = 'the file must be written like the study\'s table: separator: ";", decimal: ",", missing: ["?", ""]'
     for how, problem in (
@@ -149,7 +149,7 @@ def marked(missing: list[str]) -> None:
 
 
 def test_marks_of_the_source_are_empty_cells_of_a_data_frame_in_words_and_in_numbers(bench: Path) -> None:
-    prices("stacked")
+    prices("compiled")
     expected = evaluated(pd.DataFrame([KNOWN | {"peso": np.nan, "sexo": None}, KNOWN]))[1]
     marked(["-999", "s/d"])
     loaded = bancada.load("toy_tanh")

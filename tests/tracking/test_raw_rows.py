@@ -26,7 +26,7 @@ from bancada.tracking import mirror, models
 KNOWN = {"peso": 10.0, "turno": "2", "sexo": "AA", "zona": "10"}
 
 
-def folder(bench: Path, engine: Literal["stacked", "torch"] = "torch") -> Path:
+def folder(bench: Path, engine: Literal["compiled", "torch"] = "torch") -> Path:
     shutil.rmtree(files.model("toy", "toy_adam"))
     scores = files.evaluation("toy") / "scores.csv"
     scores.write_text("".join(line for line in scores.read_text().splitlines(True) if "toy_adam" not in line))
@@ -60,8 +60,8 @@ def asked(model: PyFuncModel, **cells: Any) -> Any:
     return answer(model, json.dumps({"dataframe_records": [KNOWN | cells]}))
 
 
-@pytest.mark.parametrize("engine", ["stacked", "torch"])
-def test_served_rows_are_the_evaluated_ones_to_the_last_bit(bench: Path, engine: Literal["stacked", "torch"]) -> None:
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_served_rows_are_the_evaluated_ones_to_the_last_bit(bench: Path, engine: Literal["compiled", "torch"]) -> None:
     served = mlflow.pyfunc.load_model(str(folder(bench, engine)))
     expected = evaluated()
     assert len(set(expected)) == 5
@@ -169,7 +169,7 @@ def test_words_of_a_data_frame_may_be_numbers_and_categories_as_objects(model: P
 
 def test_predictions_are_in_the_targets_own_units(bench: Path) -> None:
     """The training targets 10 and 30 have mean 20 and standard deviation 10, so that an output of 1.5 means 35."""
-    trained_on_words("stacked")
+    trained_on_words("compiled")
     path = files.model("toy", "toy_tanh") / "weights.safetensors"
     weights = load_file(path)
     weights |= {name: np.zeros_like(value) for name, value in weights.items() if name.endswith(("weight", "bias"))}

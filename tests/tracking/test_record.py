@@ -106,7 +106,7 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
         "study": "toy",
         "variant": "toy_tanh",
         "layers": "{linear: 3, bias: false}, batch_norm, tanh, {dropout: 0.1}, 1, tanh",
-        "engine": "stacked",
+        "engine": "compiled",
         "bits": "portable",
         "seed": "111",
         "num_seeds": "3",

@@ -50,7 +50,7 @@ def test_a_study_is_described_by_its_leaderboard_and_a_run_by_its_place(recorded
     assert view["name"] == "Leaderboard"
     assert json.loads(view["state"])["orderByKey"] == "metrics.`test_error_rate_percent`"
     assert note.startswith("2 variants, 3 seeds each.")
-    assert re.search(r"1 +toy_tanh +stacked +\d+ +2\.50", note)
+    assert re.search(r"1 +toy_tanh +compiled +\d+ +2\.50", note)
     notes = {
         run.info.run_name: run.data.tags[NOTE]
         for run in recorded.client.search_runs([e.experiment_id for e in recorded.client.search_experiments()])

@@ -127,7 +127,7 @@ def test_the_small_vocabulary_is_trained_by_both_engines_alike(stack: list[Any],
     ]
     rows = Data(*flat, shaped.classes)
     one = torch_engine.train(small(stack, train, "torch"), rows, nobody)
-    [stacked] = replica.train([small(stack, train, "stacked")], rows, Silent())
+    [stacked] = replica.train([small(stack, train, "compiled")], rows, Silent())
     for key, value in stacked.weights.items():
         np.testing.assert_allclose(one.weights[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
     for key, values in stacked.history.items():

@@ -17,13 +17,13 @@ from jaxtyping import Float64, Int64, Shaped
 from safetensors import numpy as safetensors
 
 from bancada.base import files, tables
-from bancada.networks import inference
-from bancada.networks.encoding import Encoding, encoding, loss_name
+from bancada.networks.encoding import Encoding, encoding
 from bancada.networks.preparation import SCALING, TARGET_SCALING, Group, Preparation
 from bancada.networks.settings import Network
 
 LR_NULL = "`lr: null` at the top of params.yaml lets each have its own"  # the way out for an overruled rate
-BY_TORCH = "bancada.networks.torch_network"  # for networks that are more than the small vocabulary
+# Who computes the outputs and losses of trained networks: what the training computed them by.
+BY_TORCH, COMPILED = "bancada.networks.torch_network", "bancada.networks.compiled_network"
 HISTORY_COLUMNS = ("train_loss", "last_batch_loss", "validation_loss", "lr")
 
 
@@ -120,10 +120,9 @@ class SavedVariant:
         """
         rows = rows if rows.feature_names == self.feature_names else rows.only(self.feature_names)
         inputs = self.preparation.inputs(rows.features, self.feature_names, rows.words)
-        if self.network.small:
-            return inference.outputs(self.network.small_layers, self.weights, np.ascontiguousarray(inputs.T))
+        by = import_module(evaluated_by(self.engine))
         found: Float64[np.ndarray, "seed row output"]
-        found = import_module(BY_TORCH).outputs_of_seeds(self.network, self.weights, inputs.reshape(-1, *self.shape))
+        found = by.outputs_of_seeds(self.network, self.weights, inputs.reshape(-1, *self.shape))
         return found
 
     def decide(
@@ -142,11 +141,15 @@ class SavedVariant:
     ) -> Float64[np.ndarray, " seed"]:
         """Return the training loss of each seed over these rows, in the units that the networks learn."""
         targets = targets if self.classes else self.preparation.learned(targets)
-        if self.network.small:
-            return inference.loss(loss_name(self.network.loss), outputs, self.encoding.encode(targets))
         found: Float64[np.ndarray, " seed"]
-        found = import_module(BY_TORCH).losses_of_seeds(self.network.loss, outputs, targets, self.encoding)
+        by = import_module(evaluated_by(self.engine))
+        found = by.losses_of_seeds(self.network.loss, outputs, targets, self.encoding)
         return found
+
+
+def evaluated_by(engine: str) -> str:
+    """Return the module that computes the outputs and losses of networks that this engine trained."""
+    return COMPILED if engine == "compiled" else BY_TORCH
 
 
 def load(folder: Path) -> SavedVariant:

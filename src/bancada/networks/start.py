@@ -1,6 +1,5 @@
 """A list of layers as torch.nn.Sequential, and the initial parameters of one seed."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import cast
@@ -9,21 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bancada.base import BadInput
-from bancada.networks.inference import BATCH_NORM_EPS
-from bancada.networks.settings import (
-    GivenInit,
-    Init,
-    Layer,
-    LayerSpec,
-    NormalInit,
-    TorchInit,
-    TorchPart,
-    XavierNormal,
-)
-
-BATCH_NORM_MOMENTUM = 0.1  # the default of torch.nn.BatchNorm1d
-
-State = dict[str, Tensor]  # by the names of nn.Sequential: "0.weight"; of one seed, or [seed, ...] of all seeds
+from bancada.networks import kernel
+from bancada.networks.settings import GivenInit, Init, Layer, LayerSpec, TorchPart
 
 
 def sequential(layers: Sequence[Layer], shape: Sequence[int]) -> nn.Sequential:
@@ -74,7 +60,7 @@ def _module(layer: LayerSpec, shape: Sequence[int]) -> nn.Module:
     if layer.kind == "batch_norm":
         if len(shape) > 2:
             raise ValueError(f"write {{BatchNorm{len(shape) - 1}d: {{num_features: {shape[0]}}}}}")
-        return nn.BatchNorm1d(shape[0], eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
+        return nn.BatchNorm1d(shape[0])
     if layer.kind == "dropout":
         return nn.Dropout(layer.rate or 0.0)
     if layer.kind == "softmax" and len(shape) > 1:
@@ -82,46 +68,24 @@ def _module(layer: LayerSpec, shape: Sequence[int]) -> nn.Module:
     return {"tanh": nn.Tanh(), "relu": nn.ReLU(), "sigmoid": nn.Sigmoid(), "softmax": nn.Softmax(dim=1)}[layer.kind]
 
 
-def start(layers: Sequence[Layer], shape: Sequence[int], init: Init, generator: torch.Generator) -> State:
-    """Return the initial parameters and running statistics of one seed, drawn layer by layer.
-
-    Raise ValueError or RuntimeError if given parameters do not have the shapes of the layers.
-    """
-    network = sequential(layers, shape)
-    draw(network, layers, init, generator)
-    return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
-
-
-@torch.no_grad()
-def draw(network: nn.Sequential, layers: Sequence[Layer], init: Init, generator: torch.Generator) -> None:
+def draw(network: nn.Sequential, layers: Sequence[Layer], init: Init, seed: int) -> None:
     """Draw the parameters of the linear layers of the small vocabulary; those of torch's classes stay as they are.
 
     Raise ValueError or RuntimeError if given parameters do not have the shapes of the layers.
     """
     linear = drawn(network, layers)
     if isinstance(init, GivenInit):
-        for module, weight, bias in zip(linear, init.weights, init.biases, strict=True):
+        for module, weight, bias in zip(linear.values(), init.weights, init.biases, strict=True):
             module.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
-    else:
-        for module in linear:
-            _draw(module, init, generator)
-
-
-def drawn(network: nn.Sequential, layers: Sequence[Layer]) -> list[nn.Linear]:
-    """Return the modules of the linear layers of the small vocabulary."""
-    small = [isinstance(layer, LayerSpec) and layer.kind == "linear" for layer in layers]
-    return [cast(nn.Linear, module) for module, own in zip(network, small, strict=True) if own]
-
-
-def _draw(module: nn.Linear, init: TorchInit | XavierNormal | NormalInit, generator: torch.Generator) -> None:
-    bias = torch.empty(0) if module.bias is None else module.bias
-    if isinstance(init, TorchInit):
-        bound = 1 / math.sqrt(module.in_features)
-        nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-        nn.init.uniform_(bias, -bound, bound, generator=generator)
         return
-    if isinstance(init, XavierNormal):
-        nn.init.xavier_normal_(module.weight, generator=generator)
-    else:
-        nn.init.normal_(module.weight, std=init.std, generator=generator)
-    nn.init.zeros_(bias)
+    for place, module in linear.items():
+        size = (module.in_features, module.out_features, module.bias is not None)
+        weights, biases = kernel.linear_start(place, *size, init, seed)
+        named = {"weight": weights} | ({} if biases is None else {"bias": biases})
+        module.load_state_dict({name: torch.from_numpy(value) for name, value in named.items()})
+
+
+def drawn(network: nn.Sequential, layers: Sequence[Layer]) -> dict[int, nn.Linear]:
+    """Return the modules of the linear layers of the small vocabulary, by their place among all layers."""
+    small = [isinstance(layer, LayerSpec) and layer.kind == "linear" for layer in layers]
+    return {i: cast(nn.Linear, module) for i, module in enumerate(network) if small[i]}

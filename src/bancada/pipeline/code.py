@@ -71,9 +71,9 @@ def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
     recipes = [params.recipe(variant) for variant in variants]
     engines = [replica.ENGINES[recipe.engine] for recipe in recipes] if stage == "train" else []
     fitted = [preparing.BY_SCIKIT_LEARN for recipe in recipes if recipe.train.prepare and stage == "train"]
-    torch = [saved.BY_TORCH for recipe in recipes if not recipe.network.small and stage == "evaluate"]
+    evaluated = [saved.evaluated_by(recipe.engine) for recipe in recipes if stage == "evaluate"]
     modules = [user_code.locate(src, recipe.module.file) for recipe in recipes if recipe.module]
-    return sorted({*engines, *fitted, *torch, *modules})
+    return sorted({*engines, *fitted, *evaluated, *modules})
 
 
 def _depends_on(entries: tuple[str, ...], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Trained:
 
     def _outputs(self, rows: tables.Table) -> Float64[np.ndarray, "seed row output"]:
         networks = self.networks
-        if networks.network.small:
+        if networks.engine == "compiled":
             return networks.outputs(rows)
         with chdir(self.root), import_module(SWITCHES).settled(self.networks.network.bits):
             try:

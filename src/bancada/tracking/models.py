@@ -39,7 +39,7 @@ PACKAGES = ("mlflow", "numpy", "pandas", "safetensors", "torch")  # that a model
 EXAMPLE_ROWS = 3
 SERVING = Path(__file__).with_name("serving.py")
 NETWORKS = Path(saved.__file__).parent
-COPIED = (Path(cells.__file__), *(NETWORKS / f"{name}.py" for name in ("preparation", "inference", "portable")))
+COPIED = (Path(cells.__file__), *(NETWORKS / f"{name}.py" for name in ("preparation", "portable")))
 Logged = dict[str, set[str]]  # experiment -> the models that it had at the first look
 
 
@@ -134,8 +134,7 @@ def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: in
     folder.mkdir()
     for path in COPIED:
         shutil.copy(path, folder)
-    if not trained.network.small:
-        described |= {"bits": trained.network.bits, "outputs": trained.output_count}
+    described |= {"bits": trained.network.bits, "outputs": trained.output_count}
     if trained.network.module:
         _copy_users_files(result, folder / "src")
     (folder / "network.json").write_text(json.dumps(described, indent=1) + "\n")

@@ -17,7 +17,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path
 from threading import RLock
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,14 +42,14 @@ PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {  # of classes, from out
 class ServedModel:
     """One seed's network, which takes raw features and answers with numbers or the names of classes.
 
-    `bits` is given for a network that is more than the small vocabulary. Such a network computes in float32, as it was
-    trained and evaluated, with the switches of portable.py; the others are evaluated by inference.py.
+    The network computes by torch in float32, with the switches of portable.py. What the torch engine trained gives the
+    outputs of its evaluation; what the compiled engine trained differs from them by rounding.
     """
 
     def __init__(self, network: dict[str, Any], weights: dict[str, Tensor], folder: Path = Path()) -> None:
         self.features, self.targets = network["feature_names"], network["target_names"]
         self.classes, self.threshold = network["classes"], network["threshold"]
-        self.shape, self.outputs = network.get("shape", []), network.get("outputs", 0)
+        self.shape, self.outputs = network["shape"], network["outputs"]
         self.probabilities = PROBABILITIES.get(network.get("probabilities", ""))
         prepared = runpy.run_path(str(folder / "preparation.py"))
         scalings = {*prepared["SCALING"], *prepared["TARGET_SCALING"]} & weights.keys()
@@ -57,16 +57,9 @@ class ServedModel:
         self.preparation = prepared["Preparation"].stored(network.get("preparation", []), scaling)
         self.cells, self.missing = runpy.run_path(str(folder / "cells.py")), network.get("missing", ())
         self.refused: tuple[type[ValueError], ...] = prepared["Unprepared"], self.cells["WrongCell"]
-        module, self.bits = network.get("module"), network.get("bits")
-        self.settled = runpy.run_path(str(folder / "portable.py"))["settled"] if self.bits else nullcontext
+        module, self.bits = network.get("module"), network["bits"]
+        self.settled = runpy.run_path(str(folder / "portable.py"))["settled"]
         self.code: AbstractContextManager[Any] = UserCode(folder / "src") if module else nullcontext()
-        self.network: Callable[[Any], Any]
-        if not self.bits:
-            outputs = runpy.run_path(str(folder / "inference.py"))["outputs"]
-            layers = [SimpleNamespace(**layer) for layer in network["layers"]]
-            of_seed = {name: value.numpy()[None] for name, value in weights.items()}
-            self.network = lambda inputs: outputs(layers, of_seed, np.ascontiguousarray(inputs.T))[0]
-            return
         with LOCK, self.code, torch.random.fork_rng(devices=[]), self.settled(self.bits):
             made = _users(module) if module else _sequential(network["layers"], weights)  # weights are drawn in vain
             made.load_state_dict(weights)
@@ -78,8 +71,7 @@ class ServedModel:
         `params`: with `probabilities`, if the model's signature has it, return a column for each class instead.
         Raise MlflowException, which a server answers with status 400, for a cell that the network cannot take.
         """
-        inputs = self._inputs(rows)
-        outputs = self._wide(torch.from_numpy(inputs)) if self.bits else torch.from_numpy(self.network(inputs))
+        outputs = self._wide(torch.from_numpy(self._inputs(rows)))
         lost = (~outputs.isfinite().all(1)).nonzero().flatten().tolist()
         refuse([f"row {i + 1}" for i in lost[:MOST_NAMED]], len(lost), "the network gives no finite output")
         if not self.classes:

@@ -1,1 +1,1 @@
-"""Training: the engine, training from scratch, loss curves while it runs, and the stage train."""
+"""Training: the engines, training from scratch, loss curves while it runs, and the stage train."""

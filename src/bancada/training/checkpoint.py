@@ -19,9 +19,15 @@ from safetensors import numpy as safetensors
 
 from bancada.base import files
 
+KEEP_S = 30.0  # between two states of a replica under way
 PLAIN = (type(None), bool, int, float, str)
 NEST = "nest"  # the array with the JSON
 DIGEST_BYTES = 32
+
+
+def every_s() -> float:
+    """Return the seconds between two states that a replica under way keeps."""
+    return float(os.environ.get("BANCADA_CHECKPOINT_S", KEEP_S))
 
 
 def write(path: Path, nest: Any) -> None:

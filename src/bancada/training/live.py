@@ -4,7 +4,7 @@ The training holds a lock on the file, so that other processes can see whether i
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from bancada.base import locks, notify, stage
 
 if TYPE_CHECKING:  # readers of these files do without torch
-    from bancada.training.replica import Trained
+    from bancada.training.replica import History, Trained
 
 COLUMNS = ("train_loss", "validation_loss", "lr")
 MOST_POINTS = 320  # of a curve, as many as MLflow draws; the whole history is an artifact of the run
@@ -47,26 +47,26 @@ class Curves:
     def __init__(self, seeds: int, planned: int, write: Callable[[dict[str, Any]], None]) -> None:
         self.write, self.planned = write, planned
         self.chosen = kept_epochs(planned, planned - 1).tolist()
-        self.index = {epoch: i for i, epoch in enumerate(self.chosen)}
         self.values = np.full((len(COLUMNS), seeds, len(self.chosen)), np.nan)
         self.passed = np.full(seeds, -1)  # the last epoch of each replica; all of them, once it has ended
         self.ended_count = self.complete = 0  # `complete`: how many chosen epochs all replicas have passed
         self.ahead = -1  # the furthest chosen epoch of any replica
 
-    def epoch(self, places: Sequence[int], epoch: int, losses: Mapping[str, np.ndarray]) -> None:
-        """Take the losses of an epoch, an array [place] for each name."""
-        self.passed[places] = epoch
-        i = self.index.get(epoch)
-        if i is None:
-            return
-        for column, name in zip(self.values, COLUMNS, strict=True):
-            column[places, i] = losses[name]
+    def epochs(self, place: int, first: int, losses: "History") -> None:
+        """Take the losses of a replica's next epochs, of which `first` is the first."""
+        after = first + len(losses["lr"])
+        self.passed[place] = after - 1
+        known = range(*np.searchsorted(self.chosen, [first, after]).tolist())
+        for i in known:
+            for column, name in zip(self.values, COLUMNS, strict=True):
+                column[place, i] = losses[name][self.chosen[i] - first]
         self._complete()
-        if epoch > self.ahead:
-            self.ahead = epoch
-            if self.complete <= i:
-                own = {name: float(losses[name][0]) for name in COLUMNS[:2]}
-                self.write({"ahead": int(places[0]), "epoch": epoch, **own})
+        for i in known:
+            epoch = self.chosen[i]
+            if epoch > self.ahead and self.complete <= i:
+                own = {name: float(losses[name][epoch - first]) for name in COLUMNS[:2]}
+                self.write({"ahead": place, "epoch": epoch, **own})
+            self.ahead = max(self.ahead, epoch)
 
     def ended(self, place: int, trained: "Trained") -> None:
         """Take the end of a replica."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, MultiplicativeLR, StepLR
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiplicativeLR, StepLR
 
 from bancada.networks.settings import TorchPart
 from bancada.training import settings as options
@@ -18,8 +18,9 @@ def optimizer(train: options.Train, parameters: Iterable[Tensor]) -> Optimizer:
         made: Optimizer = getattr(torch.optim, chosen.name)(parameters, lr=train.lr, **chosen.args)
         return made
     if isinstance(chosen, options.Adam):
-        return Adam(parameters, train.lr, (chosen.betas[0], chosen.betas[1]), chosen.eps, chosen.weight_decay)
-    return SGD(parameters, train.lr, chosen.momentum, weight_decay=chosen.weight_decay)
+        kind = AdamW if isinstance(chosen, options.AdamW) else Adam
+        return kind(parameters, train.lr, (chosen.betas[0], chosen.betas[1]), chosen.eps, chosen.weight_decay)
+    return SGD(parameters, train.lr, chosen.momentum, weight_decay=chosen.weight_decay, nesterov=chosen.nesterov)
 
 
 def schedule(train: options.Train, optimizer: Optimizer, updates: int) -> LRScheduler | None:
@@ -28,27 +29,15 @@ def schedule(train: options.Train, optimizer: Optimizer, updates: int) -> LRSche
     if isinstance(chosen, TorchPart):
         given: dict[str, float] = {options.LR_OF[chosen.name]: train.lr} if chosen.name in options.LR_OF else {}
         if chosen.name == "OneCycleLR" and not chosen.args.keys() & {"total_steps", "epochs", "steps_per_epoch"}:
-            given["total_steps"] = train.epochs * (updates if each_update(train) else 1)
+            given["total_steps"] = train.steps(updates)
         made: LRScheduler = getattr(torch.optim.lr_scheduler, chosen.name)(optimizer, **given | chosen.args)
         return made
     if isinstance(chosen, options.StepSchedule):
         return StepLR(optimizer, chosen.step_size, chosen.gamma)
+    if isinstance(chosen, options.Cosine):
+        return CosineAnnealingLR(optimizer, chosen.t_max or train.steps(updates), chosen.eta_min)
     if not isinstance(chosen, options.InverseTime):
         return None
     decay = chosen.decay
     optimizer.param_groups[0]["lr"] /= 1 + decay  # lesson 5 also multiplies before the first update
     return MultiplicativeLR(optimizer, lambda k: 1 / (1 + decay * (k + 1)))
-
-
-def each_update(train: options.Train) -> bool:
-    """Return whether the schedule steps after every update, and not after every epoch."""
-    chosen = train.schedule
-    if isinstance(chosen, options.NoSchedule):
-        return False
-    every = chosen.every or ("update" if isinstance(chosen, TorchPart) and chosen.name in options.LR_OF else "epoch")
-    return every == "update"
-
-
-def batch_rows(train: options.Train, rows: int) -> int:
-    """Return the number of rows in a batch, of which the last one may have fewer."""
-    return rows if train.batch_size == "full" else train.batch_size

@@ -26,7 +26,6 @@ from bancada.training import checkpoint, store
 from bancada.training.replica import Data, Replica, Report, Rows, Silent, Trained
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
-KEEP_S = 30.0  # between two states that it keeps
 ANSWERS = ("trained", "tried", "refused", "broken")  # what a process sends at its end
 PRELOADED = "bancada.training.preloaded"
 
@@ -77,7 +76,7 @@ class Workers:
         self, replicas: Sequence[Replica], rows: Path, report: Report, where: Mapping[str, str] | None
     ) -> None:
         self.replicas, self.rows, self.report, self.where = replicas, rows, report, where
-        self.keep_s = float(os.environ.get("BANCADA_CHECKPOINT_S", KEEP_S))  # the server's environment may be older
+        self.keep_s = checkpoint.every_s()  # the server's environment may be older
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([PRELOADED])
         if replicas[0].recipe.device == "cuda":
@@ -142,9 +141,9 @@ class Workers:
             return
         if kind in ANSWERS:
             self.done.add(place)
-        if kind == "epochs":
-            for epoch, row in content:
-                self.report.epoch([place], epoch, {name: np.array([value]) for name, value in row.items()})
+        if kind == "epochs" and content:
+            (first, row), *_ = content
+            self.report.epochs(place, first, {name: np.array([of[name] for _, of in content]) for name in row})
         elif kind == "trained":
             self.trained[place] = content
             self.report.ended(place, content)

@@ -18,10 +18,13 @@ from bancada.training.settings import Recipe, TrainingKeys
 
 # The module of each engine, which has a function `train` as below. Only the engine that is used is imported.
 ENGINES = {
-    "stacked": "bancada.training.engine",
+    "compiled": "bancada.training.compiled_engine",
     "scratch": "bancada.training.scratch",
     "torch": "bancada.training.processes",
 }
+
+
+History = Mapping[str, Float64[np.ndarray, " epoch"]]  # HISTORY_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,10 @@ class Trained:
 
 @runtime_checkable
 class Report(Protocol):
-    """Who is told how replicas get on. `places` are positions among the replicas."""
+    """Who is told how replicas get on. `place` is a replica's position among all."""
 
-    def epoch(self, places: Sequence[int], epoch: int, losses: Mapping[str, np.ndarray]) -> None:
-        """Take the losses and learning rates of one epoch, an array [place] for each name."""
+    def epochs(self, place: int, first: int, losses: History) -> None:
+        """Take the losses and learning rates of a replica's next epochs, of which `first` is the first."""
 
     def ended(self, place: int, trained: Trained) -> None:
         """Take the result of a replica."""
@@ -88,7 +91,7 @@ class Report(Protocol):
 class Silent:
     """A report to nobody."""
 
-    def epoch(self, places: Sequence[int], epoch: int, losses: Mapping[str, np.ndarray]) -> None:
+    def epochs(self, place: int, first: int, losses: History) -> None:
         """Do nothing."""
 
     def ended(self, place: int, trained: Trained) -> None:

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from bancada.networks import kernel
 from bancada.networks.encoding import loss_name
 from bancada.networks.saved import HISTORY_COLUMNS
-from bancada.networks.start import start
+from bancada.networks.settings import GivenInit
 from bancada.training.replica import Data, Replica, Report, Trained
 from bancada.training.settings import InverseTime, Train
-from bancada.training.streams import ORDER, START, order, stream
+from bancada.training.streams import order
 
 
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
@@ -36,14 +37,14 @@ def train_line(place: int, replica: Replica, data: Data, report: Report) -> Trai
         for rows in (data.train, data.validation)
         for values in (rows.inputs, rows.targets)
     )
-    begin = start(recipe.network.small_layers, x.shape[1:], recipe.train.init, stream(replica.seed, START))
-    line, history = Line(recipe.train, begin["0.weight"], begin["0.bias"]), list[tuple[float, ...]]()
-    draw, diverged = order(recipe.train, len(x), stream(replica.seed, ORDER)), None
+    line, history = Line(recipe.train, *start(replica, x.shape[1], y.shape[1])), list[tuple[float, ...]]()
+    diverged = None
     while len(history) < recipe.train.epochs and diverged is None:
-        losses = line.epoch(x, y, draw())
+        now = torch.from_numpy(order(recipe.train, replica.seed, len(history), len(x)))
+        losses = line.epoch(x, y, now)
         validation_loss = line.loss(x_validation, y_validation).item()
         history.append((*losses, validation_loss, line.lr))
-        report.epoch([place], len(history) - 1, dict(zip(HISTORY_COLUMNS, np.array(history[-1:]).T, strict=True)))
+        report.epochs(place, len(history) - 1, dict(zip(HISTORY_COLUMNS, np.array(history[-1:]).T, strict=True)))
         if not all(map(math.isfinite, (*losses, validation_loss) if len(x_validation) else losses)):
             diverged = len(history) - 1
     weights = {"0.weight": line.w.detach().numpy(), "0.bias": line.b.detach().numpy()}
@@ -51,6 +52,15 @@ def train_line(place: int, replica: Replica, data: Data, report: Report) -> Trai
         weights = {name: np.full_like(value, np.nan) for name, value in weights.items()}
     by_name = dict(zip(HISTORY_COLUMNS, np.array(history).T, strict=True))
     return Trained(weights, by_name, sum(value.size for value in weights.values()), y.shape[1], diverged)
+
+
+def start(replica: Replica, features: int, targets: int) -> tuple[Tensor, Tensor]:
+    """Return W [target, feature] and b [target] before the first update: given ones, or those that the seed draws."""
+    init = replica.recipe.train.init
+    if isinstance(init, GivenInit):
+        return torch.tensor(init.weights[0]), torch.tensor(init.biases[0])
+    weights, biases = kernel.linear_start(0, features, targets, True, init, replica.seed)
+    return torch.from_numpy(weights), torch.from_numpy(biases)
 
 
 class Line:
@@ -85,8 +95,7 @@ class Line:
         self.decay("update")
         of_w, of_b = gradients
         length = math.sqrt(float((of_w**2).sum() + (of_b**2).sum()))
-        clip = self.settings.clip_norm
-        shrink = clip / length if clip and length > clip else 1.0
+        shrink = min(1.0, self.settings.clip_norm / (length + 1e-6)) if self.settings.clip_norm else 1.0
         with torch.no_grad():
             self.w -= self.lr * shrink * of_w
             self.b -= self.lr * shrink * of_b

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import wrong_key
+from bancada.base.refusals import bad, wrong_key
 from bancada.base.settings import Count, Fraction, NotNegative, Positive, Settings, checked
 from bancada.networks.settings import (
     WHOSE,
@@ -24,11 +24,18 @@ from bancada.training.prepare import Prepare
 
 
 class SGD(Settings):
-    """torch.optim.SGD."""
+    """torch.optim.SGD. Nesterov's momentum looks ahead: Sutskever et al. 2013."""
 
     name: Literal["sgd"]
     momentum: Fraction = 0.0
+    nesterov: bool = False
     weight_decay: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, such as momentum: 0.9")
+        return self
 
 
 class Adam(Settings):
@@ -38,6 +45,13 @@ class Adam(Settings):
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     eps: Positive = 1e-8
     weight_decay: NotNegative = 0.0
+
+
+class AdamW(Adam):
+    """torch.optim.AdamW: the decay of weights is no part of the gradient. Loshchilov & Hutter 2019."""
+
+    name: Literal["adamw"]  # type: ignore[assignment]  # another name than Adam's, with the same options
+    weight_decay: NotNegative = 0.01
 
 
 class NoSchedule(Settings):
@@ -63,6 +77,18 @@ class InverseTime(Settings):
     every: Literal["epoch", "update"] = "update"
 
 
+class Cosine(Settings):
+    """eta_min + (lr - eta_min) * (1 + cos(pi * k / t_max)) / 2 in epoch (or update) k = 0, 1, ...
+
+    torch.optim.lr_scheduler.CosineAnnealingLR. Loshchilov & Hutter 2017. `t_max: null` is all epochs (or updates).
+    """
+
+    name: Literal["cosine"]
+    t_max: Count | None = None
+    eta_min: NotNegative = 0.0
+    every: Literal["epoch", "update"] = "epoch"
+
+
 # Schedules that set the learning rate themselves: the argument that `lr` is, where it is not given.
 LR_OF = {"OneCycleLR": "max_lr", "CyclicLR": "base_lr"}
 
@@ -80,12 +106,12 @@ def _schedule_by_name(raw: Any) -> Any:
 
 
 Optimizer = Annotated[
-    Annotated[SGD | Adam, Field(discriminator="name"), Tag("ours")] | Annotated[TorchPart, Tag("torch")],
+    Annotated[SGD | Adam | AdamW, Field(discriminator="name"), Tag("ours")] | Annotated[TorchPart, Tag("torch")],
     WHOSE,
     BeforeValidator(by_name),
 ]
 Schedule = Annotated[
-    Annotated[NoSchedule | StepSchedule | InverseTime, Field(discriminator="name"), Tag("ours")]
+    Annotated[NoSchedule | StepSchedule | InverseTime | Cosine, Field(discriminator="name"), Tag("ours")]
     | Annotated[TorchSchedule, Tag("torch")],
     WHOSE,
     BeforeValidator(_schedule_by_name),
@@ -117,11 +143,29 @@ class Train(Settings):
     clip_norm: NotNegative = 0.0  # the largest norm of the gradient of all parameters; 0: no clipping
     standardize: bool = False  # inputs to mean 0 and sd 1 over the training rows
     prepare: Prepare | None = None  # how raw features become inputs, with more than `standardize`
-    engine: Literal["torch"] | None = None  # torch: not the engine for the small vocabulary
+    engine: Literal["compiled", "torch"] | None = None  # null: compiled, if it has all that is asked for
     early_stopping: EarlyStopping | None = None
     class_weight: Literal["balanced"] | None = None  # classes count the same, however many rows they have
     # portable: the same bytes on every x86-64 CPU with AVX2; this_machine: faster, the same bytes on this machine alone
     bits: Literal["portable", "this_machine"] = "portable"
+
+    def batch_rows(self, rows: int) -> int:
+        """Return the number of rows in a batch, of which the last one may have fewer. `rows`: those of the training."""
+        return rows if self.batch_size == "full" else self.batch_size
+
+    def each_update(self) -> bool:
+        """Return whether the schedule steps after every update, and not after every epoch."""
+        chosen = self.schedule
+        if isinstance(chosen, NoSchedule):
+            return False
+        return (chosen.every or ("update" if chosen.name in LR_OF else "epoch")) == "update"
+
+    def steps(self, updates: int) -> int:
+        """Return how often the schedule steps in the whole training. `updates`: of an epoch."""
+        return self.epochs * (updates if self.each_update() else 1)
+
+
+Engine = Literal["compiled", "torch", "scratch"]
 
 
 class Variant(Settings):
@@ -146,7 +190,7 @@ class Common(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     num_seeds: Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be finite, for the exact test
     lr: Positive | None
-    engine: Literal["torch"] | None  # torch: all but what is written from scratch; it replaces a variant's own
+    engine: Literal["compiled", "torch"] | None  # it replaces a variant's own, where that engine can train it
     device: Literal["cpu", "cuda"]
 
     @model_validator(mode="before")
@@ -168,7 +212,7 @@ class Recipe(Settings):
     train: Train
     seeds: list[int]
     device: Literal["cpu", "cuda"]
-    engine: Literal["stacked", "torch", "scratch"]
+    engine: Engine
 
     @property
     def network(self) -> Network:
@@ -203,22 +247,28 @@ class TrainingKeys:
         lr = {"lr": self.common.lr} if self.common.lr else {}
         return checked(Train, {**self.shared, **self.variant.train, **lr}, f"variants.{self.name}.train")
 
-    def engine(self) -> tuple[Literal["stacked", "torch", "scratch"], str]:
-        """Return which engine trains the variant, and why, in words."""
+    def engine(self) -> tuple[Engine, str]:
+        """Return which engine trains the variant, and why, in words.
+
+        Raise BadInput where the variant's own `engine: compiled` asks for what that engine does not have.
+        """
         train = self._train()
-        if self.variant.scratch:
-            return "scratch", "scratch: true"
-        asked = {
-            "engine: torch at the top of params.yaml": self.common.engine,
-            f"{self.written_at('engine')}: torch": train.engine,
-            f"device: {self.common.device}": self.common.device != "cpu",
-            "early_stopping": train.early_stopping,
-            "class_weight": train.class_weight,
-            f"bits: {train.bits}": train.bits != "portable",
-        }
         own = torchs_own(self.variant.layers, self.variant.module, train.loss, train.optimizer, train.schedule)
-        reason = next(iter([*own, *(reason for reason, said in asked.items() if said)]), None)
-        return ("torch", reason) if reason else ("stacked", "the small vocabulary of layers")
+        asked = {"bits": train.bits != "portable", "device": self.common.device != "cpu"}
+        own += [f"{key}: {getattr(train, key, self.common.device)}" for key, said in asked.items() if said]
+        if self.variant.train.get("engine") == "compiled" and (self.variant.scratch or own):
+            reason = "scratch: true" if self.variant.scratch else own[0]
+            raise bad(self.written_at("engine"), "compiled", f"it does not have {reason}; leave the key out")
+        top, below = self.common.engine, train.engine
+        left = "; engine: compiled at the top of params.yaml is not for it" if top == "compiled" else ""
+        if self.variant.scratch:
+            return "scratch", f"scratch: true{left}"
+        if own:
+            return "torch", f"{own[0]}{left}"
+        if "torch" in (top, top or below):
+            written = "engine: torch at the top of params.yaml" if top else f"{self.written_at('engine')}: torch"
+            return "torch", written
+        return "compiled", "the small vocabulary of layers"
 
     def written_at(self, key: str) -> str:
         """Return where a training key of the study or the variant stands, or can be added: for all variants.

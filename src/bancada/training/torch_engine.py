@@ -59,7 +59,7 @@ def probe(replica: Replica, data: Data, where: torch_names.Where) -> None:
     `where`: where the recipe's keys stand in params.yaml.
     """
     torch_names.refuse_misfit(replica.recipe, where, *data.train.inputs.shape)
-    size = optimizers.batch_rows(replica.recipe.train, len(data.train))
+    size = replica.recipe.train.batch_rows(len(data.train))
     rows = size + len(data.train) % size
     tried = Training(replica, Data(data.train.first(rows), data.validation.first(rows), data.classes), where)
     last, number = last_kind(replica.recipe.layers), loss_name(tried.asked.loss) in OF_NUMBERS
@@ -100,26 +100,22 @@ class Training:
         self.seed, self.now = replica.seed, ""  # what is done at the moment, for messages
         seed_all(streams.number(replica.seed, streams.MODULE))
         with self.told():
-            self._build(streams.stream(replica.seed, streams.START), probed)
+            self._build(probed)
         self._prepare_loss()
         self.optimizer = optimizers.optimizer(self.asked, self.parameters)
-        updates = math.ceil(len(self.inputs) / optimizers.batch_rows(self.asked, len(self.inputs)))
+        updates = math.ceil(len(self.inputs) / self.asked.batch_rows(len(self.inputs)))
         self.schedule = optimizers.schedule(self.asked, self.optimizer, updates)
-        self.generator = streams.stream(replica.seed, streams.ORDER)
-        self.order = streams.order(self.asked, len(self.inputs), self.generator)
-        self.order_before = self.generator.get_state()
         seed_all(streams.number(replica.seed, streams.DROPOUT))
 
-    def _build(self, start: torch.Generator, probed: torch_names.Where | None) -> None:
-        """Make the network. `start`: the generator of the parameters of layers that are written as numbers of units."""
+    def _build(self, probed: torch_names.Where | None) -> None:
         self.model = torch_network.network(self.recipe.network, self.data.train.inputs.shape[1:])
         settle(self.asked.bits)  # the user's file may have set other switches
         if self.recipe.layers and isinstance(self.model, nn.Sequential):
             if probed:
-                made = drawn(self.model, self.recipe.layers)
+                made = drawn(self.model, self.recipe.layers).values()
                 sizes = [(layer.in_features, layer.out_features, layer.bias is not None) for layer in made]
                 check_given_start(self.asked.init, probed["init"], sizes)
-            draw(self.model, self.recipe.layers, self.asked.init, start)
+            draw(self.model, self.recipe.layers, self.asked.init, self.seed)
         self.model.to(self.device)
         self.inputs, self.held_out = (
             torch.from_numpy(rows.inputs).to(self.device) for rows in (self.data.train, self.data.validation)
@@ -205,8 +201,9 @@ class Training:
     def _learn(self, keep: Keep | None) -> None:
         at = self.at
         self.model.train()
-        size = optimizers.batch_rows(self.asked, len(self.inputs))
-        for chosen in self.order().to(self.device).split(size)[at.batch :]:
+        size = self.asked.batch_rows(len(self.inputs))
+        order = torch.from_numpy(streams.order(self.asked, self.seed, at.epoch, len(self.inputs)))
+        for chosen in order.to(self.device).split(size)[at.batch :]:
             if keep:
                 keep.write(self.state)
             at.lr = float(self.optimizer.param_groups[0]["lr"])
@@ -229,7 +226,7 @@ class Training:
                 self.at.note = f"batch {self.at.batch + 1}: the gradient of {self._not_finite()} is not finite"
                 return loss.item()
         self.optimizer.step()
-        if self.schedule and optimizers.each_update(self.asked):
+        if self.schedule and self.asked.each_update():
             self.schedule.step()
         return loss.item()
 
@@ -256,13 +253,12 @@ class Training:
         elif stopping and validation_loss < at.best - stopping.min_delta:
             at.best, at.best_epoch = validation_loss, at.epoch
             self.best = self._weights()
-        if self.schedule and not optimizers.each_update(self.asked):
+        if self.schedule and not self.asked.each_update():
             if isinstance(self.schedule, ReduceLROnPlateau):
                 self.schedule.step(validation_loss)
             else:
                 self.schedule.step()
         at.epoch, at.batch, at.loss_sum = at.epoch + 1, 0, 0.0
-        self.order_before = self.generator.get_state()
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
@@ -286,7 +282,6 @@ class Training:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
-            "order": self.order_before,  # the epoch's order is drawn again, and its first batches are skipped
             "random": random_states(),
         }
 
@@ -298,8 +293,6 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])  # after the schedule was made, which writes a rate into it
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
-        self.order_before = state["order"]
-        self.generator.set_state(state["order"])
         restore(state["random"])
 
     @contextmanager

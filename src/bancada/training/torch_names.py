@@ -119,12 +119,12 @@ def _check_optimizer(train: Train, optimizer: TorchPart, key: str) -> None:
 
 def _check_schedule(train: Train, schedule: TorchPart, key: str, rows: int) -> None:
     _check_arguments(key, schedule, _class(key, schedule, lr_scheduler, lr_scheduler.LRScheduler))
-    plateau, by_update = schedule.name == "ReduceLROnPlateau", optimizers.each_update(train)
+    plateau, by_update = schedule.name == "ReduceLROnPlateau", train.each_update()
     if plateau and by_update:
         raise bad(f"{key}.every", "update", "the validation loss, which it watches, is known after an epoch")
     if plateau and schedule.args.get("mode") == "max":
         raise bad(f"{key}.mode", "max", "it watches the validation loss, of which less is better")
-    updates = math.ceil(rows / optimizers.batch_rows(train, rows))
+    updates = math.ceil(rows / train.batch_rows(rows))
     steps = train.epochs * (updates if by_update else 1)
     with _told(key, schedule):
         optimizer = _optimizer(train)

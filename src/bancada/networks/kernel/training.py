@@ -104,7 +104,8 @@ def spoil(n, width, h, bad):
 def evaluate(layers, loss, parameters, statistics, rows, order, values, target, g, of_row, p, out):
     """Return the mean loss over all rows, with dropout off and batch norm's running statistics. NaN without rows.
 
-    out: [row, output] for the outputs, NaN where a number on the way is not finite; or [0, output]. Weights of rows do not count.
+    out: [row, output] for the outputs, NaN where a number on the way is not finite; or [0, output]. Weights of rows do
+    not count.
     """
     count, depth, outputs = rows.inputs.shape[0], layers.kind.size, rows.targets.shape[1]
     mean, bad, same = f64(0.0), np.zeros((1, CHUNK), f32), np.zeros(0, f32)

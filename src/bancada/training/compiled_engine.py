@@ -1,0 +1,177 @@
+"""The compiled engine: replicas of the small vocabulary in threads, by the loops of networks/kernel, without torch.
+
+All replicas advance together, some epochs at a time: so all their curves grow, Ctrl-C waits for no more than such a
+slice, and all are kept when the training is killed. How many epochs a slice has changes no byte.
+"""
+
+import math
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+
+from bancada.base import stage
+from bancada.networks import kernel
+from bancada.networks.encoding import encoding, loss_name, width
+from bancada.networks.kernel.records import BEST_EPOCH, DIVERGED, DONE
+from bancada.networks.saved import HISTORY_COLUMNS
+from bancada.training import checkpoint, store
+from bancada.training.replica import Data, Replica, Report, Rows, Trained
+from bancada.training.settings import SGD, Adam, AdamW, Cosine, InverseTime, Recipe, StepSchedule, Train
+
+ROUND_S = 0.4  # the time in which every replica advances by one slice, if that is more than an epoch
+
+
+def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
+    """Train the replicas, which have one recipe, on all cores of this stage. Return results in their order."""
+    kernel.ready()
+    recipe, cores = replicas[0].recipe, stage.cores()
+    task = Task.of(recipe, data)
+    running = [Running(place, task, replica) for place, replica in enumerate(replicas)]
+    names = {replica.state.stem for replica in replicas if replica.state}
+    trained: dict[int, Trained] = {}
+    slice_s = ROUND_S * cores / len(replicas)
+    with ThreadPoolExecutor(cores) as pool:
+        try:
+            waiting, busy = list(running), dict[Future[None], Running]()
+            while waiting or busy:
+                while waiting and len(busy) < cores:
+                    one = waiting.pop(0)
+                    busy[pool.submit(one.advance, slice_s)] = one
+                for ready in wait(busy, return_when=FIRST_COMPLETED).done:
+                    one = busy.pop(ready)
+                    ready.result()
+                    one.tell(report)
+                    if one.ended():
+                        trained[one.place] = one.trained()
+                        report.ended(one.place, trained[one.place])
+                    else:
+                        one.keep(names)
+                        waiting.append(one)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return [trained[place] for place in range(len(replicas))]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the replicas of a recipe have in common, as the kernel takes it."""
+
+    network: kernel.Network
+    settings: kernel.Settings
+    recipe: Recipe
+    rows: kernel.Rows
+    validation: kernel.Rows
+
+    @classmethod
+    def of(cls, recipe: Recipe, data: Data) -> "Task":
+        """Return the network, the settings and the encoded rows."""
+        layers, features = recipe.network.small_layers, math.prod(data.train.inputs.shape[1:])
+        code = encoding(layers, recipe.train.loss, width(layers), data.classes)
+        weights = class_weights(data) if recipe.train.class_weight else np.zeros(0, np.float32)
+
+        def encoded(rows: Rows, weights: np.ndarray) -> kernel.Rows:
+            inputs = np.ascontiguousarray(rows.inputs.reshape(len(rows), features), np.float32)
+            return kernel.Rows(inputs, np.ascontiguousarray(code.encode(rows.targets).T), weights)
+
+        rows, validation = encoded(data.train, weights), encoded(data.validation, weights[:0])
+        settings = numbers(recipe.train, len(rows.inputs))
+        return cls(kernel.network(layers, features), settings, recipe, rows, validation)
+
+
+def numbers(train: Train, rows: int) -> kernel.Settings:
+    """Return the keys of params.yaml as the kernel's numbers. `rows`: those of the training."""
+    optimizer, schedule, stopping = train.optimizer, train.schedule, train.early_stopping
+    chosen = kernel.Settings(
+        loss=kernel.LOSSES[loss_name(train.loss)],
+        optimizer=kernel.OPTIMIZERS[optimizer.name],
+        rate=train.lr,
+        schedule=kernel.SCHEDULES[schedule.name],
+        every_update=train.each_update(),
+        clip_norm=train.clip_norm,
+        batch=0 if train.batch_size == "full" else train.batch_size,
+        order=kernel.ORDERS[train.batch_order],
+        epochs=train.epochs,
+        patience=stopping.patience if stopping else 0,
+        min_delta=stopping.min_delta if stopping else 0.0,
+    )
+    if isinstance(optimizer, SGD):
+        chosen = chosen._replace(weight_decay=optimizer.weight_decay)
+        chosen = chosen._replace(momentum=optimizer.momentum, nesterov=optimizer.nesterov)
+    elif isinstance(optimizer, Adam | AdamW):
+        beta1, beta2 = optimizer.betas
+        chosen = chosen._replace(beta1=beta1, beta2=beta2, eps=optimizer.eps, weight_decay=optimizer.weight_decay)
+    if isinstance(schedule, StepSchedule):
+        return chosen._replace(step_size=schedule.step_size, gamma=schedule.gamma)
+    if isinstance(schedule, InverseTime):
+        return chosen._replace(decay=schedule.decay)
+    if isinstance(schedule, Cosine):
+        steps = train.steps(math.ceil(rows / train.batch_rows(rows)))
+        return chosen._replace(period=schedule.t_max or steps, lowest=schedule.eta_min)
+    return chosen
+
+
+def class_weights(data: Data) -> np.ndarray:
+    """Return the weight of each training row [row] with which every class counts the same.
+
+    It is rows / (classes * rows of its class), as in scikit-learn's `balanced`.
+    """
+    labels = data.train.targets[:, 0].astype(np.int64)
+    counts = np.bincount(labels, minlength=data.classes)
+    weights: np.ndarray = (len(labels) / (data.classes * counts[labels])).astype(np.float32)
+    return weights
+
+
+class Running:
+    """A replica under way. One thread at a time works on it."""
+
+    def __init__(self, place: int, task: Task, replica: Replica) -> None:
+        self.place, self.task, self.replica, self.told, self.pace_s = place, task, replica, 0, 0.0
+        self.kept_s = time.monotonic()
+        self.at = kernel.start(task.network, task.recipe.train.init, replica.seed, task.settings)
+        if replica.state and (kept := checkpoint.read(replica.state)):
+            self.at = kernel.Place(**kept)
+            print(f"seed {replica.seed} goes on after epoch {self.done()}", flush=True)
+
+    def done(self) -> int:
+        """Return how many epochs it has been trained for."""
+        return int(self.at.progress[DONE])
+
+    def advance(self, slice_s: float) -> None:
+        """Train for about so many seconds: one epoch at least, and one at first."""
+        task, begin, before = self.task, time.perf_counter(), self.done()
+        until = before + max(1, int(slice_s / self.pace_s) if self.pace_s else 1)
+        kernel.train(task.network, task.settings, self.replica.seed, task.rows, task.validation, self.at, until)
+        self.pace_s = (time.perf_counter() - begin) / max(1, self.done() - before)
+
+    def history(self, first: int) -> dict[str, np.ndarray]:
+        """Return the losses and learning rates from the epoch `first` on."""
+        return dict(zip(HISTORY_COLUMNS, self.at.history[first : self.done()].T, strict=True))
+
+    def tell(self, report: Report) -> None:
+        """Tell the epochs since the last time."""
+        if self.done() > self.told:
+            report.epochs(self.place, self.told, self.history(self.told))
+        self.told = self.done()
+
+    def keep(self, names: Collection[str]) -> None:
+        """Keep the state, if the last one was kept long enough ago. `names`: of the states of all replicas."""
+        path = self.replica.state
+        if path and time.monotonic() - self.kept_s >= checkpoint.every_s():
+            checkpoint.write(path, self.at._asdict())
+            store.prune(path.parent, names)
+            self.kept_s = time.monotonic()
+
+    def ended(self) -> bool:
+        """Return whether it is trained to its end."""
+        return kernel.ended(self.task.settings, self.at)
+
+    def trained(self) -> Trained:
+        """Return its result."""
+        network = self.task.network
+        weights, history = kernel.named(network, self.at), {name: of.copy() for name, of in self.history(0).items()}
+        diverged, kept = (int(epoch) if epoch >= 0 else None for epoch in self.at.progress[[DIVERGED, BEST_EPOCH]])
+        kept, note = kept if diverged is None else None, kernel.note(network, self.at)
+        return Trained(weights, history, network.parameters, network.outputs, diverged, kept, note)

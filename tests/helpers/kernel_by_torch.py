@@ -43,7 +43,7 @@ class Masked(nn.Module):
         rows, units = h.shape
         words = masks(self.seed, self.layer, *self.now, units, rows)
         limit = np.float64(np.float32(self.rate)) * 2**32
-        dropped = torch.from_numpy(words.T < limit)
+        dropped = torch.from_numpy(np.less(words.T, limit))
         return h.masked_fill(dropped, 0) / (1 - self.rate)
 
 

@@ -70,10 +70,10 @@ def test_the_kernel_is_as_near_to_float64_as_torch_in_float32(case: Case, update
     if case is CHAOTIC and updates == 200:
         assert single > 0.01
         return
-    assert own < 3 * single + 3e-7
+    assert own < 3 * single + 1e-7
     assert history.shape == exact.shape
     off, single_off = (np.abs(losses[:, :3] / exact[:, :3] - 1).max() for losses in (history, of_single))
-    assert off < 3 * single_off + 1e-6
+    assert off < 3 * single_off + 5e-7
     np.testing.assert_allclose(history[:, 3], exact[:, 3], rtol=1e-12, atol=1e-15)
     if case.more.get("patience") and updates == 200:
         assert len(history) < 40  # all 40 epochs without early stopping
@@ -135,17 +135,6 @@ def test_a_gradient_without_a_finite_norm_is_no_step() -> None:
     assert kernel.ended(settings, place)
     assert kernel.note(network, place).startswith("batch 1: ")
     assert all(np.isnan(value).all() for value in kernel.named(network, place).values())
-
-
-def test_without_validation_rows_the_validation_loss_is_missing_and_nothing_diverges() -> None:
-    case = CASES["tanh"]
-    rows = case.rows(200)
-    nothing = kernel.Rows(rows.inputs[:0], rows.targets[:0], NO_WEIGHTS)
-    weights, history, _ = by_kernel(case, 3, rows, nothing)
-    assert np.isnan(history[:, 2]).all()
-    assert np.isfinite(history[:, [0, 1, 3]]).all()
-    assert len(history) == 3
-    assert all(np.isfinite(value).all() for value in weights.values())
 
 
 def test_weights_of_rows_count_as_torchs_weights_of_classes() -> None:

@@ -15,7 +15,8 @@ from kernel_cases import CASES, MORE, Case
 from bancada.networks import kernel
 from bancada.networks.settings import LayerSpec
 
-ALL = CASES | MORE
+DIVERGING = {name: case for name, case in CASES.items() if name.startswith("diverges")}
+ALL = {name: case for name, case in (CASES | MORE).items() if name not in DIVERGING}
 CHAOTIC = MORE["tanh, large rate"]  # it amplifies a rounding so much that torch in float32 is lost as well
 NO_WEIGHTS = np.zeros(0, np.float32)
 
@@ -86,7 +87,7 @@ def trained(name: str) -> tuple[Case, kernel.Network, dict[str, np.ndarray]]:
     return case, case.network(), by_kernel(case, 2, rows, rows)[0]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name in ALL])
 def test_outputs_and_mean_losses_outside_training_are_torchs(name: str) -> None:
     case, network, weights = trained(name)
     rows = case.rows(1000, seed=2)._replace(weights=NO_WEIGHTS)

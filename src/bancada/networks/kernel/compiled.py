@@ -26,7 +26,17 @@ import numpy
 # Private, but the base of the locators that numba's documented CACHE_LOCATOR_CLASSES names; numba is pinned below 0.69.
 from numba.core.caching import _CacheLocator
 
-OPTIONS = {"nogil": True, "fastmath": False, "error_model": "numpy", "boundscheck": False}
+# _nrt: no function makes an array, which numba then refuses, or counts the references to every view of one, which takes
+# time. No cfunc wrapper: none is called from C.
+OPTIONS = {
+    "nogil": True,
+    "fastmath": False,
+    "error_model": "numpy",
+    "boundscheck": False,
+    "no_cfunc_wrapper": True,
+    "_nrt": False,
+}
+INNER = OPTIONS | {"no_cpython_wrapper": True}  # called from compiled code alone
 njit, config = cast(Any, numba.njit), cast(Any, numba.config)  # their types do not know all options
 F = TypeVar("F", bound=Callable[..., Any])
 UNUSED_DAYS = 30  # after which the code of another version is removed
@@ -119,9 +129,6 @@ def entry(function: Callable[..., Any]) -> Callable[..., Any]:
         return cast(Callable[..., Any], njit(cache=FOLDER is not None, **OPTIONS)(function))
     finally:
         config.CACHE_LOCATOR_CLASSES = before
-
-
-INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **OPTIONS}
 
 
 def compiled(function: F) -> F:

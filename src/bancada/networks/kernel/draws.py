@@ -7,9 +7,9 @@ import numpy as np
 
 from bancada.networks.kernel.compiled import compiled, entry, small
 from bancada.networks.kernel.functions import NORMAL, log
-from bancada.networks.kernel.records import HALF, ONE, TWO, f32, u64
+from bancada.networks.kernel.records import HALF, NONE, ONE, TWO, f32, u64
 
-START, ORDER, MASK = range(3)  # what random numbers are for
+START, ORDER, MASK = np.int64(0), np.int64(1), np.int64(2)  # what random numbers are for
 LOW_32, SHIFT_32 = u64(0xFFFFFFFF), u64(32)
 MULTIPLIER_0, MULTIPLIER_1 = u64(0xD2511F53), u64(0xCD9E8D57)
 STEP_0, STEP_1 = u64(0x9E3779B9), u64(0xBB67AE85)
@@ -48,7 +48,7 @@ def shuffle(seed, epoch, order, words):
 
     order: int64 [row]; words: room for uint32 [row + 3].
     """
-    random_words((seed, ORDER, 0), (0, 0, epoch), order.size, words)
+    random_words((seed, ORDER, NONE), (NONE, NONE, epoch), order.size, words)
     for i in range(order.size):
         order[i] = i
     for i in range(order.size - 1, 0, -1):
@@ -57,10 +57,9 @@ def shuffle(seed, epoch, order, words):
 
 
 @compiled
-def uniform(seed, layer, part, bound, out):
-    """Write numbers that are uniform between -bound and bound."""
-    words = np.empty(out.size + 3, np.uint32)
-    random_words((seed, START, layer), (part, 0, 0), out.size, words)
+def uniform(seed, layer, part, bound, out, words):
+    """Write numbers that are uniform between -bound and bound. words: room for uint32 [out + 3]."""
+    random_words((seed, START, layer), (part, NONE, NONE), out.size, words)
     for i in range(out.size):
         out[i] = bound * (f32(words[i] >> np.uint32(8)) * UNIT_24 * TWO - ONE)
 
@@ -85,9 +84,12 @@ def normal(seed, layer, part, sd, out):
 
 
 @entry
-def draw(seed, layer, part, bound, sd, out):
-    """Write the start of a layer's weights (part 0) or biases (1): uniform up to `bound`, or normal where that is 0."""
+def draw(seed, layer, part, bound, sd, out, words):
+    """Write the start of a layer's weights (part 0) or biases (1): uniform up to `bound`, or normal where that is 0.
+
+    words: room for uint32 [out + 3].
+    """
     if bound > 0:
-        uniform(seed, layer, part, f32(bound), out)
+        uniform(seed, layer, part, f32(bound), out, words)
     else:
         normal(seed, layer, part, f32(sd), out)

@@ -6,15 +6,16 @@ Backward is from g, the loss's gradient by y, to d, that by h. n units before a 
 
 import numpy as np
 
-from bancada.networks.kernel.compiled import compiled
-from bancada.networks.kernel.draws import random_words
+from bancada.networks.kernel import records
+from bancada.networks.kernel.compiled import compiled, merged
+from bancada.networks.kernel.draws import MASK, random_words
 from bancada.networks.kernel.functions import exp, sigmoid, tanh
-from bancada.networks.kernel.records import NAN, ONE, ZERO, f32, f64
+from bancada.networks.kernel.records import EACH, NAN, NONE, ONE, ZERO, f32, f64
 from bancada.networks.kernel.sums import dot, product, total
 
 FEW = 16  # a layer with fewer inputs sums its weights' gradients over rows in another order (see linear_backward)
 NORM_EPS, NORM_MOMENTUM = f32(1e-5), f32(0.1)  # batch norm's, as in torch.nn.BatchNorm1d
-LARGEST, EXPONENTIALS = range(2, 4)  # lines of the room for numbers of rows: their largest, and the sum of exponentials
+LARGEST, EXPONENTIALS, BAD = range(2, 5)  # lines of the room for numbers of rows: largest, sum of exponentials, faults
 
 
 @compiled
@@ -24,7 +25,7 @@ def linear_forward(n, m, width, parameters, at, bias, h, y):
         begin = parameters[at + m * n + o] if bias else ZERO
         for r in range(width):
             y[o, r] = begin
-    product(m, n, width, parameters, at, n, 1, h, y)
+    product(m, n, width, parameters, at, n, EACH, h, y)
 
 
 @compiled
@@ -47,12 +48,12 @@ def linear_backward(n, m, width, parameters, at, bias, h, g, d, first, gradients
                 turned[r, i] = h[i, r]
         own = gradients[at : at + m * n]
         own[:] = ZERO
-        product(m, width, n, g.reshape(-1), 0, g.shape[1], 1, turned, own.reshape(m, n))
+        product(m, width, n, g.reshape(-1), NONE, g.shape[1], EACH, turned, own.reshape(m, n))
     if not first:
         for i in range(n):
             for r in range(width):
                 d[i, r] = ZERO
-        product(n, m, width, parameters, at, 1, n, g, d)
+        product(n, m, width, parameters, at, EACH, n, g, d)
 
 
 @compiled
@@ -213,3 +214,85 @@ def copy(n, width, h, y):
     for o in range(n):
         for r in range(width):
             y[o, r] = h[o, r]
+
+
+@compiled
+def plain_forward(layer, layers, width, parameters, h, y, of_row):
+    """Compute the layers that do the same in training and outside."""
+    kind, n, m = layers.kind[layer], layers.inputs[layer], layers.outputs[layer]
+    if kind == records.LINEAR:
+        linear_forward(n, m, width, parameters, layers.at[layer], layers.bias[layer], h, y)
+    elif kind == records.TANH:
+        tanh_forward(n, width, h, y)
+    elif kind == records.SIGMOID:
+        sigmoid_forward(n, width, h, y)
+    elif kind == records.RELU:
+        relu_forward(n, width, h, y)
+    elif kind == records.SOFTMAX:
+        softmax_forward(n, width, h, y, of_row)
+
+
+@compiled
+def spoil(n, width, h, of_row):
+    """Make BAD NaN for rows with a number that is not finite, which relu, tanh and sigmoid would hide."""
+    for o in range(n):
+        for r in range(width):
+            of_row[BAD, r] = of_row[BAD, r] + h[o, r] * ZERO
+
+
+@merged
+def evaluated(layers, parameters, statistics, room, width, careful):
+    """Compute what each layer makes of rows outside training. careful: take note of BAD rows."""
+    room.of_row[BAD, :] = ZERO
+    for layer in range(layers.kind.size):
+        kind, n, at, s = layers.kind[layer], layers.inputs[layer], layers.at[layer], layers.statistics[layer]
+        h, y = room.values[layer], room.values[layer + 1]
+        if careful:
+            spoil(n, width, h, room.of_row)
+        if kind == records.BATCH_NORM:
+            batch_norm_evaluate(n, width, parameters, at, statistics, s, h, y)
+        elif kind == records.DROPOUT:
+            copy(n, width, h, y)
+        else:
+            plain_forward(layer, layers, width, parameters, h, y, room.of_row)
+
+
+@merged
+def forward(layers, parameters, statistics, room, batch, here, width):
+    """Compute what each layer makes of a batch. batch: seed, epoch and number. here: its rows, width: filled up."""
+    seed, epoch, number = batch
+    for layer in range(layers.kind.size):
+        kind, n, at, s = layers.kind[layer], layers.inputs[layer], layers.at[layer], layers.statistics[layer]
+        h, y, kept, factors = room.values[layer], room.values[layer + 1], room.kept[layer], room.factors[layer]
+        if kind == records.DROPOUT:
+            key = (seed, MASK, layer)
+            dropout_forward(n, width, h, y, kept, layers.rate[layer], key, number, epoch, room.words)
+        elif kind == records.BATCH_NORM:
+            batch_norm_forward(n, width, here, parameters, at, statistics, s, h, y, kept, factors, room.p)
+        else:
+            plain_forward(layer, layers, width, parameters, h, y, room.of_row)
+
+
+@merged
+def backward(layers, parameters, gradients, room, here, width):
+    """Compute the gradient by all parameters from that by the outputs."""
+    for layer in range(layers.kind.size - 1, -1, -1):
+        kind, n, m, at = layers.kind[layer], layers.inputs[layer], layers.outputs[layer], layers.at[layer]
+        h, y, d, g = room.values[layer], room.values[layer + 1], room.grads[layer], room.grads[layer + 1]
+        kept, p = room.kept[layer], room.p
+        if kind == records.LINEAR:
+            bias = layers.bias[layer]
+            linear_backward(n, m, width, parameters, at, bias, h, g, d, layer == 0, gradients, p, room.turned)
+        elif kind == records.TANH:
+            tanh_backward(n, width, y, g, d)
+        elif kind == records.SIGMOID:
+            sigmoid_backward(n, width, y, g, d)
+        elif kind == records.RELU:
+            relu_backward(n, width, y, g, d)
+        elif kind == records.SOFTMAX:
+            softmax_backward(n, width, y, g, d, p)
+        elif kind == records.DROPOUT:
+            dropout_backward(n, width, kept, g, d)
+        elif kind == records.BATCH_NORM:
+            factors = room.factors[layer]
+            batch_norm_backward(n, width, here, parameters, at, kept, factors, g, d, gradients, p)

@@ -7,15 +7,7 @@ import numpy as np
 f32, f64, i32, u64 = np.float32, np.float64, np.int32, np.uint64
 
 LINEAR, TANH, RELU, SIGMOID, SOFTMAX, DROPOUT, BATCH_NORM = range(7)  # kinds of layers
-KINDS = {
-    "linear": LINEAR,
-    "tanh": TANH,
-    "relu": RELU,
-    "sigmoid": SIGMOID,
-    "softmax": SOFTMAX,
-    "dropout": DROPOUT,
-    "batch_norm": BATCH_NORM,
-}
+KINDS = dict(zip(("linear", "tanh", "relu", "sigmoid", "softmax", "dropout", "batch_norm"), range(7), strict=True))
 MSE, HALF_MSE, L1, BCE, CROSS_ENTROPY = range(5)
 LOSSES = {"mse": MSE, "half_mse": HALF_MSE, "l1": L1, "bce": BCE, "cross_entropy": CROSS_ENTROPY}
 SGD, ADAM, ADAMW = range(3)
@@ -35,6 +27,7 @@ DONE, BEST_LOSS, BEST_EPOCH, DIVERGED, BAD_BATCH, LAST_RATE, POWER_1, POWER_2 = 
 FILL = 32  # rows, and the places of a line of the state, are filled up to a multiple of it
 ZERO, HALF, ONE, TWO, NAN = f32(0), f32(0.5), f32(1), f32(2), f32(np.nan)
 ONE_64, NAN_64 = f64(1), f64(np.nan)
+NONE, EACH = np.int64(0), np.int64(1)  # an index and a step: numba compiles anew for each literal 0 and 1
 
 
 class Layers(NamedTuple):
@@ -91,3 +84,19 @@ class Place(NamedTuple):
     statistics: np.ndarray  # float32 [line, place]: batch norm's running ones; with early stopping, the best epoch's
     history: np.ndarray  # float64 [epoch, column]: TRAIN_LOSS, ...; NaN where no epoch was
     progress: np.ndarray  # float64 [8]: DONE, ...
+
+
+class Room(NamedTuple):
+    """Arrays to work in, for a batch or a chunk of rows; nothing in them is carried from one to the next."""
+
+    values: np.ndarray  # float32 [layer, unit, row]: what enters the layer; behind the last, the outputs
+    grads: np.ndarray  # float32 [layer, unit, row]: the loss's gradients by them
+    kept: np.ndarray  # float32 [layer, unit, row]: masks of dropout, normal values of batch norm
+    factors: np.ndarray  # float32 [layer, unit]: 1 / sd of batch norm
+    turned: np.ndarray  # float32 [row, unit]: a layer's values, turned over
+    target: np.ndarray  # float32 [output, row]
+    of_row: np.ndarray  # float32 [line, row]: WEIGHT, SHARE, LARGEST, EXPONENTIALS, BAD
+    p: np.ndarray  # float32: for sums
+    words: np.ndarray  # uint32: random words
+    order: np.ndarray  # int64 [row], of the training rows
+    in_order: np.ndarray  # int64 [row], of the validation rows

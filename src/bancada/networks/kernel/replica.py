@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 
 from bancada.networks.kernel import draws, records, training
 from bancada.networks.kernel.compiled import one_at_a_time
-from bancada.networks.kernel.records import Layers, Place, Rows, Settings
+from bancada.networks.kernel.records import Layers, Place, Room, Rows, Settings
 from bancada.networks.settings import GivenInit, Init, LayerSpec, NormalInit, TorchInit, XavierNormal
 
 DrawnInit = TorchInit | XavierNormal | NormalInit
@@ -86,16 +86,16 @@ def linear_start(
     As torch: uniform up to 1 / sqrt(inputs). Otherwise the weights are normal and the biases 0.
     """
     ready()
-    weight = np.zeros((outputs, inputs), np.float32)
+    weight, words = np.zeros((outputs, inputs), np.float32), np.zeros(outputs * inputs + 3, np.uint32)
     biases = np.zeros(outputs, np.float32) if bias else None
     if isinstance(init, TorchInit):
         bound = float(np.float32(1) / np.sqrt(np.float32(inputs)))
-        draws.draw(seed, layer, 0, bound, 0.0, weight.reshape(-1))
+        draws.draw(seed, layer, 0, bound, 0.0, weight.reshape(-1), words)
         if biases is not None:
-            draws.draw(seed, layer, 1, bound, 0.0, biases)
+            draws.draw(seed, layer, 1, bound, 0.0, biases, words)
     else:
         sd = init.std if isinstance(init, NormalInit) else float(np.sqrt(np.float32(2) / np.float32(inputs + outputs)))
-        draws.draw(seed, layer, 0, 0.0, sd, weight.reshape(-1))
+        draws.draw(seed, layer, 0, 0.0, sd, weight.reshape(-1), words)
     return weight, biases
 
 
@@ -224,17 +224,36 @@ def _run(
 ) -> float:
     """Call the compiled function with the types that it is compiled for, and no others."""
     numbers = Settings(*(kind(value) for kind, value in zip(Settings.__annotations__.values(), settings, strict=True)))
-    data = (Rows(*(np.require(part, np.float32, ["C", "A", "W"]) for part in table)) for table in (rows, validation))
-    return float(training.run(layers, numbers, int(seed), *data, place, int(until), out))
+    data = [Rows(*(np.require(part, np.float32, ["C", "A", "W"]) for part in table)) for table in (rows, validation)]
+    room = _room(layers, settings.batch, data[0], data[1], place.state.shape[1])
+    return float(training.run(layers, numbers, int(seed), *data, place, int(until), room, out))
+
+
+def _room(layers: Layers, batch: int, rows: Rows, validation: Rows, size: int) -> Room:
+    """Return room for a batch, or for a chunk of the validation rows where that is larger."""
+    count, held_out, depth, outputs = len(rows.inputs), len(validation.inputs), len(layers.kind), rows.targets.shape[1]
+    units = int(max([outputs, *layers.inputs, *layers.outputs]))
+    width = math.ceil(max(min(batch or count, count), min(training.CHUNK, held_out)) / records.FILL) * records.FILL
+    shapes = [(depth + 1, units, width), (depth + 1, units, width), (depth, units, width), (depth, units)]
+    shapes += [(width, units), (outputs, width), (5, width), (max(width, size),)]
+    rooms = [_aligned(shape, np.float32) for shape in shapes] + [_aligned((max(width, count) + 3,), np.uint32)]
+    return Room._make([*rooms, np.arange(count), np.arange(held_out)])
+
+
+def _aligned(shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
+    """Return zeros that begin where a line of the CPU's cache does: loops over them are up to a tenth faster."""
+    room = np.zeros(math.prod(shape) + 16, kind)
+    first = -room.ctypes.data % 64 // 4
+    return room[first : first + math.prod(shape)].reshape(shape)
 
 
 @cache
 def ready() -> None:
     """Compile, or load what another process compiled. The first call of anything else does it, too."""
-    line, order = np.zeros(1, np.float32), np.zeros(1, np.int64)
+    line, order, words = np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(4, np.uint32)
     settings, rows = Settings(0, 0, 0.1, 0, 1), Rows(line.reshape(1, 1), line.reshape(1, 1), line[:0])
     one = network([LayerSpec(kind="linear", width=1)], 1)
     with one_at_a_time():
-        draws.draw(0, 0, 0, 1.0, 0.0, line)
-        draws.shuffle(0, 0, order, np.zeros(4, np.uint32))
+        draws.draw(0, 0, 0, 1.0, 0.0, line, words)
+        draws.shuffle(0, 0, order, words)
         _run(one.layers, settings, 0, rows, rows, _place(one)._replace(history=np.zeros((1, 4))), 1)

@@ -2,24 +2,10 @@
 
 import numpy as np
 
+from bancada.networks.kernel import records
 from bancada.networks.kernel.compiled import compiled
 from bancada.networks.kernel.functions import cos_pi
-from bancada.networks.kernel.records import (
-    ADAMW,
-    COSINE,
-    GRADIENTS,
-    INVERSE_TIME,
-    MEMORY_1,
-    MEMORY_2,
-    ONE,
-    ONE_64,
-    PARAMETERS,
-    SGD,
-    STEP,
-    ZERO,
-    f32,
-    f64,
-)
+from bancada.networks.kernel.records import ONE, ONE_64, ZERO, f32, f64
 from bancada.networks.kernel.sums import dot
 
 CLIP_EPS, HALF_64 = f32(1e-6), f64(0.5)
@@ -28,11 +14,11 @@ CLIP_EPS, HALF_64 = f32(1e-6), f64(0.5)
 @compiled
 def clip(state, norm, p):
     """Shrink the whole gradient to `norm`, where its norm is larger. Return its norm before. Pascanu et al. 2013."""
-    length = np.sqrt(dot(state, GRADIENTS, state, GRADIENTS, state.shape[1], p))
+    length = np.sqrt(dot(state, records.GRADIENTS, state, records.GRADIENTS, state.shape[1], p))
     factor = norm / (length + CLIP_EPS)
     if factor < ONE:
         for k in range(state.shape[1]):
-            state[GRADIENTS, k] = state[GRADIENTS, k] * factor
+            state[records.GRADIENTS, k] = state[records.GRADIENTS, k] * factor
     return length
 
 
@@ -59,7 +45,7 @@ def adam(parameters, gradients, memories, settings, rate, powers):
     rest1, rest2 = f32(ONE_64 - settings.beta1), f32(ONE_64 - settings.beta2)
     step, root = f32(rate / (ONE_64 - powers[0])), f32(np.sqrt(ONE_64 - powers[1]))
     decay, shrunk = f32(settings.weight_decay), ONE
-    if settings.optimizer == ADAMW:
+    if settings.optimizer == records.ADAMW:
         decay, shrunk = ZERO, f32(ONE_64 - rate * settings.weight_decay)
     for k in range(parameters.size):
         g = gradients[k] + decay * parameters[k]
@@ -71,20 +57,21 @@ def adam(parameters, gradients, memories, settings, rate, powers):
 @compiled
 def update(settings, state, rate, powers):
     """Change the parameters by their gradient. powers: of Adam's betas, for this update."""
-    if settings.optimizer == SGD:
-        sgd(state[PARAMETERS], state[GRADIENTS], state[MEMORY_1], settings, f32(rate))
+    parameters, gradients = state[records.PARAMETERS], state[records.GRADIENTS]
+    if settings.optimizer == records.SGD:
+        sgd(parameters, gradients, state[records.MEMORY_1], settings, f32(rate))
     else:
-        adam(state[PARAMETERS], state[GRADIENTS], (state[MEMORY_1], state[MEMORY_2]), settings, rate, powers)
+        adam(parameters, gradients, (state[records.MEMORY_1], state[records.MEMORY_2]), settings, rate, powers)
 
 
 @compiled
 def scheduled(settings, rate, k):
     """Return the learning rate for update (or epoch) k = 0, 1, ... from the one before it."""
-    if settings.schedule == STEP and k > 0 and k % settings.step_size == 0:
+    if settings.schedule == records.STEP and k > 0 and k % settings.step_size == 0:
         return rate * settings.gamma
-    if settings.schedule == INVERSE_TIME:  # multiplied before the first, too
+    if settings.schedule == records.INVERSE_TIME:  # multiplied before the first, too
         return rate * (ONE_64 / (ONE_64 + settings.decay * f64(k + 1)))
-    if settings.schedule == COSINE:  # Loshchilov & Hutter 2017
+    if settings.schedule == records.COSINE:  # Loshchilov & Hutter 2017
         turn = k % (2 * settings.period)
         turn = 2 * settings.period - turn if turn > settings.period else turn
         height = (ONE_64 + cos_pi(f64(turn) / f64(settings.period))) * HALF_64

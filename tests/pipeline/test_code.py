@@ -79,31 +79,46 @@ def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callabl
 
 def test_an_import_that_is_deleted_is_noticed(written: Callable[[], dict[str, str]]) -> None:
     before = written()
-    edit(Path("src/bancada/training/engine.py"), "from bancada.networks.losses import LOSSES, LossFunction\n", "")
+    edit(Path("src/bancada/training/scratch.py"), "from bancada.networks.settings import GivenInit\n", "")
     now = written()
-    other_engines = ("orchard5_scratch", "line_scratch", "orchard_linear", "line_sgd", "digits_cnn")
-    others = {f"train/{name}.json" for name in other_engines}
-    assert changed(before, now) == {name for name in before if name.startswith("train/")} - others
-    assert "bancada.networks.losses" in json.loads(before["train/moons_tanh.json"])["modules"]
-    assert "bancada.networks.losses" not in json.loads(now["train/moons_tanh.json"])["modules"]
+    assert changed(before, now) == {"train/orchard5_scratch.json", "train/line_scratch.json"}
+    kernel = Path("src/bancada/networks/kernel/training.py")
+    edit(kernel, "from bancada.networks.kernel.losses import loss_and_gradient, weigh\n", "")
+    without = written()
+    assert "bancada.networks.kernel.losses" in json.loads(now["train/moons_tanh.json"])["modules"]
+    assert "bancada.networks.kernel.losses" not in json.loads(without["train/moons_tanh.json"])["modules"]
+
+
+def test_a_variant_of_the_compiled_engine_depends_on_no_version_of_torch(
+    written: Callable[[], dict[str, str]],
+) -> None:
+    contents = {name: json.loads(text) for name, text in written().items()}
+    torch_or_scratch = {"orchard5_scratch", "line_scratch", "orchard_linear", "line_sgd", "digits_cnn"}
+    for name in load(Path("params.yaml")).variants:
+        packages = contents[f"train/{name}.json"]["packages"]
+        assert ("torch" in packages) == (name in torch_or_scratch), name
+        assert "numba" in packages, name
+    assert "torch" not in contents["evaluate/moons.json"]["packages"]
 
 
 def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
     written: Callable[[], dict[str, str]],
 ) -> None:
-    """torch is imported by trainings, and evaluations of the user's own networks; mlflow by no stage.
+    """torch is imported by the trainings and evaluations of two engines, numba by all; mlflow by no stage.
 
     scikit-learn is imported by splits, and by sources that come with it.
     """
     stale = {}
-    for package in ("torch", "scikit-learn", "matplotlib", "numpy", "mlflow"):
+    for package in ("torch", "numba", "scikit-learn", "matplotlib", "numpy", "mlflow"):
         before = written()
         lock = Path("requirements.lock")
         lock.write_text(re.sub(rf"^{package}==", f"{package}==9.", lock.read_text(), flags=re.MULTILINE))
         stale[package] = changed(before, written())
-    assert {name for name in stale["torch"] if name.startswith("evaluate")} == {"evaluate/digits.json"}
+    of_torch = {f"evaluate/{study}.json" for study in ("orchard5", "orchard", "line", "digits")}
+    assert {name for name in stale["torch"] if name.startswith("evaluate")} == of_torch
     assert {package: {name.partition("/")[0] for name in names} for package, names in stale.items()} == {
         "torch": {"train", "evaluate"},
+        "numba": {"train", "evaluate"},
         "scikit-learn": {"generate", "split"},
         "matplotlib": {"evaluate"},
         "numpy": {"generate", "split", "train", "evaluate"},

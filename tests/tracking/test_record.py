@@ -119,6 +119,7 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
         "batch_order": "shuffled",
         "optimizer.name": "sgd",
         "optimizer.momentum": "0.0",
+        "optimizer.nesterov": "false",
         "optimizer.weight_decay": "0.0",
         "schedule.name": "none",
         "init.name": "torch",

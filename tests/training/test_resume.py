@@ -199,7 +199,7 @@ class Reported:
         self.curves = live.Curves(1, epochs, self.lines.append)
 
     def __call__(self, epoch: int, row: dict[str, float]) -> None:
-        self.curves.epochs(0, epoch, {name: np.array([value]) for name, value in row.items()})
+        self.curves.epochs([0], epoch, {name: np.array([[value]]) for name, value in row.items()})
 
 
 def test_after_a_cut_the_curves_have_every_epoch_once_and_no_other(own: Bench) -> None:

@@ -26,6 +26,7 @@ class LiveRun:
     began_ms: int
     run_id: str = ""  # empty: not known yet, or not ours to write to
     logged: set[runs.Logged] = field(default_factory=set)  # points that the run has of a training that was killed
+    engine: str = ""
     seen: int = 0  # lines of the live file
 
     def send(self, store: Store) -> None:
@@ -34,7 +35,7 @@ class LiveRun:
         if lines and not self.seen:
             run = json.loads(lines[0])
             self._begin(store, mirror.description(run, mirror.inputs_here(run["study"], run["variant"])))
-            self.seen = 1
+            self.engine, self.seen = run["recipe"]["engine"], 1
         new = lines[self.seen :]
         self.seen += len(new)
         if new and self.run_id:
@@ -42,7 +43,7 @@ class LiveRun:
                 if _is_closed(store, self.run_id):
                     self.run_id = ""
                 else:
-                    runs.add_points(store, self.run_id, _points(new), self.logged)
+                    runs.add_points(store, self.run_id, _points(new, self.engine), self.logged)
 
     def end(self, store: Store, status: str) -> None:
         """Set the status of a training that ended without a result: FAILED or KILLED."""
@@ -74,7 +75,7 @@ class LiveRun:
                 self.logged = runs.logged_points(store, self.run_id)
 
 
-def _points(lines: list[str]) -> list[mirror.Point]:
+def _points(lines: list[str], engine: str) -> list[mirror.Point]:
     """Return the points of lines that live.Curves describes."""
     entries = [json.loads(line) for line in lines]
     complete = [entry for entry in entries if entry.keys() >= set(live.COLUMNS)]
@@ -88,7 +89,7 @@ def _points(lines: list[str]) -> list[mirror.Point]:
             for name in ("train_loss", "validation_loss")
             if "ahead" in entry and math.isfinite(entry[name])
         ),
-        *(mirror.ended(entry["finished"]) for entry in entries if "finished" in entry),
+        *(mirror.ended(entry["finished"]) for entry in entries if "finished" in entry and engine in mirror.ONE_BY_ONE),
     ]
 
 

@@ -175,9 +175,12 @@ def curves(result: Result) -> list[Point]:
         *points({name: values[wanted] for name, values in columns.items()}),
         *(Point("kept_epoch", seed, epoch) for seed, epoch in kept.items()),
         *(Point("last_epoch", seed, epoch) for seed, epoch in last.items()),
-        *(ended(n + 1) for n in range(len(result.recipe["seeds"]))),
+        *(ended(n + 1) for n in range(len(result.recipe["seeds"])) if result.recipe.get("engine") in ONE_BY_ONE),
         *([Point("parameters", 0, result.count)] if result.count else []),
     ]
+
+
+ONE_BY_ONE = ("torch",)  # engines whose seeds do not all end at the same time
 
 
 def ended(count: int) -> Point:

@@ -63,7 +63,8 @@ class ServedModel:
         with LOCK, self.code, torch.random.fork_rng(devices=[]), self.settled(self.bits):
             made = _users(module) if module else _sequential(network["layers"], weights)  # weights are drawn in vain
             made.load_state_dict(weights)
-            self.network = made.eval()
+            self.network: Any = made.eval()
+        self.small = not module and all("kind" in layer for layer in network["layers"])
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return a column for each target, of numbers or of names of classes. `rows` holds raw features by name.
@@ -105,7 +106,16 @@ class ServedModel:
         """Return the outputs. A module of the user's may not take an empty batch."""
         with LOCK, self.code, self.settled(self.bits), torch.no_grad():
             rows = inputs.reshape(len(inputs), *self.shape).split(CHUNK_ROWS) if len(inputs) else ()
-            return torch.cat([torch.zeros(0, self.outputs), *(self.network(chunk) for chunk in rows)]).double()
+            return torch.cat([torch.zeros(0, self.outputs), *(self._outputs(chunk) for chunk in rows)]).double()
+
+    def _outputs(self, h: Tensor) -> Tensor:
+        """Return the outputs; NaN where a number inside layers of the small vocabulary overflows, which tanh hides."""
+        if not self.small:
+            outputs: Tensor = self.network(h)
+            return outputs
+        for layer in self.network:
+            h = torch.where(h.isfinite().all(1, keepdim=True), layer(h), torch.nan)
+        return h
 
 
 def _as_sent(cell: Any, known: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ slice, and all are kept when the training is killed. How many epochs a slice has
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -21,38 +21,57 @@ from bancada.training import checkpoint, store
 from bancada.training.replica import Data, Replica, Report, Rows, Trained
 from bancada.training.settings import SGD, Adam, AdamW, Cosine, InverseTime, Recipe, StepSchedule, Train
 
-ROUND_S = 0.4  # the time in which every replica advances by one slice, if that is more than an epoch
+ROUND_S = 0.2  # the time in which every replica advances by one slice, if that is more than an epoch
+TELL_S = 0.1  # between two reports about epochs
 
 
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
     """Train the replicas, which have one recipe, on all cores of this stage. Return results in their order."""
     kernel.ready()
-    recipe, cores = replicas[0].recipe, stage.cores()
-    task = Task.of(recipe, data)
-    running = [Running(place, task, replica) for place, replica in enumerate(replicas)]
-    names = {replica.state.stem for replica in replicas if replica.state}
-    trained: dict[int, Trained] = {}
-    slice_s = ROUND_S * cores / len(replicas)
+    task, cores = Task.of(replicas[0].recipe, data), stage.cores()
+    running = {place: Running(task, replica) for place, replica in enumerate(replicas)}
+    trained, told = dict[int, Trained](), Told(report)
     with ThreadPoolExecutor(cores) as pool:
         try:
-            waiting, busy = list(running), dict[Future[None], Running]()
-            while waiting or busy:
+            waiting, busy = list(running), dict[Future[None], int]()
+            while running:
                 while waiting and len(busy) < cores:
-                    one = waiting.pop(0)
-                    busy[pool.submit(one.advance, slice_s)] = one
+                    place = waiting.pop(0)
+                    busy[pool.submit(running[place].advance, ROUND_S * cores / len(replicas))] = place
                 for ready in wait(busy, return_when=FIRST_COMPLETED).done:
-                    one = busy.pop(ready)
+                    place = busy.pop(ready)
                     ready.result()
-                    one.tell(report)
+                    one = running[place]
+                    one.passed = one.done()
                     if one.ended():
-                        trained[one.place] = one.trained()
-                        report.ended(one.place, trained[one.place])
+                        trained[place] = one.trained()
+                        report.ended(place, trained[place])
+                        del running[place]
                     else:
-                        one.keep(names)
-                        waiting.append(one)
+                        one.keep([other.replica for other in running.values()])
+                        waiting.append(place)
+                    told.tell(running)
         finally:
             pool.shutdown(cancel_futures=True)
-    return [trained[place] for place in range(len(replicas))]
+    return [trained[place] for place in sorted(trained)]
+
+
+class Told:
+    """The epochs that the report knows: those that every replica under way has passed."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.epochs, self.last_s = report, 0, time.monotonic()
+
+    def tell(self, running: Mapping[int, "Running"]) -> None:
+        """Tell the epochs that are new, if the last time was long enough ago."""
+        if not running or time.monotonic() - self.last_s < TELL_S:
+            return
+        first, after = self.epochs, min(one.passed for one in running.values())
+        if after > first:
+            histories = np.stack([one.at.history[first:after] for one in running.values()])  # [place, epoch, column]
+            losses = {name: histories[:, :, column] for column, name in enumerate(HISTORY_COLUMNS)}
+            self.report.epochs([*running], first, losses)
+        self.epochs, self.last_s = max(first, after), time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -61,7 +80,7 @@ class Task:
 
     network: kernel.Network
     settings: kernel.Settings
-    recipe: Recipe
+    train: Train
     rows: kernel.Rows
     validation: kernel.Rows
 
@@ -78,7 +97,7 @@ class Task:
 
         rows, validation = encoded(data.train, weights), encoded(data.validation, weights[:0])
         settings = numbers(recipe.train, len(rows.inputs))
-        return cls(kernel.network(layers, features), settings, recipe, rows, validation)
+        return cls(kernel.network(layers, features), settings, recipe.train, rows, validation)
 
 
 def numbers(train: Train, rows: int) -> kernel.Settings:
@@ -127,13 +146,13 @@ def class_weights(data: Data) -> np.ndarray:
 class Running:
     """A replica under way. One thread at a time works on it."""
 
-    def __init__(self, place: int, task: Task, replica: Replica) -> None:
-        self.place, self.task, self.replica, self.told, self.pace_s = place, task, replica, 0, 0.0
-        self.kept_s = time.monotonic()
-        self.at = kernel.start(task.network, task.recipe.train.init, replica.seed, task.settings)
+    def __init__(self, task: Task, replica: Replica) -> None:
+        self.task, self.replica, self.pace_s, self.kept_s = task, replica, 0.0, time.monotonic()
+        self.at = kernel.start(task.network, task.train.init, replica.seed, task.settings)
         if replica.state and (kept := checkpoint.read(replica.state)):
             self.at = kernel.Place(**kept)
             print(f"seed {replica.seed} goes on after epoch {self.done()}", flush=True)
+        self.passed = self.done()  # epochs, when no thread last worked on it
 
     def done(self) -> int:
         """Return how many epochs it has been trained for."""
@@ -146,22 +165,12 @@ class Running:
         kernel.train(task.network, task.settings, self.replica.seed, task.rows, task.validation, self.at, until)
         self.pace_s = (time.perf_counter() - begin) / max(1, self.done() - before)
 
-    def history(self, first: int) -> dict[str, np.ndarray]:
-        """Return the losses and learning rates from the epoch `first` on."""
-        return dict(zip(HISTORY_COLUMNS, self.at.history[first : self.done()].T, strict=True))
-
-    def tell(self, report: Report) -> None:
-        """Tell the epochs since the last time."""
-        if self.done() > self.told:
-            report.epochs(self.place, self.told, self.history(self.told))
-        self.told = self.done()
-
-    def keep(self, names: Collection[str]) -> None:
-        """Keep the state, if the last one was kept long enough ago. `names`: of the states of all replicas."""
+    def keep(self, others: Sequence[Replica]) -> None:
+        """Keep the state, if the last one was kept long enough ago. `others`: all whose states must stay."""
         path = self.replica.state
         if path and time.monotonic() - self.kept_s >= checkpoint.every_s():
             checkpoint.write(path, self.at._asdict())
-            store.prune(path.parent, names)
+            store.prune(path.parent, {one.state.stem for one in others if one.state})
             self.kept_s = time.monotonic()
 
     def ended(self) -> bool:
@@ -170,8 +179,9 @@ class Running:
 
     def trained(self) -> Trained:
         """Return its result."""
-        network = self.task.network
-        weights, history = kernel.named(network, self.at), {name: of.copy() for name, of in self.history(0).items()}
+        network, done = self.task.network, self.done()
+        weights, note = kernel.named(network, self.at), kernel.note(network, self.at)
+        history = dict(zip(HISTORY_COLUMNS, self.at.history[:done].T.copy(), strict=True))
         diverged, kept = (int(epoch) if epoch >= 0 else None for epoch in self.at.progress[[DIVERGED, BEST_EPOCH]])
-        kept, note = kept if diverged is None else None, kernel.note(network, self.at)
+        kept = kept if diverged is None else None
         return Trained(weights, history, network.parameters, network.outputs, diverged, kept, note)

@@ -4,7 +4,7 @@ The training holds a lock on the file, so that other processes can see whether i
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from bancada.base import locks, notify, stage
 
 if TYPE_CHECKING:  # readers of these files do without torch
-    from bancada.training.replica import History, Trained
+    from bancada.training.replica import Losses, Trained
 
 COLUMNS = ("train_loss", "validation_loss", "lr")
 MOST_POINTS = 320  # of a curve, as many as MLflow draws; the whole history is an artifact of the run
@@ -52,20 +52,20 @@ class Curves:
         self.ended_count = self.complete = 0  # `complete`: how many chosen epochs all replicas have passed
         self.ahead = -1  # the furthest chosen epoch of any replica
 
-    def epochs(self, place: int, first: int, losses: "History") -> None:
-        """Take the losses of a replica's next epochs, of which `first` is the first."""
-        after = first + len(losses["lr"])
-        self.passed[place] = after - 1
+    def epochs(self, places: Sequence[int], first: int, losses: "Losses") -> None:
+        """Take the losses of the next epochs of these replicas, of which `first` is the first."""
+        after = first + losses["lr"].shape[1]
+        self.passed[places] = after - 1
         known = range(*np.searchsorted(self.chosen, [first, after]).tolist())
         for i in known:
             for column, name in zip(self.values, COLUMNS, strict=True):
-                column[place, i] = losses[name][self.chosen[i] - first]
+                column[places, i] = losses[name][:, self.chosen[i] - first]
         self._complete()
         for i in known:
             epoch = self.chosen[i]
             if epoch > self.ahead and self.complete <= i:
-                own = {name: float(losses[name][epoch - first]) for name in COLUMNS[:2]}
-                self.write({"ahead": place, "epoch": epoch, **own})
+                own = {name: float(losses[name][0, epoch - first]) for name in COLUMNS[:2]}
+                self.write({"ahead": int(places[0]), "epoch": epoch, **own})
             self.ahead = max(self.ahead, epoch)
 
     def ended(self, place: int, trained: "Trained") -> None:

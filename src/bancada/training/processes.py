@@ -143,7 +143,7 @@ class Workers:
             self.done.add(place)
         if kind == "epochs" and content:
             (first, row), *_ = content
-            self.report.epochs(place, first, {name: np.array([of[name] for _, of in content]) for name in row})
+            self.report.epochs([place], first, {name: np.array([[of[name] for _, of in content]]) for name in row})
         elif kind == "trained":
             self.trained[place] = content
             self.report.ended(place, content)

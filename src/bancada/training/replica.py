@@ -24,7 +24,7 @@ ENGINES = {
 }
 
 
-History = Mapping[str, Float64[np.ndarray, " epoch"]]  # HISTORY_COLUMNS
+Losses = Mapping[str, Float64[np.ndarray, "place epoch"]]  # HISTORY_COLUMNS of some replicas
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class Trained:
 
 @runtime_checkable
 class Report(Protocol):
-    """Who is told how replicas get on. `place` is a replica's position among all."""
+    """Who is told how replicas get on. `places` are positions among the replicas."""
 
-    def epochs(self, place: int, first: int, losses: History) -> None:
-        """Take the losses and learning rates of a replica's next epochs, of which `first` is the first."""
+    def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
+        """Take the losses and learning rates of the next epochs of these replicas, of which `first` is the first."""
 
     def ended(self, place: int, trained: Trained) -> None:
         """Take the result of a replica."""
@@ -91,7 +91,7 @@ class Report(Protocol):
 class Silent:
     """A report to nobody."""
 
-    def epochs(self, place: int, first: int, losses: History) -> None:
+    def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
         """Do nothing."""
 
     def ended(self, place: int, trained: Trained) -> None:

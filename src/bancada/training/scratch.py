@@ -44,7 +44,8 @@ def train_line(place: int, replica: Replica, data: Data, report: Report) -> Trai
         losses = line.epoch(x, y, now)
         validation_loss = line.loss(x_validation, y_validation).item()
         history.append((*losses, validation_loss, line.lr))
-        report.epochs(place, len(history) - 1, dict(zip(HISTORY_COLUMNS, np.array(history[-1:]).T, strict=True)))
+        told = dict(zip(HISTORY_COLUMNS, np.array(history[-1:]).T[:, None], strict=True))
+        report.epochs([place], len(history) - 1, told)
         if not all(map(math.isfinite, (*losses, validation_loss) if len(x_validation) else losses)):
             diverged = len(history) - 1
     weights = {"0.weight": line.w.detach().numpy(), "0.bias": line.b.detach().numpy()}

@@ -4,7 +4,7 @@ import errno
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -93,14 +93,14 @@ def train(kept: store.Store, data: Data, report: Report) -> list[Trained]:
 
 
 class Remaining:
-    """A report on those replicas that had to be trained. `places`: their positions among all."""
+    """A report on those replicas that had to be trained; `places` are their positions among all."""
 
     def __init__(self, report: Report, places: list[int], kept: store.Store) -> None:
         self.report, self.places, self.kept = report, places, kept
 
-    def epochs(self, place: int, first: int, losses: replica.History) -> None:
+    def epochs(self, places: Sequence[int], first: int, losses: replica.Losses) -> None:
         """Pass them on."""
-        self.report.epochs(self.places[place], first, losses)
+        self.report.epochs([self.places[place] for place in places], first, losses)
 
     def ended(self, place: int, trained: Trained) -> None:
         """Keep the replica, and pass it on."""
@@ -138,11 +138,11 @@ class Progress:
         self.variant, self.planned, self.curves, self.bar, self.done = variant, planned, curves, bar, 0
         self.last: dict[int, float] = {}  # position of a seed -> its last loss
 
-    def epochs(self, place: int, first: int, losses: replica.History) -> None:
+    def epochs(self, places: Sequence[int], first: int, losses: replica.Losses) -> None:
         """Show the epoch that the seeds have reached in the mean, and the mean of their last losses."""
-        self.curves.epochs(place, first, losses)
+        self.curves.epochs(places, first, losses)
         before, self.done = self.done, int(self.curves.mean_epochs())
-        self.last[place] = float(losses["train_loss"][-1])
+        self.last.update(zip(places, losses["train_loss"][:, -1].tolist(), strict=True))
         finite = [loss for loss in self.last.values() if math.isfinite(loss)]
         loss = math.fsum(finite) / len(finite) if finite else math.nan
         if not self.bar.disable:

@@ -21,12 +21,10 @@ random_words = draws.random_words
 
 
 @njit(**compiled.OPTIONS)
-def masks(seed, layer, batch, epoch, units, rows):
-    """The random words of dropout, uint32 [unit, row]."""
-    words = np.zeros((units, rows + 3), np.uint32)
-    for unit in range(units):
+def draw_masks(seed, layer, batch, epoch, rows, words):
+    """Write the random words of dropout: uint32 [unit, row], and room for three more rows."""
+    for unit in range(len(words)):
         random_words((seed, draws.MASK, layer), (unit, batch, epoch), rows, words[unit])
-    return words[:, :rows]
 
 
 class Masked(nn.Module):
@@ -41,9 +39,10 @@ class Masked(nn.Module):
         if not self.training:
             return h
         rows, units = h.shape
-        words = masks(self.seed, self.layer, *self.now, units, rows)
+        words = np.zeros((units, rows + 3), np.uint32)
+        draw_masks(self.seed, self.layer, *self.now, rows, words)
         limit = np.float64(np.float32(self.rate)) * 2**32
-        dropped = torch.from_numpy(np.less(words.T, limit))
+        dropped = torch.from_numpy(np.less(words[:, :rows].T, limit))
         return h.masked_fill(dropped, 0) / (1 - self.rate)
 
 

@@ -24,9 +24,8 @@ exp, log, tanh, sigmoid, cos_pi, philox = (
 
 
 @njit(**compiled.OPTIONS)
-def computed(x, cosines, counters, words):
-    """Compiled as in the kernel. -> [exp, log, tanh or sigmoid, number]; cos_pi and philox are written over."""
-    y = np.empty((4, x.size), np.float32)
+def compute(x, y, cosines, counters, words):
+    """Write y [exp, log, tanh or sigmoid, number] of x, the cos_pi of cosines, and the words [counter, 4] of philox."""
     for i in range(x.size):
         y[0, i], y[1, i], y[2, i], y[3, i] = exp(x[i]), log(x[i]), tanh(x[i]), sigmoid(x[i])
     for i in range(cosines.size):
@@ -34,15 +33,16 @@ def computed(x, cosines, counters, words):
     for i in range(len(counters)):
         c = counters[i]
         words[i, 0], words[i, 1], words[i, 2], words[i, 3] = philox(c[0], c[1], c[2], c[3], c[4], c[5])
-    return y
 
 
 NAMES = ("exp", "log", "tanh", "sigmoid")
-NO_NUMBERS, NO_COUNTERS = np.empty(0), np.empty((0, 6), np.uint64)
+NOTHING, NO_NUMBERS, NO_COUNTERS = np.empty(0, np.float32), np.empty(0), np.empty((0, 6), np.uint64)
 
 
 def of_kernel(name: str, x: np.ndarray) -> np.ndarray:
-    return computed(x, NO_NUMBERS, NO_COUNTERS, NO_COUNTERS)[NAMES.index(name)]
+    y = np.empty((len(NAMES), len(x)), np.float32)
+    compute(x, y, NO_NUMBERS, NO_COUNTERS, NO_COUNTERS)
+    return y[NAMES.index(name)]
 
 
 # The largest error in units of the last place, and where: exp ends at e^-87 and e^88, and so does sigmoid.
@@ -92,7 +92,7 @@ def test_of_every_101st_number_the_worst_is_within_these_units(name: str) -> Non
 def test_the_cosine_of_schedules_is_exact_to_two_units_of_one() -> None:
     x = np.linspace(0, 1, 2001)
     found = x.copy()
-    computed(np.empty(0, np.float32), found, NO_COUNTERS, NO_COUNTERS)
+    compute(NOTHING, NOTHING[None], found, NO_COUNTERS, NO_COUNTERS)
     with mpmath.workdps(40):
         errors = [abs(mpmath.cos(mpmath.pi * mpmath.mpf(a)) - b) for a, b in zip(x, found, strict=True)]
     assert max(errors) < 2 * 2.0**-52
@@ -121,7 +121,7 @@ KNOWN_ANSWERS = [  # Random123's kat_vectors, philox4x32 with 10 rounds: counter
 def test_philox_gives_the_known_answers_of_random123() -> None:
     counters = np.array([[int(word, 16) for word in f"{c} {k}".split()] for c, k, _ in KNOWN_ANSWERS], np.uint64)
     words = np.zeros((3, 4), np.uint64)
-    computed(np.empty(0, np.float32), NO_NUMBERS, counters, words)
+    compute(NOTHING, NOTHING[None], NO_NUMBERS, counters, words)
     assert [" ".join(f"{word:08x}" for word in line) for line in words] == [answer for _, _, answer in KNOWN_ANSWERS]
 
 

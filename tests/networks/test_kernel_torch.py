@@ -83,7 +83,7 @@ def test_the_kernel_is_as_near_to_float64_as_torch_in_float32(case: Case, update
 def trained(name: str) -> tuple[Case, kernel.Network, dict[str, np.ndarray]]:
     """A case after ten updates."""
     case = ALL[name]
-    rows = case.rows(433)
+    rows = case.rows(430)
     return case, case.network(), by_kernel(case, 2, rows, rows)[0]
 
 

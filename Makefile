@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
 # requirements.lock or pyproject.toml changed since.
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline format ui lock clean
+.PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline engines format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -56,6 +56,9 @@ bench-table: $(READY)  ## a table of 1,000,000 rows through every stage: seconds
 
 bench-pipeline: $(READY)  ## the whole pipeline's speed, and what tracking costs, in fresh clones of HEAD
 	@python tests/benchmarks/pipeline.py
+
+engines: $(READY)  ## docs/engines.md: the lessons' variants by both engines, half an hour of a processor
+	@python tests/benchmarks/engines.py
 
 format: $(READY)  ## ruff, which mends what it can
 	@ruff check -q --fix .

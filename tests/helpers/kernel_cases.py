@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from bancada.networks import kernel
-from bancada.networks.settings import Init, Layers
+from bancada.networks.settings import Init, Layers, LayerSpec
 
 FEATURES, ROWS = 2, 120  # ROWS: three batches of 50, of which the last is smaller
 MOONS = [3, "tanh", 5, "tanh", 5, "tanh", 2, "tanh", 1, "tanh"]
@@ -37,6 +37,14 @@ class Case:
     init: Any = "torch"
     weighted: bool = False
 
+    seed = 7  # no fields: all cases have the same
+    features = FEATURES
+
+    @property
+    def specs(self) -> list[LayerSpec]:
+        """The layers."""
+        return TypeAdapter(Layers).validate_python(self.layers)
+
     @property
     def start(self) -> Init:
         """The initial parameters."""
@@ -44,7 +52,7 @@ class Case:
 
     def network(self) -> kernel.Network:
         """Return the network."""
-        return kernel.network(TypeAdapter(Layers).validate_python(self.layers), FEATURES)
+        return kernel.network(self.specs, FEATURES)
 
     def settings(self, epochs: int) -> kernel.Settings:
         """Return how it is trained."""
@@ -137,6 +145,47 @@ CASES = {
     "diverges": Case([3, "relu", 1], "numbers", rate=1e9),
     "diverges where it is clipped": Case([3, "relu", 1], "numbers", rate=1e30, more={"clip_norm": 1.0}),
     "early stopping": Case(NORMED, "signs", rate=0.5, more={"patience": 2, "min_delta": 0.01}),
+}
+
+# Held against torch, too, but too many or too wide for plain Python.
+MORE = {
+    "tanh, large rate": Case(MOONS, "signs", rate=0.5),
+    "mse, class weights": Case([4, "tanh", 1], "signs", weighted=True),
+    "half mse, class weights": Case([4, "tanh", 2], "classes", "half_mse", weighted=True),
+    "l1, class weights": Case([4, "tanh", 1, "tanh"], "signs", "l1", weighted=True),
+    "cross entropy, class weights": Case([4, "tanh", 2], "classes", "cross_entropy", weighted=True),
+    "cross entropy of softmax": Case([5, "relu", 2, "softmax"], "classes", "cross_entropy", rate=0.5),
+    "bce of two outputs": Case([5, "relu", 2, "sigmoid"], "classes", "bce", "adam", 0.01),
+    "softmax inside": Case([6, "softmax", 4, "tanh", 1], "numbers", rate=0.05),
+    "half mse of two outputs": Case([5, "relu", 2], "classes", "half_mse"),
+    "no biases": Case([{"linear": 5, "bias": False}, "tanh", {"linear": 1, "bias": False}], "signs"),
+    "dropout of inputs and units": Case([{"dropout": 0.2}, 16, "relu", {"dropout": 0.5}, 1], "numbers", rate=0.01),
+    "dropout and batch norm": Case([8, "batch_norm", "relu", {"dropout": 0.3}, 2], "classes", "cross_entropy"),
+    "batch norm last, adam": Case([{"linear": 2, "bias": False}, "batch_norm"], "classes", "mse", "adam", 0.01, 30),
+    "cosine by update, shorter": Case(
+        [3, "tanh", 1], "signs", schedule="cosine", more={"period": 3, "lowest": 0.01, "every_update": True}
+    ),
+    "cosine by epoch, shorter, adam": Case(
+        [3, "tanh", 1], "signs", optimizer="adam", rate=0.01, schedule="cosine", more={"period": 1}
+    ),
+    "inverse time by epoch": Case([3, "tanh", 1], "signs", schedule="inverse_time", more={"decay": 0.3}),
+    "momentum, step by update, clipped": Case(
+        [3, "relu", 1],
+        "numbers",
+        rate=0.02,
+        schedule="step",
+        more={"momentum": 0.5, "step_size": 4, "gamma": 0.3, "every_update": True, "clip_norm": 0.5},
+    ),
+    "nesterov, weight decay": Case(
+        [3, "tanh", 1], "signs", rate=0.05, more={"momentum": 0.8, "nesterov": True, "weight_decay": 0.01}
+    ),
+    "adam, large eps": Case([3, "tanh", 1], "signs", optimizer="adam", rate=0.05, more={"eps": 1e-3}),
+    "adamw, class weights": Case([4, "relu", 2], "classes", "cross_entropy", "adamw", 0.01, weighted=True),
+    "early stopping, validation of batch norm, adam": Case(
+        NORMED, "signs", optimizer="adam", rate=0.05, more={"patience": 1}
+    ),
+    "wide, full batches, adam": Case([64, "relu", 64, "tanh", 2], "classes", "cross_entropy", "adam", 0.01, 0),
+    "wide, small batches": Case([100, "tanh", 50, "sigmoid", 2], "classes", "mse", batch=5),
 }
 
 

@@ -8,56 +8,47 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lessons import PARAMS, data, learned, with_seeds
 from torch import nn
 
 from bancada.base.tables import Table
 from bancada.data.sources.linear import LinearData
-from bancada.data.split import divide
 from bancada.evaluation.statistics import epochs_to_converge
 from bancada.networks import kernel
 from bancada.networks.preparation import Preparation
 from bancada.networks.saved import TrainingResult
 from bancada.networks.settings import GivenInit
-from bancada.pipeline.params import Params, load
 from bancada.training import fit, replica
 from bancada.training.replica import Data, Replica, Rows, Silent
 from bancada.training.settings import Recipe
 from bancada.training.train import prepared
 
-PARAMS = load(Path(__file__).parents[2] / "params.yaml")
 NEW_ORCHARD = np.array([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: the lesson's new input
 
 
+@pytest.fixture(params=["compiled", pytest.param("torch", marks=pytest.mark.long)])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The figures are demanded of both engines; those that are written from scratch stay what they are."""
+    return str(request.param)
+
+
 @cache
-def trained(variant: str, num_seeds: int = 10) -> TrainingResult:
-    keys = with_seeds(num_seeds).training(variant)
+def trained(variant: str, num_seeds: int = 10, engine: str | None = None) -> TrainingResult:
+    keys = with_seeds(num_seeds, engine).training(variant)
     recipe = keys.recipe()
-    return train(recipe, fit.preparation(keys, data(recipe.study)[0]))
+    return train(recipe, fit.preparation(keys, data(recipe.study)["train"]))
 
 
 def train(recipe: Recipe, preparation: Preparation) -> TrainingResult:
-    rows, validation = data(recipe.study)
-    learn, watch = (prepared(Path(), part, preparation) for part in (rows, validation))
-    learned = Data(learn, watch, len(rows.classes))
-    return replica.together(replica.train([Replica(recipe, seed) for seed in recipe.seeds], learned, Silent()))
-
-
-def with_seeds(num_seeds: int) -> Params:
-    return PARAMS.model_copy(update={"num_seeds": num_seeds})
-
-
-@cache
-def data(study: str) -> tuple[Table, Table]:
-    table = PARAMS.source(study).make(f"studies.{study}.source")
-    made = divide(table, PARAMS.studies[study].split)
-    return made["train"], made["validation"]
+    replicas = [Replica(recipe, seed) for seed in recipe.seeds]
+    return replica.together(replica.train(replicas, learned(recipe, preparation), Silent()))
 
 
 def test_lesson_1_gradient_descent_by_hand_ends_at_the_published_losses() -> None:
     """Published: 22555.1523 before any update, 15218.1172 after one, 2.4225 after 802; the start has 5 digits."""
     training = trained("orchard5_scratch", 2)
     assert training.history["train_loss"][0, :2] == pytest.approx([22555.1523, 15218.1172], rel=1e-5)
-    x, y = data("orchard5")[0].features, data("orchard5")[0].targets
+    x, y = data("orchard5")["train"].features, data("orchard5")["train"].targets
     w, b = (training.weights[f"0.{part}"][0].astype(np.float64) for part in ("weight", "bias"))
     assert ((x @ w.T + b - y) ** 2).mean() == pytest.approx(2.4225, rel=1e-4)
 
@@ -67,18 +58,18 @@ def test_lesson_1_a_fixed_start_and_full_batches_leave_no_spread() -> None:
     assert np.array_equal(weights[0], weights[1])
 
 
-def test_lesson_1_the_linear_model_predicts_what_both_published_runs_predict() -> None:
+def test_lesson_1_the_linear_model_predicts_what_both_published_runs_predict(engine: str) -> None:
     """Published: (53.4712, 67.5010) and (53.4258, 67.6156); the last batch's loss wanders between about 0.3 and 2."""
-    training = trained("orchard_linear")
+    training = trained("orchard_linear", engine=engine)
     predicted = (training.weights["0.weight"] @ NEW_ORCHARD + training.weights["0.bias"]).mean(0)
     assert predicted == pytest.approx([53.45, 67.56], abs=0.35)
     last = training.history["last_batch_loss"][:, -200:]
     assert 0.2 < np.quantile(last, 0.05) < np.quantile(last, 0.95) < 2.5
 
 
-def test_lesson_1_the_sigmoid_model_predicts_the_mean_of_the_targets_whatever_the_input() -> None:
+def test_lesson_1_the_sigmoid_model_predicts_the_mean_of_the_targets_whatever_the_input(engine: str) -> None:
     """Published: (75.11, 90.91), where the targets' mean is about (76, 92)."""
-    training = trained("orchard_sigmoid", 4)
+    training = trained("orchard_sigmoid", 4, engine)
     w, b = ([training.weights[f"{i}.{part}"] for i in (0, 2, 4)] for part in ("weight", "bias"))
     h = NEW_ORCHARD[None, None]
     for i in range(3):
@@ -92,9 +83,11 @@ LINE_PUBLISHED = [2.6760, 0.0052, 0.0001, 0.0001]
 
 
 @pytest.mark.parametrize("variant", ["line_scratch", "line_sgd"])
-def test_lesson_5_from_scratch_and_with_the_library_reaches_the_published_losses_and_weights(variant: str) -> None:
+def test_lesson_5_from_scratch_and_with_the_library_reaches_the_published_losses_and_weights(
+    variant: str, engine: str
+) -> None:
     """Losses by epoch 2.6760, 0.0052, 0.0001, 0.0001, validation 0.0307, 0.0001, ...; errors up to 3.2e-4."""
-    training = trained(variant)
+    training = trained(variant, engine=engine)
     assert training.history["train_loss"].mean(0) == pytest.approx(LINE_PUBLISHED, rel=0.02, abs=6e-5)
     assert training.history["validation_loss"][:, 0] == pytest.approx(0.0325, abs=0.0045)
     assert training.history["validation_loss"][:, 1:].max() < 1.5e-4
@@ -104,10 +97,10 @@ def test_lesson_5_from_scratch_and_with_the_library_reaches_the_published_losses
     np.testing.assert_allclose(training.weights["0.bias"], truth.bias, atol=4e-4)
 
 
-def test_lesson_5_the_learning_rate_decays_as_published() -> None:
+def test_lesson_5_the_learning_rate_decays_as_published(engine: str) -> None:
     """0.009523 after update 312 (an epoch of 9984 rows in batches of 32) and 0.008229 after 624."""
     for variant in ("line_scratch", "line_sgd"):
-        assert trained(variant).history["lr"][0, :2] == pytest.approx([0.009523, 0.008229], abs=5e-7)
+        assert trained(variant, engine=engine).history["lr"][0, :2] == pytest.approx([0.009523, 0.008229], abs=5e-7)
 
 
 @pytest.mark.parametrize("variant", ["orchard5_scratch", "line_scratch"])
@@ -118,12 +111,12 @@ def test_training_from_scratch_and_with_the_library_ends_with_the_same_weights(v
         np.testing.assert_allclose(value, by_library.weights[name], rtol=1e-6, atol=1e-6)
 
 
-def test_lesson_2_the_loss_has_fallen_after_about_40_to_60_epochs() -> None:
+def test_lesson_2_the_loss_has_fallen_after_about_40_to_60_epochs(engine: str) -> None:
     """Published: it flattens near epoch 60, and about 40 would have done; read off a plot of the real wines.
 
     A quarter of the seeds are through at 16 to 18 epochs and most at 35 to 43, so the median of a few tells little.
     """
-    held_out = trained("quality_mlp", 100).history["validation_loss"]
+    held_out = trained("quality_mlp", 100, engine).history["validation_loss"]
     assert 30 <= np.median([epochs_to_converge(losses) for losses in held_out]) <= 60
 
 
@@ -211,18 +204,18 @@ def test_lesson_3_replayed_the_engine_takes_each_of_the_first_200_updates_as_a_p
 
 
 @pytest.mark.parametrize("variant", ["houses_l1", "houses_mse"])
-def test_lesson_4_a_house_of_seven_rooms_is_predicted_at_about_20_to_25_thousand(variant: str) -> None:
-    training, rooms = trained(variant, 2), data("houses")[0].features[:, 0]
+def test_lesson_4_a_house_of_seven_rooms_is_predicted_at_about_20_to_25_thousand(variant: str, engine: str) -> None:
+    training, rooms = trained(variant, 2, engine), data("houses")["train"].features[:, 0]
     x = (7 - rooms.mean()) / rooms.std()
     hidden = np.maximum(training.weights["0.weight"][:, :, 0] * x + training.weights["0.bias"], 0)
     price = (training.weights["2.weight"][:, 0] * hidden).sum(1) + training.weights["2.bias"][:, 0]
     assert np.all((price > 20) & (price < 25))
 
 
-def test_lesson_4_a_softmax_before_cross_entropy_learns_slower_and_leaves_a_loss() -> None:
+def test_lesson_4_a_softmax_before_cross_entropy_learns_slower_and_leaves_a_loss(engine: str) -> None:
     """Cross-entropy takes the softmax of what it is given: of outputs between 0 and 1 in three classes the least it can
     come to is log(e + 2) - 1 = 0.5514, and of logits 0."""
-    softmax, logits = (trained(variant, 4).history["train_loss"] for variant in ("wine_softmax", "wine_logits"))
+    softmax, logits = (trained(variant, 4, engine).history["train_loss"] for variant in ("wine_softmax", "wine_logits"))
     assert np.all(softmax > np.log(np.e + 2) - 1)
     assert softmax[:, -1] == pytest.approx(np.log(np.e + 2) - 1, abs=0.01)
     assert np.all(logits[:, 10] < 0.1)

@@ -105,7 +105,9 @@ def cold(kind: str) -> Took:
     command, environment = COLD[kind]
     with clone() as folder:
         given = {name: str(folder.parent / "empty") if value is None else value for name, value in environment.items()}
-        return took(folder, command, "repro", *STAGES, **given)
+        found = took(folder, command, "repro", *STAGES, **given)
+    print(f"{kind}: {found.wall:.1f} s, {found.processor:.1f} s of processor time", file=sys.stderr, flush=True)
+    return found
 
 
 def own_work(folder: Path, stage: str, name: str) -> tuple[float, Took]:

@@ -152,11 +152,11 @@ class Process:
     def __init__(self, src: Path | None = None) -> None:
         pins = ("NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY", "MKL_CBWR")
         free = {name: value for name, value in os.environ.items() if name not in pins}
-        paths = [str(src)] if src else []
-        paths += [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        own = {"PYTHONPATH": str(src)} if src else {}
         self.process = subprocess.Popen(
             [sys.executable, __file__, *(["pinned"] if src else [])],
-            env=free | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            env=free | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | own,
+            cwd=src,  # import bancada takes the code of the repository that a process runs in
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

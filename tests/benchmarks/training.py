@@ -1,9 +1,9 @@
 """`make bench`: how fast the compiled engine trains, beside the usual ways; processor time of one core.
 
-What is compared runs in one run, in turn, and medians of ROUNDS are printed: lesson 3's base network, the lessons'
-variants, and wider networks. PyTorch, scikit-learn and JAX run without bancada's pins, in a process of their own
-(ways.py); the engine runs as in a stage, with validation rows. Beside them the same loop in C (floor.c), and curves of
-time by seeds, rows, units and threads. Some minutes. Writes training.csv beside this file, and docs/speed.png.
+What is compared runs in one run, in turn, and medians are printed: lesson 3's base network, the lessons' variants, and
+wider networks. PyTorch, scikit-learn and JAX run without bancada's pins, in a process of their own (ways.py); the
+engine runs as in a stage, with validation rows. Beside them the same loop in C (floor.c), and curves of time by seeds,
+rows, units and threads. About five minutes. Writes training.csv beside this file, and docs/speed.png.
 """
 
 import csv
@@ -25,6 +25,7 @@ import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from pydantic import TypeAdapter
 from tasks import LESSONS, ROOT, Task, lesson
 from ways import Process
@@ -68,14 +69,10 @@ def timed(run: Callable[[int], object], clock: Callable[[], float] = time.proces
     return seconds
 
 
-def kernel_alone(task: Task, seeds: int = 1) -> Way:
-    """Each seed's training in one call of kernel.train."""
+def kernel_alone(task: Task) -> Way:
+    """A seed's training in one call of kernel.train."""
 
-    def run(epochs: int) -> None:
-        for seed in range(seeds):
-            task.train(epochs, seed)
-
-    return Way(timed(run), task.updates() * seeds)
+    return Way(timed(task.train), task.updates())
 
 
 def for_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -115,11 +112,11 @@ def epochs_for(way: Way) -> int:
     return max(1, round(epochs * SAMPLE_S / took))
 
 
-def in_turn(ways: Mapping[str, Way]) -> dict[str, float]:
-    """Return microseconds of an update by each way: medians of ROUNDS."""
+def in_turn(ways: Mapping[str, Way], rounds: int = ROUNDS) -> dict[str, float]:
+    """Return microseconds of an update by each way: medians over the rounds."""
     epochs = {name: epochs_for(way) for name, way in ways.items()}
     took: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, way in ways.items():
             took[name].append(way.seconds(epochs[name]) / epochs[name] / way.updates * 1e6)
     return {name: statistics.median(times) for name, times in took.items()}
@@ -156,7 +153,7 @@ def base_network(free: Process, folder: Path) -> dict[str, float | str]:
         ways[in_c] = Way(seconds, task.updates())
     else:
         missing[in_c] = "no cc"
-    return in_turn(ways) | missing
+    return in_turn(ways, 3 * ROUNDS) | missing
 
 
 def lessons_variants(free: Process, folder: Path) -> Iterator[tuple[str, dict[str, float]]]:
@@ -209,28 +206,35 @@ Curve = dict[int, float]
 
 
 def curves(free: Process, folder: Path, cores: set[int]) -> dict[str, dict[str, Curve]]:
-    """{what grows: {network or way: seconds of an epoch}}; by threads, seconds by the clock."""
+    """{what grows: {network or way: milliseconds of an epoch}}; by threads, those of the clock."""
     task = lesson("moons_tanh")
-    seeds = curve({n: kernel_alone(task, n) for n in (1, 10, 100)})
-    rows = curve({n: kernel_alone(lesson("moons_tanh", n)) for n in (1_000, 10_000, 100_000, 1_000_000)})
-    ways = {n: engines(wider(f"{n}-{n}-{n}-10", 128), free, folder) for n in WIDTHS}
-    units = {name: curve({n: ways[n][name] for n in WIDTHS}) for name in ways[WIDTHS[0]]}
-    threads, run = Curve(), timed(engine(task, 32), time.perf_counter)
+    seeds = {n: an_epoch(timed(engine(task, n))) for n in (1, 10, 100)}
+    rows = {n: kernel_alone(lesson("moons_tanh", n)) for n in (1_000, 10_000, 100_000, 1_000_000)}
+    wide = {n: engines(wider(f"{n}-{n}-{n}-10", 128), free, folder) for n in WIDTHS}
+    units = curves_of({name: {n: ways[name] for n, ways in wide.items()} for name in wide[WIDTHS[0]]})
+    threads, clock = Curve(), timed(engine(task, 32), time.perf_counter)
     for n in sorted({1, 2, len(cores)} & set(range(len(cores) + 1))):
         pin(sorted(cores)[:n])
-        threads[n] = statistics.median(run(400) for _ in range(ROUNDS)) / 400
+        threads[n] = an_epoch(clock)
     return {
         "seeds": {"base network, 1,000 rows": seeds},
-        "training rows": {"base network, 1 seed": rows},
+        "training rows": curves_of({"base network, 1 seed": rows}),
         "features, and units of two hidden layers": units,
         "threads (by the clock)": {"base network, 32 seeds": threads},
     }
 
 
-def curve(ways: Mapping[int, Way]) -> Curve:
-    """Seconds of an epoch of all seeds."""
-    took = in_turn({str(n): way for n, way in ways.items()})
-    return {n: took[str(n)] * way.updates / 1e6 for n, way in ways.items()}
+def an_epoch(seconds: Callable[[int], float], epochs: int = 400) -> float:
+    """Milliseconds of an epoch, among so many that the start of each seed does not count."""
+    return statistics.median(seconds(epochs) for _ in range(ROUNDS)) / epochs * 1e3
+
+
+def curves_of(lines: Mapping[str, Mapping[int, Way]]) -> dict[str, Curve]:
+    """Milliseconds of an epoch of all seeds, everything in turn."""
+    took = in_turn({f"{name} {n}": way for name, ways in lines.items() for n, way in ways.items()})
+    return {
+        name: {n: took[f"{name} {n}"] * way.updates / 1e3 for n, way in ways.items()} for name, ways in lines.items()
+    }
 
 
 def slope(of: Curve) -> float:
@@ -243,7 +247,11 @@ def drawn(found: Mapping[str, Mapping[str, Curve]]) -> Figure:
     for axes, (grows, lines) in zip(figure.subplots(2, 2).flat, found.items(), strict=True):
         for (name, of), marker in zip(lines.items(), "osD", strict=False):
             axes.plot(list(of), list(of.values()), marker=marker, label=f"{name}: slope {slope(of):.2f}")
-        axes.set(xscale="log", yscale="log", xlabel=grows, ylabel="seconds per epoch")
+        axes.set(xscale="log", yscale="log", xlabel=grows, ylabel="milliseconds of an epoch")
+        times = [time for of in lines.values() for time in of.values()]
+        axes.set_ylim(min(times) / 2, max(times) * 2)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
         axes.minorticks_off()
         axes.set_xticks(list(of), [f"{n:,}" for n in of])
         axes.grid(alpha=0.3)
@@ -255,7 +263,7 @@ def memory() -> Iterator[tuple[str, str]]:
     """The most MiB that a process held which trained the base network for so many epochs."""
     for epochs in EPOCHS:
         ran = subprocess.run([sys.executable, HERE / "tasks.py", str(epochs)], check=True, stdout=subprocess.PIPE)
-        yield f"{epochs:,}", f"{float(ran.stdout):.1f}"
+        yield f"{epochs:,}", f"{float(ran.stdout):.0f}"
 
 
 def pin(cores: list[int]) -> None:
@@ -312,7 +320,7 @@ def print_all(free: Process, folder: Path, cores: set[int]) -> Iterator[tuple[st
     found = curves(free, folder, cores)
     for grows, lines in found.items():
         numbers = next(iter(lines.values()))
-        of = Printed(f"Seconds of an epoch by {grows}", "", *(f"{n:,}" for n in numbers), "slope")
+        of = Printed(f"Milliseconds of an epoch by {grows}", "", *(f"{n:,}" for n in numbers), "slope")
         for name, each in lines.items():
             of.line(name, *map(digits, each.values()), f"{slope(each):.2f}")
     drawn(found).savefig(ROOT / "docs/speed.png")

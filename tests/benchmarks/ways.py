@@ -3,8 +3,8 @@
 Run as a program, this trains what it is told on its standard input, a line of JSON each, and answers with seconds of
 processor time. It does not import bancada, whose pins would slow torch, but with the argument `pinned` it does.
 
-A task is a file of torch.save: model, inputs [row, feature], targets [row, output], loss, optimizer, lr, batch, and
-for the engine of an older commit `recipe` and `data`.
+A task is a file of torch.save: model, inputs [row, feature], targets [row, output], loss, optimizer, lr, schedule and
+batch, and for the engine of an older commit `recipe` and `data`.
 """
 
 import json
@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 if __name__ == "__main__" and "pinned" in sys.argv:
     import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
@@ -24,6 +24,7 @@ if __name__ == "__main__" and "pinned" in sys.argv:
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 Task = dict[str, Any]
 Run = Callable[[int], object]  # trains for so many epochs
@@ -37,16 +38,32 @@ LOSSES = {
 }
 
 
-def parts(task: Task) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer, Tensor, Tensor]:
-    """Return model, loss, optimizer, inputs and targets. Schedules of learning rates are left out: they cost more."""
-    targets = task["targets"].argmax(1) if task["loss"] == "cross_entropy" else task["targets"]
-    optimizer = OPTIMIZERS[task["optimizer"]](task["model"].parameters(), lr=task["lr"])
-    return task["model"].train(), LOSSES[task["loss"]](), optimizer, task["inputs"], targets
+class Parts(NamedTuple):
+    """What a loop in PyTorch needs."""
+
+    model: nn.Module
+    loss_of: nn.Module
+    optimizer: torch.optim.Optimizer
+    after: dict[str, Callable[[], None]]  # "update", "epoch" -> steps of the schedule
+    inputs: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, task: Task) -> "Parts":
+        targets = task["targets"].argmax(1) if task["loss"] == "cross_entropy" else task["targets"]
+        optimizer = OPTIMIZERS[task["optimizer"]](task["model"].parameters(), lr=task["lr"])
+        after: dict[str, Callable[[], None]] = {"update": lambda: None, "epoch": lambda: None}
+        asked = task["schedule"]
+        if asked["name"] == "step":
+            after[asked["every"]] = StepLR(optimizer, asked["step_size"], asked["gamma"]).step
+        elif asked["name"] == "inverse_time":
+            after[asked["every"]] = LambdaLR(optimizer, lambda k: 1 / (1 + asked["decay"] * k)).step
+        return cls(task["model"].train(), LOSSES[task["loss"]](), optimizer, after, task["inputs"], targets)
 
 
 def lesson(task: Task, seeds: int) -> Run:
     """The notebook's way: a DataLoader over a list of pairs, `.item()` after every batch."""
-    model, loss_of, optimizer, inputs, targets = parts(task)
+    model, loss_of, optimizer, after, inputs, targets = Parts.of(task)
     pairs = list(zip(inputs, targets, strict=True))
     loader = torch.utils.data.DataLoader(pairs, batch_size=task["batch"] or len(inputs), shuffle=True)
 
@@ -58,14 +75,16 @@ def lesson(task: Task, seeds: int) -> Run:
                 loss = loss_of(model(x), y)
                 loss.backward()
                 optimizer.step()
+                after["update"]()
                 loss.item()
+            after["epoch"]()
 
     return run
 
 
 def plain(task: Task, seeds: int) -> Run:
     """Without the DataLoader: batches by index from one tensor; nothing to index where a batch has all rows."""
-    model, loss_of, optimizer, inputs, targets = parts(task)
+    model, loss_of, optimizer, after, inputs, targets = Parts.of(task)
 
     def run(epochs: int) -> None:
         for _ in range(epochs):
@@ -73,6 +92,8 @@ def plain(task: Task, seeds: int) -> Run:
                 optimizer.zero_grad()
                 loss_of(model(inputs[rows]), targets[rows]).backward()
                 optimizer.step()
+                after["update"]()
+            after["epoch"]()
 
     return run
 

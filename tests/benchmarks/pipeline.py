@@ -1,44 +1,46 @@
-"""`make bench-pipeline`: the whole pipeline against the lessons' own loops, and what a rerun costs.
+"""`make bench-pipeline`: the whole pipeline of the lessons against their own loops, and what it costs beside training.
 
 Everything in one run, in fresh clones of HEAD: about twenty minutes. The lessons' loops are timed for SAMPLE_S seconds
-a variant and scaled to the lesson's epochs, one seed each. What tracking costs is the median of PAIRS: a cold run
-without it, then one with it. Writes pipeline.csv beside this file.
+a variant and scaled to the lesson's epochs, one seed each. Then each kind of cold run takes its turn, ROUNDS times, and
+medians are printed: by the clock, and of processor time, which a busy neighbour changes less. Pictures of digits are no
+lesson and stay out. Writes pipeline.csv beside this file.
 """
 
 import csv
 import os
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
 
 # isort: split
-import torch
-from bancada.training.engine import EncodedRows, encoded
-from rich.console import Console
-from rich.table import Table as Printed
-from torch import nn
+from tasks import LESSONS, PARAMS, ROOT, lesson
+from training import Printed, machine
+from ways import Process
 
-from bancada.data.split import divide
-from bancada.networks.start import sequential
-from bancada.pipeline.params import load
-from bancada.training import fit
-from bancada.training.replica import Data
-from bancada.training.settings import Recipe
-from bancada.training.train import prepared
+from bancada.networks import kernel
 
-HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+HERE = Path(__file__).parent
 SAMPLE_S = 2.0
 REPEATS = 5
-PAIRS = 3
-PARAMS = load(ROOT / "params.yaml")
+ROUNDS = 3
+STAGES = [f"evaluate@{study}" for study in dict.fromkeys(PARAMS.variants[variant].study for variant in LESSONS)]
+# The kinds of cold runs: command, variables of the environment; None: an empty folder.
+COLD: dict[str, tuple[str, Mapping[str, str | None]]] = {
+    "bancada repro": ("bancada", {}),
+    "bancada repro, cold code cache": ("bancada", {"XDG_CACHE_HOME": None}),
+    "bancada repro, tracking on": ("bancada", {"BANCADA_TRACKING": "on"}),
+    "dvc repro": ("dvc", {}),
+}
 # Of each stage that is measured: its module, and the function, with its owner, that does its own work. All else is
 # start-up, reading and writing.
 OWN_WORK = {
@@ -49,41 +51,22 @@ OWN_WORK = {
 }
 
 
-def lessons_loop(asked: Recipe, rows: EncodedRows, model: nn.Sequential) -> Iterator[None]:
-    """One seed by the notebook's way, an epoch at a time: a DataLoader over a list of pairs, `.item()` every batch."""
-    loss_of = {"mse": nn.MSELoss(), "half_mse": nn.MSELoss(), "l1": nn.L1Loss(), "bce": nn.BCELoss()}
-    targets = rows.targets.argmax(0) if asked.train.loss == "cross_entropy" else rows.targets.T.contiguous()
-    loss = loss_of.get(asked.train.loss, nn.CrossEntropyLoss())
-    kind = torch.optim.Adam if asked.train.optimizer.name == "adam" else torch.optim.SGD
-    optimizer = kind(model.parameters(), lr=asked.train.lr)
-    pairs = list(zip(rows.features.T.contiguous(), targets, strict=True))
-    size = len(rows) if asked.train.batch_size == "full" else int(asked.train.batch_size)
-    loader = torch.utils.data.DataLoader(pairs, batch_size=size, shuffle=True)
-    while True:
-        for x, y in loader:
-            model.train()
-            model.zero_grad()
-            value = loss(model(x), y)
-            value.backward()
-            optimizer.step()
-            value.item()
-        yield
+class Took(NamedTuple):
+    """Seconds by the clock, and seconds of processor time."""
+
+    wall: float
+    processor: float
 
 
-def lessons_seconds(variant: str) -> float:
-    """For the lesson's epochs, from as many as SAMPLE_S allows."""
-    asked = PARAMS.recipe(variant)
-    table = PARAMS.source(asked.study).make(f"studies.{asked.study}.source")
-    train_rows = divide(table, PARAMS.studies[asked.study].split)["train"]
-    learned = prepared(Path(), train_rows, fit.preparation(PARAMS.training(variant), train_rows))
-    rows = encoded(asked, Data(learned, learned, len(train_rows.classes)))[0]
-    epochs = lessons_loop(asked, rows, sequential(asked.network.small_layers, [len(rows.features)]))
-    next(epochs)
-    began, done = time.perf_counter(), 0
-    while done < asked.train.epochs and time.perf_counter() - began < SAMPLE_S:
-        next(epochs)
-        done += 1
-    return (time.perf_counter() - began) / done * asked.train.epochs
+def lessons_seconds(variant: str, process: Process, folder: Path) -> float:
+    """Processor time for the lesson's epochs, on one core, from as many as SAMPLE_S allows."""
+    task = lesson(variant)
+    seconds = process.way("lesson", task.write(folder))
+    seconds(1)
+    took, done, epochs = 0.0, 0, 1
+    while done < task.recipe.train.epochs and took < SAMPLE_S:
+        took, done, epochs = took + seconds(epochs), done + epochs, epochs * 2
+    return took / done * task.recipe.train.epochs
 
 
 @contextmanager
@@ -97,22 +80,38 @@ def clone() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def seconds(folder: Path, *command: str, tracking: str = "off") -> float:
+def took(folder: Path, *command: str, **environment: str) -> Took:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": "src", "BANCADA_TRACKING": tracking}
-    began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    fixed = {"PATH": path, "PYTHONPATH": "src", "BANCADA_TRACKING": "off"}
+    began, before = time.perf_counter(), used()
+    done = subprocess.run(command, cwd=folder, env=os.environ | fixed | environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return time.perf_counter() - began
+    return Took(time.perf_counter() - began, used() - before)
 
 
-def median(folder: Path, *command: str) -> float:
-    return statistics.median(seconds(folder, *command) for _ in range(REPEATS))
+def used() -> float:
+    """Processor time of all processes that this one has started and that have ended."""
+    of = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return of.ru_utime + of.ru_stime
 
 
-def outside_own_work(folder: Path, stage: str, name: str) -> float:
-    """Seconds of a whole stage, tracking off, that are not in the function that does its work.
+def medians(many: list[Took]) -> Took:
+    return Took(*map(statistics.median, zip(*many, strict=True)))
+
+
+def cold(kind: str) -> Took:
+    """A run of all lessons in a fresh clone."""
+    command, environment = COLD[kind]
+    with clone() as folder:
+        given = {name: str(folder.parent / "empty") if value is None else value for name, value in environment.items()}
+        found = took(folder, command, "repro", *STAGES, **given)
+    print(f"{kind}: {found.wall:.1f} s, {found.processor:.1f} s of processor time", file=sys.stderr, flush=True)
+    return found
+
+
+def own_work(folder: Path, stage: str, name: str) -> tuple[float, Took]:
+    """Seconds of a whole stage that are not in the function that does its work, and those of the function.
 
     The function is called twice, and the second call is what it takes: the first may import libraries.
     """
@@ -123,9 +122,9 @@ def outside_own_work(folder: Path, stage: str, name: str) -> float:
         f"work = owner.{function}\n"
         "def twice(*given, **named):\n"
         "    work(*given, **named)\n"
-        "    began = time.perf_counter()\n"
+        "    began, before = time.perf_counter(), time.process_time()\n"
         "    result = work(*given, **named)\n"
-        "    print('own', time.perf_counter() - began)\n"
+        "    print('own', time.perf_counter() - began, time.process_time() - before)\n"
         "    return result\n"
         f"owner.{function} = twice\n"
         "from bancada.base.stage import run\n"
@@ -133,15 +132,12 @@ def outside_own_work(folder: Path, stage: str, name: str) -> float:
         f"run(stage.main, of={'variants' if stage == 'train' else 'studies'!r})\n"
     )
     environment = {**os.environ, "PYTHONPATH": "src", "BANCADA_TRACKING": "off"}
-    took = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        said = subprocess.run(
-            [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
-        ).stdout
-        own = next(float(line.split()[1]) for line in said.splitlines() if line.startswith("own "))
-        took.append(time.perf_counter() - began - 2 * own)
-    return statistics.median(took)
+    command = [sys.executable, "-c", code]
+    began = time.perf_counter()
+    said = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    whole = time.perf_counter() - began
+    own = next(Took(*map(float, line.split()[1:])) for line in said.splitlines() if line.startswith("own "))
+    return whole - 2 * own.wall, own
 
 
 def replace(folder: Path, old: str, new: str) -> None:
@@ -152,51 +148,72 @@ def replace(folder: Path, old: str, new: str) -> None:
     (folder / "params.yaml").write_text(text.replace(old, new))
 
 
-def measured() -> Iterator[tuple[str, float, str]]:
+def lessons_loops() -> float:
+    """Seconds of all lessons, one seed each, one after another."""
+    process = Process()
+    with tempfile.TemporaryDirectory() as folder:
+        found = sum(lessons_seconds(variant, process, Path(folder)) for variant in LESSONS)
+    process.end()
+    return found
+
+
+def measured() -> Iterator[tuple[str, Took, str]]:
     """(what, seconds, remark)"""
-    torch.set_num_threads(1)
-    lessons = sum(lessons_seconds(variant) for variant in PARAMS.variants)
-    yield "the lessons' own loops, one seed each, one after another", lessons, f"from {SAMPLE_S:g} s of each"
+    lessons = lessons_loops()
+    yield "the lessons' own loops, one seed each, one core", Took(lessons, lessons), f"from {SAMPLE_S:g} s of each"
+    kernel.ready()  # the compiled code is in the cache
+    rounds = [{kind: cold(kind) for kind in COLD} for _ in range(ROUNDS)]
+    base = medians([each["bancada repro"] for each in rounds])
+    for kind in COLD:
+        middle = medians([each[kind] for each in rounds])
+        beside = [each[kind].wall - each["bancada repro"].wall for each in rounds]
+        remark = f"{middle.wall / lessons:.3f} of the lessons', of processor time {middle.processor / lessons:.3f}"
+        if kind != "bancada repro":
+            remark += f"; {statistics.median(beside):+.1f} s ({min(beside):+.1f} to {max(beside):+.1f}) or "
+            remark += f"{middle.wall / base.wall - 1:+.1%} beside bancada repro"
+        yield f"{kind}, cold, {PARAMS.num_seeds} seeds", middle, remark
     with clone() as folder:
-        pairs = [(seconds(folder, "bancada", "repro"), cold("on"))]
-        pairs += [(cold("off"), cold("on")) for _ in range(PAIRS - 1)]
-        off, on = (statistics.median(took) for took in zip(*pairs, strict=True))
-        of_lessons = f"{off / lessons:.2f} of the lessons'"
-        yield f"bancada repro, cold, {PARAMS.num_seeds} seeds, tracking off", off, of_lessons
-        more = [on / off - 1 for off, on in pairs]
-        beside = f"{statistics.median(more):+.1%} beside tracking off ({min(more):+.1%} to {max(more):+.1%})"
-        yield "bancada repro, cold, tracking on", on, beside
-        status = median(folder, "dvc", "status", "-q")
-        yield "dvc status", status, ""
-        nothing = median(folder, "bancada", "repro")
-        yield "bancada repro with nothing to do", nothing, f"{nothing - status:+.1f} s beside dvc status"
-        line = "line_sgd: {study: line, layers: [1]"
-        replace(folder, line, line + ", train: {lr: 0.02}")
-        yield "line_sgd's lr changed: two stages, tracking off", seconds(folder, "bancada", "repro"), ""
-        replace(folder, "lr: 0.02}", "lr: 0.03}")
-        yield "line_sgd's lr changed: two stages, tracking on", seconds(folder, "bancada", "repro", tracking="on"), ""
-        replace(folder, "epochs: 10000", "epochs: 20")
-        for stage, name in (("generate", "moons"), ("split", "moons"), ("train", "moons_tanh"), ("evaluate", "moons")):
-            yield f"{stage}@{name} outside its own work", outside_own_work(folder, stage, name), "tracking off"
+        took(folder, "bancada", "repro", *STAGES)
+        yield from when_all_is_there(folder)
 
 
-def cold(tracking: str) -> float:
-    with clone() as folder:
-        return seconds(folder, "bancada", "repro", tracking=tracking)
+def when_all_is_there(folder: Path) -> Iterator[tuple[str, Took, str]]:
+    """What a run costs in a clone whose stages are up to date."""
+    _, training = own_work(folder, "train", "moons_tanh")
+    cores = f"{training.processor / training.wall:.2f} cores"
+    yield "the training of a lone train@moons_tanh", training, cores
+    status = medians([took(folder, "dvc", "status", "-q", *STAGES) for _ in range(REPEATS)])
+    yield "dvc status", status, ""
+    nothing = medians([took(folder, "bancada", "repro", *STAGES) for _ in range(REPEATS)])
+    yield "bancada repro with nothing to do", nothing, f"{nothing.wall - status.wall:+.1f} s beside dvc status"
+    line = "line_sgd: {study: line, layers: [1], train: {"
+    replace(folder, line, line + "lr: 0.02, ")
+    yield "line_sgd's lr changed: two stages, tracking off", took(folder, "bancada", "repro", *STAGES), ""
+    replace(folder, "lr: 0.02, ", "lr: 0.03, ")
+    on = took(folder, "bancada", "repro", *STAGES, BANCADA_TRACKING="on")
+    yield "line_sgd's lr changed: two stages, tracking on", on, ""
+    yield beside_own_work(folder, "evaluate", "moons")  # as long as its models are those of its index
+    replace(folder, "epochs: 10000", "epochs: 20")
+    for stage, name in (("generate", "moons"), ("split", "moons"), ("train", "moons_tanh")):
+        yield beside_own_work(folder, stage, name)
+
+
+def beside_own_work(folder: Path, stage: str, name: str) -> tuple[str, Took, str]:
+    found = statistics.median(own_work(folder, stage, name)[0] for _ in range(REPEATS))
+    return f"{stage}@{name} outside its own work", Took(found, float("nan")), "tracking off"
 
 
 def main() -> None:
-    table = Printed(title=f"The pipeline, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
-    for column in ("what", "seconds", ""):
-        table.add_column(column, justify="right" if column == "seconds" else "left")
-    rows = []
-    for what, took, remark in measured():
-        print(f"{what}: {took:.1f} s {remark}", flush=True)
-        table.add_row(what, f"{took:.1f}", remark)
-        rows.append((what, f"{took:.1f}", remark))
-    Console().print(table)
+    os.chdir(ROOT)
+    began, rows = time.perf_counter(), []
+    of = Printed(f"The pipeline, {machine()}", "what", "seconds", "of processor time", "")
+    for what, each, remark in measured():
+        row = (what, *("" if number != number else f"{number:.1f}" for number in each), remark)
+        of.line(*row)
+        rows.append(row)
     with (HERE / "pipeline.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([("what", "seconds", "remark"), *rows])
+        csv.writer(file, lineterminator="\n").writerows([("what", "seconds", "processor_seconds", "remark"), *rows])
+    print(f"\n{time.perf_counter() - began:.0f} s")
 
 
 if __name__ == "__main__":

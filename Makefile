@@ -22,11 +22,10 @@ help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1  /p' Makefile
 
 repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
-	@bancada repro $(if $(JOBS),-j $(JOBS))
+	@bancada repro
 
 verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and JSON=FILE keep the verdict, STAGES=... a part
-	@bancada verify $(if $(JOBS),-j $(JOBS)) $(if $(STAGES),--stages $(STAGES)) \
-	  $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
+	@bancada verify $(if $(STAGES),--stages $(STAGES)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 test: lint types  ## lint, types, and the tests of every day: at most five minutes on two cores
 	@$(TESTS) -m "not long"

@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=1, show_default="all cores", help="Stages at a time.")]
 
 
 class Seeds(StrEnum):
@@ -36,15 +35,14 @@ def bancada() -> None:
 @app.command()
 def repro(
     targets: Annotated[list[str] | None, typer.Argument(help="Stages, as for dvc repro; none: all.")] = None,
-    jobs: Jobs = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, up to date or not.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", envvar="BANCADA_QUIET", help="Show no leaderboards.")] = False,
 ) -> None:
-    """Run what is stale of the pipeline, independent stages side by side: `dvc repro`, only faster."""
+    """Check params.yaml and the data, run what is stale of the pipeline as `dvc repro` does, show leaderboards."""
     with at_the_root(kept="" if quiet else GOES_ON):
         from bancada.pipeline.repro import repro
 
-        raise typer.Exit(repro(targets or [], jobs or cores(), force, quiet))
+        raise typer.Exit(repro(targets or [], force, quiet))
 
 
 @app.command()
@@ -107,7 +105,6 @@ def verify(
     stages: Annotated[
         list[str] | None, typer.Option("--stages", help="Only these and what they depend on: train@line_sgd,...")
     ] = None,
-    jobs: Jobs = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Write a summary there.")] = None,
 ) -> None:
@@ -120,13 +117,12 @@ def verify(
         from bancada.pipeline.verify import verify
 
         named = [name.strip() for names in stages or () for name in names.split(",") if name.strip()]
-        raise typer.Exit(verify(named, jobs or cores(), json_file, markdown_file))
+        raise typer.Exit(verify(named, json_file, markdown_file))
 
 
 @app.command()
 def reproduce(
     run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")],
-    jobs: Jobs = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Run also code that came from the store.")] = False,
 ) -> None:
     """Train again what an MLflow run holds, at its commit and with its parameters, in a temporary clone.
@@ -137,7 +133,7 @@ def reproduce(
     with at_the_root(kept=REMOVED):
         from bancada.pipeline.reproduce import reproduce
 
-        raise typer.Exit(reproduce(run_id, jobs or cores(), yes))
+        raise typer.Exit(reproduce(run_id, yes))
 
 
 @app.command()
@@ -198,10 +194,3 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
     sys.exit(128 + signum)
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    from bancada.base import stage
-
-    return stage.cores()

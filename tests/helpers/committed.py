@@ -19,7 +19,7 @@ METRICS = Path("data/evaluation/moons/metrics/moons_tanh.json")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         root = clones.clone_to(folder / "a clone")
-        succeeds(root, *BANCADA, "repro", "-q", "-j", "2", BANCADA_TRACKING="off")
+        succeeds(root, *BANCADA, "repro", "-q", BANCADA_TRACKING="off")
         commit(root)
 
     return once(tmp_path_factory, "committed", make) / "a clone"

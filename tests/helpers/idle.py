@@ -1,4 +1,4 @@
-"""A small project whose stages compute nothing: they write a line, wait for each other, fail, or take their time.
+"""A small project whose stages compute nothing: they write a line, fail, or take their time.
 
 DVC, `bancada repro` and their bookkeeping do not care what a stage computes.
 """
@@ -62,17 +62,12 @@ stages:
       outs: [data/raw/s]
 """
 
-# Told by the environment to wait for the other variant (so both must run at the same time), to fail, or to take long.
+# Told by the environment to fail, or to take long.
 TRAIN = """\
 import os, sys, time
 from pathlib import Path
 name = sys.argv[1]
 Path(f"{name}.started").write_text(str(os.getpid()))
-if os.environ.get("MEET"):
-    until = time.monotonic() + 60
-    while not Path("b.started" if name == "a" else "a.started").exists():
-        assert time.monotonic() < until, "ran alone"
-        time.sleep(0.02)
 if os.environ.get("FAIL") == name:
     print("data.csv: line 3 is the reason")
     sys.exit(int(os.environ["STATUS"]))

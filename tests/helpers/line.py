@@ -14,7 +14,7 @@ import pytest
 from once import once
 
 PYTHON = (sys.executable, "-m")
-REPRO = (*PYTHON, "bancada", "repro", "-j", "2")
+REPRO = (*PYTHON, "bancada", "repro")
 # Nothing is held out, which spares each split a second of imports.
 PARAMS = """\
 seed: 111

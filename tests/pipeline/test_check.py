@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from clones import PARAMS, run, succeeds
 from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock, hash_in_lock
+from dvc.rwlock import rwlock
 from idle import environment
 
 from bancada.base import BadInput
@@ -292,7 +293,7 @@ def test_the_hook_waits_for_a_dvc_process_that_uses_the_same_files(repository: P
     edit(repository / "src/bancada/base/tables.py", "import json\n", "import json  # a comment\n", 1)
     with dvc.opened(repository) as repo:
         [code] = [stage for stage in repo.index.stages if stage.addressing == "code"]
-        with dvc.using(repo, code):
+        with rwlock(repo.tmp_dir, repo.fs, "dvc repro", [], [out.fs_path for out in code.outs], False):
             hook = subprocess.Popen(
                 [*BANCADA, "check", "--hook"],
                 env=environment(),

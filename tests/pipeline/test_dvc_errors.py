@@ -19,7 +19,7 @@ from mounts import FILL, Mounted
 from bancada.base import BadInput, lockfile
 from bancada.pipeline import check, clone, leftovers
 from bancada.pipeline.dvc_internals import opened
-from bancada.pipeline.steps import Pipeline
+from bancada.pipeline.repro import repro
 
 NOWHERE = "in neither DVC's cache nor a remote"
 CONFLICT = """\
@@ -165,7 +165,12 @@ def test_a_repository_that_git_cannot_use_is_told_once_with_the_reason_of_git(
         with lockfile.files_at(repository, head):
             pass
 
-    for ask in (lambda: check.check(prune=False), lambda: check.check(prune=True), Pipeline, look_at_the_commit):
+    for ask in (
+        lambda: check.check(prune=False),
+        lambda: check.check(prune=True),
+        lambda: repro([]),
+        look_at_the_commit,
+    ):
         with pytest.raises(BadInput, match=f"^git rev-parse: bad config line {line} in file .git/config$"):
             ask()
     assert capsys.readouterr().err == ""
@@ -219,7 +224,7 @@ def test_without_flock_the_way_out_is_named_and_works(project: Path, tmp_path: P
     assert refused.stderr.endswith(f"so DVC waits for ever: `rm {old}`\n")
     for name in old.split():
         (project / name).unlink()
-    done = bancada(project, "-j", "2", MEET="1", **preload)
+    done = bancada(project, **preload)
     assert (done.returncode, done.stderr) == (0, "")
     assert (project / "dvc.lock").read_bytes() == plain_lock
     assert "nothing to do" in bancada(project, **preload).stdout
@@ -230,7 +235,7 @@ def test_it_waits_for_the_stages_of_a_running_dvc_repro(project: Path, plain_loc
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(["dvc", "repro"], cwd=project, env=environment(SLEEP="3"), **output) as plain:
         wait_for(project / "a.started")
-        done = bancada(project, "-j", "2")
+        done = bancada(project)
         assert plain.wait(60) == 0
     assert done.returncode == 0, done.stderr
     assert "train@a: waits for another DVC process: " in done.stderr

@@ -83,7 +83,9 @@ def test_bancada_repro_says_what_is_full_and_goes_on_when_there_is_room(
     failed = run(bench, filled, *REPRO)
     print(failed.stdout, failed.stderr)
     assert failed.returncode == 1
-    assert [said.strip() for said in failed.stderr.splitlines() if FULL in said] == [f"{named}: {FULL}"]
+    assert [said.partition(" failed: ")[2] for said in failed.stderr.splitlines() if FULL in said] == [
+        f"{named}: {FULL}"
+    ]
     assert "Traceback" not in failed.stdout + failed.stderr
     seen = Bench(filled.path(bench.root), bench.known)
     assert digest(seen.root / "dvc.lock") == before

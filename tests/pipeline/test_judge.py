@@ -217,7 +217,7 @@ def test_another_package_another_python_and_a_cpu_without_avx2_are_named(tmp_pat
 
 def report(stages: list[Stage], here: list[Finding], found: list[Cause]) -> dict[str, Any]:
     machine = {"cpu": "A CPU", "python": "3.11.2", "packages": "the packages of requirements.lock"}
-    more = {"commit": "c0ffee", "uncommitted": ["README.md"], "machine": machine, "jobs": 2, "seconds": 12.3}
+    more = {"commit": "c0ffee", "uncommitted": ["README.md"], "machine": machine, "seconds": 12.3}
     made: dict[str, Any] = json.loads(json.dumps(as_report(stages, [], here, found, more)))
     return made
 
@@ -227,7 +227,7 @@ def test_the_verdict_is_a_sentence_a_page_and_a_json(made: Made) -> None:
     sentence = (
         "same bits: all 4 outs of 4 stages; commit c0ffee; A CPU, Python 3.11.2; the packages of requirements.lock"
     )
-    assert said["sentence"] == f"{sentence}; 12 s at -j 2"
+    assert said["sentence"] == f"{sentence}; 12 s"
     assert "| train@v | same bits | 1 same bits |" in as_markdown(said)
     assert "- README.md" in as_markdown(said)
     assert (said["verdict"], said["exit_status"], said["starts"]) == ("same bits", 0, [])

@@ -1,21 +1,18 @@
 """Files that DVC hashes and git does not keep as they are: litter, ignored files, submodules, other line ends."""
 
 import io
-from contextlib import closing, redirect_stderr
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 from clones import run, succeeds
 from committed import BANCADA, MODEL, commit, hash_in_lock
-from dvc.exceptions import DvcException
 from ruamel.yaml import YAML
 
 from bancada.base import BadInput
-from bancada.base.dvc_errors import told
 from bancada.base.lockfile import dvc_md5
 from bancada.pipeline import check, kept, leftovers
 from bancada.pipeline.dvc_internals import opened
-from bancada.pipeline.steps import Pipeline
 
 LITTER = (
     *("~$table.xlsx", ".~lock.table.csv#", "Thumbs.db", "table.csv:Zone.Identifier", ".DS_Store", "desktop.ini"),
@@ -116,9 +113,9 @@ def test_a_file_of_dvc_add_that_is_not_here_is_named_with_dvc_pull(repository: P
             check.tell_missing_sources(repo, repository)
         assert tell.getvalue() == f"{missing}before a run, `dvc pull data/sources/large.csv` fetches it\n"
     name = "data/sources/large.csv.dvc"
-    with closing(Pipeline([name])) as pipeline, pytest.raises(DvcException) as failed:
-        pipeline.begin(name, force=False, cores=1)
-    assert told(failed.value) == f"{missing}`dvc pull data/sources/large.csv` fetches it"
+    failed = run(repository, *BANCADA, "repro", name, BANCADA_TRACKING="off")
+    todo = "`dvc pull data/sources/large.csv` fetches it"
+    assert (failed.returncode, failed.stderr) == (1, f"\n{name} failed: {missing}{todo}\n")
 
 
 def test_a_dvcignore_in_a_folder_that_dvc_hashes_is_named_with_its_way_out(repository: Path) -> None:

@@ -102,7 +102,6 @@ class Surroundings:
     folder: str = "a"
     variables: dict[str, str] = field(default_factory=dict)  # environment
     before: tuple[str, ...] = ()  # commands that run the one behind them
-    options: tuple[str, ...] = ("-j", "1")
     command: tuple[str, ...] = REPRO
     order: str = ""  # of the entries of a folder; empty: as the file system gives them
     matplotlibrc: bool = False
@@ -118,10 +117,8 @@ def apply(setting: str, of: Surroundings) -> None:
         of.before += ("sh", "-c", 'umask 077; exec "$@"', "sh")
     elif setting == "one core":
         of.before += ("taskset", "-c", str(min(os.sched_getaffinity(0))))
-    elif setting == "-j 2":
-        of.options = ("-j", "2")
     elif setting == "plain dvc repro":
-        of.command, of.options = ("dvc", "repro", "-q"), ()
+        of.command = ("dvc", "repro", "-q")
     elif setting.startswith("file system order"):
         of.order = setting.split()[-1]
     elif setting == "a user's matplotlibrc":
@@ -160,7 +157,7 @@ def leaves(folder: Path, settings: Iterable[str]) -> tuple[dict[str, str], str]:
         variables |= {"LOCPATH": str(folder / "locales"), "LC_ALL": of.compiled}
     unset = [word for name, value in variables.items() if value == "" for word in ("-u", name)]
     variables = {name: value for name, value in variables.items() if value}
-    done = clones.run(clone, "env", *unset, *of.before, *of.command, *of.options, **variables)
+    done = clones.run(clone, "env", *unset, *of.before, *of.command, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     made = [clone / "dvc.lock", *(path for path in (clone / "data").rglob("*") if path.is_file())]
     return {str(p.relative_to(clone)): hashlib.sha256(p.read_bytes()).hexdigest() for p in made}, done.stderr
@@ -192,7 +189,6 @@ MANY_AT_ONCE = {
     "another machine": (
         "another folder",
         "umask 077",
-        "-j 2",
         "PYTHONHASHSEED=random",
         "file system order reversed",
         "a user's matplotlibrc",

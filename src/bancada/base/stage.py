@@ -43,7 +43,7 @@ def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studie
 
 
 def cores() -> int:
-    """Return how many cores this stage may use: its part where `bancada repro` runs stages side by side."""
+    """Return how many cores this stage may use: BANCADA_CORES, or all that the process may run on."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(os.environ.get("BANCADA_CORES", own))
 

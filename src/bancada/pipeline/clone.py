@@ -30,9 +30,9 @@ class Clone:
     folder: Path
     root: Path
 
-    def repro(self, targets: Sequence[str], jobs: int) -> None:
+    def repro(self, targets: Sequence[str]) -> None:
         """Run these stages and all that they depend on, whatever dvc.lock says. Raise BadInput where that fails."""
-        command = [sys.executable, "-m", "bancada", "repro", "--force", "-j", str(jobs), *targets]
+        command = [sys.executable, "-m", "bancada", "repro", "--force", *targets]
         with subprocess.Popen(command, cwd=self.root, env=self._environment()) as process:
             try:
                 status = process.wait()

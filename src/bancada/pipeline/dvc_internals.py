@@ -5,6 +5,8 @@ requirements.lock pins DVC, and the tests hold the dvc.lock of `bancada repro` a
 
 import json
 import logging
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,20 +18,22 @@ from typing import Any
 from dvc.config import NoRemoteError
 from dvc.dependency import ParamsDependency, param
 from dvc.dvcfile import PROJECT_FILE
-from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, rwlock
+from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 from dvc.scm import NoSCM
 from dvc.stage import PipelineStage
+from dvc.stage import run as stage_run
+from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_kwargs
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
-from bancada.base import BadInput, locks
+from bancada.base import BadInput, files, locks
 from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown, told
 from bancada.base.git import refuse_broken
+from bancada.base.lockfile import LOCK_FILE
 
 logging.getLogger("dvc").setLevel(logging.CRITICAL)  # errors are raised
 POLL_S = 0.2
@@ -124,20 +128,107 @@ def is_params(dep: Any) -> bool:
     return isinstance(dep, ParamsDependency)
 
 
+def reproduce(
+    repo: Any,
+    targets: Sequence[str],
+    each: Callable[[Any, Callable[[bool], bool]], Any] = lambda stage, bring_up: bring_up(False),
+    run: Callable[[Any], int] | None = None,
+) -> None:
+    """Bring up targets as `dvc repro --keep-going` does, with `each` around every stage and `run` for its command.
+
+    `each` gets a stage, and a function that brings it up, by force or not, and returns whether there was anything to
+    do. `run` returns the exit status of a stage's command. Raise ReproductionError where a stage failed.
+    """
+    order = [*planned(repo)[0]]
+
+    def one(stage: Any, **options: Any) -> None:
+        each(stage, lambda force: _bring_up(stage, order, options | {"force": force}))
+
+    def command(stage: Any, **_: Any) -> None:
+        if status := run(stage) if run else 0:
+            raise StageCmdFailedError(stage.cmd, status)
+
+    wait_until_free(repo)
+    own = stage_run.cmd_run  # waits for a command, and is deaf to Ctrl-C
+    stage_run.cmd_run = command if run else own
+    try:
+        repo.reproduce(targets or None, on_error="keep-going", repro_fn=one)
+    finally:
+        stage_run.cmd_run = own
+
+
+def _bring_up(stage: Any, order: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Bring up a stage, and wait while another DVC process uses its files. Return whether there was anything to do."""
+    repo, waits = stage.repo, False
+    while True:
+        try:
+            if not (options["force"] or stage.changed()):
+                return False  # DVC itself would want the outs of this stage for itself before it looks
+            stage.reproduce(**options)
+            _write_lock(stage, order)
+            return True
+        except LockError as error:
+            if not waits:
+                print(f"{stage.addressing}: waits for another DVC process: {told(error)}", file=sys.stderr)
+            waits = True
+        except OSError as error:  # the error of a full disk has no name
+            if error.filename or not error.errno:
+                raise
+            raise OSError(error.errno, error.strerror, os.path.relpath(repo.cache.local.path)) from error
+        repo.lock.unlock()
+        time.sleep(POLL_S)
+        hold(repo)
+
+
+def changed(repo: Any, targets: Sequence[str]) -> list[str]:
+    """Return those of the stages for these targets whose files, parameters or commands are not as dvc.lock says."""
+    hold(repo)
+    try:
+        return [name for name, stage in planned(repo, targets)[0].items() if _changed(stage)]
+    finally:
+        repo.lock.unlock()
+
+
+def _changed(stage: Any) -> bool:
+    try:
+        return bool(stage.changed())
+    except LockError:  # another DVC process uses its files, and may change them
+        return True
+
+
 def process_arguments(stage: Any, environment: dict[str, str]) -> tuple[Any, dict[str, Any]]:
     """Return the arguments for subprocess.Popen with which DVC would run the stage's command."""
     command = _make_cmd(get_executable(), " && ".join(_enforce_cmd_list(stage.cmd)))
     return command, prepare_kwargs(stage, run_env=environment)
 
 
-def lock_text(stage: Any) -> str:
-    """Return the entry of a stage that has run, as it stands in dvc.lock."""
-    return str(dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2])
+LOCK_HEAD = "schema: '2.0'\nstages:\n"
+ENTRY = re.compile(r"^  (\S+):\n(?:    .*\n)+", re.MULTILINE)  # of a stage in dvc.lock
+
+
+def _write_lock(stage: Any, order: Sequence[str]) -> None:
+    """Write the stage's entry into dvc.lock, in the order of the pipeline, the file whole or not at all.
+
+    DVC itself reads and writes all of the file with its comments for that, which takes half a second, and a kill in it
+    would leave half a file.
+    """
+    text = LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else LOCK_HEAD
+    entries = {entry[1]: entry[0] for entry in ENTRY.finditer(text)}
+    if not runs(stage) or text != LOCK_HEAD + "".join(entries.values()) or stage.path_in_repo != PROJECT_FILE:
+        stage.dump(update_pipeline=False)  # more stands there (a comment, data sets), which only DVC can keep
+        return
+    entries[stage.name] = str(dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2])
+    places = {name: place for place, name in enumerate(order)}
+    entries = dict(sorted(entries.items(), key=lambda entry: places.get(entry[0], len(places))))
+    with files.whole(LOCK_FILE) as unfinished:
+        unfinished.write_text(LOCK_HEAD + "".join(entries.values()), encoding="utf-8")
+    stage.repo.scm_context.track_file(str(LOCK_FILE))
 
 
 def hold(repo: Any) -> None:
     """Hold the repository's lock; say so once where another DVC process holds it, and wait.
 
+    What DVC cannot read because a process was killed while it wrote is then removed.
     Raise BadInput where the lock cannot be had because of the file system, and name DVC's way out.
     """
     waits = False
@@ -150,27 +241,13 @@ def hold(repo: Any) -> None:
                 hint = f"; if there is none, `rm {shown(repo.lock.lockfile)}`" if by_hardlink(repo.config) else ""
                 print(f"waiting for another DVC process to end{hint}", file=sys.stderr)
             waits = True
+    _remove_what_was_cut_off(repo)
 
 
-def run_alone(repo: Any, stage: str) -> None:
-    """Run a stage where it is stale, without those before it; wait while another DVC process uses its files.
-
-    Raise DvcException where it fails; the stage itself printed why.
-    """
+def wait_until_free(repo: Any) -> None:
+    """Wait until no other DVC process holds the repository's lock."""
     hold(repo)
     repo.lock.unlock()
-    waits = False
-    while True:
-        try:
-            repo.reproduce([stage], single_item=True)
-            return
-        except DvcException as error:
-            if not isinstance(cause(error), LockError):
-                raise
-            if not waits:
-                print(f"{stage}: waits for another DVC process: {told(cause(error))}", file=sys.stderr)
-            waits = True
-            time.sleep(POLL_S)
 
 
 def refuse_without_locks(repo: Any) -> None:
@@ -179,11 +256,11 @@ def refuse_without_locks(repo: Any) -> None:
     # By flock, the file has the number of a process; by hard links, the path of a file.
     kept = (folder / "lock", folder / RWLOCK_LOCK)
     old = [path for path in kept if path.exists() and path.read_text().strip().isdigit()]
-    files = " ".join(map(shown, old))
+    named = " ".join(map(shown, old))
     if by_hardlink(repo.config) and old:  # DVC took these for locks by flock
-        raise BadInput(f"{files}: made before core.hardlink_lock was set, so DVC waits for ever: `rm {files}`")
+        raise BadInput(f"{named}: made before core.hardlink_lock was set, so DVC waits for ever: `rm {named}`")
     if not by_hardlink(repo.config) and not locks.exist(folder):
-        way_out = "`dvc config core.hardlink_lock true`" + (f" and `rm {files}`" if old else "")
+        way_out = "`dvc config core.hardlink_lock true`" + (f" and `rm {named}`" if old else "")
         raise BadInput(f"{shown(folder)}: its file system has no locks (flock); {way_out} lets DVC do without")
 
 
@@ -192,18 +269,11 @@ def by_hardlink(config: Mapping[str, Any]) -> bool:
     return bool(config["core"].get("hardlink_lock", False))
 
 
-def using(repo: Any, stage: Any) -> Any:
-    """Keep other DVC processes off the stage's files. Raise LockError where one of them is using them."""
-    read, write = ([item.fs_path for item in items] for items in (stage.deps, stage.outs))
-    command = f"bancada repro {stage.addressing}"
-    return rwlock(repo.tmp_dir, repo.fs, command, read, write, by_hardlink(repo.config))
-
-
-def remove_what_was_cut_off(repo: Any) -> None:
+def _remove_what_was_cut_off(repo: Any) -> None:
     """Remove what DVC cannot read because a process was killed while it wrote: DVC's commands would fail.
 
-    It is the list of the files in use, and folders of the run cache that hold no run yet. To be called where no other
-    process runs.
+    It is the list of the files in use, and folders of the run cache that hold no run yet. To be called with the lock
+    held.
     """
     path = Path(repo.tmp_dir, RWLOCK_FILE)
     try:
@@ -230,8 +300,3 @@ def why_missing(repo: Any, error: Exception, md5: str) -> str:
         except Exception as answer:  # whatever the library that reaches the remote raises
             found = cause(answer)
     return NOWHERE if isinstance(found, FileNotFoundError) else f"not to be had: {described(found)}"
-
-
-def forget_workspace(repo: Any) -> None:
-    """Let DVC look at the files anew."""
-    repo._reset()

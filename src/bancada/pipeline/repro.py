@@ -1,28 +1,21 @@
-"""`bancada repro`: what `dvc repro` does, with independent stages side by side.
-
-A stage begins as soon as all it depends on is done. Among those that may begin, the short stages go first, because
-trainings wait for them, and then the longest training. Each result is in DVC's cache and in dvc.lock as soon as its
-stage has ended.
-"""
+"""`bancada repro`: what `dvc repro --keep-going` does, with a check before it, and leaderboards and MLflow after it."""
 
 import csv
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from dvc.lock import LockError
+from dvc.exceptions import ReproductionError
 
 from bancada.base import files, notify, tables
-from bancada.base.dvc_errors import line_of, shown, told
+from bancada.base.dvc_errors import described
 from bancada.base.refusals import PARAMS_FILE
-from bancada.base.stage import cores
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict, new_inputs, refuse_unprepared
 from bancada.networks.saved import LR_NULL
@@ -31,20 +24,16 @@ from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
 from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
 from bancada.pipeline.params import Params, load
-from bancada.pipeline.steps import Pipeline
 from bancada.training import preparing
 from bancada.training.fit import doubts, preparation
 from bancada.training.replica import Data, try_first_batch
 from bancada.training.settings import TrainingKeys
 from bancada.training.train import as_taken, check_device, prepared
 
-POLL_S = 0.05
-BLOCKED_S = 2.0  # how long it leaves the repository to another DVC process, before it looks again
 GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
-TAIL_LINES = 15  # of a failed stage's output
 
 
-def repro(targets: Sequence[str], jobs: int, force: bool = False, quiet: bool = False) -> int:
+def repro(targets: Sequence[str], force: bool = False, quiet: bool = False) -> int:
     """Bring up `targets`, or everything, in the current folder.
 
     The exit status is 0, 1 where a stage failed, or 2 where one refused its input. Raise BadInput, before anything is
@@ -52,175 +41,133 @@ def repro(targets: Sequence[str], jobs: int, force: bool = False, quiet: bool = 
     """
     params = load()
     warn_of_other_packages()
-    with closing(Pipeline(targets)) as pipeline:
-        refuse_other_files(pipeline.repo, Path.cwd(), params)
-        for finding in named(leftovers.find(pipeline.repo, Path.cwd())):
+    with closing(dvc.open_repo(Path.cwd())) as repo:
+        dvc.wait_until_free(repo)
+        run = Run(repo, targets, params, force)
+        refuse_other_files(repo, Path.cwd(), params)
+        for finding in named(leftovers.find(repo, Path.cwd())):
             print(finding, file=sys.stderr)
-        run = Run(pipeline, params, jobs, force)
         run.go()
-        stale = pipeline.still_stale(run.ran)
-    run.explain(logs_stay=not quiet)
-    if stale:
-        print(f"\nchanged while it ran, so run it again: {', '.join(stale)}", file=sys.stderr)
-    status = run.status or (1 if stale else 0)
-    if status == 0 and not quiet:
+    run.explain()
+    if run.status == 0 and not quiet:
         show_results([study for study in params.studies if f"evaluate@{study}" in run.done])
     tell_overruled(params)
-    return status
+    run.tell_end()
+    return run.status
 
 
 class Run:
-    """One pass over the pipeline: a stage is waiting, then ready to run or up to date, then running, done or failed."""
+    """One pass of DVC over the pipeline."""
 
-    def __init__(self, pipeline: Pipeline, params: Params, jobs: int, force: bool) -> None:
-        self.pipeline, self.params, self.jobs, self.force = pipeline, params, jobs, force
-        self.waiting = list(pipeline.stages)
-        self.ready: list[str] = []
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.began: dict[str, float] = {}
+    def __init__(self, repo: Any, targets: Sequence[str], params: Params, force: bool) -> None:
+        self.repo, self.targets, self.params, self.force = repo, targets, params, force
+        self.stages, self.upstream = dvc.planned(repo, targets)
         self.notifier = notify.Notifier()
-        self.done: set[str] = set()
+        self.done: set[str] = set()  # they ran, or are up to date
+        self.started: set[str] = set()
         self.ran: list[str] = []
-        self.named: set[str] = set()  # stages of which was said that another DVC process uses their files
         self.after: set[str] = set()  # stages that ran, and all that depend on one
         self.failed: dict[str, tuple[int, str]] = {}  # the exit status, and why
+        self.changed: list[str] = []  # while it ran
 
     def go(self) -> None:
         """Run what is stale. Raise BadInput, before any stage but `code` runs, for data that do not fit."""
-        self._look()
-        if not (self.ready or self.blocked):
-            print(f"nothing to do: all {len(self.done)} stages are up to date")
         try:
-            checked = False
-            while self.ready or self.running or self.blocked:
-                if not checked and self.ready not in ([], [CODE_STAGE]):
-                    self._check_data()
-                    checked = True
-                self._start()
-                self._wait()
-                self._look()
+            stale = self._stale()
+            if CODE_STAGE in stale:  # all others depend on the files that it makes
+                self._bring_up([CODE_STAGE])
+                stale = self._stale()
+            if stale and not self.failed:
+                self._check_data(stale)
+                self._bring_up(self.targets)
+                again = {name for name, stage in self.stages.items() if stage.always_changed or stage.is_callback}
+                self.changed = [name for name in dvc.changed(self.repo, self.targets) if name in {*self.ran} - again]
         finally:
-            self._interrupt()
             self.notifier.close()
-            self.pipeline.resume()
 
-    def _check_data(self) -> None:
-        studies = {_study_of(self.params, name) for name in [*self.ready, *self.waiting]}
-        refuse_bad_data(self.params, studies, {name for name in studies if f"split@{name}" in self.done})
-        to_do = len(self.ready) + len(self.waiting)
-        print(f"{to_do} of {len(self.pipeline.stages)} stages may have to run, {self.jobs} at a time", flush=True)
+    def _stale(self) -> list[str]:
+        """Return the stages that may have to run: those that changed, and all that depend on one. The others are up."""
+        changed, stale = dvc.changed(self.repo, self.targets), list[str]()
+        for name in self.stages:
+            if name in changed or self.upstream[name] & set(stale) or (self.force and name not in self.done):
+                stale.append(name)
+        self.done |= self.stages.keys() - stale
+        return stale
 
-    @property
-    def blocked(self) -> bool:
-        """Whether a stage whose inputs are done waits for another DVC process."""
-        return any(self.pipeline.upstream[name] <= self.done for name in self.waiting)
+    def _check_data(self, stale: Sequence[str]) -> None:
+        studies = {_study_of(self.params, name) for name in stale}
+        refuse_bad_data(self.params, studies, {study for study in studies if f"split@{study}" in self.done})
+        print(f"{len(stale)} of {len(self.stages)} stages may have to run", flush=True)
+
+    def _bring_up(self, targets: Sequence[str]) -> None:
+        with suppress(ReproductionError):  # what failed is in self.failed
+            dvc.reproduce(self.repo, targets, self._stage, self._command)
+
+    def _stage(self, stage: Any, bring_up: Callable[[bool], bool]) -> None:
+        """Bring up a stage. Raise where that fails: DVC then leaves out what depends on it."""
+        name, began = stage.addressing, time.monotonic()
+        try:
+            ran = bring_up(self.force and name not in self.done)
+        except Exception as error:  # whatever it is, it is told
+            self.failed.setdefault(name, (1, described(error)))
+            print(f"{name}: FAILED after {time.monotonic() - began:.1f} s", flush=True)
+            if name in self.started:
+                self._notify("failed", name)
+            raise
+        self.done.add(name)
+        if ran:
+            how = "finished" if name in self.started else "restored from DVC's cache"
+            print(f"{name}: {how} in {time.monotonic() - began:.1f} s", flush=True)
+            self.ran.append(name)
+        if ran or self.upstream[name] & self.after:
+            self.after.add(name)
+            self._notify("ended" if name in self.started else "found", name)
+
+    def _command(self, stage: Any) -> int:
+        """Run a stage's command, in a process group of its own, which ends with Ctrl-C. Return its exit status."""
+        name = stage.addressing
+        command, arguments = dvc.process_arguments(stage, _environment())
+        print(f"{name}: started", flush=True)
+        self.started.add(name)
+        self._notify("began", name)
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **arguments) as process:
+            try:
+                status = process.wait()
+            except BaseException:  # first as Ctrl-C, so that the stage leaves no half-written file, then by force
+                for sent in (signal.SIGINT, signal.SIGKILL):
+                    with suppress(ProcessLookupError):  # it has ended by itself
+                        os.killpg(process.pid, sent)
+                    with suppress(subprocess.TimeoutExpired):  # then it is killed
+                        process.wait(GRACE_S)
+                raise
+        dvc.wait_until_free(self.repo)  # DVC then takes its lock again, and fails where that lasts over three seconds
+        if status:
+            self.failed[name] = status, f"exit status {status}; its output stands above"
+        return status
 
     @property
     def status(self) -> int:
         """The exit status: 0, 1 where a stage failed, 2 where all that failed refused their input."""
-        return min((2 if status == 2 else 1 for status, _ in self.failed.values()), default=0)
+        default = 1 if self.changed else 0
+        return min((2 if status == 2 else 1 for status, _ in self.failed.values()), default=default)
 
-    def explain(self, logs_stay: bool) -> None:
+    def explain(self) -> None:
         """Print why stages failed, and which did not run because of that."""
         for name, (_, why) in self.failed.items():
-            where = f" (all of it: {shown(self.pipeline.log(name))})" if logs_stay else ""
-            print(f"\n{name} failed; the end of its output{where}:", file=sys.stderr)
-            lines = tail(self.pipeline.log(name))
-            print("\n".join(f"  {line}" for line in (lines if lines[-1:] == [why] else [*lines, why])), file=sys.stderr)
-        if self.failed and self.waiting:
-            print(f"\nnot run, for they depend on it: {', '.join(self.waiting)}", file=sys.stderr)
+            print(f"\n{name} failed: {why}", file=sys.stderr)
+        if left := [name for name in self.stages if name not in self.done and name not in self.failed]:
+            print(f"\nnot run, for they depend on it: {', '.join(left)}", file=sys.stderr)
+        if self.changed:
+            print(f"\nchanged while it ran, so run it again: {', '.join(self.changed)}", file=sys.stderr)
 
-    def _look(self) -> None:
-        """Ask DVC which of the stages whose inputs are done are stale."""
-        for name in list(self.waiting):  # in the pipeline's order, so that one pass is enough
-            if self.pipeline.upstream[name] <= self.done:
-                try:
-                    stale = self.force or self.pipeline.is_stale(name)
-                except LockError as error:
-                    self._wait_for(name, error)
-                    continue
-                self.waiting.remove(name)
-                if stale:
-                    self.ready.append(name)
-                else:
-                    self.done.add(name)
-                    if self.pipeline.upstream[name] & self.after:
-                        self.after.add(name)
-                        self._notify("found", name)  # a result that was there belongs to what ran now
-        self.ready.sort(key=lambda name: -cost(self.params, name))
-
-    def _start(self) -> None:
-        while self.ready and len(self.running) < self.jobs:
-            name = self.ready.pop(0)
-            self.began[name] = time.monotonic()
-            try:
-                side_by_side = min(self.jobs, len(self.running) + 1 + len(self.ready))
-                process = self.pipeline.begin(name, self.force, max(1, cores() // side_by_side))
-            except LockError as error:
-                self.waiting.append(name)
-                self._wait_for(name, error)
-                continue
-            except Exception as error:  # a file that it needs is missing, for example
-                self._fail(name, 1, line_of(error))
-                continue
-            if process:
-                print(f"{name}: started", flush=True)
-                self.running[name] = process
-                self._notify("began", name)
-            elif self._finish(name, "restored from DVC's cache"):
-                self._notify("found", name)
-
-    def _wait_for(self, name: str, error: LockError) -> None:
-        """Let a stage wait until the DVC process that uses its files has ended."""
-        dvc.refuse_without_locks(self.pipeline.repo)
-        if name not in self.named:
-            print(f"{name}: waits for another DVC process: {told(error)}", file=sys.stderr)
-        self.named.add(name)
-
-    def _wait(self) -> None:
-        """Wait until a stage ends. Other DVC commands may look at the repository meanwhile."""
-        if not (self.running or self.blocked):
-            return
-        self.pipeline.pause()
-        if not self.running:
-            time.sleep(BLOCKED_S)
-        while self.running and all(process.poll() is None for process in self.running.values()):
-            time.sleep(POLL_S)
-        self.pipeline.resume()
-        if not self.running:
-            self.pipeline.load()
-        for name, process in list(self.running.items()):
-            if process.poll() is not None:
-                del self.running[name]
-                if process.returncode:
-                    self._fail(name, process.returncode, f"exit status {process.returncode}")
-                well = not process.returncode and self._finish(name, "finished")
-                self._notify("ended" if well else "failed", name)
-
-    def _finish(self, name: str, how: str) -> bool:
-        """Store what the stage made. Return whether that was possible."""
-        try:
-            self.pipeline.end(name)
-            self.pipeline.write_lock(name)
-        except Exception as error:  # DVC's errors share no base class; any other is raised again
-            self._fail(name, 1, line_of(error))
-            return False
-        print(f"{name}: {how} in {time.monotonic() - self.began[name]:.1f} s", flush=True)
-        self.done.add(name)
-        self.ran.append(name)
-        self.after.add(name)
-        return True
-
-    def _fail(self, name: str, status: int, why: str) -> None:
-        try:
-            self.pipeline.release(name)
-            with self.pipeline.log(name).open("a") as log:
-                log.write(f"{why}\n")
-        except OSError as error:  # on a full disk, what the stage itself printed is lost, too
-            if str(error.strerror) not in why:
-                why += f"; its output is lost: {error.strerror}"
-        self.failed[name] = status, why
-        print(f"{name}: FAILED after {time.monotonic() - self.began[name]:.1f} s", flush=True)
+    def tell_end(self) -> None:
+        """Print in one line how many stages ran."""
+        count, fine = len(self.stages), len(self.done) - len(self.ran)
+        if len(self.done) == count and not self.ran:
+            print(f"nothing to do: all {count} stages are up to date")
+        else:
+            failed = f", {len(self.failed)} failed" if self.failed else ""
+            print(f"{len(self.ran)} of {count} stages ran{failed}, {fine} were up to date")
 
     def _notify(self, event: Literal["began", "ended", "found", "failed"], name: str) -> None:
         """Tell the process that records results in MLflow of trainings and evaluations."""
@@ -229,27 +176,14 @@ class Run:
             folder = files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
             self.notifier.tell(event, name, folder)
 
-    def _interrupt(self) -> None:
-        """End what runs, as Ctrl-C would, so that a stage leaves no half-written file; then by force."""
-        for sent in (signal.SIGINT, signal.SIGKILL):
-            for process in self.running.values():
-                with suppress(ProcessLookupError):  # it has ended by itself
-                    os.killpg(process.pid, sent)
-            for process in self.running.values():
-                with suppress(subprocess.TimeoutExpired):  # then it is killed
-                    process.wait(GRACE_S)
 
+def _environment() -> dict[str, str]:
+    """Put this Python first on PATH, so that a stage's `python` is this one also where no environment is activated.
 
-def cost(params: Params, stage: str) -> float:
-    """Return about how long a training takes, in updates; other stages take less than any, and go first."""
-    kind, _, name = stage.partition("@")
-    if kind != "train" or name not in params.variants:
-        return math.inf
-    recipe = params.recipe(name)
-    shape = params.source(recipe.study).table_shape()
-    rows = params.studies[recipe.study].split.counts(shape.rows)[0] if shape and shape.rows else 1000
-    batch = rows if recipe.train.batch_size == "full" else recipe.train.batch_size
-    return float(recipe.train.epochs * math.ceil(rows / batch) * (1 + len(recipe.layers or ())))
+    The stages start no process that records results: there is one for all of them.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {"PATH": path, "BANCADA_TRACKING": "off" if notify.tracking() == "off" else "shared"}
 
 
 def _study_of(params: Params, stage: str) -> str:
@@ -326,10 +260,3 @@ def tell_overruled(params: Params) -> None:
     rates = list(dict.fromkeys(text.partition(" replaces ")[2] for text in overruled if text))
     if rates:
         print(f"\nparams.yaml: lr = {params.lr} replaces {', '.join(rates)}; {LR_NULL}", file=sys.stderr)
-
-
-def tail(log: Path) -> list[str]:
-    """Return the last lines of a stage's output; of a progress bar, what it showed last."""
-    text = log.read_bytes().decode(errors="replace") if log.exists() else ""
-    lines = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
-    return [line for line in lines if line][-TAIL_LINES:]

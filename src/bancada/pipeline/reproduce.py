@@ -66,7 +66,7 @@ class RecordedRun:
         return [os.fsdecode(name.rstrip()).removeprefix(UNTRACKED) for name in names], patch
 
 
-def reproduce(run_id: str, jobs: int, yes: bool = False) -> int:
+def reproduce(run_id: str, yes: bool = False) -> int:
     """Train again in a temporary clone, and print whether the weights are those of the run.
 
     Code that came from the store runs after the user agreed alone; `yes`: the user has.
@@ -84,7 +84,7 @@ def reproduce(run_id: str, jobs: int, yes: bool = False) -> int:
             _refuse_untracked(run, clone, target)
             fetch_inputs(clone)
             print(f"{target} at commit {commit[:10]}{with_diff}, in a temporary clone", flush=True)
-            clone.repro([target], jobs)
+            clone.repro([target])
             return _verdict(run, clone, time.monotonic() - began)
 
 

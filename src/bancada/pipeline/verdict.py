@@ -23,7 +23,7 @@ def as_report(
     """Return everything that is known, in the types of JSON.
 
     `elsewhere`: files of git among the results that no stage makes. `here`: what is wrong in the workspace alone.
-    `context`: commit, uncommitted, machine, jobs and seconds.
+    `context`: commit, uncommitted, machine and seconds.
     """
     found = max((stage.verdict for stage in stages), default=Verdict.SAME)
     verdict = Verdict.DIFFERENT if elsewhere or here else found
@@ -68,7 +68,7 @@ def sentence(report: Mapping[str, Any]) -> str:
         f"commit {report['commit'][:10]}",
         f"{machine['cpu']}, Python {machine['python']}",
         machine["packages"],
-        f"{report['seconds']:.0f} s at -j {report['jobs']}",
+        f"{report['seconds']:.0f} s",
     ]
     return f"{report['verdict']}: {'; '.join(filter(None, parts))}"
 

@@ -29,7 +29,7 @@ from bancada.pipeline.verdict import as_markdown, as_report
 PLAIN_WIDTH = 160  # in a file or a CI job's log
 
 
-def verify(targets: Sequence[str], jobs: int, json_file: Path | None, markdown_file: Path | None) -> int:
+def verify(targets: Sequence[str], json_file: Path | None, markdown_file: Path | None) -> int:
     """Verify the current folder, the repository's root, and print the verdict.
 
     The exit status is 0 for the same bits, 3 within tolerance, 1 different. Raise BadInput where it could not be run.
@@ -37,7 +37,7 @@ def verify(targets: Sequence[str], jobs: int, json_file: Path | None, markdown_f
     for path in (json_file, markdown_file):  # minutes of work would end in a verdict that nobody could read
         _write(path, "", "a")
     try:
-        report = _verify(Path.cwd(), targets, jobs)
+        report = _verify(Path.cwd(), targets)
     except BadInput as error:
         _write(json_file, json.dumps({"verdict": NOT_RUN, "exit_status": 2, "reason": str(error)}, indent=1) + "\n")
         _write(markdown_file, f"### Reproduction: {NOT_RUN}\n\n{error}\n")
@@ -59,7 +59,7 @@ def _write(path: Path | None, text: str, mode: str = "w") -> None:
         raise BadInput(f"{path}: {error.strerror}") from None
 
 
-def _verify(root: Path, targets: Sequence[str], jobs: int) -> dict[str, Any]:
+def _verify(root: Path, targets: Sequence[str]) -> dict[str, Any]:
     began, commit = time.monotonic(), head(root)
     if not file_at(root, commit, "dvc.lock"):
         raise BadInput(f"dvc.lock: commit {commit[:10]} has none, so it says of no result what it should be")
@@ -71,8 +71,8 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> dict[str, Any]:
         clear(clone.root, expected, everything=not targets)
         here = [finding for finding in _of_the_workspace(root) if finding not in left]
         count = len(expected.upstream)
-        print(f"commit {commit[:10]} in a temporary clone: {count} stages, {jobs} at a time", flush=True)
-        clone.repro(targets, jobs)
+        print(f"commit {commit[:10]} in a temporary clone: {count} stages", flush=True)
+        clone.repro(targets)
         stages = judge(expected, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
         elsewhere = [] if targets else [*left, *made_by_none(clone, stages)]
         context = {
@@ -80,7 +80,6 @@ def _verify(root: Path, targets: Sequence[str], jobs: int) -> dict[str, Any]:
             "asked_for": list(targets),
             "uncommitted": [name for name in changed.split("\0") if name],
             "machine": causes.machine(clone.root),
-            "jobs": jobs,
             "seconds": round(time.monotonic() - began, 1),
         }
         return as_report(stages, elsewhere, here, _causes(clone, expected, stages), context)

@@ -64,8 +64,8 @@ REFUSED = {
     ("[5, tanh,", "[5, than,"): "variants.moon.layers[1] = than: must be one of linear, tanh, relu, sigmoid, softmax,",
     ("{loss: mse, lr: 0.01", "{loss: msee, lr: 0.01"): "studies.line.train.loss = msee: must be one of mse, half_mse,",
     ("{lr: 0.5,", "{lr: 0.5, optimizer: adamm,"): (
-        "variants.own.train.optimizer = adamm: must be one of sgd, adam, or a class of torch by its own name, such as "
-        "AdamW; did you mean 'adam'?"
+        "variants.own.train.optimizer = adamm: must be one of sgd, adam, adamw, or a class of torch by its own name, "
+        "such as AdamW; did you mean 'adam'?"
     ),
     ("[5, tanh, 1, tanh]", "[5, gelu, 1]"): (
         "variants.moon.layers[1] = gelu: must be one of linear, tanh, relu, sigmoid, softmax, dropout, batch_norm, or "

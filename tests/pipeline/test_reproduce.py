@@ -36,7 +36,7 @@ class Bench:
 
     def refused(self, run_id: str) -> str:
         with pytest.raises(BadInput) as raised:
-            reproduce(run_id, 1)
+            reproduce(run_id)
         assert "\n" not in str(raised.value)
         return str(raised.value)
 
@@ -101,7 +101,7 @@ def test_a_run_comes_out_again_whatever_way_it_was_made(
     monkeypatch.chdir(recorded.root)
     run_id = getattr(recorded, way)
     before = succeeds(recorded.root, "git", "status", "--porcelain")
-    assert reproduce(run_id, 1) == 0
+    assert reproduce(run_id) == 0
     shown = capsys.readouterr().out
     weights = md5(recorded.artifact(run_id, "weights.safetensors"))
     assert f"recorded  {weights}\nmade      {weights}\n" in shown
@@ -123,7 +123,7 @@ def test_weights_a_rounding_apart_are_within_tolerance_with_the_number(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change_weights(bench, 1 + 2**-20)
-    assert reproduce(bench.experiment, 1) == 3
+    assert reproduce(bench.experiment) == 3
     shown = capsys.readouterr().out
     found = re.search(r"^weights.safetensors: \S+, (\S+) relative at 0.bias\[1, 2\]", shown, re.MULTILINE)
     assert found
@@ -139,7 +139,7 @@ def test_other_weights_are_different_and_what_is_not_as_in_the_run_is_named(
     change_weights(bench, 2)
     bench.tag(bench.experiment, "bancada.numpy", "2.0.0")
     bench.tag(bench.experiment, "bancada.fingerprint", "another")
-    assert reproduce(bench.experiment, 1) == 1
+    assert reproduce(bench.experiment) == 1
     shown = capsys.readouterr().out
     assert re.search(r"^weights.safetensors: .* relative at 0.bias", shown, re.MULTILINE)
     assert f"other versions: here numpy {np.__version__} instead of 2.0.0" in shown
@@ -203,7 +203,7 @@ def test_code_from_the_store_is_shown_and_does_not_run_unasked(
 @pytest.mark.long
 def test_code_from_the_store_runs_once_the_user_has_agreed(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     add_code(bench)
-    assert reproduce(bench.experiment, 1, yes=True) == 0
+    assert reproduce(bench.experiment, yes=True) == 0
     assert "with what was not committed of params.yaml, src/bancada/__init__.py" in capsys.readouterr().out
 
 

@@ -26,9 +26,9 @@ from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_o
 from bancada.pipeline.params import Params, load
 from bancada.training import preparing
 from bancada.training.fit import doubts, preparation
-from bancada.training.replica import Data, try_first_batch
+from bancada.training.replica import Data, check_device, try_first_batch
 from bancada.training.settings import TrainingKeys
-from bancada.training.train import as_taken, check_device, prepared
+from bancada.training.train import as_taken, prepared
 
 GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
 

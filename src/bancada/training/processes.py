@@ -49,6 +49,14 @@ def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> N
     _run([replica], data, Silent(), 1, where)
 
 
+def check_gpu() -> None:
+    """Raise BadInput if torch cannot use a GPU."""
+    import torch  # for seconds
+
+    if not torch.cuda.is_available():
+        raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
+
+
 def _run(
     replicas: Sequence[Replica], data: Data, report: Report, cores: int, where: Mapping[str, str] | None = None
 ) -> list[Trained]:

@@ -106,6 +106,12 @@ def try_first_batch(keys: TrainingKeys, data: Data, src: Path = Path("src")) -> 
         import_module(ENGINES[recipe.engine]).try_first_batch(Replica(recipe, recipe.seeds[0], src=src), data, where)
 
 
+def check_device(device: str) -> None:
+    """Raise BadInput if torch cannot use the device."""
+    if device != "cpu":
+        import_module(ENGINES["torch"]).check_gpu()
+
+
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
     """Train all replicas, whose recipe is the same, with its engine. Return their results in the same order."""
     engine = import_module(ENGINES[replicas[0].recipe.engine])

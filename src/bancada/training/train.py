@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from bancada.base import BadInput, files, notify, params_file, stage, tables, user_code
+from bancada.base import files, notify, params_file, stage, tables, user_code
 from bancada.networks.preparation import Preparation
 from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network
@@ -49,7 +49,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     recipe = keys.recipe()
     paths = [files.split(recipe.study) / f"{part}.parquet" for part in files.PARTS[:2]]
     rows, validation = (as_taken(tables.read(path), recipe.network) for path in paths)
-    check_device(recipe.device)
+    replica.check_device(recipe.device)
     preparation = fit.preparation(keys, rows)
     refuse_unknown(f"{paths[1]}: {keys.written_at('prepare')}", validation, preparation)
     fit.refuse_stopping_without_rows(keys, len(validation) > 0)
@@ -106,15 +106,6 @@ class Remaining:
         """Keep the replica, and pass it on."""
         self.kept.put(self.places[place], trained)
         self.report.ended(self.places[place], trained)
-
-
-def check_device(device: str) -> None:
-    """Raise BadInput if torch cannot use the device."""
-    if device == "cuda":
-        import torch  # for seconds
-
-        if not torch.cuda.is_available():
-            raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
 
 
 def as_taken(rows: tables.Table, network: Network) -> tables.Table:

@@ -75,7 +75,7 @@ def lesson(variant: str, rows: int | None = None) -> Task:
     if rows:
         source = source.model_copy(update={"rows": rows + 200})
         split = split.model_copy(update={"train": rows, "validation": 100, "test": 100})
-    made = divide(source.make(f"studies.{recipe.study}.source"), split)
+    made = divide(source.table(f"studies.{recipe.study}.source"), split)
     preparation = fit.preparation(PARAMS.training(variant), made["train"])
     learn, watch = (prepared(Path(), made[part], preparation) for part in ("train", "validation"))
     return Task.of(recipe, Data(learn, watch, len(made["train"].classes)))

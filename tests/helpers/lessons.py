@@ -35,7 +35,7 @@ def with_seeds(num_seeds: int, engine: str | None = None) -> Params:
 
 @cache
 def data(study: str) -> dict[str, Table]:
-    return divide(PARAMS.source(study).make(f"studies.{study}.source"), PARAMS.studies[study].split)
+    return divide(PARAMS.source(study).table(f"studies.{study}.source"), PARAMS.studies[study].split)
 
 
 def learned(recipe: Recipe, preparation: Preparation) -> Data:

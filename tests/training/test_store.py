@@ -240,7 +240,7 @@ def test_a_stage_bounds_the_store_whenever_it_writes_there_and_spares_its_own_en
     kept.put(0, one)
     monkeypatch.setattr(store, "MOST_BYTES", 1)
     if what == "a replica":
-        kept.put(1, one)
+        opened(2).put(1, one)
     else:
         monkeypatch.setenv("BANCADA_CHECKPOINT_S", "0")
         monkeypatch.setattr(kept, "given", {0: one})

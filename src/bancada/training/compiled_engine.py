@@ -21,7 +21,8 @@ from bancada.training import checkpoint, store
 from bancada.training.replica import Data, Replica, Report, Rows, Trained
 from bancada.training.settings import SGD, Adam, AdamW, Cosine, InverseTime, Recipe, StepSchedule, Train
 
-ROUND_S = 0.2  # the time in which every replica advances by one slice, if that is more than an epoch
+ROUND_S = 0.2  # the time in which every replica advances by one slice, if that is more than SLICE_S and an epoch
+SLICE_S = 0.02  # below which calls would cost more than epochs
 TELL_S = 0.1  # between two reports about epochs
 
 
@@ -31,13 +32,15 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
     task, cores = Task.of(replicas[0].recipe, data), stage.cores()
     running = {place: Running(task, replica) for place, replica in enumerate(replicas)}
     trained, told = dict[int, Trained](), Told(report)
+    pruning = store.Pruning({replica.state.stem for replica in replicas if replica.state})
     with ThreadPoolExecutor(cores) as pool:
         try:
             waiting, busy = list(running), dict[Future[None], int]()
             while running:
                 while waiting and len(busy) < cores:
                     place = waiting.pop(0)
-                    busy[pool.submit(running[place].advance, ROUND_S * cores / len(replicas))] = place
+                    slice_s = max(SLICE_S, ROUND_S * cores / len(running))
+                    busy[pool.submit(running[place].advance, slice_s)] = place
                 for ready in wait(busy, return_when=FIRST_COMPLETED).done:
                     place = busy.pop(ready)
                     ready.result()
@@ -48,7 +51,7 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
                         report.ended(place, trained[place])
                         del running[place]
                     else:
-                        one.keep([other.replica for other in running.values()])
+                        one.keep(pruning)
                         waiting.append(place)
                     told.tell(running)
         finally:
@@ -165,12 +168,12 @@ class Running:
         kernel.train(task.network, task.settings, self.replica.seed, task.rows, task.validation, self.at, until)
         self.pace_s = (time.perf_counter() - begin) / max(1, self.done() - before)
 
-    def keep(self, others: Sequence[Replica]) -> None:
-        """Keep the state, if the last one was kept long enough ago. `others`: all whose states must stay."""
+    def keep(self, pruning: store.Pruning) -> None:
+        """Keep the state, if the last one was kept long enough ago."""
         path = self.replica.state
         if path and time.monotonic() - self.kept_s >= checkpoint.every_s():
             checkpoint.write(path, self.at._asdict())
-            store.prune(path.parent, {one.state.stem for one in others if one.state})
+            pruning.written(path)
             self.kept_s = time.monotonic()
 
     def ended(self) -> bool:

@@ -1,7 +1,7 @@
 """Linear regression written out in plain tensor operations, one seed after another: no torch.nn, no torch.optim.
 
-Lesson 1 (orchard5_scratch) and lesson 5 (line_scratch). The engine trains the same model with the library's parts; a
-test shows that both end with the same weights.
+Lesson 1 (orchard5_scratch) and lesson 5 (line_scratch). The torch engine trains the same model by the library's parts;
+a test shows that both end with the same weights.
 """
 
 import math
@@ -23,13 +23,14 @@ from bancada.training.streams import order
 
 def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
     """Train one line for each replica, as the other engines train a linear layer."""
-    trained = [train_line(place, replica, data, report) for place, replica in enumerate(replicas)]
-    for place, one in enumerate(trained):
-        report.ended(place, one)
+    trained = list[Trained]()
+    for place, replica in enumerate(replicas):
+        trained.append(train_line(replica, data))
+        report.ended(place, trained[-1])
     return trained
 
 
-def train_line(place: int, replica: Replica, data: Data, report: Report) -> Trained:
+def train_line(replica: Replica, data: Data) -> Trained:
     """Train one line. It has diverged if its loss is not finite."""
     recipe = replica.recipe
     x, y, x_validation, y_validation = (
@@ -44,8 +45,6 @@ def train_line(place: int, replica: Replica, data: Data, report: Report) -> Trai
         losses = line.epoch(x, y, now)
         validation_loss = line.loss(x_validation, y_validation).item()
         history.append((*losses, validation_loss, line.lr))
-        told = dict(zip(HISTORY_COLUMNS, np.array(history[-1:]).T[:, None], strict=True))
-        report.epochs([place], len(history) - 1, told)
         if not all(map(math.isfinite, (*losses, validation_loss) if len(x_validation) else losses)):
             diverged = len(history) - 1
     weights = {"0.weight": line.w.detach().numpy(), "0.bias": line.b.detach().numpy()}

@@ -259,13 +259,14 @@ class TrainingKeys:
         if self.variant.train.get("engine") == "compiled" and (self.variant.scratch or own):
             reason = "scratch: true" if self.variant.scratch else own[0]
             raise bad(self.written_at("engine"), "compiled", f"it does not have {reason}; leave the key out")
-        top, below = self.common.engine, train.engine
+        top = self.common.engine
+        asked_for = top or train.engine
         left = "; engine: compiled at the top of params.yaml is not for it" if top == "compiled" else ""
         if self.variant.scratch:
             return "scratch", f"scratch: true{left}"
         if own:
             return "torch", f"{own[0]}{left}"
-        if "torch" in (top, top or below):
+        if asked_for == "torch":
             written = "engine: torch at the top of params.yaml" if top else f"{self.written_at('engine')}: torch"
             return "torch", written
         return "compiled", "the small vocabulary of layers"
@@ -296,5 +297,5 @@ class TrainingKeys:
 def training_keys(params: ParamsFile, name: str) -> TrainingKeys:
     """Return the keys of params.yaml for the training of one variant. Raise BadInput if one is missing or wrong."""
     variant = checked(Variant, params.value(f"variants.{name}"), f"variants.{name}")
-    common = checked(Common, {key: params.value(key) for key in Common.model_fields}, "")
+    common = checked(Common, {key: params.raw[key] for key in Common.model_fields if key in params.raw}, "")
     return TrainingKeys(name, variant, params.value(f"studies.{variant.study}.train"), common)

@@ -57,6 +57,7 @@ class Store:
             self.folder = None
         self.names = [] if self.folder is None else fingerprints(replicas, data, code.read_text("utf-8"))
         self.given: dict[int, Trained] = {}
+        self.pruning = Pruning(self.names)
 
     def take(self) -> dict[int, Trained]:
         """Return the finished replicas that are in the store, by position.
@@ -81,7 +82,7 @@ class Store:
             state = self._paths(UNDER_WAY)[place]
             for path in (state, files.unfinished(state)):
                 path.unlink(missing_ok=True)
-            prune(self.folder, self.names)
+            self.pruning.written(self._paths(FINISHED)[place])
 
     def end(self) -> None:
         """Remember that the stage ended: from now on its replicas are those of a finished stage."""
@@ -150,10 +151,10 @@ def _has_form(stored: Any) -> bool:
     return plain and stored["history"].keys() == set(HISTORY_COLUMNS) and all(isinstance(a, np.ndarray) for a in arrays)
 
 
-def prune(folder: Path, own: Collection[str] = ()) -> None:
+def prune(folder: Path, own: Collection[str] = ()) -> int:
     """Remove the oldest entries until all take no more than MOST_BYTES, and what a kill left half-written.
 
-    Entries with the names `own` stay, but count.
+    Entries with the names `own` stay, but count. Return how many bytes are left of MOST_BYTES.
     """
     found = []
     for path in folder.glob("*"):
@@ -170,6 +171,20 @@ def prune(folder: Path, own: Collection[str] = ()) -> None:
         if path.stem not in own:
             path.unlink(missing_ok=True)
             total -= size
+    return MOST_BYTES - total
+
+
+class Pruning:
+    """Prunes the folder when what was written may be too much: to look takes as long as to train a small replica."""
+
+    def __init__(self, own: Collection[str]) -> None:
+        self.own, self.room = own, 0  # bytes that may be written before the next look
+
+    def written(self, path: Path) -> None:
+        """Prune, if there may be no room left for a file that was written. Entries of `own` stay."""
+        self.room -= path.stat().st_size
+        if self.room < 0:
+            self.room = prune(path.parent, self.own)
 
 
 def clean() -> int:

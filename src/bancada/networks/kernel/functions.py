@@ -6,24 +6,34 @@ from bancada.networks.kernel.compiled import small
 from bancada.networks.kernel.records import HALF, NAN, ONE, ONE_64, ZERO, f32, f64, i32
 
 MAGIC = f32(12582912.0)  # 1.5 * 2^23: adding it rounds to a whole number, which is then in its lowest bits
-MAGIC_BITS, EXPONENT, BIAS = i32(0x4B400000), i32(23), i32(127)
+MAGIC_BITS, EXPONENT, BIAS, ONE_BIT = i32(0x4B400000), i32(23), i32(127), i32(1)
 LOG2_E, LN2_HIGH, LN2_LOW = f32(1.44269504088896341), f32(0.693359375), f32(-2.12194440e-4)
-EXP_LOW, EXP_HIGH = f32(-87.0), f32(88.0)
+EXP_LOW, EXP_HIGH = f32(-104.0), f32(88.0)  # e^-104 is 0 in float32
 E0, E1, E2 = f32(1.9875691500e-4), f32(1.3981999507e-3), f32(8.3334519073e-3)
 E3, E4, E5 = f32(4.1665795894e-2), f32(1.6666665459e-1), f32(5.0000001201e-1)
 
 
 @small
+def power_of_2(n):
+    """Return 2^n for n from -126 to 127."""
+    return i32(i32(n + BIAS) << EXPONENT).view(f32)
+
+
+@small
 def exp(x):
-    """Return 2^n e^r with x = n ln 2 + r, a polynomial for e^r. Ends at e^-87 and e^88. Coefficients: Cephes, expf."""
+    """Return 2^n e^r with x = n ln 2 + r, a polynomial for e^r. Ends at 0 and e^88. Coefficients: Cephes, expf.
+
+    2^n comes in two factors, because numbers below 2^-126 have no exponent of their own.
+    """
     x = EXP_LOW if x < EXP_LOW else x
     x = EXP_HIGH if x > EXP_HIGH else x
     rounded = x * LOG2_E + MAGIC
     n = rounded - MAGIC
     r = x - n * LN2_HIGH - n * LN2_LOW
     p = ((((E0 * r + E1) * r + E2) * r + E3) * r + E4) * r + E5
-    power = i32((i32(f32(rounded).view(i32) - MAGIC_BITS) + BIAS) << EXPONENT).view(f32)
-    return (p * (r * r) + r + ONE) * power
+    whole = i32(f32(rounded).view(i32) - MAGIC_BITS)
+    half = i32(whole >> ONE_BIT)
+    return (p * (r * r) + r + ONE) * power_of_2(half) * power_of_2(i32(whole - half))
 
 
 ROOT_HALF_BITS, NORMAL, INFINITY = i32(0x3F3504F3), f32(2.0**-126), f32(np.inf)
@@ -48,6 +58,8 @@ def log(x):
 
 
 TANH_END = f32(7.90531110763549805)
+BELOW_1, BELOW_2, BELOW_3, BELOW_4 = f32(1 - 2**-24), f32(1 - 2**-23), f32(1 - 3 * 2**-24), f32(1 - 2**-22)
+TO_0, TO_1, TO_2, TO_3 = f32(9.0109133), f32(8.4616073), f32(8.2061945), f32(8.0379583)  # where tanh rounds to the next
 A1, A3, A5 = f32(4.89352455891786e-03), f32(6.37261928875436e-04), f32(1.48572235717979e-05)
 A7, A9, A11 = f32(5.12229709037114e-08), f32(-8.60467152213735e-11), f32(2.00018790482477e-13)
 A13 = f32(-2.76076847742355e-16)
@@ -57,19 +69,21 @@ B6 = f32(1.19825839466702e-06)
 
 @small
 def tanh(x):
-    """Return a quotient of two polynomials, between the points where it comes to -1 and 1. Coefficients: Eigen."""
-    x = -TANH_END if x < -TANH_END else x
-    x = TANH_END if x > TANH_END else x
+    """Return a quotient of two polynomials up to 7.9, beyond it the nearest numbers below 1. Coefficients: Eigen."""
     s = x * x
     p = (((((A13 * s + A11) * s + A9) * s + A7) * s + A5) * s + A3) * s + A1
     q = ((B6 * s + B4) * s + B2) * s + B0
-    return x * p / q
+    size = abs(x)
+    far = BELOW_4 if size < TO_3 else (BELOW_3 if size < TO_2 else (BELOW_2 if size < TO_1 else BELOW_1))
+    far = far if size < TO_0 else ONE
+    return (-far if x < ZERO else far) if size > TANH_END else x * p / q
 
 
 @small
 def sigmoid(x):
-    """Return 1 / (1 + e^-x)."""
-    return ONE / (ONE + exp(-x))
+    """Return 1 / (1 + e^-x), by e^-|x|, which cannot overflow."""
+    e = exp(-abs(x))
+    return (e if x < ZERO else ONE) / (ONE + e)
 
 
 HALF_64, PI, TERMS = f64(0.5), f64(np.pi), 11

@@ -30,7 +30,7 @@ from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
-from bancada.base import BadInput, files, locks
+from bancada.base import BadInput, files, interrupts, locks
 from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown, told
 from bancada.base.git import refuse_broken
 from bancada.base.lockfile import LOCK_FILE
@@ -142,6 +142,7 @@ def reproduce(
     order = [*planned(repo)[0]]
 
     def one(stage: Any, **options: Any) -> None:
+        interrupts.end_if_any()
         each(stage, lambda force: _bring_up(stage, order, options | {"force": force}))
 
     def command(stage: Any, **_: Any) -> None:
@@ -152,7 +153,8 @@ def reproduce(
     own = stage_run.cmd_run  # waits for a command, and is deaf to Ctrl-C
     stage_run.cmd_run = command if run else own
     try:
-        repo.reproduce(targets or None, on_error="keep-going", repro_fn=one)
+        with interrupts.wait():
+            repo.reproduce(targets or None, on_error="keep-going", repro_fn=one)
     finally:
         stage_run.cmd_run = own
 
@@ -233,6 +235,7 @@ def hold(repo: Any) -> None:
     """
     waits = False
     while not repo.lock.is_locked:
+        interrupts.end_if_any()
         try:
             repo.lock.lock()
         except LockError:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from dvc.exceptions import ReproductionError
 
-from bancada.base import files, notify, tables
+from bancada.base import files, interrupts, notify, tables
 from bancada.base.dvc_errors import described
 from bancada.base.refusals import PARAMS_FILE
 from bancada.data.split import parts_of
@@ -109,6 +109,7 @@ class Run:
         try:
             ran = bring_up(self.force and name not in self.done)
         except Exception as error:  # whatever it is, it is told
+            interrupts.end_if_any()
             self.failed.setdefault(name, (1, described(error)))
             print(f"{name}: FAILED after {time.monotonic() - began:.1f} s", flush=True)
             if name in self.started:
@@ -132,13 +133,15 @@ class Run:
         self._notify("began", name)
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **arguments) as process:
             try:
-                status = process.wait()
+                with interrupts.wait(False):
+                    interrupts.end_if_any()
+                    status = process.wait()
             except BaseException:  # first as Ctrl-C, so that the stage leaves no half-written file, then by force
                 for sent in (signal.SIGINT, signal.SIGKILL):
                     with suppress(ProcessLookupError):  # it has ended by itself
                         os.killpg(process.pid, sent)
-                    with suppress(subprocess.TimeoutExpired):  # then it is killed
-                        process.wait(GRACE_S)
+                    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit), interrupts.wait(False):
+                        process.wait(GRACE_S)  # less after a second Ctrl-C
                 raise
         dvc.wait_until_free(self.repo)  # DVC then takes its lock again, and fails where that lasts over three seconds
         if status:

@@ -34,12 +34,12 @@ def test_a_failing_stage_stops_what_depends_on_it_and_the_others_are_kept(projec
     failed = bancada(project, FAIL="a", STATUS="1")
     assert failed.returncode == 1
     assert failed.stderr == (
-        "\ntrain@a failed: exit status 1; its output stands above\n\nnot run, for they depend on it: evaluate@s\n"
+        "\ntrain@a failed: exit status 1; its output stands above\n\nnot run, because they depend on it: evaluate@s\n"
     )
     said = failed.stdout.splitlines()
     assert said.index("data.csv: line 3 is the reason") == said.index("train@a: started") + 1
     assert "train@b: finished" in failed.stdout
-    assert said[-1] == "3 of 5 stages ran, 1 failed, 0 were up to date"
+    assert said[-1] == "3 of 5 stages ran, 1 failed, 1 not run, 0 were up to date"
 
     again = bancada(project)
     assert again.returncode == 0, again.stderr
@@ -62,6 +62,13 @@ def test_a_stage_that_cannot_begin_says_why(project: Path) -> None:
     assert "train@a: FAILED after" in failed.stdout
     assert failed.stderr.startswith("\ntrain@a failed: ")
     assert "train.py" in failed.stderr
+
+
+def test_a_stage_that_a_signal_ended_names_the_signal(project: Path) -> None:
+    (project / "train.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    killed = bancada(project, "train@a")
+    assert killed.returncode == 1
+    assert "\ntrain@a failed: killed by SIGKILL (often: out of memory); " in killed.stderr
 
 
 def test_a_removed_out_comes_back_from_the_cache(project: Path) -> None:

@@ -3,6 +3,7 @@
 requirements.lock pins DVC, and the tests hold the dvc.lock of `bancada repro` against that of plain `dvc repro`.
 """
 
+import errno
 import json
 import logging
 import os
@@ -171,10 +172,11 @@ def _bring_up(stage: Any, order: Sequence[str], options: Mapping[str, Any]) -> b
             return True
         except LockError as error:
             if not waits:
-                print(f"{stage.addressing}: waits for another DVC process: {told(error)}", file=sys.stderr)
+                blocked = told(error).partition(" If there are no processes")[0].replace(f"{Path.cwd()}/", "")
+                print(f"{stage.addressing}: waits for another DVC process: {blocked}", file=sys.stderr)
             waits = True
         except OSError as error:  # the error of a full disk has no name
-            if error.filename or not error.errno:
+            if error.filename or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise OSError(error.errno, error.strerror, os.path.relpath(repo.cache.local.path)) from error
         repo.lock.unlock()

@@ -51,7 +51,7 @@ def repro(targets: Sequence[str], force: bool = False, quiet: bool = False) -> i
     run.explain()
     if run.status == 0 and not quiet:
         show_results([study for study in params.studies if f"evaluate@{study}" in run.done])
-    tell_overruled(params)
+    tell_overruled(params, [name for name in params.variants if f"train@{name}" in run.stages])
     run.tell_end()
     return run.status
 
@@ -145,7 +145,7 @@ class Run:
                 raise
         dvc.wait_until_free(self.repo)  # DVC then takes its lock again, and fails where that lasts over three seconds
         if status:
-            self.failed[name] = status, f"exit status {status}; its output stands above"
+            self.failed[name] = status, f"{_ending(status)}; its output stands above"
         return status
 
     @property
@@ -159,7 +159,7 @@ class Run:
         for name, (_, why) in self.failed.items():
             print(f"\n{name} failed: {why}", file=sys.stderr)
         if left := [name for name in self.stages if name not in self.done and name not in self.failed]:
-            print(f"\nnot run, for they depend on it: {', '.join(left)}", file=sys.stderr)
+            print(f"\nnot run, because they depend on it: {', '.join(left)}", file=sys.stderr)
         if self.changed:
             print(f"\nchanged while it ran, so run it again: {', '.join(self.changed)}", file=sys.stderr)
 
@@ -169,8 +169,9 @@ class Run:
         if len(self.done) == count and not self.ran:
             print(f"nothing to do: all {count} stages are up to date")
         else:
-            failed = f", {len(self.failed)} failed" if self.failed else ""
-            print(f"{len(self.ran)} of {count} stages ran{failed}, {fine} were up to date")
+            others = {"failed": len(self.failed), "not run": count - len(self.done) - len(self.failed)}
+            told = "".join(f", {number} {what}" for what, number in others.items() if number)
+            print(f"{len(self.ran)} of {count} stages ran{told}, {fine} were up to date")
 
     def _notify(self, event: Literal["began", "ended", "found", "failed"], name: str) -> None:
         """Tell the process that records results in MLflow of trainings and evaluations."""
@@ -178,6 +179,13 @@ class Run:
         if kind in ("train", "evaluate"):
             folder = files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
             self.notifier.tell(event, name, folder)
+
+
+def _ending(status: int) -> str:
+    """Return how a stage with this exit status ended. A shell that outlives its command adds 128 to a signal."""
+    name = next((number.name for number in signal.Signals if number in (-status, status - 128)), "")
+    why = " (often: out of memory)" if name == "SIGKILL" else ""
+    return f"killed by {name}{why}" if name else f"exit status {status}"
 
 
 def _environment() -> dict[str, str]:
@@ -257,9 +265,9 @@ def show_results(studies: Sequence[str]) -> None:
         print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
 
 
-def tell_overruled(params: Params) -> None:
-    """Print which learning rates the `lr` at the top of params.yaml replaces, if any."""
-    overruled = [params.training(variant).overruled() for variant in params.variants]
+def tell_overruled(params: Params, variants: Sequence[str]) -> None:
+    """Print which learning rates of these variants the `lr` at the top of params.yaml replaces, if any."""
+    overruled = [params.training(variant).overruled() for variant in variants]
     rates = list(dict.fromkeys(text.partition(" replaces ")[2] for text in overruled if text))
     if rates:
         print(f"\nparams.yaml: lr = {params.lr} replaces {', '.join(rates)}; {LR_NULL}", file=sys.stderr)

@@ -1,14 +1,12 @@
 """The `bancada` command. It works from any folder of the repository; wrong input is one line and exit status 2."""
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -167,12 +165,12 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     """Run the block in the repository's root. `kept` says what Ctrl-C leaves.
 
     BadInput, and an error of DVC or of the system, ends the program with its line and status 2, Ctrl-C with 130,
-    SIGTERM with 143. An error in bancada itself ends it with a traceback and 2, because Python's own 1 is the verdict
-    `different`.
+    SIGTERM with 143, a closed terminal with 129. An error in bancada itself ends it with a traceback and 2, because
+    Python's own 1 is the verdict `different`.
     """
-    from bancada.base import BadInput, files
+    from bancada.base import BadInput, files, interrupts
 
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupts.install()
     try:
         os.chdir(files.root())
         yield
@@ -190,7 +188,3 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
 
         print(told(error) or traceback.format_exc(), file=sys.stderr)
         raise typer.Exit(2) from None
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    sys.exit(128 + signum)

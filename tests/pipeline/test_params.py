@@ -343,13 +343,16 @@ def test_a_batch_larger_than_the_training_rows_of_some_groups_is_refused_once_th
 
 
 def test_the_rates_that_the_lr_at_the_top_replaces_are_told_once_at_the_end(loaded, capsys):
-    tell_overruled(loaded(SMALL))
+    tell_overruled(loaded(SMALL), ["own"])
     assert capsys.readouterr().err == ""
-    tell_overruled(loaded(SMALL.replace("lr: null", "lr: 0.25")))
+    params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
+    tell_overruled(params, [*params.variants])
     told = capsys.readouterr().err
     assert told.startswith(
         "\nparams.yaml: lr = 0.25 replaces studies.line.train.lr = 0.01, variants.own.train.lr = 0.5"
     )
+    tell_overruled(params, ["own"])
+    assert " replaces variants.own.train.lr = 0.5; " in capsys.readouterr().err
     assert told.endswith("`lr: null` at the top of params.yaml lets each have its own\n")
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from idle import PARAMS, bancada, environment, files_of, run, wait_for
 
+from bancada.cli import GOES_ON
+
 CSV = "{kind: csv, path: data/sources/no.csv, task: regression, targets: [y]}"
 
 
@@ -32,12 +34,12 @@ def test_a_failing_stage_stops_what_depends_on_it_and_the_others_are_kept(projec
     failed = bancada(project, FAIL="a", STATUS="1")
     assert failed.returncode == 1
     assert failed.stderr == (
-        "\ntrain@a failed: exit status 1; its output stands above\n\nnot run, for they depend on it: evaluate@s\n"
+        "\ntrain@a failed: exit status 1; its output stands above\n\nnot run, because they depend on it: evaluate@s\n"
     )
     said = failed.stdout.splitlines()
     assert said.index("data.csv: line 3 is the reason") == said.index("train@a: started") + 1
     assert "train@b: finished" in failed.stdout
-    assert said[-1] == "3 of 5 stages ran, 1 failed, 0 were up to date"
+    assert said[-1] == "3 of 5 stages ran, 1 failed, 1 not run, 0 were up to date"
 
     again = bancada(project)
     assert again.returncode == 0, again.stderr
@@ -60,6 +62,13 @@ def test_a_stage_that_cannot_begin_says_why(project: Path) -> None:
     assert "train@a: FAILED after" in failed.stdout
     assert failed.stderr.startswith("\ntrain@a failed: ")
     assert "train.py" in failed.stderr
+
+
+def test_a_stage_that_a_signal_ended_names_the_signal(project: Path) -> None:
+    (project / "train.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    killed = bancada(project, "train@a")
+    assert killed.returncode == 1
+    assert "\ntrain@a failed: killed by SIGKILL (often: out of memory); " in killed.stderr
 
 
 def test_a_removed_out_comes_back_from_the_cache(project: Path) -> None:
@@ -91,6 +100,67 @@ def test_the_next_run_goes_on_where_one_was_stopped(
     again = bancada(project)
     assert again.returncode == 0, again.stderr
     assert "generate@s" not in again.stdout
+    assert (project / "dvc.lock").read_bytes() == plain_lock
+
+
+def test_ctrl_c_after_a_closed_terminal_kills_a_stage_that_is_deaf_to_the_first(project: Path) -> None:
+    script = project / "train.py"
+    script.write_text("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + script.read_text())
+    command = [sys.executable, "-m", "bancada", "repro"]
+    options: dict[str, Any] = {"cwd": project, "env": environment(SLEEP="60"), "stdout": subprocess.DEVNULL}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as stopped:
+        wait_for(project / "a.started")
+        stopped.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            stopped.wait(0.5)
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.communicate(timeout=5)[1] == ""
+        assert stopped.returncode == 129
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((project / "a.started").read_text()), 0)
+
+
+# In the midst of DVC's writing, with the file already emptied: the signal comes before the first such moment at which
+# another file exists.
+SIGNAL_IN_BOOKKEEPING = """\
+import json, os, sys
+from pathlib import Path
+
+dump, number, after = json.dump, int(os.environ["SIGNAL"]), Path(os.environ["AFTER"])
+
+
+def interrupted(value, file, **options):
+    if Path(file.name).name == "rwlock" and after.exists():
+        json.dump = dump
+        os.kill(os.getpid(), number)
+    return dump(value, file, **options)
+
+
+if "bancada repro" in " ".join(sys.orig_argv):
+    json.dump = interrupted
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "after", "status", "ran"),
+    [
+        pytest.param(signal.SIGTERM, "data/raw/s", 143, 4, id="after the first stage"),
+        pytest.param(signal.SIGINT, "b.started", 130, 1, id="before the last stage", marks=pytest.mark.long),
+    ],
+)
+def test_a_signal_in_the_midst_of_dvcs_bookkeeping_is_no_failed_stage(
+    project: Path, plain_lock: bytes, sent: signal.Signals, after: str, status: int, ran: int
+) -> None:
+    hook = project.parent / "hook" / "sitecustomize.py"
+    hook.parent.mkdir()
+    hook.write_text(SIGNAL_IN_BOOKKEEPING)
+    path = os.pathsep.join([str(hook.parent), environment()["PYTHONPATH"]])
+    stopped = bancada(project, PYTHONPATH=path, SIGNAL=str(int(sent)), AFTER=after)
+    said = f"interrupted; {GOES_ON}\n" if sent == signal.SIGINT else ""
+    assert (stopped.returncode, stopped.stderr) == (status, said)
+    done = bancada(project)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"{ran} of 5 stages ran, {5 - ran} were up to date"
     assert (project / "dvc.lock").read_bytes() == plain_lock
 
 

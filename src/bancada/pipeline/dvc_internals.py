@@ -3,6 +3,7 @@
 requirements.lock pins DVC, and the tests hold the dvc.lock of `bancada repro` against that of plain `dvc repro`.
 """
 
+import errno
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable, prepare_
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
-from bancada.base import BadInput, files, locks
+from bancada.base import BadInput, files, interrupts, locks
 from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown, told
 from bancada.base.git import refuse_broken
 from bancada.base.lockfile import LOCK_FILE
@@ -142,6 +143,7 @@ def reproduce(
     order = [*planned(repo)[0]]
 
     def one(stage: Any, **options: Any) -> None:
+        interrupts.end_if_any()
         each(stage, lambda force: _bring_up(stage, order, options | {"force": force}))
 
     def command(stage: Any, **_: Any) -> None:
@@ -152,7 +154,8 @@ def reproduce(
     own = stage_run.cmd_run  # waits for a command, and is deaf to Ctrl-C
     stage_run.cmd_run = command if run else own
     try:
-        repo.reproduce(targets or None, on_error="keep-going", repro_fn=one)
+        with interrupts.wait():
+            repo.reproduce(targets or None, on_error="keep-going", repro_fn=one)
     finally:
         stage_run.cmd_run = own
 
@@ -169,10 +172,11 @@ def _bring_up(stage: Any, order: Sequence[str], options: Mapping[str, Any]) -> b
             return True
         except LockError as error:
             if not waits:
-                print(f"{stage.addressing}: waits for another DVC process: {told(error)}", file=sys.stderr)
+                blocked = told(error).partition(" If there are no processes")[0].replace(f"{Path.cwd()}/", "")
+                print(f"{stage.addressing}: waits for another DVC process: {blocked}", file=sys.stderr)
             waits = True
         except OSError as error:  # the error of a full disk has no name
-            if error.filename or not error.errno:
+            if error.filename or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise OSError(error.errno, error.strerror, os.path.relpath(repo.cache.local.path)) from error
         repo.lock.unlock()
@@ -233,6 +237,7 @@ def hold(repo: Any) -> None:
     """
     waits = False
     while not repo.lock.is_locked:
+        interrupts.end_if_any()
         try:
             repo.lock.lock()
         except LockError:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from dvc.exceptions import ReproductionError
 
-from bancada.base import files, notify, tables
+from bancada.base import files, interrupts, notify, tables
 from bancada.base.dvc_errors import described
 from bancada.base.refusals import PARAMS_FILE
 from bancada.data.split import parts_of
@@ -51,7 +51,7 @@ def repro(targets: Sequence[str], force: bool = False, quiet: bool = False) -> i
     run.explain()
     if run.status == 0 and not quiet:
         show_results([study for study in params.studies if f"evaluate@{study}" in run.done])
-    tell_overruled(params)
+    tell_overruled(params, [name for name in params.variants if f"train@{name}" in run.stages])
     run.tell_end()
     return run.status
 
@@ -109,6 +109,7 @@ class Run:
         try:
             ran = bring_up(self.force and name not in self.done)
         except Exception as error:  # whatever it is, it is told
+            interrupts.end_if_any()
             self.failed.setdefault(name, (1, described(error)))
             print(f"{name}: FAILED after {time.monotonic() - began:.1f} s", flush=True)
             if name in self.started:
@@ -132,17 +133,19 @@ class Run:
         self._notify("began", name)
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **arguments) as process:
             try:
-                status = process.wait()
+                with interrupts.wait(False):
+                    interrupts.end_if_any()
+                    status = process.wait()
             except BaseException:  # first as Ctrl-C, so that the stage leaves no half-written file, then by force
                 for sent in (signal.SIGINT, signal.SIGKILL):
                     with suppress(ProcessLookupError):  # it has ended by itself
                         os.killpg(process.pid, sent)
-                    with suppress(subprocess.TimeoutExpired):  # then it is killed
-                        process.wait(GRACE_S)
+                    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit), interrupts.wait(False):
+                        process.wait(GRACE_S)  # less after a second Ctrl-C
                 raise
         dvc.wait_until_free(self.repo)  # DVC then takes its lock again, and fails where that lasts over three seconds
         if status:
-            self.failed[name] = status, f"exit status {status}; its output stands above"
+            self.failed[name] = status, f"{_ending(status)}; its output stands above"
         return status
 
     @property
@@ -156,7 +159,7 @@ class Run:
         for name, (_, why) in self.failed.items():
             print(f"\n{name} failed: {why}", file=sys.stderr)
         if left := [name for name in self.stages if name not in self.done and name not in self.failed]:
-            print(f"\nnot run, for they depend on it: {', '.join(left)}", file=sys.stderr)
+            print(f"\nnot run, because they depend on it: {', '.join(left)}", file=sys.stderr)
         if self.changed:
             print(f"\nchanged while it ran, so run it again: {', '.join(self.changed)}", file=sys.stderr)
 
@@ -166,8 +169,9 @@ class Run:
         if len(self.done) == count and not self.ran:
             print(f"nothing to do: all {count} stages are up to date")
         else:
-            failed = f", {len(self.failed)} failed" if self.failed else ""
-            print(f"{len(self.ran)} of {count} stages ran{failed}, {fine} were up to date")
+            others = {"failed": len(self.failed), "not run": count - len(self.done) - len(self.failed)}
+            told = "".join(f", {number} {what}" for what, number in others.items() if number)
+            print(f"{len(self.ran)} of {count} stages ran{told}, {fine} were up to date")
 
     def _notify(self, event: Literal["began", "ended", "found", "failed"], name: str) -> None:
         """Tell the process that records results in MLflow of trainings and evaluations."""
@@ -175,6 +179,13 @@ class Run:
         if kind in ("train", "evaluate"):
             folder = files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
             self.notifier.tell(event, name, folder)
+
+
+def _ending(status: int) -> str:
+    """Return how a stage with this exit status ended. A shell that outlives its command adds 128 to a signal."""
+    name = next((number.name for number in signal.Signals if number in (-status, status - 128)), "")
+    why = " (often: out of memory)" if name == "SIGKILL" else ""
+    return f"killed by {name}{why}" if name else f"exit status {status}"
 
 
 def _environment() -> dict[str, str]:
@@ -254,9 +265,9 @@ def show_results(studies: Sequence[str]) -> None:
         print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
 
 
-def tell_overruled(params: Params) -> None:
-    """Print which learning rates the `lr` at the top of params.yaml replaces, if any."""
-    overruled = [params.training(variant).overruled() for variant in params.variants]
+def tell_overruled(params: Params, variants: Sequence[str]) -> None:
+    """Print which learning rates of these variants the `lr` at the top of params.yaml replaces, if any."""
+    overruled = [params.training(variant).overruled() for variant in variants]
     rates = list(dict.fromkeys(text.partition(" replaces ")[2] for text in overruled if text))
     if rates:
         print(f"\nparams.yaml: lr = {params.lr} replaces {', '.join(rates)}; {LR_NULL}", file=sys.stderr)

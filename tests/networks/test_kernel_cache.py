@@ -1,22 +1,25 @@
 """Compiled code is never stale, is made once, is the user's own, and is not needed."""
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 import bancada
+from bancada.base import compiled_code
 from bancada.networks.kernel import compiled
 
 SHUFFLE = """
 from bancada.networks.kernel import compiled, draws
 import numpy as np
 order = np.zeros(5, np.int64)
-with compiled.one_at_a_time():
+with compiled.one_at_a_time("draws"):
     draws.shuffle(1, 2, order, np.zeros(8, np.uint32))
 print(*order, "hit" if draws.shuffle.stats.cache_hits else "miss")
 """
@@ -26,10 +29,11 @@ ready()
 print("hit" if training.run.stats.cache_hits else "miss")
 """
 DAY = 24 * 3600
+HERE = Path(bancada.__file__).parent.parent
 
 
-def started(program: str, cache: Path, source: Path) -> subprocess.Popen[str]:
-    surroundings = os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(source)}
+def started(program: str, cache: Path, source: Path, **switches: str) -> subprocess.Popen[str]:
+    surroundings = os.environ | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(source)} | switches
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", program]
     return subprocess.Popen(command, cwd=source, env=surroundings, stdout=pipe, stderr=pipe, text=True)
@@ -68,7 +72,7 @@ def test_code_is_found_by_another_clone_but_not_where_a_function_that_it_calls_h
 
 @pytest.mark.long
 def test_of_many_processes_that_start_at_once_one_compiles(tmp_path):
-    source = Path(bancada.__file__).parent.parent
+    source = HERE
     processes = [started(READY, tmp_path, source) for _ in range(22)]
     assert sorted(said(process) for process in processes) == ["hit"] * 21 + ["miss"]
 
@@ -77,7 +81,7 @@ def test_of_many_processes_that_start_at_once_one_compiles(tmp_path):
 def test_without_a_folder_to_write_in_it_works(tmp_path):
     in_the_way = tmp_path / "cache"
     in_the_way.touch()
-    assert said(started(SHUFFLE, in_the_way, Path(bancada.__file__).parent.parent)).endswith(" miss")
+    assert said(started(SHUFFLE, in_the_way, HERE)).endswith(" miss")
 
 
 def test_a_new_folder_is_the_users_alone(root):
@@ -123,8 +127,7 @@ def test_without_a_home_there_is_no_folder(monkeypatch):
 def test_the_code_of_versions_that_were_not_used_for_30_days_goes_when_a_new_one_comes(root):
     for name, days in (("old", 31), ("recent", 29)):
         (root / name).mkdir(parents=True)
-        (root / name / "lock").touch()
-        os.utime(root / name / "lock", (time.time() - days * DAY,) * 2)
+        os.utime(root / name, (time.time() - days * DAY,) * 2)
     root.chmod(0o700)
     path = compiled.folder()
     assert {found.name for found in root.iterdir()} == {"recent", path.name if path else ""}
@@ -135,13 +138,115 @@ def test_a_disk_that_is_nearly_full_is_not_filled(root, monkeypatch):
     assert compiled.folder() is None
 
 
+def test_a_full_disk_or_one_that_can_only_be_read_is_no_reason_not_to_use_the_code_on_it(root, monkeypatch):
+    path = compiled.folder()
+    assert path is not None
+    (path / "draws.made").touch()
+
+    def no_room(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_room)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    assert compiled.folder() == path
+
+
+def test_a_relative_folder_for_caches_is_ignored(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")  # as https://specifications.freedesktop.org/basedir-spec has it
+    assert compiled_code.root() == Path.home() / ".cache" / "bancada" / "kernel"
+
+
+def empty(folder: Path) -> None:
+    (one,) = folder.glob("*.code")
+    one.write_bytes(b"")
+
+
+def cut(folder: Path) -> None:
+    (one,) = folder.glob("*.code")
+    one.write_bytes(one.read_bytes()[:-1000])
+
+
+def change_the_middle(folder: Path) -> None:
+    (one,) = folder.glob("*.code")
+    code = one.read_bytes()
+    middle = len(code) // 2
+    one.write_bytes(code[:middle] + bytes(64) + code[middle + 64 :])
+
+
+def remove_code(folder: Path) -> None:
+    (one,) = folder.glob("*.code")
+    one.unlink()
+
+
+def remove_lock(folder: Path) -> None:
+    (one,) = folder.glob("*.lock")
+    one.unlink()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("damage", [empty, cut, change_the_middle, remove_code, remove_lock])
+def test_what_is_damaged_is_compiled_again_once(tmp_path, damage):
+    order, _ = said(started(SHUFFLE, tmp_path, HERE)).rsplit(" ", 1)
+    (path,) = tmp_path.glob("bancada/kernel/*")
+    damage(path)
+    again = "hit" if damage is remove_lock else "miss"
+    assert [said(started(SHUFFLE, tmp_path, HERE)) for _ in range(2)] == [f"{order} {again}", f"{order} hit"]
+
+
+@pytest.mark.long
+def test_a_disk_that_fills_while_code_is_written_stops_nothing(tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))"  # the code is larger
+    order, kept = said(started(f"{limit}\n{SHUFFLE}", tmp_path, HERE)).rsplit(" ", 1)
+    assert kept == "miss"
+    assert not [*tmp_path.glob("bancada/kernel/*/*.made")]
+    assert [said(started(SHUFFLE, tmp_path, HERE)) for _ in range(2)] == [f"{order} miss", f"{order} hit"]
+
+
+@pytest.mark.long
+def test_code_that_numba_cannot_keep_is_compiled_each_time(tmp_path):
+    strict = f"import warnings; warnings.simplefilter('error')\n{SHUFFLE}"
+    assert said(started(strict, tmp_path, HERE, NUMBA_OPT="0")).endswith(" miss")
+
+
+@pytest.mark.parametrize("switch", ["OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "CPU_NAME"])
+def test_a_switch_that_changes_machine_code_has_its_own(monkeypatch, switch):
+    before = compiled.fingerprint()
+    monkeypatch.setattr(compiled.config, switch, 7)
+    assert compiled.fingerprint() != before
+
+
+@pytest.mark.parametrize("switch", ["NUMBA_NUM_THREADS", "CACHE_DIR", "COLOR_SCHEME"])
+def test_a_switch_that_does_not_shares_it(monkeypatch, switch):
+    before = compiled.fingerprint()
+    monkeypatch.setattr(compiled.config, switch, 7)
+    assert compiled.fingerprint() == before
+
+
+@pytest.mark.long
+def test_who_only_draws_compiles_nothing_else(tmp_path):
+    program = "from bancada.networks import kernel; kernel.order_of_rows(1, 2, 5)"
+    assert said(started(program, tmp_path, HERE)) == ""
+    kept = {path.name.split("-")[0] for path in tmp_path.glob("bancada/kernel/*/*.code")}
+    assert kept == {"draw", "shuffle"}
+
+
+def test_plain_python_says_once_that_it_is_slow_and_leaves_nothing(tmp_path):
+    program = "from bancada.networks import kernel; kernel.ready(); kernel.ready()"
+    process = started(program, tmp_path, HERE, NUMBA_DISABLE_JIT="1")
+    assert process.communicate()[1].splitlines() == [
+        "NUMBA_DISABLE_JIT is set: trainings run as plain Python, some 2,000 times slower"
+    ]
+    assert process.returncode == 0
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.long
 def test_the_first_stage_on_a_machine_compiles_beside_itself_and_no_later_one_does(tmp_path):
-    source = Path(bancada.__file__).parent.parent
+    source = HERE
     program = "from bancada.base import compiled_code; compiled_code.begin()"
     assert said(started(program, tmp_path, source)) == ""
     deadline = time.monotonic() + 120
-    while not [*tmp_path.glob("bancada/kernel/*/run-*.nbc"), *tmp_path.glob("bancada/kernel/*/*run*.nbc")]:
+    while not [*tmp_path.glob("bancada/kernel/*/run-*.code")]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert said(started(READY, tmp_path, source)) == "hit"

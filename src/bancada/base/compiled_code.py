@@ -8,7 +8,8 @@ from pathlib import Path
 
 def root() -> Path:
     """Return the folder of the machine code of all versions, the user's own. Raise RuntimeError without a home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bancada", "kernel")
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # its standard says to ignore a relative path
+    return (given if given.is_absolute() else Path.home() / ".cache") / "bancada" / "kernel"
 
 
 def begin() -> None:

@@ -31,6 +31,7 @@ from bancada.networks.kernel.replica import (
     order_of_rows,
     outputs,
     ready,
+    ready_to_draw,
     start,
     train,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "order_of_rows",
     "outputs",
     "ready",
+    "ready_to_draw",
     "start",
     "train",
 ]

@@ -7,26 +7,29 @@ found. The folder does not depend on where the sources lie, so every clone of th
 
 import hashlib
 import os
+import pickle
+import re
 import shutil
 import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import llvmlite
 import numba
 import numpy
 
-# Private, but the base of the locators that numba's documented CACHE_LOCATOR_CLASSES names; numba is pinned below 0.69.
-from numba.core.caching import _CacheLocator
+# Not documented; numba is pinned below 0.69.
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
+from numba.core.serialize import dumps
 
-from bancada.base import compiled_code, locks
+from bancada.base import compiled_code, files, locks
 
 # _nrt: no function makes an array, which numba then refuses, or counts the references to every view of one, which takes
 # time. No cfunc wrapper: none is called from C.
@@ -42,13 +45,17 @@ INNER = OPTIONS | {"no_cpython_wrapper": True}  # called from compiled code alon
 njit, config = cast(Any, numba.njit), cast(Any, numba.config)  # their types do not know all options
 F = TypeVar("F", bound=Callable[..., Any])
 NEEDED_BYTES = 2**24  # many times what the code takes
+NO_PART = re.compile("CACHE_|COLOR_|CUDA_|.*THREAD")  # switches of numba that have no part in machine code
+HASH_BYTES = hashlib.sha256().digest_size
 UNUSED_DAYS = 30  # after which the code of another version is removed
 
 
 def fingerprint() -> str:
     """Return a hash of all that the machine code follows from."""
     versions = (sys.version, numba.__version__, llvmlite.__version__, numpy.__version__)
-    switches = (config.BOUNDSCHECK, config.OPT)
+    plain = (bool, int, float, str, type(None))
+    switches = [one for one in sorted(vars(config).items()) if one[0].isupper() and not NO_PART.match(one[0])]
+    switches = [(name, value) for name, value in switches if isinstance(value, plain)]
     machine = cpu_target.target_context.codegen().magic_tuple()  # the kind of CPU and what it can, as numba sees it
     digest = hashlib.sha256(repr((versions, switches, machine)).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -61,6 +68,8 @@ def folder() -> Path | None:
 
     It belongs to the user alone, for numba keeps code in pickles: who can write there can run code.
     """
+    if config.DISABLE_JIT:
+        return None
     try:
         root = compiled_code.root()
         path = root / fingerprint()
@@ -73,9 +82,10 @@ def folder() -> Path | None:
                 return None
             if os.name == "posix" and (found.st_uid != os.getuid() or found.st_mode & 0o022):
                 return None
-        tempfile.TemporaryFile(dir=path).close()
-        if shutil.disk_usage(path).free < NEEDED_BYTES:  # numba would fail in the middle of a file
-            return None
+        if not any(path.glob("*.made")):  # code that is there is used where nothing can be written, too
+            tempfile.TemporaryFile(dir=path).close()
+            if shutil.disk_usage(path).free < NEEDED_BYTES:
+                return None
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None
     if new:
@@ -85,62 +95,71 @@ def folder() -> Path | None:
 
 def _remove_unused(root: Path) -> None:
     """Remove the code of versions that no process has used for UNUSED_DAYS."""
-    for lock in root.glob("*/lock"):
-        if time.time() - lock.stat().st_mtime > UNUSED_DAYS * 24 * 3600:
-            shutil.rmtree(lock.parent, ignore_errors=True)  # another process may be removing it
+    for path in root.iterdir():
+        with suppress(FileNotFoundError):  # another process may be removing it
+            if time.time() - path.stat().st_mtime > UNUSED_DAYS * 24 * 3600:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 FOLDER = folder()
 
 
-class BySource(_CacheLocator):
-    """Tells numba to keep code in FOLDER."""
+class Kept(NullCache):
+    """Keeps the code of a function in FOLDER, if it can: no damaged file and no full disk stops a training.
 
-    def __init__(self, function: FunctionType) -> None:
-        self.name = function.__qualname__
+    In place of numba's own cache, whose files have no hash: changed bytes within machine code would run.
+    """
 
-    def get_cache_path(self) -> str:
-        """Return where code is kept."""
-        return str(FOLDER)
+    whole = True  # whether all code that this process compiled is kept
 
-    def get_source_stamp(self) -> str:
-        """Return what must be the same for code to be used: the hash that names the folder."""
-        return FOLDER.name if FOLDER else ""
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name = function.__name__
 
-    def get_disambiguator(self) -> str:
-        """Return what tells functions of one name apart."""
-        return self.name
+    def load_overload(self, signature: Any, context: Any) -> CompileResult | None:
+        """Return the code for arguments of these types, or None."""
+        context.refresh()
+        with suppress(OSError):  # most often there is no file
+            kept = self._path(signature).read_bytes()
+            if hashlib.sha256(kept[HASH_BYTES:]).digest() == kept[:HASH_BYTES]:
+                return cast(CompileResult, CompileResult._rebuild(context, *pickle.loads(kept[HASH_BYTES:])))
+        return None
 
-    @classmethod
-    def from_function(cls, function: FunctionType, file: str) -> "BySource":
-        """Return the locator for a function."""
-        return cls(function)
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep code. What numba calls dynamic, addresses of this process, cannot be kept."""
+        if result.library.has_dynamic_globals:
+            return
+        code = dumps(result._reduce())
+        try:
+            with files.whole(self._path(signature)) as path:
+                path.write_bytes(hashlib.sha256(code).digest() + code)
+        except OSError:  # the disk is full, or can only be read
+            Kept.whole = False
+
+    def _path(self, signature: Any) -> Path:
+        return cast(Path, FOLDER) / f"{self.name}-{hashlib.sha256(repr(signature).encode()).hexdigest()[:16]}.code"
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Let the first of many processes compile; the others wait for it and load what it left."""
-    if FOLDER is None:
+def one_at_a_time(part: str) -> Iterator[None]:
+    """Let the first of many processes compile a part; the others wait for it and load what it left."""
+    with ExitStack() as lock:
+        if FOLDER is not None:
+            with suppress(OSError):  # where nothing can be written, nobody has to wait
+                os.utime(FOLDER)  # this version is in use
+                if not (FOLDER / f"{part}.made").exists():
+                    lock.enter_context(locks.locked(FOLDER / f"{part}.lock"))
         yield
-        return
-    lock, made = FOLDER / "lock", FOLDER / "made"
-    if made.exists():
-        os.utime(lock)  # this version is in use
-        yield
-        return
-    with locks.locked(lock):
-        yield
-        made.touch()
+        if FOLDER is not None and Kept.whole:
+            with suppress(OSError):
+                (FOLDER / f"{part}.made").touch()
 
 
 def entry(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that Python calls, and keep its code in FOLDER."""
-    before = config.CACHE_LOCATOR_CLASSES
-    config.CACHE_LOCATOR_CLASSES = f"{__name__}.BySource"
-    try:
-        return cast(Callable[..., Any], njit(cache=FOLDER is not None, **OPTIONS)(function))
-    finally:
-        config.CACHE_LOCATOR_CLASSES = before
+    made = njit(**OPTIONS)(function)
+    if FOLDER is not None:
+        made._cache = Kept(function)  # as enable_caching() of a dispatcher sets its own
+    return cast(Callable[..., Any], made)
 
 
 def compiled(function: F) -> F:

@@ -1,6 +1,7 @@
 """The kernel as Python sees it: networks from layers of params.yaml, their start, their training and their outputs."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from bancada.networks.kernel import draws, records, training
-from bancada.networks.kernel.compiled import one_at_a_time
+from bancada.networks.kernel.compiled import config, one_at_a_time
 from bancada.networks.kernel.records import Layers, Place, Room, Rows, Settings
 from bancada.networks.settings import GivenInit, Init, LayerSpec, NormalInit, TorchInit, XavierNormal
 
@@ -87,7 +88,7 @@ def linear_start(
 
     As torch: uniform up to 1 / sqrt(inputs). Otherwise the weights are normal and the biases 0.
     """
-    ready()
+    ready_to_draw()
     weight, words = np.zeros((outputs, inputs), np.float32), np.zeros(outputs * inputs + 3, np.uint32)
     biases = np.zeros(outputs, np.float32) if bias else None
     if isinstance(init, TorchInit):
@@ -103,7 +104,7 @@ def linear_start(
 
 def order_of_rows(seed: int, epoch: int, rows: int) -> Int64[np.ndarray, " row"]:
     """Return the order of the rows in an epoch. A fixed order is that of epoch 0."""
-    ready()
+    ready_to_draw()
     order = np.zeros(rows, np.int64)
     draws.shuffle(seed, epoch, order, np.zeros(rows + 3, np.uint32))
     return order
@@ -250,12 +251,22 @@ def _aligned(shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
 
 
 @cache
-def ready() -> None:
-    """Compile, or load what another process compiled. The first call of anything else does it, too."""
+def ready_to_draw() -> None:
+    """Compile what draws random numbers, or load what another process compiled."""
     line, order, words = np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(4, np.uint32)
-    settings, rows = Settings(0, 0, 0.1, 0, 1), Rows(line.reshape(1, 1), line.reshape(1, 1), line[:0])
-    one = network([LayerSpec(kind="linear", width=1)], 1)
-    with one_at_a_time():
+    with one_at_a_time("draws"):
         draws.draw(0, 0, 0, 1.0, 0.0, line, words)
         draws.shuffle(0, 0, order, words)
+
+
+@cache
+def ready() -> None:
+    """Compile, or load what another process compiled. The first call of anything else does it, too."""
+    if config.DISABLE_JIT:
+        print("NUMBA_DISABLE_JIT is set: trainings run as plain Python, some 2,000 times slower", file=sys.stderr)
+    ready_to_draw()
+    line = np.zeros(1, np.float32)
+    settings, rows = Settings(0, 0, 0.1, 0, 1), Rows(line.reshape(1, 1), line.reshape(1, 1), line[:0])
+    one = network([LayerSpec(kind="linear", width=1)], 1)
+    with one_at_a_time("run"):
         _run(one.layers, settings, 0, rows, rows, _place(one)._replace(history=np.zeros((1, 4))), 1)

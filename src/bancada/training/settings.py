@@ -297,5 +297,5 @@ class TrainingKeys:
 def training_keys(params: ParamsFile, name: str) -> TrainingKeys:
     """Return the keys of params.yaml for the training of one variant. Raise BadInput if one is missing or wrong."""
     variant = checked(Variant, params.value(f"variants.{name}"), f"variants.{name}")
-    common = checked(Common, {key: params.raw[key] for key in Common.model_fields if key in params.raw}, "")
+    common = checked(Common, {key: params.value(key) for key in Common.model_fields}, "")
     return TrainingKeys(name, variant, params.value(f"studies.{variant.study}.train"), common)

@@ -1,5 +1,8 @@
 """Settings that make numpy, torch and MKL compute the same bits on every x86-64 CPU with AVX2.
 
+The compiled engine (networks/kernel) needs none of them: they are for the torch engine, and for what numpy, scipy and
+scikit-learn compute (sources of data, splits, preparations, plots).
+
 The libraries read these environment variables once, while they load. Therefore `import bancada` sets them, and every
 entry point imports bancada before numpy and torch.
 """
@@ -9,16 +12,16 @@ import sys
 import warnings
 
 PINS = {
-    # numpy: the same code for exp, log and sin on CPUs with and without AVX-512
+    # numpy: the same code for exp, log and sin on CPUs with and without AVX-512; for users' sources, and in plots
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
-    # numpy's and scipy's matrix products
+    # numpy's and scipy's matrix products, which scikit-learn and users' sources call
     "OPENBLAS_CORETYPE": "Haswell",
     "OPENBLAS_NUM_THREADS": "1",
-    # torch's elementwise kernels
+    # torch's elementwise kernels, on the torch engine
     "ATEN_CPU_CAPABILITY": "avx2",
-    # torch's matrix products, exp and log: MKL obeys AVX2 on Intel CPUs only, COMPATIBLE on every CPU
+    # the torch engine's matrix products, exp and log: MKL obeys AVX2 on Intel CPUs only, COMPATIBLE on every CPU
     "MKL_CBWR": "COMPATIBLE",
-    # the number of threads changes the order of a sum over many rows; and networks this small are faster on one
+    # the number of threads changes the order of a sum over many rows, in torch and in scikit-learn
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }

@@ -12,9 +12,11 @@ from lessons import BOTH, SEEDS, VARIANTS, Outcome, apart, outcome, outcomes
 from scipy import stats
 
 pytestmark = pytest.mark.long
-# Lesson 3 amplifies a rounding by 50 % within 60 updates, and trains for 100,000: not with sigmoids.
+# Lesson 3 amplifies a rounding by 50 % within 60 updates, and trains for 100,000: not with sigmoids. In orchard_sigmoid
+# a rounding decides whether a seed leaves the plateau (seed 111 does on one engine alone), and in quality_mlp on which
+# side of 0 a ReLU's input lies.
 CHAOTIC = [name for name in VARIANTS if name.startswith("moons_") and name != "moons_sigmoid"]
-APART = {"orchard_sigmoid": 0.2}  # it fails to learn, and its units end where the loss hardly depends on them
+CHAOTIC += ["orchard_sigmoid", "quality_mlp"]
 OWN_MASKS = "moons_dropout"
 
 
@@ -47,7 +49,7 @@ def test_both_engines_begin_alike_and_learn_at_the_same_rates(variant: str) -> N
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in CHAOTIC])
 def test_both_engines_end_in_the_same_network(variant: str) -> None:
     for one, other in pairs(variant):
-        assert apart(one, other) < APART.get(variant, 2e-3)
+        assert apart(one, other) < 2e-3
         assert one.score == pytest.approx(other.score, rel=1e-3, abs=1e-6)
 
 

@@ -118,7 +118,7 @@ def test_a_training_that_diverges_ends_in_torchs_epoch_and_keeps_no_numbers() ->
     case = Case([1], "numbers", rate=1000.0, batch=30)
     rows = case.rows(100)
     weights, history, begin = by_kernel(case, 60, rows, rows)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):  # it diverges
         _, by_torch = ByTorch(case, case.settings(60), begin, torch.float32).train(rows, rows)
     assert 1 < len(history) == np.isfinite(by_torch[:, [0, 2]]).all(1).argmin() + 1 < 60
     assert all(np.isnan(value).all() for value in weights.values())

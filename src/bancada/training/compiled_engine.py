@@ -19,7 +19,7 @@ from bancada.networks.kernel.records import BEST_EPOCH, DIVERGED, DONE
 from bancada.networks.saved import HISTORY_COLUMNS
 from bancada.training import checkpoint, store
 from bancada.training.replica import Data, Replica, Report, Rows, Trained
-from bancada.training.settings import SGD, Adam, AdamW, Cosine, InverseTime, Recipe, StepSchedule, Train
+from bancada.training.settings import SGD, Adam, Cosine, InverseTime, Recipe, StepSchedule, Train
 
 ROUND_S = 0.2  # the time in which every replica advances by one slice, if that is more than SLICE_S and an epoch
 SLICE_S = 0.02  # below which calls would cost more than epochs
@@ -92,7 +92,10 @@ class Task:
         """Return the network, the settings and the encoded rows."""
         layers, features = recipe.network.small_layers, math.prod(data.train.inputs.shape[1:])
         code = encoding(layers, recipe.train.loss, width(layers), data.classes)
-        weights = class_weights(data) if recipe.train.class_weight else np.zeros(0, np.float32)
+        weights = np.zeros(0, np.float32)  # every row counts the same
+        if recipe.train.class_weight:
+            of_class, labels = data.class_weights()
+            weights = of_class[labels]
 
         def encoded(rows: Rows, weights: np.ndarray) -> kernel.Rows:
             inputs = np.ascontiguousarray(rows.inputs.reshape(len(rows), features), np.float32)
@@ -122,7 +125,7 @@ def numbers(train: Train, rows: int) -> kernel.Settings:
     if isinstance(optimizer, SGD):
         chosen = chosen._replace(weight_decay=optimizer.weight_decay)
         chosen = chosen._replace(momentum=optimizer.momentum, nesterov=optimizer.nesterov)
-    elif isinstance(optimizer, Adam | AdamW):
+    elif isinstance(optimizer, Adam):
         beta1, beta2 = optimizer.betas
         chosen = chosen._replace(beta1=beta1, beta2=beta2, eps=optimizer.eps, weight_decay=optimizer.weight_decay)
     if isinstance(schedule, StepSchedule):
@@ -133,17 +136,6 @@ def numbers(train: Train, rows: int) -> kernel.Settings:
         steps = train.steps(math.ceil(rows / train.batch_rows(rows)))
         return chosen._replace(period=schedule.t_max or steps, lowest=schedule.eta_min)
     return chosen
-
-
-def class_weights(data: Data) -> np.ndarray:
-    """Return the weight of each training row [row] with which every class counts the same.
-
-    It is rows / (classes * rows of its class), as in scikit-learn's `balanced`.
-    """
-    labels = data.train.targets[:, 0].astype(np.int64)
-    counts = np.bincount(labels, minlength=data.classes)
-    weights: np.ndarray = (len(labels) / (data.classes * counts[labels])).astype(np.float32)
-    return weights
 
 
 class Running:

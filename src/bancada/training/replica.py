@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from bancada.networks.saved import HISTORY_COLUMNS, TrainingResult
 from bancada.training.settings import Recipe, TrainingKeys
@@ -49,6 +49,16 @@ class Data:
     train: Rows
     validation: Rows
     classes: int
+
+    def class_weights(self) -> tuple[Float32[np.ndarray, " class"], Int64[np.ndarray, " row"]]:
+        """Return weights with which every class counts the same, and the class of each training row.
+
+        A weight is rows / (classes * rows of the class), as scikit-learn's `balanced` is; 1 for a class without rows.
+        """
+        labels = self.train.targets[:, 0].astype(np.int64)
+        counts = np.bincount(labels, minlength=self.classes)
+        weights = np.where(counts > 0, len(labels) / (self.classes * np.maximum(counts, 1)), 1)
+        return weights.astype(np.float32), labels
 
 
 @dataclass(frozen=True)

@@ -313,12 +313,9 @@ class Training:
 def weighted_loss(loss: Loss, data: Data, device: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return a function of outputs, targets and rows: the mean loss of a batch in which every class counts the same.
 
-    The weight of a class is rows / (classes * its rows) over the training rows, as in scikit-learn's `balanced`; a
-    class without rows has 1. Losses of class indices get the weights as torch.nn's argument `weight`.
+    Losses of class indices get the weights of classes as torch.nn's argument `weight`.
     """
-    labels = data.train.targets[:, 0].astype(np.int64)
-    counts = np.bincount(labels, minlength=data.classes)
-    weights = np.where(counts > 0, len(labels) / (data.classes * np.maximum(counts, 1)), 1).astype(np.float32)
+    weights, labels = data.class_weights()
     of_class = torch.from_numpy(weights).to(device)
     of_row = torch.from_numpy(weights[labels]).to(device)
     indexed = loss_name(loss) in OF_CLASS_INDEX

@@ -150,7 +150,7 @@ def one_at_a_time(part: str) -> Iterator[None]:
                     lock.enter_context(locks.locked(FOLDER / f"{part}.lock"))
         yield
         if FOLDER is not None and Kept.whole:
-            with suppress(OSError):
+            with suppress(OSError):  # where nothing can be written, the code was there already
                 (FOLDER / f"{part}.made").touch()
 
 

@@ -123,8 +123,9 @@ def train(
         raise ValueError("batch norm cannot learn from a batch of one row")
     with np.errstate(all="ignore"):  # where this runs as plain Python, and diverges
         _run(network.layers, settings, seed, rows, validation, place, min(until, settings.epochs))
-    whole = all(np.isfinite(value).all() for value in named(network, place).values())
-    if ended(settings, place) and not whole and place.progress[records.DIVERGED] < 0:
+    if place.progress[records.DIVERGED] >= 0 or not ended(settings, place):
+        return
+    if not all(np.isfinite(value).all() for value in named(network, place).values()):
         place.progress[records.DIVERGED] = place.progress[records.DONE] - 1
 
 
@@ -206,7 +207,7 @@ def _evaluate(
 ) -> float:
     ready()
     nothing = Rows(inputs[:0], targets[:0], np.zeros(0, np.float32))
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # where this runs as plain Python, of weights that are NaN
         return _run(
             network.layers, settings, 0, nothing, nothing._replace(inputs=inputs, targets=targets), place, -1, out
         )

@@ -55,6 +55,15 @@ def evaluate(layers, loss, parameters, statistics, rows, room, out):
     return mean / f64(count) if count else NAN_64
 
 
+@compiled
+def keep(state, statistics):
+    """Write the parameters and the running statistics over the best ones so far."""
+    for k in range(state.shape[1]):
+        state[records.BEST, k] = state[records.PARAMETERS, k]
+    for k in range(statistics.shape[1]):
+        statistics[1, k] = statistics[0, k]
+
+
 @small
 def named_nan(x):
     """Return x, or NaN by name: those that CPUs make have different bits."""
@@ -120,9 +129,6 @@ def run(layers, settings, seed, rows, validation, place, until, room, out):
             progress[records.DIVERGED] = epoch
         elif settings.patience > 0 and held_out < progress[records.BEST_LOSS] - settings.min_delta:
             progress[records.BEST_LOSS], progress[records.BEST_EPOCH] = held_out, epoch
-            for k in range(state.shape[1]):
-                state[records.BEST, k] = state[records.PARAMETERS, k]
-            for k in range(statistics.shape[1]):
-                statistics[1, k] = statistics[0, k]
+            keep(state, statistics)
     progress[records.LAST_RATE], progress[records.POWER_1], progress[records.POWER_2] = rate, power1, power2
     return held_out

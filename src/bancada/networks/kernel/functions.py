@@ -58,8 +58,7 @@ def log(x):
 
 
 TANH_END = f32(7.90531110763549805)
-BELOW_1, BELOW_2, BELOW_3, BELOW_4 = f32(1 - 2**-24), f32(1 - 2**-23), f32(1 - 3 * 2**-24), f32(1 - 2**-22)
-TO_0, TO_1, TO_2, TO_3 = f32(9.0109133), f32(8.4616073), f32(8.2061945), f32(8.0379583)  # where tanh rounds to the next
+ROUNDS_TO_1, HALF_STEP, CURVE = f32(9.0109133), f32(2.0**-25), f32(3.306 * 2.0**-24)  # fitted to the last four steps
 A1, A3, A5 = f32(4.89352455891786e-03), f32(6.37261928875436e-04), f32(1.48572235717979e-05)
 A7, A9, A11 = f32(5.12229709037114e-08), f32(-8.60467152213735e-11), f32(2.00018790482477e-13)
 A13 = f32(-2.76076847742355e-16)
@@ -69,13 +68,14 @@ B6 = f32(1.19825839466702e-06)
 
 @small
 def tanh(x):
-    """Return a quotient of two polynomials up to 7.9, beyond it the nearest numbers below 1. Coefficients: Eigen."""
+    """Return a quotient of two polynomials up to 7.9 (coefficients: Eigen), and a parabola from there to 1."""
     s = x * x
     p = (((((A13 * s + A11) * s + A9) * s + A7) * s + A5) * s + A3) * s + A1
     q = ((B6 * s + B4) * s + B2) * s + B0
     size = abs(x)
-    far = BELOW_4 if size < TO_3 else (BELOW_3 if size < TO_2 else (BELOW_2 if size < TO_1 else BELOW_1))
-    far = far if size < TO_0 else ONE
+    left = ROUNDS_TO_1 - size
+    left = left if left > ZERO else ZERO
+    far = ONE - (HALF_STEP + CURVE * (left * left))
     return (-far if x < ZERO else far) if size > TANH_END else x * p / q
 
 

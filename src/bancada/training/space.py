@@ -1,0 +1,124 @@
+"""The space of a search: the key `search` of `train`, and the values of its trials.
+
+A trial is a point of Sobol's sequence, which fills the space more evenly than independent numbers (Bergstra & Bengio
+2012 compare both), and of which the first points stay the same when more are asked for.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+import numpy as np
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from bancada.base.settings import Count, Finite, Settings
+
+DIGITS = 6  # of values that are no whole numbers: more would not be the same with the logarithm of another CPU
+BELOW_1 = math.nextafter(1, 0)
+
+
+class Range(Settings):
+    """Numbers from `low` to `high`, both included; whole ones where both bounds are. `log`: evenly by their logarithm.
+
+    With `log`, low must be above 0.
+    """
+
+    low: int | Finite
+    high: int | Finite
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low = {self.low} is above high = {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log: true needs a low above 0, not {self.low}")
+        return self
+
+    def value(self, u: float) -> int | float:
+        """Return the number at the share `u` of the range, 0 <= u <= 1."""
+        u, whole = min(u, BELOW_1), isinstance(self.low, int) and isinstance(self.high, int)
+        low, high = self.low, self.high + whole  # each whole number has the same share of an even range
+        found = low * (high / low) ** u if self.log else low + (high - low) * u
+        rounded = math.floor(found) if whole else float(f"{found:.{DIGITS}g}")
+        return min(max(rounded, self.low), self.high)
+
+    def is_edge(self, value: Any) -> bool:
+        """Return whether a value lies in the outer twentieth of the range, so that a better one may lie outside."""
+        low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
+        return low < high and not low + 0.05 * (high - low) < at < high - 0.05 * (high - low)
+
+    def extremes(self) -> list[Any]:
+        """Return values with which every other can be checked."""
+        return [self.low, self.high]
+
+
+class Choices(Settings):
+    """One of several values, each with the type that it is written with."""
+
+    choices: Annotated[list[Any], Field(min_length=1)]
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: list[Any]) -> list[Any]:
+        for i, choice in enumerate(choices):
+            if any(type(choice) is type(other) and choice == other for other in choices[:i]):
+                raise ValueError(f"{choice!r} is named twice")
+        return choices
+
+    def value(self, u: float) -> Any:
+        """Return the choice at the share `u`, 0 <= u <= 1."""
+        return self.choices[int(min(u, BELOW_1) * len(self.choices))]
+
+    def is_edge(self, value: Any) -> bool:
+        """Return False: choices have no order."""
+        return False
+
+    def extremes(self) -> list[Any]:
+        """Return values with which every other can be checked: all of them."""
+        return self.choices
+
+
+Part = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(lambda raw: "choices" if isinstance(raw, Mapping) and "choices" in raw else "range"),
+]
+
+
+class Search(Settings):
+    """A random search, quasi-random in fact: `trials` points of the space, each scored as the mean over `seeds` seeds.
+
+    The points and seeds follow from `seed` alone.
+    """
+
+    trials: Annotated[Count, Field(le=100_000)]
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    space: Annotated[dict[str, Part], Field(min_length=1)]
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return the values of each trial, by the dotted keys of the space."""
+        from scipy.stats import qmc  # for half a second
+
+        sobol = qmc.Sobol(len(self.space), rng=self.seed)
+        shares = sobol.random_base2(math.ceil(math.log2(self.trials)))[: self.trials]
+        return [
+            {key: part.value(u) for (key, part), u in zip(self.space.items(), row, strict=True)}
+            for row in shares.tolist()
+        ]
+
+
+def replaced(tree: Any, key: str, value: Any) -> Any:
+    """Return a copy of nested mappings and lists with the value at a dotted key, such as `optimizer.betas.1`.
+
+    A mapping that is missing is made. Raise KeyError where a place cannot have an inner one.
+    """
+    first, _, rest = key.partition(".")
+    if isinstance(tree, list):
+        place = int(first) if first.isdecimal() and int(first) < len(tree) else None
+        if place is None:
+            raise KeyError(first)
+        return [*tree[:place], replaced(tree[place], rest, value) if rest else value, *tree[place + 1 :]]
+    if not isinstance(tree, dict):
+        raise KeyError(first)
+    return {**tree, first: replaced(tree.get(first, {}), rest, value) if rest else value}

@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-import numpy as np
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from bancada.base.settings import Count, Finite, Settings

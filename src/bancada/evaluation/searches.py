@@ -1,0 +1,165 @@
+"""The plots of searches: which values are good, and with how much tuning a variant wins."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bancada.evaluation.sheets import COLORS, STYLES, literal, sheet
+from bancada.evaluation.statistics import thinned
+
+MOST_POINTS = 200  # of a curve
+MANY_KEYS = 3  # from so many on, parallel coordinates show which values go together
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A variant's trials. `label`: the score in words; `higher`: whether more of it is better."""
+
+    variant: str
+    space: dict[str, Any]  # dotted key -> low, high and log, or choices
+    values: dict[str, list[Any]]  # dotted key -> its value in each trial
+    scores: Float64[np.ndarray, "trial seed"]  # NaN where a training diverged
+    label: str
+    higher: bool
+
+    @property
+    def means(self) -> Float64[np.ndarray, " trial"]:
+        """The score of each trial: the mean over its seeds, NaN if one of them diverged."""
+        means: Float64[np.ndarray, " trial"] = self.scores.mean(axis=1)
+        return means
+
+    @property
+    def order(self) -> list[int]:
+        """The trials, the best one first; those with a seed that diverged come last."""
+        signed = -self.means if self.higher else self.means
+        return [int(trial) for trial in np.argsort(np.where(np.isfinite(signed), signed, np.inf), kind="stable")]
+
+    def places(self, key: str) -> Float64[np.ndarray, " trial"]:
+        """Return where each trial's value lies in its range, from 0 to 1; choices lie side by side."""
+        part, values = self.space[key], self.values[key]
+        if "choices" in part:
+            choices = [repr(choice) for choice in part["choices"]]
+            return np.array([choices.index(repr(value)) for value in values]) / max(1, len(choices) - 1)
+        low, high, at = (np.log(x) if part["log"] else np.asarray(x) for x in (part["low"], part["high"], values))
+        found: Float64[np.ndarray, " trial"] = (at - low) / (high - low) if high > low else 0.0 * at
+        return found
+
+
+def best_of(scores: Float64[np.ndarray, " trial"], count: int) -> tuple[float, float, float]:
+    """Return the mean of the best of `count` trials drawn without replacement, and its 2.5 % and 97.5 % points.
+
+    `scores`: the best one first. Dodge et al. 2019, without replacement as Tang et al. 2020 correct it.
+    """
+    trials = len(scores)
+    j = np.arange(trials)
+    worse = np.cumprod(np.maximum(trials - count - j, 0) / (trials - j))  # P(all drawn are worse than the j-th best)
+    chance = -np.diff(np.concatenate([[1.0], worse]))
+    low, high = (float(scores[np.searchsorted(1 - worse, q - 1e-12)]) for q in (0.025, 0.975))
+    possible = chance > 0
+    return float((chance[possible] * scores[possible]).sum()), low, high
+
+
+def tuning(study: str, searches: Sequence[Searched]) -> Figure | None:
+    """Draw the best score so far by the number of trials, for every variant: with how much tuning does each win?"""
+    if not searches:
+        return None
+    first = searches[0]
+    title = f"{study}: best {first.label} on the validation rows, by the number of trials"
+    title += "\nlines: mean of the best of so many trials drawn at random; bands: 95 % of such draws"
+    figure, (ax,) = sheet(1, title, 3.6, entries=len(searches))
+    for i, searched in enumerate(searches):
+        scores = searched.means[searched.order]
+        counts = thinned(len(scores), MOST_POINTS) + 1
+        mean, low, high = np.array([best_of(scores, int(count)) for count in counts]).T
+        color, style = COLORS[i % len(COLORS)], STYLES[i % len(STYLES)]
+        ax.fill_between(counts, low, high, color=color, alpha=0.15, linewidth=0)
+        ax.plot(counts, mean, color=color, linestyle=style, linewidth=2, label=literal(searched.variant))
+    ax.set(xlabel="trials", ylabel=f"best {first.label}")
+    if max(len(searched.means) for searched in searches) > 1:
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter("{x:.0f}")
+    _scale(ax, np.concatenate([searched.means for searched in searches]))
+    return figure
+
+
+def search(study: str, searches: Sequence[Searched]) -> Figure | None:
+    """Draw the score of each trial against each value that was searched, with the range over its seeds."""
+    panels_of = [(searched, key) for searched in searches for key in searched.space]
+    if not panels_of:
+        return None
+    title = f"{study}: {searches[0].label} on the validation rows, by the values that were searched"
+    title += "\ndots: mean of a trial over its seeds; lines: lowest to highest seed"
+    figure, panels = sheet(len(panels_of), title, 2.2, headings=2)
+    for ax, (searched, key) in zip(panels, panels_of, strict=True):
+        best, finite, x = searched.order[0], np.isfinite(searched.means), searched.places(key)
+        low, high = searched.scores[finite].min(axis=1), searched.scores[finite].max(axis=1)
+        ax.vlines(x[finite], low, high, color="0.75", linewidth=1)
+        ax.plot(x[finite], searched.means[finite], "o", color=COLORS[0], markersize=3.5, label="trial")
+        if finite[best]:
+            ax.plot(x[best], searched.means[best], "D", color=COLORS[1], markersize=7, label="chosen")
+        lost = f", {(~finite).sum()} diverged" * bool((~finite).any())
+        chosen = f"{key} (chosen: {_short(searched.values[key][best])})"
+        ax.set_title(literal(f"{searched.variant}: {len(x)} trials{lost}\n{chosen}"))
+        _name_places(ax, searched.space[key])
+        _scale(ax, searched.scores[finite].ravel())
+    panels[0].set_ylabel(searches[0].label)
+    return figure
+
+
+def parallel(study: str, searches: Sequence[Searched]) -> Figure | None:
+    """Draw each trial as a line through its values, where more than two were searched: which ones go together?"""
+    wide = [searched for searched in searches if len(searched.space) >= MANY_KEYS]
+    if not wide:
+        return None
+    title = f"{study}: the values of each trial (darker: better {wide[0].label}; orange: chosen)"
+    figure, panels = sheet(len(wide), title, 3.0, columns=1, headings=1, entries=0, left=0.65)
+    for ax, searched in zip(panels, wide, strict=True):
+        keys, order = list(searched.space), searched.order
+        places = np.column_stack([searched.places(key) for key in keys])
+        for rank, trial in reversed(list(enumerate(order))):
+            color = COLORS[1] if rank == 0 else str(round(0.3 + 0.6 * rank / len(order), 3))
+            ax.plot(range(len(keys)), places[trial], color=color, linewidth=1.0 if rank else 2.5)
+        for x, key in enumerate(keys):
+            low, high = _ends(searched.space[key])
+            ax.text(x, 1.04, high, ha="center", va="bottom")
+            ax.text(x, -0.04, low, ha="center", va="top")
+        ax.set(ylim=(-0.15, 1.15), yticks=[], xticks=range(len(keys)), title=literal(searched.variant))
+        ax.set_xticklabels([literal(key) for key in keys])
+    return figure
+
+
+def _ends(part: dict[str, Any]) -> tuple[str, str]:
+    low, high = (part["choices"][0], part["choices"][-1]) if "choices" in part else (part["low"], part["high"])
+    return literal(_short(low)), literal(_short(high))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)[:20]
+
+
+def _name_places(ax: Axes, part: dict[str, Any]) -> None:
+    """Write values of a range, or choices, below places from 0 to 1."""
+    ax.set_xlim(-0.05, 1.05)
+    if "choices" in part:
+        choices = part["choices"]
+        ax.set_xticks(np.arange(len(choices)) / max(1, len(choices) - 1), [literal(_short(one)) for one in choices])
+        return
+    low, high, log = part["low"], part["high"], part["log"]
+    shares = np.linspace(0, 1, 3)
+    values = [low * (high / low) ** u if log else low + (high - low) * u for u in shares]
+    ax.set_xticks(shares, [f"{value:.2g}" for value in values])
+
+
+def _scale(ax: Axes, values: Float64[np.ndarray, " value"]) -> None:
+    """Choose a logarithmic axis where a few large scores would hide how others differ."""
+    finite = values[np.isfinite(values)]
+    positive = finite[finite > 0]
+    if len(positive) and finite.min() >= 0 and positive.max() > 20 * np.median(finite):
+        ax.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(max(positive.min(), positive.max() / 1e4))))
+        ax.set_ylim(bottom=0)

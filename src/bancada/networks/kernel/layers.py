@@ -7,7 +7,7 @@ Backward is from g, the loss's gradient by y, to d, that by h. n units before a 
 import numpy as np
 
 from bancada.networks.kernel import records
-from bancada.networks.kernel.compiled import compiled, merged, small
+from bancada.networks.kernel.compiled import compiled, merged
 from bancada.networks.kernel.draws import MASK, random_words
 from bancada.networks.kernel.functions import exp, sigmoid, tanh
 from bancada.networks.kernel.records import EACH, NAN, NONE, ONE, ZERO, f32, f64
@@ -57,55 +57,39 @@ def linear_backward(n, m, width, parameters, at, bias, h, g, d, first, gradients
 
 
 @compiled
-def each(function, n, width, x, out):
-    """Write a function of each number."""
+def each_forward(kind, n, width, h, y):
+    """Compute a function of each number: tanh, 1 / (1 + e^-h), relu, where NaN stays, or dropout outside training."""
     for o in range(n):
-        for r in range(width):
-            out[o, r] = function(x[o, r])
+        if kind == records.TANH:
+            for r in range(width):
+                y[o, r] = tanh(h[o, r])
+        elif kind == records.SIGMOID:
+            for r in range(width):
+                y[o, r] = sigmoid(h[o, r])
+        elif kind == records.RELU:
+            for r in range(width):
+                y[o, r] = ZERO if h[o, r] < ZERO else h[o, r]
+        else:
+            for r in range(width):
+                y[o, r] = h[o, r]
 
 
 @compiled
-def each_pair(function, n, width, x, y, out):
-    """Write a function of each pair of numbers."""
+def each_backward(kind, n, width, y, mask, g, d):
+    """Multiply by the slope: 1 - y^2 of tanh, y (1 - y) of sigmoid, 1 of relu where y is positive, dropout's mask."""
     for o in range(n):
-        for r in range(width):
-            out[o, r] = function(x[o, r], y[o, r])
-
-
-@small
-def relu(x):
-    """Return 0 for a negative number; NaN stays."""
-    return ZERO if x < ZERO else x
-
-
-@small
-def same(x):
-    """Return what dropout makes of a number outside training."""
-    return x
-
-
-@small
-def product_of(x, y):
-    """Return x y."""
-    return x * y
-
-
-@small
-def tanh_slope(y, g):
-    """Return the gradient by the input of a tanh, from its output and the gradient by that."""
-    return g * (ONE - y * y)
-
-
-@small
-def sigmoid_slope(y, g):
-    """Return the same for a sigmoid."""
-    return g * (y * (ONE - y))
-
-
-@small
-def relu_slope(y, g):
-    """Return the same for a relu."""
-    return g if y > ZERO else ZERO
+        if kind == records.TANH:
+            for r in range(width):
+                d[o, r] = g[o, r] * (ONE - y[o, r] * y[o, r])
+        elif kind == records.SIGMOID:
+            for r in range(width):
+                d[o, r] = g[o, r] * (y[o, r] * (ONE - y[o, r]))
+        elif kind == records.RELU:
+            for r in range(width):
+                d[o, r] = g[o, r] if y[o, r] > ZERO else ZERO
+        else:
+            for r in range(width):
+                d[o, r] = g[o, r] * mask[o, r]
 
 
 @compiled
@@ -228,23 +212,17 @@ def forward(layers, parameters, statistics, room, batch, here, width, training, 
             spoil(n, width, h, room.of_row)
         if kind == records.LINEAR:
             linear_forward(n, m, width, parameters, at, layers.bias[layer], h, y)
-        elif kind == records.TANH:
-            each(tanh, n, width, h, y)
-        elif kind == records.SIGMOID:
-            each(sigmoid, n, width, h, y)
-        elif kind == records.RELU:
-            each(relu, n, width, h, y)
         elif kind == records.SOFTMAX:
             softmax_forward(n, width, h, y, room.of_row)
+        elif kind == records.BATCH_NORM and training:
+            batch_norm_forward(n, width, here, parameters, at, statistics, s, h, y, kept, factors, room.p)
+        elif kind == records.BATCH_NORM:
+            batch_norm_evaluate(n, width, parameters, at, statistics, s, h, y)
         elif kind == records.DROPOUT and training:
             key = (seed, MASK, layer)
             dropout_forward(n, width, h, y, kept, layers.rate[layer], key, number, epoch, room.words)
-        elif kind == records.DROPOUT:
-            each(same, n, width, h, y)
-        elif training:
-            batch_norm_forward(n, width, here, parameters, at, statistics, s, h, y, kept, factors, room.p)
         else:
-            batch_norm_evaluate(n, width, parameters, at, statistics, s, h, y)
+            each_forward(kind, n, width, h, y)
 
 
 @merged
@@ -257,15 +235,9 @@ def backward(layers, parameters, gradients, room, here, width):
         if kind == records.LINEAR:
             bias = layers.bias[layer]
             linear_backward(n, m, width, parameters, at, bias, h, g, d, layer == 0, gradients, p, room.turned)
-        elif kind == records.TANH:
-            each_pair(tanh_slope, n, width, y, g, d)
-        elif kind == records.SIGMOID:
-            each_pair(sigmoid_slope, n, width, y, g, d)
-        elif kind == records.RELU:
-            each_pair(relu_slope, n, width, y, g, d)
         elif kind == records.SOFTMAX:
             softmax_backward(n, width, y, g, d, p)
-        elif kind == records.DROPOUT:
-            each_pair(product_of, n, width, kept, g, d)
-        else:
+        elif kind == records.BATCH_NORM:
             batch_norm_backward(n, width, here, parameters, at, kept, room.factors[layer], g, d, gradients, p)
+        else:
+            each_backward(kind, n, width, y, kept, g, d)

@@ -23,6 +23,7 @@ class Network:
     """Layers as the compiled functions take them."""
 
     layers: Layers
+    parts: dict[str, tuple[int, int, tuple[int, ...]]]  # by name: of parameters 0 or statistics 1, where, the shape
     features: int
     outputs: int
     parameters: int  # numbers that the optimizer changes
@@ -32,21 +33,35 @@ class Network:
 
 def network(layers: Sequence[LayerSpec], features: int) -> Network:
     """Return the network of these layers for rows of so many features."""
-    lines: list[tuple[float, ...]] = []
-    units, at, statistics = features, 0, 0
-    for layer in layers:
-        before, bias, parameters, own = units, layer.bias is not False, 0, 0
+    lines, parts, units, ends = (
+        list[tuple[float, ...]](),
+        dict[str, tuple[int, int, tuple[int, ...]]](),
+        features,
+        [0, 0],
+    )
+    for i, layer in enumerate(layers):
+        before, shapes = units, dict[str, tuple[int, ...]]()
         if layer.kind == "linear":
             units = layer.width or 0
-            parameters = before * units + (units if bias else 0)
+            shapes = {"weight": (units, before)} | ({"bias": (units,)} if layer.bias is not False else {})
         elif layer.kind == "batch_norm":
-            parameters = own = 2 * units
-        lines.append((records.KINDS[layer.kind], before, units, at, bias, layer.rate or 0.0, statistics))
-        at, statistics = at + parameters, statistics + own
+            shapes = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (units,))
+        lines.append((records.KINDS[layer.kind], before, units, ends[0], "bias" in shapes, layer.rate or 0.0, ends[1]))
+        for name, shape in shapes.items():
+            of = int(name.startswith("running"))
+            parts[f"{i}.{name}"] = of, ends[of], shape
+            ends[of] += math.prod(shape)
     types = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.float32, np.int64)
     arrays: list[np.ndarray] = [np.array([line[i] for line in lines], kind) for i, kind in enumerate(types)]
-    size = max(1, math.ceil(at / records.FILL)) * records.FILL
-    return Network(Layers(*arrays), features, units, at, size, statistics)
+    size = max(1, math.ceil(ends[0] / records.FILL)) * records.FILL
+    return Network(Layers(*arrays), parts, features, units, ends[0], size, ends[1])
+
+
+def _parts(network: Network, *lines: np.ndarray) -> Weights:
+    """Return views of a line of the state, and of the statistics, by state_dict's names and in its order."""
+    return {
+        name: lines[of][at : at + math.prod(shape)].reshape(shape) for name, (of, at, shape) in network.parts.items()
+    }
 
 
 def start(network: Network, init: Init, seed: int, settings: Settings) -> Place:
@@ -56,14 +71,16 @@ def start(network: Network, init: Init, seed: int, settings: Settings) -> Place:
     place.progress[[records.LAST_RATE, records.POWER_1, records.POWER_2]] = settings.rate, 1, 1
     parts, layers = _parts(network, place.state[0], place.statistics[0]), network.layers
     given = zip(init.weights, init.biases, strict=True) if isinstance(init, GivenInit) else iter(())
-    for layer in np.flatnonzero(layers.kind == records.LINEAR).tolist():
-        size = int(layers.inputs[layer]), int(layers.outputs[layer]), bool(layers.bias[layer])
-        begin = next(given) if isinstance(init, GivenInit) else linear_start(layer, *size, init, seed)
-        for name, value in zip((f"{layer}.weight", f"{layer}.bias"), begin, strict=True):
-            if name in parts:
-                parts[name][...] = value
-    for layer in np.flatnonzero(layers.kind == records.BATCH_NORM).tolist():
-        parts[f"{layer}.weight"][:] = parts[f"{layer}.running_var"][:] = 1
+    for layer, kind in enumerate(layers.kind):
+        weight, bias = f"{layer}.weight", f"{layer}.bias"
+        if kind == records.BATCH_NORM:
+            parts[weight][:] = parts[f"{layer}.running_var"][:] = 1
+        elif kind == records.LINEAR:
+            size = int(layers.inputs[layer]), int(layers.outputs[layer]), bias in parts
+            begin = next(given) if isinstance(init, GivenInit) else linear_start(layer, *size, init, seed)
+            parts[weight][:] = begin[0]
+            if bias in parts:
+                parts[bias][:] = begin[1]
     return place
 
 
@@ -77,14 +94,11 @@ def linear_start(
     ready_to_draw()
     weight, words = np.zeros((outputs, inputs), np.float32), np.zeros(outputs * inputs + 3, np.uint32)
     biases = np.zeros(outputs, np.float32) if bias else None
-    if isinstance(init, TorchInit):
-        bound = float(np.float32(1) / np.sqrt(np.float32(inputs)))
-        draws.draw(seed, layer, 0, bound, 0.0, weight.reshape(-1), words)
-        if biases is not None:
-            draws.draw(seed, layer, 1, bound, 0.0, biases, words)
-    else:
-        sd = init.std if isinstance(init, NormalInit) else float(np.sqrt(np.float32(2) / np.float32(inputs + outputs)))
-        draws.draw(seed, layer, 0, 0.0, sd, weight.reshape(-1), words)
+    bound = float(np.float32(1) / np.sqrt(np.float32(inputs))) if isinstance(init, TorchInit) else 0.0
+    sd = init.std if isinstance(init, NormalInit) else float(np.sqrt(np.float32(2) / np.float32(inputs + outputs)))
+    draws.draw(seed, layer, 0, bound, sd, weight.reshape(-1), words)
+    if biases is not None and bound:
+        draws.draw(seed, layer, 1, bound, sd, biases, words)
     return weight, biases
 
 
@@ -132,23 +146,8 @@ def note(network: Network, place: Place) -> str:
     batch = int(place.progress[records.BAD_BATCH])
     gradients = _parts(network, place.state[records.GRADIENTS], place.statistics[0])
     wrong = [name for name, value in gradients.items() if "running" not in name and not np.isfinite(value).all()]
-    which = f"the gradient of {wrong[0]}" if wrong else "the norm of the gradient"
-    return f"batch {batch + 1}: {which} is not finite" if batch >= 0 else ""
-
-
-def _parts(network: Network, line: np.ndarray, statistics: np.ndarray) -> Weights:
-    """Return views of a line of the state, and of the statistics, by state_dict's names and in its order."""
-    parts = {}
-    for i, (kind, n, m, at, bias, _, own) in enumerate(zip(*network.layers, strict=True)):
-        if kind == records.LINEAR:
-            parts[f"{i}.weight"] = line[at : at + m * n].reshape(m, n)
-            if bias:
-                parts[f"{i}.bias"] = line[at + m * n : at + m * n + m]
-        elif kind == records.BATCH_NORM:
-            parts[f"{i}.weight"], parts[f"{i}.bias"] = line[at : at + n], line[at + n : at + 2 * n]
-            parts[f"{i}.running_mean"] = statistics[own : own + n]
-            parts[f"{i}.running_var"] = statistics[own + n : own + 2 * n]
-    return parts
+    what = f"the gradient of {wrong[0]}" if wrong else "the norm of the gradient"
+    return f"batch {batch + 1}: {what} is not finite" if batch >= 0 else ""
 
 
 def outputs(

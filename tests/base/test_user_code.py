@@ -211,12 +211,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"net.py": "from .a import d\n@d\ndef Net(width): pass", "a.py": "def d(f):\n    raise ValueError('no')\n"},
         "a.py:2: in d: ValueError: no",
     ),
-    "missing name": ({"net.py": "def Nett(): pass"}, "net.py: there is no Net in it; did you mean 'Nett'?"),
+    "missing name": (
+        {"net.py": "def Nett(): pass"},
+        "net.py: there is no class or function Net in it; did you mean 'Nett'?",
+    ),
     "missing name, none is near": (
         {"net.py": "from os import getcwd\nclass A: pass\ndef b(): pass\nc = 1"},
-        "net.py: there is no Net in it; there is A, b",
+        "net.py: there is no class or function Net in it",
     ),
-    "no class": ({"net.py": "Net = 3"}, "net.py: Net is no class or function, but of type int"),
+    "no class": ({"net.py": "Net = 3"}, "net.py: there is no class or function Net in it"),
     "error in the constructor": (
         {"net.py": f"{INIT}self.half(width)\n    def half(self, width):\n        range(width / 2)\n"},
         "net.py:5: in Net.half: TypeError: 'float' object cannot be interpreted as an integer",
@@ -236,15 +239,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown argument": (
         {"net.py": "\nclass Net:\n    def __init__(self, widht=1, depth=1): pass\n"},
-        "net.py:3: Net: got an unexpected keyword argument 'width'; it takes widht, depth; did you mean 'widht'?",
+        "net.py: Net: got an unexpected keyword argument 'width'; it takes widht, depth; did you mean 'widht'?",
     ),
     "missing argument": (
         {"net.py": "def Net(width, depth): pass\n"},
-        "net.py:1: Net: missing a required argument: 'depth'; it takes width, depth",
+        "net.py: Net: missing a required argument: 'depth'; it takes width, depth",
     ),
     "class of a helper": (
         {"net.py": "from .a import Net", "a.py": "class Net:\n    def __init__(self): pass"},
-        "a.py:2: Net: got an unexpected keyword argument 'width'; it takes no arguments",
+        "net.py: Net: got an unexpected keyword argument 'width'; it takes no arguments",
     ),
     "class without a constructor": (
         {"net.py": "class Net: pass"},

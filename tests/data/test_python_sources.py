@@ -315,10 +315,10 @@ def test_what_is_no_class_is_told(write, target, told):
             f"params.yaml: {KEY}.file = src/models/waves.py: must be a Python file below",
         ),
         ({"file": "src/sources/wave.py"}, "src/sources/wave.py: no such file; did you mean 'src/sources/waves.py'?"),
-        ({"name": "mak"}, f"{FILE}: there is no mak in it; did you mean 'make'?"),
+        ({"name": "mak"}, f"{FILE}: there is no class or function mak in it; did you mean 'make'?"),
         (
             {"args": {"row": 1}},
-            f"{FILE}:5: make: got an unexpected keyword argument 'row'; it takes seed, rows; did you",
+            f"{FILE}: make: got an unexpected keyword argument 'row'; it takes seed, rows; did you",
         ),
         ({"args": {"seed": 1}}, f"params.yaml: {KEY}.args.seed: is source.seed, beside args"),
         ({"separator": ";"}, f"params.yaml: {KEY}.separator: is for files of text; a function returns numbers"),

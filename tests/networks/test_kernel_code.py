@@ -22,20 +22,16 @@ LOOPS_OVER_ROWS = {
     "batch_norm_backward",
     "batch_norm_evaluate",
     "batch_norm_forward",
-    "dropout_backward",
     "dropout_forward",
+    "each_backward",
+    "each_forward",
     "linear_backward",
     "loss_and_gradient",
     "product",
     "random_words",
-    "relu_forward",
-    "sigmoid_backward",
-    "sigmoid_forward",
     "softmax_backward",
     "softmax_forward",
     "spoil",
-    "tanh_backward",
-    "tanh_forward",
 }
 LOOPS_OVER_PARAMETERS = {"adam", "clip", "sgd", "uniform"}
 

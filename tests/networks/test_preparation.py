@@ -214,5 +214,7 @@ def test_an_empty_cell_whose_word_is_unknown_is_refused_with_that_word() -> None
     words = {"encode": "one_hot", "impute": {"constant": "none"}}
     rows = table(pd.DataFrame({"tree": ["oak", "ash"]}))
     preparation = prepared({"words": words}, rows)
-    with pytest.raises(Unprepared, match="is empty, and its word 'none' is in no training row, which have: ash, oak"):
+    with pytest.raises(
+        Unprepared, match="the word 'none, as which empty cells count' is in no training row, which have: ash, oak"
+    ):
         preparation.inputs(np.array([[np.nan]]), ["tree"], {"tree": []})

@@ -83,7 +83,7 @@ def test_an_import_that_is_deleted_is_noticed(written: Callable[[], dict[str, st
     now = written()
     assert changed(before, now) == {"train/orchard5_scratch.json", "train/line_scratch.json"}
     kernel = Path("src/bancada/networks/kernel/training.py")
-    edit(kernel, "from bancada.networks.kernel.losses import loss_and_gradient, weigh, weigh_alike\n", "")
+    edit(kernel, "from bancada.networks.kernel.losses import loss_and_gradient, weigh\n", "")
     without = written()
     assert "bancada.networks.kernel.losses" in json.loads(now["train/moons_tanh.json"])["modules"]
     assert "bancada.networks.kernel.losses" not in json.loads(without["train/moons_tanh.json"])["modules"]

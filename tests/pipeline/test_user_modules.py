@@ -118,7 +118,7 @@ MISTAKES = {
     "no sources": ("from sources.waves import make", "x.py:1: there is no module sources.waves"),
     "computed name": (
         "import importlib\nname = 'bloques'\nimportlib.import_module('models.' + name)",
-        "x.py:3: imports a module by a computed name; write the name out",
+        "x.py:3: imports a module by a computed name or a star; write the name out",
     ),
     "syntax error": ("x = 1\ndef (:", "x.py:2: invalid syntax"),
     "too many dots": ("from ..sources import x", "x.py:1: .. leads out of models; write the module's whole name"),

@@ -5,9 +5,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bancada.base import BadInput, files, locks, params_file
 
@@ -26,7 +26,10 @@ def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studie
             raise BadInput(f"usage: python -m bancada.PACKAGE.STAGE NAME, with NAME one of the {of} of params.yaml")
         params, name = params_file.read(), sys.argv[1]
         params.value(f"{of}.{name}")
-        with _alone(f"{Path(sys.argv[0]).stem}@{name}"):
+        stage = f"{Path(sys.argv[0]).stem}@{name}"
+        wait = f"{stage}: waiting for a process that runs this stage to end"
+        alone = locks.locked(FOLDER / f"{stage}.lock", on_wait=lambda: print(wait, file=sys.stderr))
+        with alone if DVC_FOLDER.is_dir() else nullcontext():  # a killed `dvc repro` may have left one running
             main(params, name)
         gc.freeze()  # Python searches all objects for garbage when it ends: half a second with torch loaded
     except BadInput as error:
@@ -66,14 +69,3 @@ def own_folder(name: str) -> Iterator[Path]:
             yield folder
         finally:
             files.remove(folder)
-
-
-def _alone(stage: str) -> AbstractContextManager[Any]:
-    """Return a lock that waits until no other process runs this stage.
-
-    A killed `dvc repro` may have left one running, which would overwrite the files of this one.
-    """
-    if not DVC_FOLDER.is_dir():
-        return nullcontext()
-    wait = f"{stage}: waiting for a process that runs this stage to end"
-    return locks.locked(FOLDER / f"{stage}.lock", on_wait=lambda: print(wait, file=sys.stderr))

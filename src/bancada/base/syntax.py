@@ -7,9 +7,7 @@ Comments, docstrings, line ends and formatting are no part of the hash, and it i
 import ast
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +28,7 @@ class Place(NamedTuple):
         return f"{self.path}:{self.line}"
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(NamedTuple):
     """A module of the folder: its hash, and the names that it imports, each with a place where it does so.
 
     Foreign names may be of functions or classes. A folder without `__init__.py` and data files has no hash.
@@ -42,7 +39,7 @@ class Module:
 
 
 class Folder:
-    """A folder of modules, each of which is parsed once.
+    """A folder of modules, each of which is parsed once. `declared`: those that may import by a computed name.
 
     `hides`: whether a file is of no use to any module. `own`: the names at the top of its modules, by default all.
     """
@@ -66,8 +63,7 @@ class Folder:
         in folders without `__init__.py`. Raise ValueError, with one line, for a file that cannot be parsed, for a
         missing module, and for one imported by a computed name, unless `declared` holds the module that does so.
         """
-        found: dict[str, str] = {}
-        foreign: dict[str, Place] = {}
+        found, foreign = dict[str, str](), dict[str, Place]()
         todo, seen = [(name, Place(self.path, 0)) for name in entries], set[str]()
         while todo:
             name, place = todo.pop()
@@ -77,45 +73,38 @@ class Folder:
             if name.partition(".")[0] not in self.own:
                 foreign[name] = place
                 continue
-            path, parent = self.path_of(name), name.rpartition(".")[0]
-            if path is None:
+            if (path := self.path_of(name)) is None:
                 raise ValueError(f"{place}: there is no module {name}{self.near(name)}")
             if name not in self.known:
                 self.known[name] = self.read(name, path)
-            if self.known[name].digest:
-                found[name] = self.known[name].digest
-            todo += [(parent, place)] if parent else []
-            todo += reversed(self.known[name].imports.items())  # the first of its imports comes next
+            digest, imports = self.known[name]
+            found |= {name: digest} if digest else {}
+            above = name.rpartition(".")[0]
+            todo += [(above, place)] if above else []
+            todo += reversed(imports.items())  # the first of its imports comes next
         return dict(sorted(found.items())), foreign
 
     def path_of(self, name: str) -> Path | None:
         """Return the file of a module, or a folder of that name; None for what is no module of this folder."""
         base = self.path.joinpath(*name.split("."))
-        return self.file_of(name) or (base if base.is_dir() else None)
+        candidates = (base / "__init__.py", base.parent / f"{base.name}.py")
+        return next((path for path in candidates if path.is_file()), base if base.is_dir() else None)
 
     def near(self, name: str) -> str:
         """Return a question that suggests the module beside a missing one whose name is most similar, if one is."""
-        base = self.path.joinpath(*name.split("."))
-        close = get_close_matches(base.name, [path.stem for path in sorted(base.parent.glob("*.py"))], n=1)
-        return f"; did you mean '{'.'.join([*name.split('.')[:-1], *close])}'?" if close else ""
-
-    def file_of(self, name: str) -> Path | None:
-        """Return the file of a module; None for a folder without `__init__.py`, and for what lies elsewhere."""
-        base = self.path.joinpath(*name.split("."))
-        candidates = [base / "__init__.py", base.with_name(f"{base.name}.py")]
-        candidates += [base.with_name(base.name + suffix) for suffix in EXTENSION_SUFFIXES]
-        return next((path for path in candidates if path.is_file()), None)
+        above, _, last = name.rpartition(".")
+        beside = sorted(self.path.joinpath(*above.split(".")).glob("*.py"))
+        close = get_close_matches(last, [path.stem for path in beside], n=1)
+        return f"; did you mean '{above}.{close[0]}'?" if close else ""
 
     def read(self, name: str, path: Path) -> Module:
-        """Parse one file; of a compiled module, and of data files in a package's folder, all bytes count."""
+        """Parse one file; of data files in a package's folder, all bytes count."""
         if not path.resolve().is_relative_to(self.path.resolve().parent):
             raise ValueError(f"{path}: a link out of the repository, to {path.resolve()}; put the file itself there")
         folder = path if path.is_dir() else path.parent if path.name == "__init__.py" else None
         data = [f"{file.name} {_hash(file.read_bytes())}" for file in self.data(folder)] if folder else []
         if path.is_dir():
             return Module(_hash("\n".join(data).encode()) if data else "", {})
-        if path.suffix != ".py":
-            return Module(_hash(path.read_bytes()), {})
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError) as error:  # ValueError: a null byte
@@ -131,7 +120,7 @@ class Folder:
                 if imported is not None:
                     names.setdefault(imported.strip("."), place)
                 elif name not in self.declared:
-                    raise ValueError(f"{place}: imports a module by a computed name; write the name out")
+                    raise ValueError(f"{place}: imports a module by a computed name or a star; write the name out")
         names.pop("", None)
         return Module(_hash("\n".join([*_walk(tree), *data]).encode()), names)
 
@@ -153,18 +142,17 @@ class Folder:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            source = ".".join([*above, *([node.module] if node.module else [])])
+            around = package.split(".")
+            source = ".".join(around[: len(around) - node.level + 1] if node.level else [])
+            source = ".".join(filter(None, (source, node.module)))
             yield source
+            path = self.path_of(source)
             for alias in node.names:
-                if alias.name == "*":  # a package's `__all__` may name any of its modules
-                    inside = self.path.joinpath(*source.split("."))
-                    found = {path.name.partition(".")[0] for path in inside.glob("*")}
-                    modules = (f"{source}.{name}" for name in sorted(found) if name and not name.startswith("__"))
-                    yield from filter(self.path_of, modules)
+                if alias.name == "*":  # a package's `__all__` may name any of its modules: it is refused
+                    yield from [None] if path and path.name == "__init__.py" else []
                 elif alias.name in BY_NAME and alias.asname:
                     yield None
-                elif self.path_of(f"{source}.{alias.name}") or not (source and self.file_of(source)):
+                elif self.path_of(f"{source}.{alias.name}") or not (path and path.is_file()):
                     yield f"{source}.{alias.name}"  # no function or class in a module of this folder
         elif isinstance(node, ast.Call) and _name(node.func) in FOLLOWED:
             match node.args, node.keywords:

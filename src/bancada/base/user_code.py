@@ -10,7 +10,7 @@ import keyword
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec, SourceFileLoader
 from pathlib import Path, PurePosixPath
@@ -35,20 +35,27 @@ def load(src: Path, file: str, name: str, folder: str = "models") -> Callable[..
     _serve(src.resolve())
     with told(src, file):
         inside = vars(importlib.import_module(dotted))
-    if callable(inside.get(name)):
-        return cast(Callable[..., Any], inside[name])
-    if name in inside:
-        raise BadInput(f"{file}: {name} is no class or function, but of type {type(inside[name]).__name__}")
     own = [key for key, value in inside.items() if callable(value) and getattr(value, "__module__", "") == dotted]
-    hint = did_you_mean(name, own) or (f"; there is {', '.join(own[:5])}" if own else "")
-    raise BadInput(f"{file}: there is no {name} in it{hint}")
+    if not callable(inside.get(name)):
+        raise BadInput(f"{file}: there is no class or function {name} in it{did_you_mean(name, own)}")
+    return cast(Callable[..., Any], inside[name])
 
 
 def call(made: Callable[..., Any], args: Mapping[str, Any], file: str) -> Any:
     """Return `made(**args)`. Raise BadInput for an argument that it does not take or misses, and for its own errors."""
     src = next((finder.src for finder in sys.meta_path if isinstance(finder, _Finder)), Path("src"))
     with told(src, file):
-        _refuse_misfit(made, args, file, src)
+        takes = None
+        with suppress(TypeError, ValueError):  # it is written in C and does not say what it takes
+            takes = inspect.signature(made)
+        try:
+            if takes:
+                takes.bind(**args)
+        except TypeError as error:
+            known = list(takes.parameters) if takes else []
+            hint = next((did_you_mean(key, known) for key in args if key not in known), "")
+            what = f"{error}; it takes {', '.join(known) or 'no arguments'}{hint}"
+            raise BadInput(f"{file}: {getattr(made, '__name__', made)}: {what}") from None
         return made(**args)
 
 
@@ -182,23 +189,6 @@ def _serve(src: Path) -> None:
 def _remove_modules() -> dict[str, ModuleType]:
     names = [name for name in sys.modules if name.partition(".")[0] in FOLDERS]
     return {name: sys.modules.pop(name) for name in names}
-
-
-def _refuse_misfit(made: Callable[..., Any], args: Mapping[str, Any], file: str, src: Path) -> None:
-    try:
-        signature = inspect.signature(made)
-    except (TypeError, ValueError):  # it is written in C and does not say what it takes
-        return
-    try:
-        signature.bind(**args)
-    except TypeError as error:
-        written = inspect.unwrap(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]  # of a class, not an object
-        code, takes = getattr(written, "__code__", None), list(signature.parameters)
-        own = _as_in_params(code.co_filename, src) if code else ""
-        place = f"{own}:{code.co_firstlineno}" if code and own else file
-        hint = next((did_you_mean(key, takes) for key in args if key not in takes), "")
-        name = getattr(made, "__name__", type(made).__name__)
-        raise BadInput(f"{place}: {name}: {error}; it takes {', '.join(takes) or 'no arguments'}{hint}") from None
 
 
 def _where(error: BaseException, src: Path) -> tuple[str, int, str] | None:

@@ -23,20 +23,17 @@ class Metric(NamedTuple):
 
 def error_rate_percent(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:
     """Return wrong decisions / rows, in percent."""
-    wrong: Values = (decided != observed).mean(axis=(1, 2)) * 100
-    return wrong
+    return np.asarray((decided != observed).mean(axis=(1, 2)) * 100)
 
 
 def mse(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
     """Return the mean squared error over rows and targets."""
-    errors: Values = np.square(predicted - observed).mean(axis=(1, 2))
-    return errors
+    return np.asarray(np.square(predicted - observed).mean(axis=(1, 2)))
 
 
 def mae(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
     """Return the mean absolute error over rows and targets."""
-    errors: Values = np.abs(predicted - observed).mean(axis=(1, 2))
-    return errors
+    return np.asarray(np.abs(predicted - observed).mean(axis=(1, 2)))
 
 
 def r2(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
@@ -51,14 +48,12 @@ def r2(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray
     total = np.square(observed - observed.mean(axis=0)).sum(axis=0)
     explained = 1 - residual / np.where(total > 0, total, 1)
     constant = np.where(residual > 0, 0.0, 1.0)
-    averaged: Values = np.where(np.isnan(residual), np.nan, np.where(total > 0, explained, constant)).mean(axis=1)
-    return averaged
+    return np.asarray(np.where(np.isnan(residual), np.nan, np.where(total > 0, explained, constant)).mean(axis=1))
 
 
 def weight_error_max(weights: Real[np.ndarray, "seed feature"], true: Real[np.ndarray, " feature"]) -> Values:
     """Return the largest |w - true w| of a network with one linear layer."""
-    errors: Values = np.abs(weights - true).max(axis=1)
-    return errors
+    return np.asarray(np.abs(weights - true).max(axis=1))
 
 
 def bias_error(biases: Real[np.ndarray, " seed"], true: float) -> Values:

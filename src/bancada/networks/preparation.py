@@ -61,18 +61,20 @@ class Group:
         return np.hstack([np.where(empty, np.array(self.fill, dtype=np.float64), cells), empty[:, places]])
 
     def _of_words(self, i: int, cells: np.ndarray, words: Sequence[str]) -> np.ndarray:
-        places = self.places(i, cells, words)
+        places, known = self.places(i, cells, words), (self.categories or [])[i]
         for row in np.flatnonzero(places < 0) if self.unknown == "refuse" else ():
-            empty = bool(np.isnan(cells[row]))
-            word = words[int(cells[row])] if not empty else str(self.fill[i]) if self.fill else ""
-            known = (self.categories or [])[i]
-            words_of_training = f"{', '.join(known[:MOST_WORDS])}{', ...' if len(known) > MOST_WORDS else ''}"
-            its = "is empty, and its" if empty else "the"
-            problem = f"{its} word '{word}' is in no training row, which have: {words_of_training}"
-            raise Unprepared(int(row), self.columns[i], problem if word else "is empty")
+            some = f"{', '.join(known[:MOST_WORDS])}{', ...' if len(known) > MOST_WORDS else ''}"
+            word = self._word(i, cells[row], words)
+            problem = f"the word '{word}' is in no training row, which have: {some}" if word else "is empty"
+            raise Unprepared(int(row), self.columns[i], problem)
         if self.encode == "ordinal":
             return places[:, None].astype(np.float64)
-        return np.asarray(places[:, None] == np.arange(len((self.categories or [])[i])), dtype=np.float64)
+        return np.asarray(places[:, None] == np.arange(len(known)), dtype=np.float64)
+
+    def _word(self, i: int, cell: float, words: Sequence[str]) -> str:
+        if not np.isnan(cell):
+            return words[int(cell)]
+        return f"{self.fill[i]}, as which empty cells count" if self.fill else ""
 
     def unknown_cells(self, i: int, cells: np.ndarray, words: Sequence[str]) -> dict[str, int]:
         """Return the words in column `i` that are none of its categories, each with its cells; '' for empty cells.
@@ -83,8 +85,7 @@ class Group:
             empty = int(np.isnan(cells).sum()) if self.fill is None else 0
             return {"": empty} if empty else {}
         unknown = cells[self.places(i, cells, words) < 0]
-        of_empty = f"{self.fill[i]}, as which empty cells count" if self.fill else ""
-        return dict(sorted(Counter(of_empty if np.isnan(cell) else words[int(cell)] for cell in unknown).items()))
+        return dict(sorted(Counter(self._word(i, cell, words) for cell in unknown).items()))
 
     def places(self, i: int, cells: np.ndarray, words: Sequence[str]) -> np.ndarray:
         """Return the place of each cell's word among the categories of column `i`; -1 if it is none of them."""
@@ -132,15 +133,9 @@ class Preparation:
                 parts = [group.inputs(cells[:, own], words) for group, own in zip(groups, columns, strict=True)]
             except Unprepared as error:
                 raise Unprepared(at + error.row, error.column, error.problem) from None
-            chunks.append(self._scaled(np.hstack(parts)))
+            with np.errstate(over="ignore"):
+                chunks.append(self._scaled(np.hstack(parts), SCALING).astype(np.float32))
         return np.concatenate(chunks)
-
-    def _scaled(self, values: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            if SCALING[0] in self.scaling:
-                mean, std = (self.scaling[name] for name in SCALING)
-                values = (values - mean) / std
-            return values.astype(np.float32)
 
     def unknown(self, features: np.ndarray, names: Sequence[str], words: Words) -> dict[str, dict[str, int]]:
         """Return the words that no training row has, by column, each with its cells; '' for cells that are empty."""
@@ -153,14 +148,15 @@ class Preparation:
 
     def learned(self, targets: np.ndarray) -> np.ndarray:
         """Return the targets [row, target] as the network learns them: standardized, where that was asked for."""
-        if TARGET_SCALING[0] not in self.scaling:
-            return targets
-        mean, std = (self.scaling[name] for name in TARGET_SCALING)
-        return np.asarray((targets - mean) / std)
+        return self._scaled(targets, TARGET_SCALING)
+
+    def _scaled(self, values: np.ndarray, by: tuple[str, str]) -> np.ndarray:
+        if by[0] not in self.scaling:
+            return values
+        return np.asarray((values - self.scaling[by[0]]) / self.scaling[by[1]])
 
     def in_own_units(self, outputs: np.ndarray) -> np.ndarray:
         """Return outputs [..., target] of a network in the units of the targets."""
         if TARGET_SCALING[0] not in self.scaling:
             return outputs
-        mean, std = (self.scaling[name] for name in TARGET_SCALING)
-        return np.asarray(outputs * std + mean)
+        return np.asarray(outputs * self.scaling["target_std"] + self.scaling["target_mean"])

@@ -68,22 +68,17 @@ def description(
 def save(folder: Path, described: dict[str, Any], result: TrainingResult, scaling: Mapping[str, np.ndarray]) -> None:
     """Write the folder: weights and scaling, history, and run.json with what the training has shown."""
     seeds = described["recipe"]["seeds"]
-    shown = {"diverged": result.diverged, "kept": result.kept}
-    run = described | {key: {str(seeds[i]): epoch for i, epoch in found.items()} for key, found in shown.items()}
-    run |= {"parameters": result.parameters, "outputs": result.outputs}
+    diverged, kept = ({seeds[i]: epoch for i, epoch in found.items()} for found in (result.diverged, result.kept))
+    run = described | {"diverged": diverged, "kept": kept, "parameters": result.parameters, "outputs": result.outputs}
+    trained = np.isfinite(result.history["lr"])  # [seed, epoch]; the epoch in which a seed diverged is its last
+    place, epoch = np.nonzero(trained)
+    losses = {name: result.history[name][trained] for name in HISTORY_COLUMNS}
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
         (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | dict(scaling)))
-        _write_history(unfinished / files.HISTORY, seeds, result)
+        columns = {"seed": np.array(seeds)[place], "epoch": epoch, **losses}
+        tables.write_columns(columns, unfinished / files.HISTORY)
         (unfinished / files.RUN).write_text(json.dumps(run, indent=1) + "\n")
-
-
-def _write_history(path: Path, seeds: list[int], result: TrainingResult) -> None:
-    """Write one row for each seed and epoch. The epoch in which a seed diverged is its last."""
-    trained = np.isfinite(result.history["lr"])  # [seed, epoch]
-    place, epoch = np.nonzero(trained)
-    losses = {name: result.history[name][trained] for name in HISTORY_COLUMNS}
-    tables.write_columns({"seed": np.array(seeds)[place], "epoch": epoch, **losses}, path)
 
 
 @dataclass(frozen=True)
@@ -120,9 +115,8 @@ class SavedVariant:
         """
         rows = rows if rows.feature_names == self.feature_names else rows.only(self.feature_names)
         inputs = self.preparation.inputs(rows.features, self.feature_names, rows.words)
-        by = import_module(evaluated_by(self.engine))
-        found: Float64[np.ndarray, "seed row output"]
-        found = by.outputs_of_seeds(self.network, self.weights, inputs.reshape(-1, *self.shape))
+        by: Any = import_module(evaluated_by(self.engine))
+        found: np.ndarray = by.outputs_of_seeds(self.network, self.weights, inputs.reshape(-1, *self.shape))
         return found
 
     def decide(
@@ -141,9 +135,8 @@ class SavedVariant:
     ) -> Float64[np.ndarray, " seed"]:
         """Return the training loss of each seed over these rows, in the units that the networks learn."""
         targets = targets if self.classes else self.preparation.learned(targets)
-        found: Float64[np.ndarray, " seed"]
-        by = import_module(evaluated_by(self.engine))
-        found = by.losses_of_seeds(self.network.loss, outputs, targets, self.encoding)
+        by: Any = import_module(evaluated_by(self.engine))
+        found: np.ndarray = by.losses_of_seeds(self.network.loss, outputs, targets, self.encoding)
         return found
 
 
@@ -157,26 +150,24 @@ def load(folder: Path) -> SavedVariant:
     run = json.loads((folder / files.RUN).read_text())
     stored: Mapping[str, np.ndarray] = safetensors.load_file(folder / files.WEIGHTS)
     recipe = run["recipe"]
+    asked = {key: recipe.get(key) for key in ("layers", "module")} | {
+        key: recipe["train"][key] for key in ("loss", "bits")
+    }
+    diverged, kept = ({int(seed): epoch for seed, epoch in run[key].items()} for key in ("diverged", "kept"))
+    names = ("study", "feature_names", "shape", "target_names", "classes", "parameters")
     return SavedVariant(
-        network=Network(
-            **{key: recipe.get(key) for key in ("layers", "module")},
-            **{key: recipe["train"][key] for key in ("loss", "bits")},
-        ),
+        network=Network(**asked),
         seeds=recipe["seeds"],
         engine=recipe["engine"],
-        **{key: run[key] for key in ("study", "feature_names", "shape", "target_names", "classes", "parameters")},
         output_count=run["outputs"],
         overruled=run.get("overruled", ""),
         missing=run.get("missing", ()),
-        diverged=_by_seed(run["diverged"]),
-        kept=_by_seed(run["kept"]),
         weights={name: value for name, value in stored.items() if name not in SCALING + TARGET_SCALING},
         preparation=Preparation.stored(run.get("preparation", []), stored),
+        diverged=diverged,
+        kept=kept,
+        **{name: run[name] for name in names},
     )
-
-
-def _by_seed(epochs: Mapping[str, int]) -> dict[int, int]:
-    return {int(seed): epoch for seed, epoch in epochs.items()}
 
 
 def read_history(folder: Path) -> dict[str, np.ndarray]:

@@ -18,16 +18,14 @@ def sequential(layers: Sequence[Layer], shape: Sequence[int]) -> nn.Sequential:
     Classes of torch draw their parameters from the global generator; the size that comes out of them is tried. Raise
     BadInput, which names the layer, where one cannot be made or does not fit.
     """
-    modules, mixed = list[nn.Module](), any(isinstance(layer, TorchPart) for layer in layers)
+    modules, rows = list[nn.Module](), torch.zeros(2, *shape)
     for i, layer in enumerate(layers):
         text = f"layers[{i}]: {layer.name if isinstance(layer, TorchPart) else layer.kind}"
+        shape = rows.shape[1:]
         try:
             made = _torchs(layer) if isinstance(layer, TorchPart) else _module(layer, shape)
             text = f"layers[{i}]: {str(made).partition(chr(10))[0].rstrip('(')}"
-            if mixed:
-                shape = _shape_after(made, shape)
-            elif isinstance(layer, LayerSpec) and layer.width:
-                shape = (*shape[:-1], layer.width)
+            rows = _after(made, rows)
         except Exception as error:  # torch raises whatever a wrong value or shape leads to
             raise BadInput(" ".join(f"{text} for rows of shape {list(shape)}: {error}".split())) from error
         modules.append(made.train())
@@ -40,17 +38,17 @@ def _torchs(layer: TorchPart) -> nn.Module:
     return made
 
 
-def _shape_after(module: nn.Module, shape: Sequence[int]) -> Sequence[int]:
-    """Return the shape of a row after this layer. Raise ValueError where there is none, and what torch raises."""
+def _after(module: nn.Module, rows: Tensor) -> Tensor:
+    """Return what the layer makes of two rows. Raise ValueError if that is no tensor of two, and what torch raises."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # a dimension that torch guesses, for example
         warnings.filterwarnings("ignore", "Lazy modules")  # that these are new
-        output = module.eval()(torch.zeros(2, *shape))
+        output = module.eval()(rows)
     if not isinstance(output, Tensor):
         raise ValueError(f"gives a {type(output).__name__}, not a tensor; write a module of your own")
     if len(output) != 2:
         raise ValueError(f"gives {list(output.shape)} for 2 rows, without a place for each")
-    return output.shape[1:]
+    return torch.zeros_like(output)
 
 
 def _module(layer: LayerSpec, shape: Sequence[int]) -> nn.Module:

@@ -19,43 +19,5 @@ then run without a rest, eight rows in one instruction. Layers are numbers in ar
 array.
 """
 
-from bancada.networks.kernel.records import LOSSES, OPTIMIZERS, ORDERS, SCHEDULES, Layers, Place, Rows, Settings
-from bancada.networks.kernel.replica import (
-    Network,
-    ended,
-    linear_start,
-    mean_loss,
-    named,
-    network,
-    note,
-    order_of_rows,
-    outputs,
-    ready,
-    ready_to_draw,
-    start,
-    train,
-)
-
-__all__ = [
-    "LOSSES",
-    "OPTIMIZERS",
-    "ORDERS",
-    "SCHEDULES",
-    "Layers",
-    "Network",
-    "Place",
-    "Rows",
-    "Settings",
-    "ended",
-    "linear_start",
-    "mean_loss",
-    "named",
-    "network",
-    "note",
-    "order_of_rows",
-    "outputs",
-    "ready",
-    "ready_to_draw",
-    "start",
-    "train",
-]
+from bancada.networks.kernel.records import *  # noqa: F403
+from bancada.networks.kernel.replica import *  # noqa: F403

@@ -57,51 +57,39 @@ def linear_backward(n, m, width, parameters, at, bias, h, g, d, first, gradients
 
 
 @compiled
-def tanh_forward(n, width, h, y):
-    """Compute the tangens hyperbolicus."""
+def each_forward(kind, n, width, h, y):
+    """Compute a function of each number: tanh, 1 / (1 + e^-h), relu, where NaN stays, or dropout outside training."""
     for o in range(n):
-        for r in range(width):
-            y[o, r] = tanh(h[o, r])
+        if kind == records.TANH:
+            for r in range(width):
+                y[o, r] = tanh(h[o, r])
+        elif kind == records.SIGMOID:
+            for r in range(width):
+                y[o, r] = sigmoid(h[o, r])
+        elif kind == records.RELU:
+            for r in range(width):
+                y[o, r] = ZERO if h[o, r] < ZERO else h[o, r]
+        else:
+            for r in range(width):
+                y[o, r] = h[o, r]
 
 
 @compiled
-def tanh_backward(n, width, y, g, d):
-    """Multiply by 1 - y^2."""
+def each_backward(kind, n, width, y, mask, g, d):
+    """Multiply by the slope: 1 - y^2 of tanh, y (1 - y) of sigmoid, 1 of relu where y is positive, dropout's mask."""
     for o in range(n):
-        for r in range(width):
-            d[o, r] = g[o, r] * (ONE - y[o, r] * y[o, r])
-
-
-@compiled
-def sigmoid_forward(n, width, h, y):
-    """Compute 1 / (1 + e^-h)."""
-    for o in range(n):
-        for r in range(width):
-            y[o, r] = sigmoid(h[o, r])
-
-
-@compiled
-def sigmoid_backward(n, width, y, g, d):
-    """Multiply by y (1 - y)."""
-    for o in range(n):
-        for r in range(width):
-            d[o, r] = g[o, r] * (y[o, r] * (ONE - y[o, r]))
-
-
-@compiled
-def relu_forward(n, width, h, y):
-    """Replace negative numbers by 0; NaN stays."""
-    for o in range(n):
-        for r in range(width):
-            y[o, r] = ZERO if h[o, r] < ZERO else h[o, r]
-
-
-@compiled
-def relu_backward(n, width, y, g, d):
-    """Pass on where y is positive."""
-    for o in range(n):
-        for r in range(width):
-            d[o, r] = g[o, r] if y[o, r] > ZERO else ZERO
+        if kind == records.TANH:
+            for r in range(width):
+                d[o, r] = g[o, r] * (ONE - y[o, r] * y[o, r])
+        elif kind == records.SIGMOID:
+            for r in range(width):
+                d[o, r] = g[o, r] * (y[o, r] * (ONE - y[o, r]))
+        elif kind == records.RELU:
+            for r in range(width):
+                d[o, r] = g[o, r] if y[o, r] > ZERO else ZERO
+        else:
+            for r in range(width):
+                d[o, r] = g[o, r] * mask[o, r]
 
 
 @compiled
@@ -147,14 +135,6 @@ def dropout_forward(n, width, h, y, mask, rate, key, batch, epoch, words):
         for r in range(width):
             mask[o, r] = scale if words[r] >= limit else ZERO
             y[o, r] = h[o, r] * mask[o, r]
-
-
-@compiled
-def dropout_backward(n, width, mask, g, d):
-    """Multiply by the mask."""
-    for o in range(n):
-        for r in range(width):
-            d[o, r] = g[o, r] * mask[o, r]
 
 
 @compiled
@@ -209,30 +189,6 @@ def batch_norm_evaluate(n, width, parameters, at, statistics, s, h, y):
 
 
 @compiled
-def copy(n, width, h, y):
-    """Dropout outside training."""
-    for o in range(n):
-        for r in range(width):
-            y[o, r] = h[o, r]
-
-
-@compiled
-def plain_forward(layer, layers, width, parameters, h, y, of_row):
-    """Compute the layers that do the same in training and outside."""
-    kind, n, m = layers.kind[layer], layers.inputs[layer], layers.outputs[layer]
-    if kind == records.LINEAR:
-        linear_forward(n, m, width, parameters, layers.at[layer], layers.bias[layer], h, y)
-    elif kind == records.TANH:
-        tanh_forward(n, width, h, y)
-    elif kind == records.SIGMOID:
-        sigmoid_forward(n, width, h, y)
-    elif kind == records.RELU:
-        relu_forward(n, width, h, y)
-    elif kind == records.SOFTMAX:
-        softmax_forward(n, width, h, y, of_row)
-
-
-@compiled
 def spoil(n, width, h, of_row):
     """Make BAD NaN for rows with a number that is not finite, which relu, tanh and sigmoid would hide."""
     for o in range(n):
@@ -241,36 +197,32 @@ def spoil(n, width, h, of_row):
 
 
 @merged
-def evaluated(layers, parameters, statistics, room, width, careful):
-    """Compute what each layer makes of rows outside training. careful: take note of BAD rows."""
+def forward(layers, parameters, statistics, room, batch, here, width, training, careful):
+    """Compute what each layer makes of a batch. batch: seed, epoch and number. here: its rows, width: filled up.
+
+    careful: take note of BAD rows.
+    """
+    seed, epoch, number = batch
     room.of_row[BAD, :] = ZERO
     for layer in range(layers.kind.size):
-        kind, n, at, s = layers.kind[layer], layers.inputs[layer], layers.at[layer], layers.statistics[layer]
-        h, y = room.values[layer], room.values[layer + 1]
+        kind, n, m, at = layers.kind[layer], layers.inputs[layer], layers.outputs[layer], layers.at[layer]
+        s = layers.statistics[layer]
+        h, y, kept, factors = room.values[layer], room.values[layer + 1], room.kept[layer], room.factors[layer]
         if careful:
             spoil(n, width, h, room.of_row)
-        if kind == records.BATCH_NORM:
+        if kind == records.LINEAR:
+            linear_forward(n, m, width, parameters, at, layers.bias[layer], h, y)
+        elif kind == records.SOFTMAX:
+            softmax_forward(n, width, h, y, room.of_row)
+        elif kind == records.BATCH_NORM and training:
+            batch_norm_forward(n, width, here, parameters, at, statistics, s, h, y, kept, factors, room.p)
+        elif kind == records.BATCH_NORM:
             batch_norm_evaluate(n, width, parameters, at, statistics, s, h, y)
-        elif kind == records.DROPOUT:
-            copy(n, width, h, y)
-        else:
-            plain_forward(layer, layers, width, parameters, h, y, room.of_row)
-
-
-@merged
-def forward(layers, parameters, statistics, room, batch, here, width):
-    """Compute what each layer makes of a batch. batch: seed, epoch and number. here: its rows, width: filled up."""
-    seed, epoch, number = batch
-    for layer in range(layers.kind.size):
-        kind, n, at, s = layers.kind[layer], layers.inputs[layer], layers.at[layer], layers.statistics[layer]
-        h, y, kept, factors = room.values[layer], room.values[layer + 1], room.kept[layer], room.factors[layer]
-        if kind == records.DROPOUT:
+        elif kind == records.DROPOUT and training:
             key = (seed, MASK, layer)
             dropout_forward(n, width, h, y, kept, layers.rate[layer], key, number, epoch, room.words)
-        elif kind == records.BATCH_NORM:
-            batch_norm_forward(n, width, here, parameters, at, statistics, s, h, y, kept, factors, room.p)
         else:
-            plain_forward(layer, layers, width, parameters, h, y, room.of_row)
+            each_forward(kind, n, width, h, y)
 
 
 @merged
@@ -283,16 +235,9 @@ def backward(layers, parameters, gradients, room, here, width):
         if kind == records.LINEAR:
             bias = layers.bias[layer]
             linear_backward(n, m, width, parameters, at, bias, h, g, d, layer == 0, gradients, p, room.turned)
-        elif kind == records.TANH:
-            tanh_backward(n, width, y, g, d)
-        elif kind == records.SIGMOID:
-            sigmoid_backward(n, width, y, g, d)
-        elif kind == records.RELU:
-            relu_backward(n, width, y, g, d)
         elif kind == records.SOFTMAX:
             softmax_backward(n, width, y, g, d, p)
-        elif kind == records.DROPOUT:
-            dropout_backward(n, width, kept, g, d)
         elif kind == records.BATCH_NORM:
-            factors = room.factors[layer]
-            batch_norm_backward(n, width, here, parameters, at, kept, factors, g, d, gradients, p)
+            batch_norm_backward(n, width, here, parameters, at, kept, room.factors[layer], g, d, gradients, p)
+        else:
+            each_backward(kind, n, width, y, kept, g, d)

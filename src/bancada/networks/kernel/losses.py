@@ -12,24 +12,17 @@ BCE_EPS, LOG_END = f32(1e-12), f32(-100)  # as in torch.nn.BCELoss
 
 @compiled
 def weigh(weights, order, start, rows, width, of_row, p):
-    """Write the WEIGHT of each row of a batch, which sum to 1, and 0 for the rows that fill up."""
+    """Write the WEIGHT of each row of a batch, which sum to 1, and 0 for the rows that fill up.
+
+    Without weights, every row counts the same.
+    """
     for r in range(rows):
-        of_row[WEIGHT, r] = weights[order[start + r]]
+        of_row[WEIGHT, r] = weights[order[start + r]] if weights.size else ONE
     for r in range(rows, width):
         of_row[WEIGHT, r] = ZERO
     whole = total(of_row, WEIGHT, width, p)
     for r in range(rows):
         of_row[WEIGHT, r] = of_row[WEIGHT, r] / whole
-
-
-@compiled
-def weigh_alike(rows, width, of_row):
-    """Write the same WEIGHT for each row of a batch, and 0 for the rows that fill up."""
-    weight = ONE / f32(rows)
-    for r in range(rows):
-        of_row[WEIGHT, r] = weight
-    for r in range(rows, width):
-        of_row[WEIGHT, r] = ZERO
 
 
 @small

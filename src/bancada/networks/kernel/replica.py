@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,6 +23,7 @@ class Network:
     """Layers as the compiled functions take them."""
 
     layers: Layers
+    parts: dict[str, tuple[int, int, tuple[int, ...]]]  # by name: of parameters 0 or statistics 1, where, the shape
     features: int
     outputs: int
     parameters: int  # numbers that the optimizer changes
@@ -32,52 +33,54 @@ class Network:
 
 def network(layers: Sequence[LayerSpec], features: int) -> Network:
     """Return the network of these layers for rows of so many features."""
-    lines: list[tuple[float, ...]] = []
-    units, at, statistics = features, 0, 0
-    for layer in layers:
-        before, bias, parameters, own = units, layer.bias is not False, 0, 0
+    lines, parts, units, ends = (
+        list[tuple[float, ...]](),
+        dict[str, tuple[int, int, tuple[int, ...]]](),
+        features,
+        [0, 0],
+    )
+    for i, layer in enumerate(layers):
+        before, shapes = units, dict[str, tuple[int, ...]]()
         if layer.kind == "linear":
             units = layer.width or 0
-            parameters = before * units + (units if bias else 0)
+            shapes = {"weight": (units, before)} | ({"bias": (units,)} if layer.bias is not False else {})
         elif layer.kind == "batch_norm":
-            parameters = own = 2 * units
-        lines.append((records.KINDS[layer.kind], before, units, at, bias, layer.rate or 0.0, statistics))
-        at, statistics = at + parameters, statistics + own
+            shapes = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (units,))
+        lines.append((records.KINDS[layer.kind], before, units, ends[0], "bias" in shapes, layer.rate or 0.0, ends[1]))
+        for name, shape in shapes.items():
+            of = int(name.startswith("running"))
+            parts[f"{i}.{name}"] = of, ends[of], shape
+            ends[of] += math.prod(shape)
     types = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.float32, np.int64)
     arrays: list[np.ndarray] = [np.array([line[i] for line in lines], kind) for i, kind in enumerate(types)]
-    size = max(1, math.ceil(at / records.FILL)) * records.FILL
-    return Network(Layers(*arrays), features, units, at, size, statistics)
+    size = max(1, math.ceil(ends[0] / records.FILL)) * records.FILL
+    return Network(Layers(*arrays), parts, features, units, ends[0], size, ends[1])
+
+
+def _parts(network: Network, *lines: np.ndarray) -> Weights:
+    """Return views of a line of the state, and of the statistics, by state_dict's names and in its order."""
+    return {
+        name: lines[of][at : at + math.prod(shape)].reshape(shape) for name, (of, at, shape) in network.parts.items()
+    }
 
 
 def start(network: Network, init: Init, seed: int, settings: Settings) -> Place:
-    """Return the place of a training before its first epoch. Raise ValueError where given parameters do not fit."""
-    lines = 2 if settings.patience else 1
-    progress = np.zeros(8)
-    progress[[records.BEST_LOSS, records.BEST_EPOCH, records.DIVERGED, records.BAD_BATCH]] = np.inf, -1, -1, -1
-    progress[[records.LAST_RATE, records.POWER_1, records.POWER_2]] = settings.rate, 1, 1
-    place = Place(
-        np.zeros((records.MEMORY_2 + lines, network.size), np.float32),
-        np.zeros((lines, network.statistics), np.float32),
-        np.full((settings.epochs, 4), np.nan),
-        progress,
-    )
+    """Return the place of a training before its first epoch."""
+    place = _place(network, 2 if settings.patience else 1, settings.epochs)
+    place.progress[[records.BEST_LOSS, records.BEST_EPOCH, records.DIVERGED, records.BAD_BATCH]] = np.inf, -1, -1, -1
+    place.progress[[records.LAST_RATE, records.POWER_1, records.POWER_2]] = settings.rate, 1, 1
     parts, layers = _parts(network, place.state[0], place.statistics[0]), network.layers
-    linear = np.flatnonzero(layers.kind == records.LINEAR).tolist()
-    begins: Iterable[Sequence[np.ndarray | None]]
-    if isinstance(init, GivenInit):
-        given = zip(init.weights, init.biases, strict=True)
-        begins = [[np.array(part, np.float32) for part in pair] for pair in given]
-    else:
-        n, m, bias = layers.inputs, layers.outputs, layers.bias
-        begins = [linear_start(i, int(n[i]), int(m[i]), bool(bias[i]), init, seed) for i in linear]
-    for layer, begin in zip(linear, begins, strict=True):
-        own = [parts[name] for name in (f"{layer}.weight", f"{layer}.bias") if name in parts]
-        for part, value in zip(own, [value for value in begin if value is not None], strict=True):
-            if part.shape != value.shape:
-                raise ValueError(f"layer {layer} has parameters {list(part.shape)}, not {list(value.shape)}")
-            part[...] = value
-    for layer in np.flatnonzero(layers.kind == records.BATCH_NORM).tolist():
-        parts[f"{layer}.weight"][:] = parts[f"{layer}.running_var"][:] = 1
+    given = zip(init.weights, init.biases, strict=True) if isinstance(init, GivenInit) else iter(())
+    for layer, kind in enumerate(layers.kind):
+        weight, bias = f"{layer}.weight", f"{layer}.bias"
+        if kind == records.BATCH_NORM:
+            parts[weight][:] = parts[f"{layer}.running_var"][:] = 1
+        elif kind == records.LINEAR:
+            size = int(layers.inputs[layer]), int(layers.outputs[layer]), bias in parts
+            begin = next(given) if isinstance(init, GivenInit) else linear_start(layer, *size, init, seed)
+            parts[weight][:] = begin[0]
+            if bias in parts:
+                parts[bias][:] = begin[1]
     return place
 
 
@@ -91,14 +94,11 @@ def linear_start(
     ready_to_draw()
     weight, words = np.zeros((outputs, inputs), np.float32), np.zeros(outputs * inputs + 3, np.uint32)
     biases = np.zeros(outputs, np.float32) if bias else None
-    if isinstance(init, TorchInit):
-        bound = float(np.float32(1) / np.sqrt(np.float32(inputs)))
-        draws.draw(seed, layer, 0, bound, 0.0, weight.reshape(-1), words)
-        if biases is not None:
-            draws.draw(seed, layer, 1, bound, 0.0, biases, words)
-    else:
-        sd = init.std if isinstance(init, NormalInit) else float(np.sqrt(np.float32(2) / np.float32(inputs + outputs)))
-        draws.draw(seed, layer, 0, 0.0, sd, weight.reshape(-1), words)
+    bound = float(np.float32(1) / np.sqrt(np.float32(inputs))) if isinstance(init, TorchInit) else 0.0
+    sd = init.std if isinstance(init, NormalInit) else float(np.sqrt(np.float32(2) / np.float32(inputs + outputs)))
+    draws.draw(seed, layer, 0, bound, sd, weight.reshape(-1), words)
+    if biases is not None and bound:
+        draws.draw(seed, layer, 1, bound, sd, biases, words)
     return weight, biases
 
 
@@ -113,19 +113,10 @@ def order_of_rows(seed: int, epoch: int, rows: int) -> Int64[np.ndarray, " row"]
 def train(
     network: Network, settings: Settings, seed: int, rows: Rows, validation: Rows, place: Place, until: int
 ) -> None:
-    """Train to epoch `until`, or to the end of the training where that is before. Writes into `place`.
-
-    Raise ValueError for batch norm and a batch of one row, which has no variance.
-    """
+    """Train to epoch `until`, or to the end of the training where that is before. Writes into `place`."""
     ready()
-    count, batch = len(rows.inputs), settings.batch or len(rows.inputs)
-    if 1 in (count % batch, min(batch, count)) and records.BATCH_NORM in network.layers.kind:
-        raise ValueError("batch norm cannot learn from a batch of one row")
-    with np.errstate(all="ignore"):  # where this runs as plain Python, and diverges
-        _run(network.layers, settings, seed, rows, validation, place, min(until, settings.epochs))
-    if place.progress[records.DIVERGED] >= 0 or not ended(settings, place):
-        return
-    if not all(np.isfinite(value).all() for value in named(network, place).values()):
+    _run(network.layers, settings, seed, (rows, validation), place, min(until, settings.epochs), NO_OUTPUTS)
+    if ended(settings, place) and not all(np.isfinite(value).all() for value in named(network, place).values()):
         place.progress[records.DIVERGED] = place.progress[records.DONE] - 1
 
 
@@ -155,36 +146,18 @@ def note(network: Network, place: Place) -> str:
     batch = int(place.progress[records.BAD_BATCH])
     gradients = _parts(network, place.state[records.GRADIENTS], place.statistics[0])
     wrong = [name for name, value in gradients.items() if "running" not in name and not np.isfinite(value).all()]
-    which = f"the gradient of {wrong[0]}" if wrong else "the norm of the gradient"
-    return f"batch {batch + 1}: {which} is not finite" if batch >= 0 else ""
-
-
-def _parts(network: Network, line: np.ndarray, statistics: np.ndarray) -> Weights:
-    """Return views of a line of the state, and of the statistics, by state_dict's names and in its order."""
-    parts = {}
-    for i, (kind, n, m, at, bias, _, own) in enumerate(zip(*network.layers, strict=True)):
-        if kind == records.LINEAR:
-            parts[f"{i}.weight"] = line[at : at + m * n].reshape(m, n)
-            if bias:
-                parts[f"{i}.bias"] = line[at + m * n : at + m * n + m]
-        elif kind == records.BATCH_NORM:
-            parts[f"{i}.weight"], parts[f"{i}.bias"] = line[at : at + n], line[at + n : at + 2 * n]
-            parts[f"{i}.running_mean"], parts[f"{i}.running_var"] = (
-                statistics[own : own + n],
-                statistics[own + n : own + 2 * n],
-            )
-    return parts
+    what = f"the gradient of {wrong[0]}" if wrong else "the norm of the gradient"
+    return f"batch {batch + 1}: {what} is not finite" if batch >= 0 else ""
 
 
 def outputs(
     network: Network, weights: Mapping[str, np.ndarray], inputs: Float32[np.ndarray, "row feature"]
 ) -> Float32[np.ndarray, "row output"]:
     """Return the outputs in evaluation mode; NaN where weights are NaN or a number on the way is not finite."""
-    place = _place(network)
+    place, out = _place(network), np.zeros((len(inputs), network.outputs), np.float32)
     for name, part in _parts(network, place.state[0], place.statistics[0]).items():
         part[...] = weights[name]
-    out = np.zeros((len(inputs), network.outputs), np.float32)
-    _evaluate(network, Settings(0, 0, 0.0, 0, 0), inputs, np.zeros_like(out), place, out)
+    _evaluate(network, "mse", inputs, np.zeros_like(out), place, out)
     return out
 
 
@@ -193,44 +166,36 @@ def mean_loss(
 ) -> float:
     """Return the training loss over these rows, in which every row counts the same; NaN in the outputs gives NaN."""
     nothing = network([], outputs.shape[1])
-    settings = Settings(records.LOSSES[loss], 0, 0.0, 0, 0)
-    return _evaluate(nothing, settings, outputs, targets, _place(nothing), np.zeros((0, 0), np.float32))
-
-
-def _place(network: Network) -> Place:
-    state, statistics = np.zeros((1, network.size), np.float32), np.zeros((1, network.statistics), np.float32)
-    return Place(np.repeat(state, records.BEST, axis=0), statistics, np.zeros((0, 4)), np.zeros(8))
-
-
-def _evaluate(
-    network: Network, settings: Settings, inputs: np.ndarray, targets: np.ndarray, place: Place, out: np.ndarray
-) -> float:
-    ready()
-    nothing = Rows(inputs[:0], targets[:0], np.zeros(0, np.float32))
-    with np.errstate(all="ignore"):  # where this runs as plain Python, of weights that are NaN
-        return _run(
-            network.layers, settings, 0, nothing, nothing._replace(inputs=inputs, targets=targets), place, -1, out
-        )
+    return _evaluate(nothing, loss, outputs, targets, _place(nothing), NO_OUTPUTS)
 
 
 NO_OUTPUTS = np.zeros((0, 0), np.float32)
 
 
-def _run(
-    layers: Layers,
-    settings: Settings,
-    seed: int,
-    rows: Rows,
-    validation: Rows,
-    place: Place,
-    until: int,
-    out: np.ndarray = NO_OUTPUTS,
+def _place(network: Network, lines: int = 1, epochs: int = 0) -> Place:
+    """Return a place of zeros. lines: of the parameters and statistics, two where the best are kept."""
+    state = np.zeros((records.MEMORY_2 + lines, network.size), np.float32)
+    return Place(state, np.zeros((lines, network.statistics), np.float32), np.full((epochs, 4), np.nan), np.zeros(8))
+
+
+def _evaluate(
+    network: Network, loss: str, inputs: np.ndarray, targets: np.ndarray, place: Place, out: np.ndarray
 ) -> float:
-    """Call the compiled function with the types that it is compiled for, and no others."""
+    ready()
+    settings, nothing = Settings(records.LOSSES[loss], 0, 0.0, 0, 0), np.zeros(0, np.float32)
+    rows = Rows(inputs[:0], targets[:0], nothing), Rows(inputs, targets, nothing)
+    return _run(network.layers, settings, 0, rows, place, -1, out)
+
+
+def _run(
+    layers: Layers, settings: Settings, seed: int, rows: tuple[Rows, Rows], place: Place, until: int, out: np.ndarray
+) -> float:
+    """Call the compiled function with the types that it is compiled for, and no others. rows: and validation rows."""
     numbers = Settings(*(kind(value) for kind, value in zip(Settings.__annotations__.values(), settings, strict=True)))
-    data = [Rows(*(np.require(part, np.float32, ["C", "A", "W"]) for part in table)) for table in (rows, validation)]
-    room = _room(layers, settings.batch, data[0], data[1], place.state.shape[1])
-    return float(training.run(layers, numbers, int(seed), *data, place, int(until), room, out))
+    learned, held_out = (Rows(*(np.require(part, np.float32, ["C", "A", "W"]) for part in table)) for table in rows)
+    room = _room(layers, settings.batch, learned, held_out, place.state.shape[1])
+    with np.errstate(all="ignore"):  # where this runs as plain Python, and diverges
+        return float(training.run(layers, numbers, int(seed), learned, held_out, place, int(until), room, out))
 
 
 def _room(layers: Layers, batch: int, rows: Rows, validation: Rows, size: int) -> Room:
@@ -255,7 +220,7 @@ def _aligned(shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
 def ready_to_draw() -> None:
     """Compile what draws random numbers, or load what another process compiled."""
     line, order, words = np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(4, np.uint32)
-    with one_at_a_time("draws"):
+    with one_at_a_time("shuffle"):
         draws.draw(0, 0, 0, 1.0, 0.0, line, words)
         draws.shuffle(0, 0, order, words)
 
@@ -266,8 +231,7 @@ def ready() -> None:
     if config.DISABLE_JIT:
         print("NUMBA_DISABLE_JIT is set: trainings run as plain Python, some 2,000 times slower", file=sys.stderr)
     ready_to_draw()
-    line = np.zeros(1, np.float32)
-    settings, rows = Settings(0, 0, 0.1, 0, 1), Rows(line.reshape(1, 1), line.reshape(1, 1), line[:0])
+    settings, rows = Settings(0, 0, 0.1, 0, 1), Rows(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(0))
     one = network([LayerSpec(kind="linear", width=1)], 1)
     with one_at_a_time("run"):
-        _run(one.layers, settings, 0, rows, rows, _place(one)._replace(history=np.zeros((1, 4))), 1)
+        _run(one.layers, settings, 0, (rows, rows), _place(one, epochs=1), 1, NO_OUTPUTS)

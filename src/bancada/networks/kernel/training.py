@@ -5,8 +5,8 @@ import numpy as np
 from bancada.networks.kernel import records
 from bancada.networks.kernel.compiled import compiled, entry, small
 from bancada.networks.kernel.draws import shuffle
-from bancada.networks.kernel.layers import BAD, backward, evaluated, forward, spoil
-from bancada.networks.kernel.losses import loss_and_gradient, weigh, weigh_alike
+from bancada.networks.kernel.layers import BAD, backward, forward, spoil
+from bancada.networks.kernel.losses import loss_and_gradient, weigh
 from bancada.networks.kernel.records import FILL, NAN, NAN_64, NONE, ZERO, f32, f64
 from bancada.networks.kernel.steps import clip, scheduled, update
 
@@ -42,8 +42,8 @@ def evaluate(layers, loss, parameters, statistics, rows, room, out):
         width = filled(here)
         gather(rows.inputs, order, first, here, room.values[0])
         gather(rows.targets, order, first, here, room.target)
-        weigh_alike(here, width, of_row)
-        evaluated(layers, parameters, statistics, room, width, out.shape[0] > 0)
+        weigh(rows.weights[:0], order, first, here, width, of_row, room.p)
+        forward(layers, parameters, statistics, room, (NONE, NONE, NONE), here, width, False, out.shape[0] > 0)
         y = room.values[depth]
         if out.shape[0]:
             spoil(outputs, width, y, of_row)
@@ -100,11 +100,9 @@ def run(layers, settings, seed, rows, validation, place, until, room, out):
             width = filled(here)
             gather(rows.inputs, order, first, here, room.values[0])
             gather(rows.targets, order, first, here, room.target)
-            if rows.weights.size:
+            if rows.weights.size or number == 0 or here < batch:
                 weigh(rows.weights, order, first, here, width, room.of_row, room.p)
-            elif number == 0 or here < batch:
-                weigh_alike(here, width, room.of_row)
-            forward(layers, parameters, statistics[0], room, (seed, epoch, number), here, width)
+            forward(layers, parameters, statistics[0], room, (seed, epoch, number), here, width, True, False)
             y, g = room.values[depth], room.grads[depth]
             loss = loss_and_gradient(settings.loss, outputs, width, here, y, room.target, g, room.of_row, room.p)
             mean_loss += f64(loss) * f64(here)

@@ -254,7 +254,7 @@ MISTAKES = {
     "cube": ("{'inputs': [[1]], 'target': [[[1]]]}", "make: target has the shape [1, 1, 1]; must be [row] or [row, ta"),
     "names twice": (
         "pd.DataFrame([[1, 2, 3]], columns=['a', 'a', 'target'])",
-        "columns 1, 2 are named 'a'; give each column a name of its own, or add ignore: [a]",
+        "columns named 'a': 2; give each column a name of its own, or add ignore: [a]",
     ),
     "mixed": (
         "pd.DataFrame({'a': [1, 'x', None, 2.0], 'target': [1, 2, 3, 4]})",
@@ -295,7 +295,10 @@ def test_what_cannot_be_learned_from_is_told_with_the_file_and_the_place(write, 
     ("target", "told"),
     [
         ("['a', 'a', 'a']", "column 'target' has one class, a; at least two are needed"),
-        ("['a', '', None]", "column 'target': 2 of 3 rows have no label: rows 2 (empty), 3 (empty); take them out"),
+        (
+            "['a', '', None]",
+            "column 'target': 2 of 3 rows have no label: rows 2 (empty), 3 (empty); mend them, or take them out",
+        ),
         ("[1, 0.5, 2]", "make: target[1] = 0.5: is no class; texts and whole numbers are"),
         ("[[1, 2], [1, 2], [2, 1]]", "make: target has the shape [3, 2]; classes must be [row]"),
     ],

@@ -32,7 +32,7 @@ def test_one_odd_cell_makes_no_words_of_numbers(folder):
 def test_leading_zeros_are_words_or_numbers_as_the_user_says(folder):
     text = "codigo,plain,c\n007,0,1\n7,0.5,2\n"
     assert refusal(text) == (
-        "column 'codigo': 1 of 2 rows has zeros in front: line 2 (007); "
+        "column 'codigo': 1 of 2 rows has zeros in front or more than 15 digits, as a code has: line 2 (007); "
         "add words: [codigo] if the column holds words, or numbers: [codigo] to read numbers"
     )
     assert read_as(text, words=["codigo"]) == {"codigo": ["007", "7"], "plain": [0, 0.5]}
@@ -44,7 +44,7 @@ def test_a_blank_boolean_is_missing_and_0_is_false(folder):
     assert read_as(text) == {"ativo": [1, 0, None], "sim": ["sim", "não", "sim"]}
     assert read_as("ativo,c\n1,1\n0,2\n,3\n") == {"ativo": [1, 0, None]}
     both = "ativo,c\ntrue,1\n0,2\n"
-    assert "add numbers: [ativo] to read true as 1 and false as 0" in refusal(both)
+    assert "add numbers: [ativo] to read numbers, or words: [ativo]" in refusal(both)
     assert read_as(both, numbers=["ativo"]) == {"ativo": [1, 0]}
 
 
@@ -52,26 +52,27 @@ def test_only_what_is_declared_is_missing_and_known_marks_are_asked_about(folder
     text = "regiao,c\nNA,1\nSP,2\nNone,3\n,4\n"
     assert refusal(text) == (
         "column 'regiao': 2 of 4 rows have a mark of a missing value: lines 2 (NA), 4 (None); "
-        'add missing: ["NA", "None", ""], or missing: [""] if they are words like the others'
+        'add missing: ["NA", "None", ""] if that means a missing value, '
+        'or missing: [""] if they are words like the others'
     )
     assert read_as(text.replace("\n,4", '\n"",4'), missing=[""]) == {"regiao": ["NA", "SP", "None", None]}
     assert read_as(text, missing=["NA", ""]) == {"regiao": [None, "SP", "None", None]}
     assert refusal(text, missing=["NA"]) == (
-        "column 'regiao': 1 of 4 rows has an empty cell, which missing does not name: line 5 (empty); "
-        'add missing: ["NA", ""]'
+        'column \'regiao\': 1 of 4 rows has a mark of a missing value: line 5 (empty); add missing: ["NA", ""]'
+        ' if that means a missing value, or missing: [""] if they are words like the others'
     )
 
 
 def test_a_target_is_never_missing(folder):
     assert refusal("a,c\n1,3.1\n2,\n3,4.0\n4,NA\n") == (
-        "column 'c': 2 of 4 rows have no number: lines 3 (empty), 5 (NA); take them out, or give them a number"
+        "column 'c': 2 of 4 rows have no number: lines 3 (empty), 5 (NA); mend them, or take them out"
     )
     assert refusal("a,c\n1,3.1\n2,-\n", missing=["-", ""]).startswith(
         "column 'c': 1 of 2 rows has no number: line 3 (-)"
     )
     for missing in (["x"], ["x", ""]):  # a blank is no class, even where it is not declared
         said = refusal("a,c\n1,x\n2,\n3,y\n", task="classification", missing=missing)
-        assert said.startswith("column 'c': 2 of 3 rows have no label: lines 2 (x), 3 (empty); take")
+        assert said.startswith("column 'c': 2 of 3 rows have no label: lines 2 (x), 3 (empty); mend")
     table = made("a,c\n1,NA\n2,EU\n", "classification", features=None, missing=[""])
     assert table.classes == ["EU", "NA"]
 
@@ -80,22 +81,24 @@ def test_all_columns_that_cannot_be_used_are_named_in_one_line_of_bounded_length
     names = [f"f{i}" for i in range(30)]
     rows = "".join(f"{','.join(['x' * 500 if row == 3 else str(row)] * 30)},1\n" for row in range(1, 2000))
     said = refusal(f"{','.join(names)},c\n{rows}")
-    assert said.startswith(
-        "30 columns (f0, f1, f2, f3, f4, f5, f6, f7, ...): column 'f0': 1 of 1999 rows has no number: line 4 (xxx"
+    assert said.startswith("column 'f0': 1 of 1999 rows has no number: line 4 (xxx")
+    assert said.count("1 of 1999 rows has no number: line 4 (xxx") == 10
+    assert said.endswith(
+        "; and 20 more columns; add words: [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9] if the column holds words"
     )
-    assert said.endswith("add words: [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, ...] if the column holds words")
-    odd = refusal(f"{','.join(names)},c\n{'x,' * 30}1\n{'2,' * 30}1\n", targets=names, features=["c"])
-    assert odd.count("1 of 2 rows has no number: line 2 (x)") == 10
-    assert odd.endswith("; and 20 more columns")
+    assert len(said) < 2000
     both = refusal("a,b,c\n?,007,1\n1,8,2\nNA,9,3\n")
     assert both.startswith(
-        "column 'a': 2 of 3 rows have a mark of a missing value: lines 2 (?), 4 (NA); add missing: ["
+        "column 'a': 2 of 3 rows have a mark of a missing value: lines 2 (?), 4 (NA); column 'b': 1 of 3 rows has zeros"
     )
-    assert "; column 'b': 1 of 3 rows has zeros in front: line 2 (007); add" in both
+    assert both.endswith(
+        'add missing: ["?", "NA", ""] if that means a missing value, or words: [a, b] if the column holds words, '
+        "or numbers: [b] to read numbers"
+    )
 
 
 def test_a_name_or_a_cell_of_many_lines_is_told_in_one(folder):
-    assert refusal('"x\ny","z\nz","z\nz",c\n1,2,3,4\n').startswith("line 1: columns 2, 3 are named 'z z'; give")
+    assert refusal('"x\ny","z\nz","z\nz",c\n1,2,3,4\n').startswith("line 1: columns named 'z z': 2; give")
     said = refusal('"x\ny",c\n1,2\n"a\nb",3\n')
     assert said.startswith('column \'x y\': 1 of 2 rows has no number: line 4 (a b); add missing: ["a\\nb", ""] if')
     assert said.endswith('or words: ["x\\ny"] if the column holds words')
@@ -144,10 +147,8 @@ def test_other_columns_than_the_features_are_kept_whatever_they_hold(folder):
 def test_a_name_that_stands_twice_or_is_empty_can_be_ignored(folder):
     text = ",x,t,t,c\n0,1.5,2,3,1\n1,2.5,3,4,2\n"
     ways = "give each column a name of its own, or add ignore"
-    assert refusal(text) == f"line 1: no name above column 1; columns 3, 4 are named 't'; {ways}: [\"\", t]"
-    assert refusal(text, ignore=[""]) == f"line 1: columns 3, 4 are named 't'; {ways}: [t]"
-    said = refusal(text, ignore=[""], targets=["t"])  # a target cannot be ignored
-    assert said == "line 1: columns 3, 4 are named 't'; give each column a name of its own"
+    assert refusal(text) == f"line 1: columns named '': 1; columns named 't': 2; {ways}: [\"\", t]"
+    assert refusal(text, ignore=[""]) == f"line 1: columns named 't': 2; {ways}: [t]"
     assert read_as(text, ignore=["", "t"]) == {"x": [1.5, 2.5]}
 
 
@@ -191,7 +192,7 @@ def test_what_missing_names_is_missing_in_columns_of_numbers_too(folder):
     found = read_as(parquet(frame), missing=["-999", "-9.9", "NA", ""])
     assert found == {"x": [None, 1, 2], "y": [0.5, None, 1], "z": [1, None, 2]}
     said = refusal(parquet(frame.assign(c=[1, -999, 3])), missing=["-999", ""])
-    assert said == "column 'c': 1 of 3 rows has no number: row 2 (-999); take them out, or give them a number"
+    assert said == "column 'c': 1 of 3 rows has no number: row 2 (-999); mend them, or take them out"
     assert made(parquet(frame), features=None, missing=["-999", ""]).missing == ["-999"]
     assert made(parquet(frame), features=None).missing == []
 
@@ -210,7 +211,7 @@ def test_lists_structs_and_bytes_in_parquet_are_refused_by_name_and_can_be_ignor
     said = refusal(parquet(frame))
     for name in ("many", "raw", "pair"):
         assert f"column '{name}': 2 of 2 rows have no number or text, but" in said
-        assert f"add ignore: [{name}]" in said
+    assert said.endswith("add ignore: [many, raw, pair]")
     assert read_as(parquet(frame), ignore=["many", "raw", "pair"], rows=1) == {"x": [1]}
 
 

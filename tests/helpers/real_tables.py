@@ -133,7 +133,7 @@ def auto_mpg_of_uci() -> RealTable:
         ),
     )
     steps = [
-        ('spaces separate the columns; add separator: " "', {"separator": " "}),
+        ('add separator: " "', {"separator": " "}),
         ("add header: [...] with the names of its 5 columns", {"header": names}),
         ('add missing: ["?", ""]', {"missing": ["?", ""]}),
     ]

@@ -131,7 +131,7 @@ def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Pa
     rows = pd.DataFrame([KNOWN, KNOWN | {"peso": 1.5}])
     way = 'the file must be written like the study\'s table: separator: ";", decimal: ",", missing: ["?", ""]'
     for how, problem in (
-        ({"sep": ","}, "line 1: commas separate the columns"),
+        ({"sep": ","}, "line 1: no ';' in it"),
         ({"decimal": "."}, "column 'peso': 2 of 2 rows have a number in another form: lines 2 (10.0), 3 (1.5)"),
     ):
         with pytest.raises(BadInput) as refused:

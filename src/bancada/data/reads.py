@@ -4,66 +4,48 @@ import os
 import site
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import all_suffixes
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bancada.base import BadInput, user_code
 
-EVENTS = ("open", "sqlite3.connect")
+PYTHON = (sys.prefix, sys.base_prefix, *site.getsitepackages(), site.getusersitepackages())
 SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/Library", "/System")
 
-# Of each call that is watched now: its src, and where each path was opened, for reading or for writing.
-_watched: list[tuple[Path, dict[tuple[str, bool], str]]] = []
+
+class _Watch(NamedTuple):
+    src: Path
+    file: str  # of the user's
+    temporary: str  # folder
+    problems: list[str]
+
+
+_watches: list[_Watch] = []
 
 
 @contextmanager
 def only_sources(src: Path, file: str) -> Iterator[None]:
-    """Raise BadInput if a file is opened meanwhile that DVC does not watch: of this repository, or from elsewhere.
+    """Let no file be opened meanwhile that DVC does not watch: of this repository, or from elsewhere.
 
-    Nor may a file of the repository be opened for writing.
+    Nor may a file of the repository be opened for writing. Who opens one gets BadInput with the line, or with `file`
+    where no line of the user's is known, and so does the caller if that is caught.
 
     Files of Python, of installed packages, of the system, and temporary ones are nobody's data. Modules are followed by
-    the stage code. What libraries in C open by themselves, and what other processes do, is not seen. `file`: of the
-    user's, named where no line of it is known.
+    the stage code. What libraries in C open by themselves, and what other processes do, is not seen.
     """
-    src, opened = src.absolute(), dict[tuple[str, bool], str]()
     _install()
-    _watched.append((src, opened))
+    watch = _Watch(src.absolute(), file, tempfile.gettempdir(), [])
+    _watches.append(watch)
     try:
         yield
     finally:
-        _watched.pop()
-    for (path, writes), place in opened.items():
-        shown = Path(path).relative_to(src.parent) if Path(path).is_relative_to(src.parent) else path
-        if writes and shown != path and not _inside(path, _of_python()):
-            raise BadInput(
-                f"{place or file}: writes {shown}; a source must return its rows, and leave files as they are"
-            )
-        if Path(path).exists() and not _is_fine(path, src.parent):
-            way = "move it into data/sources, where DVC notices when it changes"
-            raise BadInput(f"{place or file}: opens {shown}; {way}")
-
-
-def _is_fine(path: str, root: Path) -> bool:
-    module = path.endswith(tuple(all_suffixes()))
-    if _inside(path, _of_python()):
-        return True
-    if _inside(path, [root]):
-        return _inside(path, [root / "data" / "sources"]) or (module and _inside(path, [root / "src"]))
-    return module or _inside(path, [*SYSTEM, tempfile.gettempdir()])
-
-
-def _inside(path: str, folders: Iterable[str | Path]) -> bool:
-    return any(Path(path).is_relative_to(folder) for folder in folders)
-
-
-@cache
-def _of_python() -> tuple[str, ...]:
-    return (sys.prefix, sys.base_prefix, *site.getsitepackages(), site.getusersitepackages())
+        _watches.remove(watch)
+    if watch.problems:
+        raise BadInput(watch.problems[0])
 
 
 @cache
@@ -72,10 +54,26 @@ def _install() -> None:
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    if _watched and event in EVENTS and isinstance(args[0], str | bytes | os.PathLike):
-        src, opened = _watched[-1]
+    if _watches and event in ("open", "sqlite3.connect") and isinstance(args[0], str | bytes | os.PathLike):
+        watch = _watches[-1]
+        path = Path(os.path.normpath(Path.cwd() / os.fsdecode(args[0])))
         writes = event == "open" and bool(args[2] & (os.O_WRONLY | os.O_RDWR))
-        key = os.path.normpath(Path.cwd() / os.fsdecode(args[0])), writes
-        if key not in opened:
-            opened[key] = ""  # first of all, for what follows may open files
-            opened[key] = user_code.place(src)
+        if problem := _problem(path, watch, writes):
+            watch.problems.append(f"{user_code.place(watch.src) or watch.file}: {problem}")
+            raise BadInput(watch.problems[-1])
+
+
+def _problem(path: Path, watch: _Watch, writes: bool) -> str:
+    root, module = watch.src.parent, path.name.endswith(tuple(all_suffixes()))
+    if any(path.is_relative_to(folder) for folder in PYTHON):
+        return ""
+    if path.is_relative_to(root):
+        path = path.relative_to(root)
+        if writes:
+            return f"writes {path}; a source must return its rows, and leave files as they are"
+        allowed = path.is_relative_to("data/sources") or (module and path.is_relative_to("src"))
+    else:
+        allowed = module or any(path.is_relative_to(folder) for folder in (*SYSTEM, watch.temporary))
+    if allowed or not (root / path).exists():
+        return ""
+    return f"opens {path}; move it into data/sources, where DVC notices when it changes"

@@ -1,21 +1,19 @@
 """Stage split@STUDY: data/raw/STUDY.parquet -> data/split/STUDY/{train,validation,test}.parquet."""
 
-import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, UInt64
 
 from bancada.base import files, params_file, refusals, settings, stage, tables
 from bancada.data.settings import Split
 
 MOST_NAMED = 10  # rows in a message
-CHUNK_ROWS = 65536  # rows that are compared at once, to limit the memory
 
 Rows = Int64[np.ndarray, "_"]  # of a part
 
@@ -86,35 +84,32 @@ def _features(table: tables.Table, split: Split) -> tables.Table:
 
 def _drawn(table: tables.Table, kept: tables.Table, split: Split) -> dict[str, Rows]:
     """Return the rows of each part as scikit-learn draws them: rows, or groups of them."""
-    labels, groups = table.targets[:, 0] if split.stratify else None, None
+    groups = None
     if split.groups:
         groups = np.unique(_cells(table, "groups", split.groups), return_inverse=True)[1]
     elif split.copies:
-        place = dict[bytes, int]()
-        groups = np.array([place.setdefault(digest, len(place)) for digest in _digests(kept)[0]])
+        first_seen = dict[int, int]()
+        groups = np.array([first_seen.setdefault(row, len(first_seen)) for row in _hashes(kept)[0].tolist()])
     size, unit = (len(table), "rows") if groups is None else (len(np.unique(groups)), "groups")
     wanted = 1 + sum(part not in (0, "test") for part in (split.validation, split.test))
     if groups is not None and size < wanted:
-        what = f"groups = {split.groups}: the column has" if split.groups else "copies: together: the rows make"
-        way = "take a column with more of them" if split.groups else "leave it out, or take the copies out"
-        raise ValueError(f"{what} {size} group{'s' * (size > 1)} for {wanted} parts; {way}")
+        key = f"groups = {split.groups}" if split.groups else "copies: together"
+        raise ValueError(f"{key}: {wanted} parts need as many groups, but the rows make {size}")
     _, validation, test = split.counts(size, unit)
     left, rows = np.arange(len(table)), dict.fromkeys(files.PARTS, np.arange(0))
     for name, held_out in (("test", test), ("validation", validation)):
-        if held_out:
-            from sklearn.model_selection import GroupShuffleSplit, train_test_split  # takes seconds: only if needed
+        if not held_out:
+            continue
+        from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit  # takes seconds
 
-            if groups is not None:
-                splitter = GroupShuffleSplit(1, test_size=held_out, random_state=split.seed)
-                remaining, chosen = next(splitter.split(left, groups=groups[left]))
-                left, rows[name] = left[remaining], left[chosen]
-                continue
-            try:
-                left, rows[name] = train_test_split(
-                    left, test_size=held_out, random_state=split.seed, stratify=None if labels is None else labels[left]
-                )
-            except ValueError as error:
-                raise ValueError(f"{name} rows cannot be stratified: {' '.join(str(error).split())}") from None
+        kinds = {"rows": ShuffleSplit, "groups": GroupShuffleSplit, "classes": StratifiedShuffleSplit}
+        splitter = kinds["classes" if split.stratify else unit](1, test_size=held_out, random_state=split.seed)
+        try:
+            labels = table.targets[left, 0] if split.stratify else None
+            remaining, chosen = next(splitter.split(left, labels, None if groups is None else groups[left]))
+        except ValueError as error:
+            raise ValueError(f"{name} rows cannot be stratified: {' '.join(str(error).split())}") from None
+        left, rows[name] = left[remaining], left[chosen]
     return rows | {"train": left}
 
 
@@ -140,29 +135,20 @@ def _ranks(table: tables.Table, name: str, form: str | None) -> Float64[np.ndarr
             raise ValueError(f"order_format: the column '{name}' holds numbers; source.words: [{name}] keeps its texts")
         return cells
     known, dates = table.words[name], list[Any]()
-    if not form and all(re.fullmatch(r"[+-]?\d+", word) for word in known):  # beyond 2**53, such as nanoseconds
-        dates = list(map(int, known))
-    else:
-        dates = [_date(word, form) for word in known]
-    wrong = np.isin(cells, [place for place, date in enumerate(dates) if date is None])
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        ways = 'no number and no ISO date such as 2024-04-25; order_format: "%d/%m/%Y" reads other dates'
-        problem = f"no date of the form {form}" if form else ways
-        raise ValueError(f"order = {name}: row {row + 1} = {table.cell(row, name)}: {problem}")
+    whole = not form and all(re.fullmatch(r"[+-]?\d+", word) for word in known)  # such as nanoseconds
+    for word in known:
+        try:
+            date = datetime.strptime(word, form) if form else int(word) if whole else datetime.fromisoformat(word)
+            dates.append(date)
+        except ValueError:
+            right = f"date of the form {form}" if form else "number and no ISO date such as 2024-04-25"
+            ways = "" if form else '; order_format: "%d/%m/%Y" reads other dates'
+            raise ValueError(f"order = {name}: {word}: no {right}{ways}") from None
     try:
-        ordered = sorted({date for date in dates if date is not None})
+        places = {date: float(place) for place, date in enumerate(sorted(set(dates)))}
     except TypeError:
         raise ValueError(f"order = {name}: some times have a time zone, others have none") from None
-    places = {date: float(place) for place, date in enumerate(ordered)}
     return np.array([places[date] for date in dates])[cells.astype(np.int64)]
-
-
-def _date(text: str, form: str | None) -> datetime | None:
-    try:
-        return datetime.strptime(text, form) if form else datetime.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _ties(table: tables.Table, name: str, ranks: Float64[np.ndarray, " row"], rows: dict[str, Rows]) -> Iterator[str]:
@@ -176,32 +162,23 @@ def _ties(table: tables.Table, name: str, ranks: Float64[np.ndarray, " row"], ro
 
 def _copies(table: tables.Table, rows: dict[str, Rows]) -> Iterator[str]:
     """Yield a sentence for each pair of parts of which the second one has rows of the first one, too."""
-    alike, same = _digests(table)
+    alike, same = _hashes(table)
     for first, second in combinations((part for part in files.PARTS if len(rows[part])), 2):
-        count, equal = (_in_both(digests, rows[first], rows[second]) for digests in (alike, same))
+        count, equal = (int(np.isin(hashes[rows[second]], hashes[rows[first]]).sum()) for hashes in (alike, same))
         if count:
             targets = f"{equal} with the same target, {count - equal} with another"
             stand = f"stand{'s' * (count == 1)} among the {'training' if first == 'train' else first} rows"
             yield f"{count} of {len(rows[second])} {second} rows {stand}, too ({targets})"
 
 
-def _in_both(digests: Sequence[bytes], first: Rows, second: Rows) -> int:
-    known = {digests[row] for row in first}
-    return sum(digests[row] in known for row in second)
+def _hashes(table: tables.Table) -> tuple[UInt64[np.ndarray, " row"], UInt64[np.ndarray, " row"]]:
+    """Return a hash of each row's features, and of its features and targets. An empty cell equals another one."""
+    import pandas as pd  # takes half a second
 
-
-def _digests(table: tables.Table) -> tuple[list[bytes], list[bytes]]:
-    """Return a digest of each row's features, and of its features and targets. An empty cell equals another one."""
-    alike, same = list[bytes](), list[bytes]()
-    for at in range(0, len(table), CHUNK_ROWS):
-        features, targets = (part[at : at + CHUNK_ROWS] for part in (table.features, table.targets))
-        cells = np.where(np.isnan(features), np.nan, features) + 0.0  # one kind of NaN, and of zero
-        for row, target in zip(cells, targets + 0, strict=True):
-            digest = hashlib.blake2b(row.tobytes(), digest_size=8)  # among a million rows, no two are alike by chance
-            alike.append(digest.digest())
-            digest.update(target.tobytes())
-            same.append(digest.digest())
-    return alike, same
+    cells = np.where(np.isnan(table.features), np.nan, table.features) + 0.0  # one kind of NaN, and of zero
+    both = np.column_stack([cells, table.targets + 0.0])
+    alike, same = (pd.util.hash_pandas_object(pd.DataFrame(part), index=False) for part in (cells, both))
+    return alike.to_numpy(), same.to_numpy()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,9 @@
 
 import csv
 import re
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from io import TextIOWrapper
+from io import BytesIO, TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
@@ -18,8 +17,7 @@ from jaxtyping import Int64
 
 from bancada.base.refusals import BadInput
 from bancada.base.tables import arrow_array
-from bancada.data import recognised
-from bancada.data.reading import Reading
+from bancada.data.reading import SEPARATORS, Reading, line_to_add, number_pattern
 
 OF_TEXT = ("separator", "decimal", "thousands", "encoding", "header")  # keys of Reading
 CHUNK = 20_000  # rows that are held as Python's own texts at a time
@@ -42,39 +40,49 @@ def read(path: Path, reading: Reading, rows: int | None = None, ignore: Collecti
     Raise BadInput, with the file's name and line, for a file that is no table or looks otherwise than `reading` says.
     """
     try:
-        with path.open("rb") as file:
-            start = file.peek(4096)[:4096]  # a pipe can be read once
-            if start.startswith(b"PAR1"):
-                return _of_parquet(path, reading, rows, ignore)
-            recognised.refuse_no_table(path, start, reading.encoding)
-            with TextIOWrapper(file, encoding=reading.encoding or "utf-8", newline="") as text:
-                return _of_csv(path, text, reading, rows, ignore)
-    except UnicodeError as error:
-        raise recognised.undecodable(path, reading.encoding or "utf-8", error) from None
+        content = path.read_bytes()
     except OSError as error:
         hint = "; `dvc pull` fetches it" if path.with_name(f"{path.name}.dvc").exists() else ""
         raise BadInput(f"{path}: {error.strerror}{hint}") from None
+    if content.startswith(b"PAR1"):
+        return _of_parquet(path, content, reading, rows, ignore)
+    encoding = reading.encoding or "utf-8"
+    try:
+        with TextIOWrapper(BytesIO(content), encoding, newline="") as file:
+            return _of_csv(path, file, reading, rows, ignore)
+    except UnicodeError:
+        place = len(content)
+        try:
+            content.decode(encoding)
+        except UnicodeDecodeError as found:  # the other knows the place in a piece of the file only
+            place = found.start
+        line = content.count(b"\n", 0, place) + 1
+        raise BadInput(f"{path}: line {line}: {_no_text(encoding)}") from None
 
 
-def _of_csv(path: Path, file: TextIOWrapper, reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
+def _no_text(encoding: str) -> str:
+    ways = "add encoding: cp1252, or utf-16 or another, if it is a text; otherwise save the table as CSV or parquet"
+    return f"is no text in {encoding.upper()}; {ways}"
+
+
+def _of_csv(path: Path, file: Iterable[str], reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
     """Python's own reader is used, as the others hide on which line a cell stands."""
-    first = list(islice(file, recognised.SAMPLE))
-    recognised.refuse_other_form(path, first, reading)
-    records = _records(path, _lines(path, chain(first, file)), reading.separator or ",")
+    records = _records(path, _lines(path, file, reading), reading.separator or ",")
     line, cells = next(records, (1, list[str]()))
     if not cells:
         raise BadInput(f"{path}: is empty")
-    header, is_row = _header(path, line, [recognised.visible(cell) for cell in cells], reading)
-    if is_row:
-        recognised.refuse_names_as_row(path, line, first, reading)
-        records = chain([(line, cells)], records)
+    header, is_row = _header(path, line, [cell.strip() for cell in cells], reading)
+    records = chain([(line, cells)], records) if is_row else records
     places = {header[i]: i for i in reversed(range(len(header))) if header[i] not in ignore}
     lines, chunks = list[int](), {name: list[pa.Array]() for name in places}
     while chunk := list(islice(records, CHUNK if rows is None else min(CHUNK, rows - len(lines)))):
-        for i, (line, cells) in enumerate(chunk):
+        for line, cells in chunk:
             if len(cells) != len(header):
-                as_r = [cells for _, cells in chunk] if i == len(lines) == 0 else []
-                raise recognised.wrong_width(path, line, cells, header, as_r)
+                counts = f"{len(cells)} cell{'s' * (len(cells) > 1)}, but the header has {len(header)} columns"
+                names = line_to_add("header", ["row", *header])
+                of_r = cells == chunk[0][1] and not lines and len(cells) == len(header) + 1
+                way = f"; if the first cell is the row's name, as R writes it, add {names}" if of_r else ""
+                raise BadInput(f"{path}: line {line}: {counts}{way}")
         lines += [line for line, _ in chunk]
         texts = list(zip(*(cells for _, cells in chunk), strict=True))
         for name, place in places.items():
@@ -91,41 +99,48 @@ def _header(path: Path, line: int, first: list[str], reading: Reading) -> tuple[
         return [f"column_{i + 1}" for i in range(len(first))], True
     if isinstance(reading.header, list):  # R gives the names of the rows none
         return reading.header, first not in (reading.header, reading.header[1:])
-    if reading.header is None:
-        recognised.refuse_row_as_header(path, line, first, reading)
+    numbers = [name for name in first if re.match(number_pattern(reading), name)]
+    if numbers and reading.header is None:
+        ways = f"add header: [...] with the names of its {len(first)} columns, or header: false to number them"
+        problem = f"{numbers[0]} is no name; if the table has no header, {ways}"
+        raise BadInput(f"{path}: line {line}: {problem}; if these are names, add header: true")
     return first, False
 
 
-def _lines(path: Path, file: Iterator[str]) -> Iterator[str]:
-    """Yield the lines for the parser, the first without marks in front. A note to Excel is left empty."""
+def _lines(path: Path, file: Iterable[str], reading: Reading) -> Iterator[str]:
+    """Yield the lines for the parser. Raise BadInput if the first shows another separator, or for what is no text."""
+    separator = reading.separator or ","
     for number, line in enumerate(file, 1):
         if "\0" in line:
-            raise BadInput(f"{path}: line {number}: has a NUL byte; delete it")
+            raise BadInput(f"{path}: line {number}: {_no_text(reading.encoding or 'utf-8')}")
         if number == 1:
-            line = recognised.without_marks(line)
-            line = "\n" if recognised.separator_note(line) else line
+            line = line.lstrip("\ufeff")  # a byte order mark
+            others = [one[0] for one in SEPARATORS if one in line.strip()]
+            if others and separator not in line:
+                raise BadInput(f"{path}: line 1: no '{separator}' in it; add {line_to_add('separator', others[0])}")
+        if separator == " ":  # any number of spaces and tabs outside of quotes is one
+            line = re.sub(r'("[^"]*"?)|[ \t]+', lambda found: found[1] or " ", line.strip())
         yield line
 
 
 def _records(path: Path, lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and the cells of the header and of each row that is not empty."""
-    reader, line = recognised.reader(lines, separator, strict=True), 1
+    reader, line = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), 1
     try:
         for cells in reader:
             if len(cells) > 1 or any(cell.strip() for cell in cells):
                 yield line, cells
             line = reader.line_num + 1  # where the next row begins; a quoted cell may have several lines
     except csv.Error as error:
-        hint = "" if "expected after" in str(error) else "; is a quote not closed?"
-        raise BadInput(f"{path}: line {line}: {error}{hint}") from None
+        raise BadInput(f"{path}: line {line}: {error}; is a quote not closed, or the separator another one?") from None
 
 
-def _of_parquet(path: Path, reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
+def _of_parquet(path: Path, content: bytes, reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
     of_text = [key for key in OF_TEXT if getattr(reading, key) is not None]
     if of_text:
         raise BadInput(f"{path}: is a parquet file, which needs no {', '.join(of_text)}; take that out of the source")
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(BytesIO(content)) as file:
             table = file.read().slice(0, rows)
     except (pa.ArrowException, OSError):
         raise BadInput(f"{path}: not a whole parquet file") from None
@@ -136,27 +151,20 @@ def of_arrow(path: Path, table: pa.Table, ignore: Collection[str]) -> Texts:
     """Return the cells of a table that was in a parquet file, or that the function in the Python file `path` made."""
     if not len(table):
         raise BadInput(f"{path}: no rows")
-    header, columns = list[str](), dict[str, pa.ChunkedArray]()
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if not re.fullmatch(r"__index_level_\d+__", name):  # pandas' numbers of rows
-            header.append(name)
-            if name not in ignore and name not in columns:
-                columns[name] = _plain(column)
+    places = [i for i, name in enumerate(table.column_names) if not name.startswith("__index_level_")]  # of pandas
+    header = [table.column_names[i] for i in places]
+    kept = [i for i in reversed(places) if table.column_names[i] not in ignore]
+    columns = {table.column_names[i]: _plain(table.column(i)) for i in kept}
     return Texts(path, header, columns, np.arange(1, len(table) + 1), "row")
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return texts and moments as texts, and other columns as they are."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_string(kind):
         return pc.utf8_trim_whitespace(column.cast(pa.string()))
-    if pa.types.is_timestamp(kind):
-        with suppress(pa.ArrowInvalid):  # it has fractions of a second
-            column = column.cast(pa.timestamp("s", kind.tz))
-        texts = pc.replace_substring_regex(column.cast(pa.string()), "Z$", "+0000")
-        texts = pc.replace_substring_regex(texts, r"([+-]\d\d)(\d\d)$", r"\1:\2") if kind.tz else texts
-        midnight = pc.all(pc.ends_with(texts, " 00:00:00")).as_py()
-        return pc.utf8_slice_codeunits(texts, 0, 10) if midnight else texts
-    return column.cast(pa.string()) if pa.types.is_date(kind) else column
+    if pa.types.is_temporal(kind):
+        return pa.chunked_array([pa.array(column.to_pandas().astype("string"), pa.string())])
+    return column

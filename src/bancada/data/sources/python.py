@@ -1,16 +1,17 @@
 """Rows that a function of the user's makes, in a Python file below src/sources.
 
-`python -m bancada.data.sources.python KEY` prints digests of the rows that a source makes, whose keys are read from
-standard input as JSON: a second process is how a source is found to depend on more than its arguments.
+`python -m bancada.data.sources.python KEY` prints digests of the rows that a second call makes of the source whose keys
+are read from standard input as JSON: so a source is found to depend on more than its arguments.
 """
 
 import copy
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
 from numbers import Number
@@ -23,6 +24,7 @@ from jaxtyping import Float64
 from pydantic import AfterValidator, Field, model_validator
 
 from bancada.base import BadInput, user_code
+from bancada.base.cells import text_of
 from bancada.base.refusals import bad, wrong_key
 from bancada.base.settings import LARGEST, Args
 from bancada.base.tables import Table
@@ -84,9 +86,7 @@ class Python(Described):
         raise self._bad(f"returned {what or f'an object of type {type(returned).__name__}'}; must be {right}")
 
     def refuse_changing(self, table: Table, key: str) -> None:
-        """Raise BadInput if a second call, or one in another process, does not make the same table."""
-        first = digests(table)
-        self._compare(first, digests(self.table(key)), "a second call")
+        """Raise BadInput if the second call in another process, where sets have another order, makes another table."""
         seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
         done = subprocess.run(
             [sys.executable, "-m", __spec__.name, key],
@@ -98,26 +98,21 @@ class Python(Described):
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             raise BadInput(reason if reason.startswith("src/") else f"{self.file}: in a second process: {reason}")
-        self._compare(first, json.loads(done.stdout), "a call in another process")
-
-    def _compare(self, first: dict[str, str], second: dict[str, str], who: str) -> None:
-        differ = [name for name in first | second if first.get(name) != second.get(name)]
-        if differ:
+        first, second = digests(table), json.loads(done.stdout)
+        if differ := [name for name in first | second if first.get(name) != second.get(name)]:
             more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-            raise self._bad(f"{who} with the same arguments differs in {differ[0]}{more}; {WHY}")
+            raise self._bad(f"another call with the same arguments differs in {differ[0]}{more}; {WHY}")
 
     def _bad(self, problem: str) -> BadInput:
         return BadInput(f"{self.file}: {self.name}: {problem}")
 
     def _texts(self, frame: Any) -> texts.Texts:
-        """Return the columns of a DataFrame, or of a mapping of lists and arrays."""
+        """Return the columns of a DataFrame, or of a mapping of arrays."""
         names, made = list[str](), list[Any]()
         for name, column in frame.items():
             names.append(str(name))
             try:
-                made.append(
-                    pa.array(column if isinstance(column, list | np.ndarray) else _alike(column), from_pandas=True)
-                )
+                made.append(pa.array(_alike(column), from_pandas=True))
             except (pa.ArrowException, TypeError, ValueError) as error:
                 raise self._bad(f"column '{name}' cannot be stored: {' '.join(map(str, error.args))}") from None
         return texts.of_arrow(Path(self.file), pa.table(made, names), self.ignore)
@@ -128,12 +123,11 @@ class Python(Described):
                 raise bad(f"{key}.{name}", None, f"is for columns; {self.file} returns arrays")
         rows = self._finite("inputs", self._array("inputs", inputs))
         observed = self._array("target", target)
-        if observed.ndim > 2:
-            raise self._bad(f"target has the shape {list(observed.shape)}; must be [row] or [row, target]")
-        if self.has_classes and observed.ndim == 2 and observed.shape[1] > 1:
-            raise self._bad(f"target has the shape {list(observed.shape)}; classes must be [row]")
-        if len(rows) != len(observed):
-            raise self._bad(f"inputs has {len(rows)} rows, but target has {len(observed)}")
+        most = 1 if self.has_classes else observed.size
+        if observed.ndim > 2 or len(rows) != len(observed) or math.prod(observed.shape[1:]) > most:
+            right = "[row]" if self.has_classes else "[row] or [row, target]"
+            shapes = f"inputs has the shape {list(rows.shape)} and target {list(observed.shape)}"
+            raise self._bad(f"{shapes}; must be [row, ...] and {right}, with as many rows")
         observed = observed.reshape(len(observed), -1)
         names = self.targets if "targets" in self.model_fields_set else _names("target", observed.shape[1:])
         if len(names) != observed.shape[1]:
@@ -142,62 +136,51 @@ class Python(Described):
         table = Table(
             rows.reshape(len(rows), -1), np.empty((len(rows), 0)), _names("inputs", rows.shape[1:]), names, [], shape
         )
-        if self.has_classes:
-            return self._labelled(table, observed, key)
-        return replace(table, targets=self._finite("target", observed))
+        if not self.has_classes:
+            return replace(table, targets=self._finite("target", observed))
+        for row in np.flatnonzero(observed % 1)[:1] if observed.dtype.kind == "f" else ():
+            raise self._bad(f"target[{row}] = {observed[row, 0]:g}: is no class; texts and whole numbers are")
+        found = self._texts({names[0]: observed[:, 0]})
+        labels = columns.cells(found, self, dict.fromkeys(names, "label"))
+        return self._with_classes(table, labels[names[0]], found, key, None)
 
     def _with_asides(self, table: Table, returned: Mapping[str, Any]) -> Table:
         """Return the table with the columns for the split."""
-        for name in sorted(returned.keys() & FOR_SPLIT):
+        arrays = {name: self._array(name, returned[name]) for name in sorted(returned.keys() & FOR_SPLIT)}
+        for name, cells in arrays.items():
             if name in table.target_names:
                 raise self._bad(f"'{name}' is both a target and a column for the split; name the target otherwise")
-            cells = self._array(name, returned[name])
             if cells.shape != (len(table),):
                 raise self._bad(f"{name} has the shape {list(cells.shape)}; must be one for each of {len(table)} rows")
-            found = columns.cells(self._texts({name: cells}), self, {name: "aside"})[name]
-            table = replace(
-                table,
-                features=np.column_stack([table.features, found.values]),
-                feature_names=[*table.feature_names, name],
-                words={**table.words, name: found.words} if found.words is not None else table.words,
-                asides=[*(table.asides or ()), name],
-            )
-        return table
+        if not arrays:
+            return table
+        found = columns.cells(self._texts(arrays), self, dict.fromkeys(arrays, "aside"))
+        return replace(
+            table,
+            features=np.column_stack([table.features, *(column.values for column in found.values())]),
+            feature_names=[*table.feature_names, *arrays],
+            words={name: column.words for name, column in found.items() if column.words is not None},
+            asides=[*arrays],
+        )
 
     def _array(self, name: str, value: Any) -> np.ndarray:
         try:
             array = np.asarray(value)
         except Exception as error:  # of rows that differ, of a tensor that needs gradients, or the user's own
-            ragged = _ragged(value) if isinstance(error, ValueError) else None
-            raise self._bad(f"{name}: {ragged or user_code.explained(error, SRC)}") from None
-        if array.ndim == 0:
-            raise self._bad(f"{name} is a {type(value).__name__}, not an array; {STACK}")
-        if array.size == 0:
-            raise self._bad(f"{name} has the shape {list(array.shape)}, which holds no rows")
-        for cell in array.flat if array.dtype == object else ():
-            if isinstance(cell, Collection) and not isinstance(cell, str):
-                raise self._bad(f"{name} holds objects of type {type(cell).__name__}, and is no array; {STACK}")
+            raise self._bad(f"{name}: {user_code.explained(error, SRC)}; {STACK}") from None
+        if array.ndim == 0 or array.size == 0:
+            raise self._bad(f"{name} has the shape {list(array.shape)}; must be [row, ...]; {STACK}")
         return array
 
     def _finite(self, name: str, array: np.ndarray) -> Float64[np.ndarray, "..."]:
         if array.dtype.kind not in NUMBERS:
-            odd = [type(cell).__name__ for cell in array.flat if not isinstance(cell, Number)]
-            held = f"objects of type {(odd or ['object'])[0]}" if array.dtype == object else array.dtype
-            raise self._bad(f"{name} holds {held}, not numbers; astype(float) makes numbers of what looks like them")
+            raise self._bad(
+                f"{name} holds {array.dtype}, not numbers; astype(float) makes numbers of what looks like it"
+            )
         numbers = np.array(array, dtype=np.float64)  # a copy, which the function cannot change later
         for place in np.argwhere(~(np.abs(numbers) <= LARGEST))[:1].tolist():
-            value = numbers[tuple(place)]
-            problem = f"must not be beyond {LARGEST:.3g}" if np.isfinite(value) else "must be a finite number"
-            raise self._bad(f"{name}{place} = {value:g}: {problem}")
+            raise self._bad(f"{name}{place} = {numbers[tuple(place)]:g}: must be a finite number that float32 can hold")
         return numbers
-
-    def _labelled(self, table: Table, target: np.ndarray, key: str) -> Table:
-        """Return the table with the labels as classes, by the rules for a column of labels."""
-        for row in np.flatnonzero(target % 1)[:1] if target.dtype.kind == "f" else ():
-            raise self._bad(f"target[{row}] = {target[row, 0]:g}: is no class; texts and whole numbers are")
-        found = self._texts({table.target_names[0]: target[:, 0].tolist()})
-        labels = columns.cells(found, self, dict.fromkeys(table.target_names, "label"))
-        return self._with_classes(table, labels[table.target_names[0]], found, key, None)
 
 
 def _names(name: str, shape: tuple[int, ...]) -> list[str]:
@@ -206,40 +189,19 @@ def _names(name: str, shape: tuple[int, ...]) -> list[str]:
 
 
 def _alike(column: Any) -> Any:
-    """Return a Series with texts in place of numbers where it has both, as in a file."""
-    if column.dtype == object:
-        of_text = {isinstance(cell, str) for cell in column.dropna() if isinstance(cell, str | Number)}
-        if len(of_text) == 2:
-            whole = column.map(lambda cell: int(cell) if isinstance(cell, float) and cell.is_integer() else cell)
-            return whole.map(lambda cell: str(cell) if isinstance(cell, Number) else cell, na_action="ignore")
-    return column
-
-
-def _ragged(rows: Any) -> str | None:
-    """Return which row differs from the first, if that is wrong with rows that are no array."""
-    shapes = list[Any]()
-    for row in rows if isinstance(rows, list | tuple) else ():
-        try:
-            shapes.append(np.shape(row))
-        except Exception:  # whatever the user's own `__array__` raises
-            return f"row {len(shapes)} is no array, for its parts differ in shape"
-    others = [(i, list(shape)) for i, shape in enumerate(shapes) if shape != shapes[0]]
-    return f"row {others[0][0]} has the shape {others[0][1]}, but row 0 has {list(shapes[0])}" if others else None
+    """Return a column of a DataFrame with texts in place of numbers where it has both, as in a file."""
+    if column.dtype != object or not all(isinstance(cell, str | Number) for cell in column if cell is not None):
+        return column
+    return [None if cell != cell else text_of(cell) if isinstance(cell, Number) else cell for cell in column]
 
 
 def digests(table: Table) -> dict[str, str]:
-    """Return a digest of each column, of arrays as a whole, and of what the columns are."""
-    words = [table.words.get(name) for name in table.asides or ()]
-    kinds = [table.feature_names, table.target_names, table.classes, table.row_shape, table.asides, words]
-    found = {"its columns, classes or shape": hashlib.blake2b(json.dumps(kinds).encode())}
-    if table.row_shape:
-        found["inputs"] = hashlib.blake2b(table.features.tobytes())
-    for name, cells in zip(table.feature_names, table.features.T, strict=True) if not table.row_shape else ():
-        known = json.dumps(table.words.get(name)).encode()
-        found[f"column '{name}'"] = hashlib.blake2b(known + cells.tobytes())
-    for name, values in zip(table.target_names, table.targets.T, strict=True):
-        found[f"target '{name}'"] = hashlib.blake2b(values.tobytes())
-    return {name: digest.hexdigest() for name, digest in found.items()}
+    """Return a digest of each column, and of what the columns are."""
+    kinds = [table.feature_names, table.target_names, table.classes, table.row_shape, table.asides, {**table.words}]
+    columns = dict(zip([f"column '{name}'" for name in table.feature_names], table.features.T, strict=True))
+    columns |= zip([f"target '{name}'" for name in table.target_names], table.targets.T, strict=True)
+    of_columns = {name: hashlib.blake2b(cells.tobytes()).hexdigest() for name, cells in columns.items()}
+    return {"its columns, words, classes or shape": json.dumps(kinds), **of_columns}
 
 
 SOURCE = Python
@@ -247,7 +209,8 @@ SOURCE = Python
 if __name__ == "__main__":
     try:
         with redirect_stdout(sys.stderr):  # what the user's function prints is no part of the answer
-            made = sources.load(json.load(sys.stdin), sys.argv[1]).table(sys.argv[1])
+            source = sources.load(json.load(sys.stdin), sys.argv[1])
+            made = [source.table(sys.argv[1]) for _ in range(2)][1]
         print(json.dumps(digests(made)))
     except BadInput as error:
         print(error, file=sys.stderr)

@@ -338,11 +338,6 @@ SCRATCH = {"mine": {"study": "study", "layers": [2], "scratch": True}}
             ".targets: needs numbers, but the study pred",
         ),
         (
-            {"numbers": {"standardize": True}},
-            {"variants": SCRATCH},
-            ": mine trains from scratch, on the features as they",
-        ),
-        (
             {"numbers": {"indicator": True}},
             {},
             ".numbers.indicator: needs impute, which says what the empty cells count",
@@ -360,6 +355,12 @@ def test_wrong_keys_are_refused_before_the_rows_are_read(prepare: Any, more: Any
     with pytest.raises(BadInput) as refused:
         load()
     assert str(refused.value).startswith(STUDIES + said)
+
+
+def test_training_from_scratch_has_no_preparation() -> None:
+    YAML().dump(study({"numbers": {"standardize": True}}, variants=SCRATCH).raw, Path("params.yaml"))
+    with pytest.raises(BadInput, match=r"variants.mine.scratch = True: .*; it has prepare$"):
+        load()
 
 
 def test_losses_of_standardized_targets_and_of_others_make_no_leaderboard() -> None:

@@ -1,6 +1,5 @@
 """Stage train@VARIANT: data/split/STUDY -> data/models/STUDY/VARIANT, one trained network for each seed."""
 
-import errno
 import math
 import shutil
 import sys
@@ -32,14 +31,9 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
 
 def copied_code(to: Path) -> Path:
     """Copy the user's files, which may be edited while seeds begin to train. Return the `src` that holds the copies."""
-    try:
-        for name in user_code.FOLDERS:
-            if (Path("src") / name).is_dir():
-                ignore = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(Path("src") / name, to / "src" / name, ignore=ignore, ignore_dangling_symlinks=True)
-    except shutil.Error as error:  # it names no file, but has a list of all
-        path, _, why = error.args[0][0]
-        raise OSError(errno.EIO, why, path) from error
+    for folder in [Path("src") / name for name in user_code.FOLDERS]:
+        if folder.is_dir():
+            shutil.copytree(folder, to / folder, ignore_dangling_symlinks=True)
     return (to / "src").absolute()
 
 
@@ -72,7 +66,6 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         with progress_shown(recipe, described) as report:
             trained = train(kept, data, report)
         save(folder, described, replica.together(trained), preparation.scaling)
-        kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")
@@ -80,12 +73,12 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
 
 def train(kept: store.Store, data: Data, report: Report) -> list[Trained]:
     """Train the replicas that are not in the store. Return the results of all, in their order."""
-    found, count = dict(kept.take()), len(kept.replicas)
+    found, count = kept.take(), len(kept.replicas)
     if found:
         print(f"{kept.recipe.variant}: {len(found)} of {count} seeds from the store", flush=True)
     for place, one in found.items():
         report.ended(place, one)
-    left = kept.missing()
+    left = kept.missing(found)
     if left:
         trained = replica.train(list(left.values()), data, Remaining(report, list(left), kept))
         found |= dict(zip(left, trained, strict=True))

@@ -84,18 +84,17 @@ class Task:
         """Return the network, the settings and the encoded rows."""
         layers, features = recipe.network.small_layers, math.prod(data.train.inputs.shape[1:])
         code = encoding(layers, recipe.train.loss, width(layers), data.classes)
-        weights = np.zeros(0, np.float32)  # every row counts the same
+
+        def encoded(rows: Rows) -> kernel.Rows:
+            inputs = np.ascontiguousarray(rows.inputs.reshape(len(rows), features), np.float32)
+            alike = np.zeros(0, np.float32)  # every row counts the same
+            return kernel.Rows(inputs, np.ascontiguousarray(code.encode(rows.targets).T), alike)
+
+        rows, settings = encoded(data.train), numbers(recipe.train, len(data.train))
         if recipe.train.class_weight:
             of_class, labels = data.class_weights()
-            weights = of_class[labels]
-
-        def encoded(rows: Rows, weights: np.ndarray) -> kernel.Rows:
-            inputs = np.ascontiguousarray(rows.inputs.reshape(len(rows), features), np.float32)
-            return kernel.Rows(inputs, np.ascontiguousarray(code.encode(rows.targets).T), weights)
-
-        rows, validation = encoded(data.train, weights), encoded(data.validation, weights[:0])
-        settings = numbers(recipe.train, len(rows.inputs))
-        return cls(kernel.network(layers, features), settings, recipe.train, rows, validation)
+            rows = rows._replace(weights=of_class[labels])
+        return cls(kernel.network(layers, features), settings, recipe.train, rows, encoded(data.validation))
 
 
 def numbers(train: Train, rows: int) -> kernel.Settings:

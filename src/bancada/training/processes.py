@@ -20,7 +20,7 @@ import numpy as np
 
 from bancada.base import BadInput, stage
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Replica, Report, Silent, Trained
+from bancada.training.replica import Data, Replica, Report, Trained
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 PRELOADED = "bancada.training.preloaded"
@@ -42,7 +42,7 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
 
 def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:
     """Raise BadInput for what does not fit. `where`: where the recipe's keys stand in params.yaml."""
-    _run([replica], data, Silent(), where)
+    _run([replica], data, Report(), where)
 
 
 def check_gpu() -> None:

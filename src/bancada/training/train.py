@@ -51,7 +51,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         print(f"{variant}: {sentence}")
     if overruled := keys.overruled():
         print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
-    for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare, recipe.train.standardize)]:
+    for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]:
         print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
     learn, watch = (prepared(path, part, preparation) for path, part in zip(paths, (rows, validation), strict=True))
@@ -85,7 +85,7 @@ def train(kept: store.Store, data: Data, report: Report) -> list[Trained]:
     return [found[place] for place in range(count)]
 
 
-class Remaining:
+class Remaining(Report):
     """A report on those replicas that had to be trained; `places` are their positions among all."""
 
     def __init__(self, report: Report, places: list[int], kept: store.Store) -> None:
@@ -115,7 +115,7 @@ def prepared(path: Path, rows: tables.Table, preparation: Preparation) -> Rows:
     return Rows(inputs.reshape(len(rows), *(rows.row_shape or inputs.shape[1:])), targets)
 
 
-class Progress:
+class Progress(Report):
     """A report to the live file, and to a bar over all seeds: on a terminal; elsewhere a few lines are printed."""
 
     def __init__(self, variant: str, planned: int, curves: live.Curves, bar: "tqdm[NoReturn]") -> None:

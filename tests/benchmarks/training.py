@@ -32,7 +32,7 @@ from ways import Process
 
 from bancada.networks.settings import Layers
 from bancada.training import compiled_engine, torch_engine
-from bancada.training.replica import Data, Replica, Rows, Silent
+from bancada.training.replica import Data, Replica, Report, Rows
 from bancada.training.settings import Recipe, Train
 
 HERE = Path(__file__).parent
@@ -84,7 +84,7 @@ def engine(task: Task, seeds: int) -> Callable[[int], object]:
 
     def run(epochs: int) -> object:
         recipe = for_epochs(task.recipe, epochs)
-        return compiled_engine.train([Replica(recipe, seed) for seed in range(seeds)], task.data, Silent())
+        return compiled_engine.train([Replica(recipe, seed) for seed in range(seeds)], task.data, Report())
 
     return run
 

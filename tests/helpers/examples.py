@@ -217,16 +217,16 @@ class Cut(Exception):
     """In the place of a kill."""
 
 
-class Keeper:
+class Keeper(checkpoint.Keeper):
     """Keeps every state, and raises Cut after the Nth; `given`: how many it has kept."""
 
+    path: Path
+
     def __init__(self, path: Path, cut_after: int = 0) -> None:
-        self.path, self.cut_after, self.given = path, cut_after, 0
+        super().__init__(path)
+        self.cut_after, self.given = cut_after, 0
 
-    def read(self, as_tensor: Callable[[np.ndarray], Any]) -> dict[str, Any] | None:
-        return checkpoint.read(self.path, as_tensor)
-
-    def write(self, state: Callable[[], dict[str, Any]]) -> None:
+    def write(self, state: Callable[[], Any]) -> None:
         self.given += 1
         checkpoint.write(self.path, state())
         if self.given == self.cut_after:

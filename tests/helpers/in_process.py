@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bancada.training import torch_engine
+from bancada.training import probing, torch_engine
 from bancada.training.replica import Data, Replica, Report, Trained
 
 
@@ -11,4 +11,4 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
 
 
 def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:
-    torch_engine.probe(replica, data, where)
+    probing.probe(replica, data, where)

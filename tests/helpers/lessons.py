@@ -19,7 +19,7 @@ from bancada.networks import saved
 from bancada.networks.preparation import Preparation
 from bancada.pipeline.params import Params, load
 from bancada.training import compiled_engine, fit, replica
-from bancada.training.replica import Data, Replica, Silent, Trained
+from bancada.training.replica import Data, Replica, Report, Trained
 from bancada.training.settings import Recipe
 from bancada.training.train import as_taken, prepared
 
@@ -68,7 +68,7 @@ def outcome(variant: str, engine: str, seed: int) -> Outcome:
     if engine == "torch":
         trained = import_module("bancada.training.torch_engine").train(one, rows, lambda epoch, row: None)
     else:
-        [trained] = compiled_engine.train([one], rows, Silent())
+        [trained] = compiled_engine.train([one], rows, Report())
     seconds = time.process_time() - begin
     return Outcome(variant, engine, seed, score(recipe, preparation, rows, trained), seconds, trained)
 

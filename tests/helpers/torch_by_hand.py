@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bancada.networks import kernel
-from bancada.training import torch_engine
+from bancada.training import probing, torch_engine
 from bancada.training.replica import Data, Replica, Rows, Trained
 from bancada.training.settings import Common, TrainingKeys, Variant
 
@@ -45,7 +45,7 @@ def classes(count: int = 2, rows: int = ROWS, shape: tuple[int, ...] = (2,)) -> 
 
 def trained(asked: Replica, data: Data) -> Trained:
     """Try a first batch and train, as the stage does. Raise BadInput where something does not fit."""
-    torch_engine.probe(asked, data, WHERE)
+    probing.probe(asked, data, WHERE)
     return torch_engine.train(asked, data, lambda epoch, row: None)
 
 

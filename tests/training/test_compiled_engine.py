@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from bancada.base import BadInput
 from bancada.training import compiled_engine, torch_engine
-from bancada.training.replica import Data, Replica, Rows, Silent, Trained, train
+from bancada.training.replica import Data, Replica, Report, Rows, Trained, train
 from bancada.training.settings import SGD, Common, TrainingKeys, Variant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def replicas(seeds: range, layers: Any = LAYERS, **changed: Any) -> list[Replica
 
 
 def trained(asked: list[Replica], of: Data, report: Any = None) -> list[Trained]:
-    return train(asked, of, report or Silent())
+    return train(asked, of, report or Report())
 
 
 @pytest.mark.parametrize("cores", ["1", "2", "4"])

@@ -8,7 +8,7 @@ from examples import EXAMPLES, SEED, Bench, data_of, differences, recipe_of
 
 from bancada.base import user_code
 from bancada.training import processes, store
-from bancada.training.replica import Data, Replica, Silent
+from bancada.training.replica import Data, Replica, Report
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
 
@@ -29,7 +29,7 @@ def replicas(name: str, device: str) -> list[Replica]:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_three_trainings_on_a_gpu_end_in_the_same_bytes(name: str) -> None:
     rows: Data = data_of(name)
-    first, *others = (processes.train(replicas(name, "cuda"), rows, Silent()) for _ in range(3))
+    first, *others = (processes.train(replicas(name, "cuda"), rows, Report()) for _ in range(3))
     for other in others:
         for place in range(2):
             assert differences(first[place], other[place]) == []

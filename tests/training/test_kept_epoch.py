@@ -96,7 +96,7 @@ def test_patience_is_counted_on_after_a_cut(own: Bench) -> None:
     one, path = scripted([0.5, 0.3, 0.31, 0.32, 0.33, 0.2], patience=3), own.root / "a.state"
     cut(one, ROWS, Keeper(path, 4))
     at = checkpoint.read(path)["at"]
-    assert (at["epoch"] - 1 - at["best_epoch"], at["best"]) == (1, pytest.approx(0.3))
+    assert (at.epoch - 1 - at.best_epoch, at.best) == (1, pytest.approx(0.3))
     cut(one, ROWS, Keeper(path, 2))
     trained = torch_engine.train(one, ROWS, nobody, Keeper(path))
     assert (len(trained.history["lr"]), trained.kept) == (5, 1)

@@ -259,8 +259,8 @@ def test_all_that_nothing_prepares_is_refused_in_one_message_with_what_to_write(
     said = f"{STUDIES}: {found}; add prepare: {{numbers: {{impute: median}}, {words}}}"
     assert refusal(None, rows, **whole) == said
     own = {"columns": {"tree": {"encode": "ordinal"}, "age": {}}, "words": ONE_HOT}
-    ways = "age: {impute: median}, tree: {encode: ordinal, impute: most_frequent, unknown: refuse}"
-    assert refusal(own, rows, **whole).endswith(f"; in prepare, say columns: {{{ways}}}")
+    ways = "columns.age: {impute: median}, columns.tree: {impute: most_frequent}"
+    assert refusal(own, rows, **whole).endswith(f"; in prepare, say {ways}")
 
 
 # what is prepared how, of which rows: where it is refused, and in which words
@@ -273,8 +273,7 @@ REFUSED: list[tuple[dict[str, Any], Table, str]] = [
     (
         {"columns": {"tree": {"impute": "median"}}},
         numbers_and(tree=FEW_WORDS),
-        ".columns.tree: the column holds words, but is prepared as numbers; "
-        "say tree: {encode: one_hot, unknown: ignore}",
+        ".columns.tree: the column holds words, but is prepared as numbers",
     ),
     (
         {"columns": {"girth": ONE_HOT}},
@@ -313,18 +312,6 @@ def test_what_is_hardly_meant_is_told_and_trains(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "mine: prepare.words has no effect: no feature holds words\n"
 
 
-@pytest.mark.parametrize("prepare", [None, {"targets": {"standardize": True}}])
-def test_a_column_that_varies_too_little_to_be_scaled_is_told(prepare: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = numbers_and(tree=FEW_WORDS).only(["girth"])
-    rows.features[:, 0] = 1e9 + 1e-5 * np.arange(40) / 40
-    targets = np.column_stack([rows.features[:, 0], np.arange(40.0)])
-    checked(study(prepare, train={"standardize": True}, split={"train": 1.0}), replace(rows, targets=targets))
-    why = "varies no more around 1e+09 than rounding errors do, so standardize does not scale it"
-    way = "give the differences from that number, in larger units"
-    told = [f"mine: {what} {why}; {way}" for what in ("column 'girth'", "target 'y0'")]
-    assert capsys.readouterr().err.splitlines() == told[: 2 if prepare else 1]
-
-
 CLASSES = {"source": {"kind": "half_moons", "rows": 60, "radius": 10, "distance": -4, "width": 6, "seed": 1}}
 SCRATCH = {"mine": {"study": "study", "layers": [2], "scratch": True}}
 
@@ -336,11 +323,6 @@ SCRATCH = {"mine": {"study": "study", "layers": [2], "scratch": True}}
             {"targets": {"standardize": True}},
             CLASSES | {"metric": "loss"},
             ".targets: needs numbers, but the study pred",
-        ),
-        (
-            {"numbers": {"standardize": True}},
-            {"variants": SCRATCH},
-            ": mine trains from scratch, on the features as they",
         ),
         (
             {"numbers": {"indicator": True}},
@@ -360,6 +342,12 @@ def test_wrong_keys_are_refused_before_the_rows_are_read(prepare: Any, more: Any
     with pytest.raises(BadInput) as refused:
         load()
     assert str(refused.value).startswith(STUDIES + said)
+
+
+def test_training_from_scratch_has_no_preparation() -> None:
+    YAML().dump(study({"numbers": {"standardize": True}}, variants=SCRATCH).raw, Path("params.yaml"))
+    with pytest.raises(BadInput, match=r"variants.mine.scratch = True: .*; it has prepare$"):
+        load()
 
 
 def test_losses_of_standardized_targets_and_of_others_make_no_leaderboard() -> None:

@@ -19,7 +19,7 @@ from mounts import FILL, Mounted
 
 from bancada.base import user_code
 from bancada.training import checkpoint, processes, torch_engine
-from bancada.training.replica import Replica, Silent
+from bancada.training.replica import Replica, Report
 
 ENDLESS = 1_000_000  # epochs
 
@@ -159,7 +159,7 @@ def test_where_the_process_of_a_seed_is_killed_the_others_finish_and_it_is_named
     out = own.train("residual")
     assert "residual: 3 of 4 seeds from the store\n" in out
     assert f"seed {SEED + 3} goes on after epoch " in out
-    assert own.entries() == {".done"}
+    assert own.entries() == {".trained"}
 
 
 def test_an_error_in_a_later_epoch_is_told_in_one_line_with_its_seed_and_place(own: Bench) -> None:
@@ -181,14 +181,12 @@ def test_an_error_in_a_later_epoch_is_told_in_one_line_with_its_seed_and_place(o
     assert not (own.root / "data/models").exists()
 
 
-def test_processes_are_forked_from_a_server_that_has_used_no_threads_whatever_this_one_did() -> None:
+def test_replicas_have_the_same_bytes_whatever_threads_the_process_has_used_that_starts_them() -> None:
     torch.set_num_threads(2)
     torch.rand(300, 300) @ torch.rand(300, 300)
     assert importlib.util.find_spec(processes.PRELOADED)  # the server passes over what it cannot import
-    workers = processes.Workers([replica_of("lstm")], Path("rows"), Silent(), "train")
-    assert workers.context.get_start_method() == "forkserver"
     rows, seeds = data_of("lstm"), range(4)
-    found = processes.train([Replica(replica_of("lstm").recipe, seed) for seed in seeds], rows, Silent())
+    found = processes.train([Replica(replica_of("lstm").recipe, seed) for seed in seeds], rows, Report())
     wanted = [torch_engine.train(replica_of("lstm", seed), rows, nobody) for seed in seeds]
     assert [differences(*pair) for pair in zip(found, wanted, strict=True)] == [[]] * 4
 
@@ -210,5 +208,5 @@ def test_a_full_disk_ends_the_stage_with_the_path_and_the_state_before_stays(
     [state] = folder.iterdir()
     assert (done.returncode, done.stderr) == (1, f".dvc/tmp/bancada/replicas/{state.name}: No space left on device\n")
     found = checkpoint.read(state)
-    assert found["at"]["epoch"] > 1
-    assert len(found["at"]["history"]) == found["at"]["epoch"]
+    assert found["at"].epoch > 1
+    assert len(found["at"].history) == found["at"].epoch

@@ -2,7 +2,6 @@
 
 import random
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -83,15 +82,26 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 EVERY = [(name, every) for name in SCHEDULES for every in ("epoch", "update")][:-1]  # a plateau is one of epochs
 
 
+def flat(value: Any) -> list[Any]:
+    """What is in a nest of values, each with its type and all of its bits."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        array = np.asarray(value)
+        return [type(value), array.dtype, array.shape, array.tobytes()]
+    if isinstance(value, dict):
+        return [type(value), *((key, flat(item)) for key, item in value.items())]
+    if isinstance(value, list | tuple):
+        return [type(value), *map(flat, value)]
+    return [type(value), repr(value)]
+
+
 def goes_on_exactly(one: Replica, rows: Data, path: Path) -> None:
     """In the middle of the second epoch; right after the resume, all is as it was kept, byte by byte."""
     whole = torch_engine.train(one, rows, nobody)
     keeper = Keeper(path, 8)
     cut(one, rows, keeper)
     again = torch_engine.Training(one, rows)
-    again.resume(checkpoint.read(path, torch.tensor))
-    checkpoint.write(path.with_suffix(".again"), again.state())
-    assert path.with_suffix(".again").read_bytes() == path.read_bytes()
+    again.resume(checkpoint.read(path))
+    assert flat(again.state()) == flat(checkpoint.read(path))
     assert differences(resumed(one, rows, keeper), whole) == []
 
 
@@ -226,7 +236,7 @@ def test_a_state_that_is_not_whole_is_not_taken(damage: str, own: Bench) -> None
     keeper.path.write_bytes(left.get(damage, b""))
     if damage == "gone":
         keeper.path.unlink()
-    assert Keeper(keeper.path).read(torch.tensor) is None
+    assert Keeper(keeper.path).read() is None
     assert differences(resumed(one, rows, keeper), whole) == []
 
 
@@ -245,7 +255,7 @@ def test_a_write_that_is_cut_off_leaves_the_state_before(
     with monkeypatch.context() as patched:
         target = {
             "open": "pathlib.Path.open",
-            "write": "safetensors.numpy.save",
+            "write": "pickle.dumps",
             "fsync": "os.fsync",
             "rename": "pathlib.Path.replace",
         }[step]
@@ -253,46 +263,6 @@ def test_a_write_that_is_cut_off_leaves_the_state_before(
         cut(one, rows, Keeper(keeper.path, 99))
     assert keeper.path.read_bytes() == before
     assert differences(resumed(one, rows, keeper), whole) == []
-
-
-def test_a_value_that_cannot_be_kept_is_told_and_nothing_is_pickled(own: Bench) -> None:
-    with pytest.raises(TypeError, match=r"^//a/1: a set cannot be kept$"):
-        checkpoint.write(own.root / "a.state", {"a": [1, {2}]})
-    assert not (own.root / "a.state").exists()
-
-
-def test_what_is_kept_comes_back_as_it_was(own: Bench) -> None:
-    tied = torch.arange(4.0)
-    nest = {
-        "numbers": [1, True, None, 0.1 + 0.2, float("inf"), float("-inf"), 2**80, "é\0", (1, [2, ()])],
-        "keys": {0: {"a": 1}, "0": 2, "": {}, "a/b": 3},
-        "names": {0: torch.tensor(0), "0": torch.tensor(1), "a/b": torch.tensor(2), "a": {"b": torch.tensor(3)}},
-        "counter": Counter({3: 2, 5: 1}),
-        "tensors": [
-            tied,
-            tied,
-            tied[::2],
-            torch.tensor(3),
-            torch.tensor([1, 255], dtype=torch.uint8),
-            torch.rand(0, 2),
-        ],
-        "arrays": np.array([np.nan, -0.0]),
-        "number": np.array(3),
-        "columns": np.arange(6.0).reshape(2, 3).T,
-        "half": torch.tensor([1.5], dtype=torch.float16),
-    }
-    checkpoint.write(own.root / "a.state", nest)
-    found = checkpoint.read(own.root / "a.state", torch.tensor)
-    for one, other in zip(found.pop("tensors"), nest.pop("tensors"), strict=True):
-        assert torch.equal(one, other) and one.dtype == other.dtype and one.shape == other.shape
-    assert found["names"] == {0: 0, "0": 1, "a/b": 2, "a": {"b": 3}}
-    assert found.pop("arrays").tobytes() == nest.pop("arrays").tobytes()
-    for name in ("number", "columns"):  # ascontiguousarray would give a number an axis
-        one, other = found.pop(name), nest.pop(name)
-        assert (one.shape, one.dtype, one.tolist()) == (other.shape, other.dtype, other.tolist())
-    assert torch.equal(found.pop("half"), nest.pop("half"))
-    assert found == nest
-    assert type(found["counter"]) is Counter and type(found["numbers"][1]) is bool
 
 
 def test_a_full_disk_is_no_fault_of_the_users_network(own: Bench) -> None:

@@ -5,9 +5,7 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from pydantic import BaseModel
 from bancada.base import files, syntax, user_code
 from bancada.training import checkpoint, processes, store, torch_engine
 from bancada.training import train as stage
-from bancada.training.replica import Data, Replica, Silent, Trained
+from bancada.training.replica import Data, Replica, Report, Trained
 from bancada.training.settings import Recipe
 
 NAME = "residual"
@@ -30,12 +28,6 @@ def _in_the_bench(own: Bench) -> Iterator[None]:
     own.write_code("x", "f0")
     yield
     user_code.forget()
-
-
-@pytest.fixture
-def locked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC's answer: dvc.lock holds the stage as it is."""
-    monkeypatch.setattr(store.Store, "_is_in_the_lock", lambda self: True)
 
 
 def opened(seeds: int = 3, rows: Data | None = None, **train: Any) -> store.Store:
@@ -54,7 +46,6 @@ def trained_in(kept: store.Store, places: list[int]) -> list[Trained]:
 def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without_a_store(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(store.Store, "_is_in_the_lock", lambda self: False)
     asked: list[int] = []
     whole = processes.train
 
@@ -64,13 +55,12 @@ def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without
 
     monkeypatch.setattr(processes, "train", spied)
     first = opened(3)
-    stage.train(first, data(), Silent())
-    first.end()
-    found = stage.train(opened(5), data(), Silent())
+    stage.train(first, data(), Report())
+    found = stage.train(opened(5), data(), Report())
     assert asked == [3, 2]
     assert capsys.readouterr().out == "x: 3 of 5 seeds from the store\n"
     monkeypatch.setenv("BANCADA_REPLICAS", "off")
-    wanted = stage.train(opened(5), data(), Silent())
+    wanted = stage.train(opened(5), data(), Report())
     assert asked == [3, 2, 5]
     assert [differences(*pair) for pair in zip(found, wanted, strict=True)] == [[]] * 5
 
@@ -121,7 +111,7 @@ def test_nothing_is_taken_where_the_code_is_not_known(own: Bench) -> None:
     trained_in(opened(), [0])
     (own.root / files.code("train", "x")).unlink()
     without = opened()
-    assert (without.take(), without.missing()[0].state) == ({}, None)
+    assert (without.take(), without.missing(())[0].state) == ({}, None)
 
 
 def test_the_same_code_data_and_settings_are_found_under_another_variants_name(own: Bench) -> None:
@@ -136,31 +126,10 @@ def test_switched_off_it_takes_and_keeps_nothing(said: str, own: Bench, monkeypa
     trained_in(opened(), [0])
     monkeypatch.setenv("BANCADA_REPLICAS", said)
     off = opened()
-    assert (off.take(), off.missing()[0].state) == ({}, None)
+    assert (off.take(), off.missing(())[0].state) == ({}, None)
     trained_in(off, [1])
-    off.end()
     monkeypatch.delenv("BANCADA_REPLICAS")
     assert opened().take().keys() == {0}
-
-
-def test_where_the_lock_holds_the_stage_only_what_a_killed_one_left_is_taken(locked: None) -> None:
-    """Forced, a finished stage is computed anew; seeds that a kill left finished or under way are not lost."""
-    finished = opened(2)
-    trained_in(finished, [0, 1])
-    finished.end()
-    killed = opened(4)
-    trained_in(killed, [2])
-    assert opened(4).take().keys() == {2}
-
-
-def test_a_finished_stage_that_is_trained_anew_and_killed_leaves_its_finished_seeds(locked: None) -> None:
-    first = opened(2)
-    trained_in(first, [0, 1])
-    first.end()
-    forced = opened(2)
-    assert forced.take() == {}
-    trained_in(forced, [1])
-    assert opened(2).take().keys() == {1}
 
 
 @pytest.mark.parametrize("damage", ["half", "empty", "a byte"])
@@ -175,15 +144,13 @@ def test_an_entry_that_is_not_whole_is_trained_anew(damage: str, own: Bench) -> 
     assert opened().take().keys() == {0, 1}
 
 
-def test_a_replica_that_ends_leaves_neither_its_state_nor_a_half_written_one(own: Bench) -> None:
+def test_a_replica_that_ends_leaves_no_state(own: Bench) -> None:
     kept = opened(1)
-    path = kept.missing()[0].state
+    path = kept.missing(())[0].state
     assert path
     cut(kept.replicas[0], data(), Keeper(path, 4))
-    files.unfinished(path).write_bytes(b"what a kill left")
     trained_in(kept, [0])
     assert own.entries() == {".trained"}
-    assert [entry for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
 
 
 def test_two_processes_that_keep_the_same_replica_do_not_disturb_each_other(
@@ -191,7 +158,8 @@ def test_two_processes_that_keep_the_same_replica_do_not_disturb_each_other(
 ) -> None:
     """Two experiments of which neither changes the variant: one writes its state while the other renames its own."""
     path = own.root / "a.state"
-    keeper = processes.Keeper(path, 0, lambda message: None)
+    monkeypatch.setenv("BANCADA_CHECKPOINT_S", "0")
+    keeper = checkpoint.Keeper(path)
     replace = Path.replace
 
     def other_first(self: Path, target: Path) -> Path:
@@ -219,50 +187,12 @@ def test_it_is_bounded_and_the_oldest_entries_go_first(own: Bench, monkeypatch: 
     assert [path.name for path in folder.iterdir()] == ["7.trained"]
 
 
-def test_what_is_half_written_for_more_than_a_day_is_removed(own: Bench) -> None:
-    folder = own.root / "replicas"
-    folder.mkdir()
-    for name, age_h in {".a.state.unfinished": 25, ".b.state.unfinished": 23, "c.state": 25}.items():
-        (folder / name).write_bytes(bytes(100))
-        os.utime(folder / name, (time.time() - age_h * 3600,) * 2)
-    store.prune(folder)
-    assert {path.name for path in folder.iterdir()} == {".b.state.unfinished", "c.state"}
-
-
-@pytest.mark.parametrize("what", ["a replica", "a state"])
-def test_a_stage_bounds_the_store_whenever_it_writes_there_and_spares_its_own_entries(
-    what: str, own: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    others, kept = opened(3, lr=0.01), opened(2)
-    [one] = [torch_engine.train(kept.replicas[0], data(), nobody)]
-    for place in range(3):
-        others.put(place, one)
-    kept.put(0, one)
+def test_a_stage_prunes_the_store_and_spares_its_own_entries(own: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_in(opened(3, lr=0.01), [0, 1])
+    trained_in(opened(2), [0])
     monkeypatch.setattr(store, "MOST_BYTES", 1)
-    if what == "a replica":
-        opened(2).put(1, one)
-    else:
-        monkeypatch.setenv("BANCADA_CHECKPOINT_S", "0")
-        monkeypatch.setattr(kept, "given", {0: one})
-        processes.train(list(opened(2).missing().values())[:1], data(), Silent())
-    assert opened(3, lr=0.01).take() == {}
-    assert opened(2).take().keys() == ({0, 1} if what == "a replica" else {0})
-
-
-def test_an_entry_of_another_name_or_form_is_no_entry(own: Bench) -> None:
-    [one] = trained_in(opened(1), [0])
-    path, other = opened(2)._paths(store.FINISHED)
-    path.rename(other)
-    assert opened(2).take() == {}
-    whole = asdict(one)
-    for changed in ({"note": None}, {"weights": {"a": 1}}, {"history": {}}, {"more": 1}):
-        checkpoint.write(path, whole | changed)
-        assert opened(1).take() == {}, changed
-    for nest in ([], {}, {"weights": whole["weights"]}):
-        checkpoint.write(path, nest)
-        assert opened(1).take() == {}, nest
-    checkpoint.write(path, whole)
-    assert opened(1).take().keys() == {0}
+    assert opened(2).take().keys() == {0}
+    assert own.entries() == {".trained"} and len(list((own.root / ".dvc/tmp/bancada/replicas").iterdir())) == 1
 
 
 @pytest.mark.parametrize("change", ["edited", "removed", "no Python", "none"])
@@ -283,7 +213,7 @@ def test_what_data_code_does_not_describe_is_neither_taken_nor_kept(
     if change == "none":
         assert without.take().keys() == {0}
         return
-    assert (without.take(), without.missing()[0].state) == ({}, None)
+    assert (without.take(), without.missing(())[0].state) == ({}, None)
     trained_in(without, [1])
     path.write_text(text)
     assert opened().take().keys() == {0}

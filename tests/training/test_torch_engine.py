@@ -164,13 +164,6 @@ def test_plateau_patience_is_counted_as_in_torch(monkeypatch: pytest.MonkeyPatch
     assert found.history["lr"].tolist() == [0.8, 0.8, 0.8, 0.4, 0.4, 0.2]  # in the epoch; after it 0.8, 0.8, 0.4, ...
 
 
-def test_a_stop_before_the_plateau_acts_is_said() -> None:
-    schedule = {"name": "ReduceLROnPlateau", "patience": 1}
-    [line] = fit.doubts(keys(schedule=schedule, early_stopping={"patience": 1}))
-    assert line.startswith("variants.mine.train.early_stopping.patience = 1 stops before the schedule can help")
-    assert fit.doubts(keys(schedule=schedule, early_stopping={"patience": 3})) == []
-
-
 def test_plateau_needs_validation_rows_of_its_own() -> None:
     line = r"^params.yaml: variants.mine.train.schedule = ReduceLROnPlateau: needs validation rows of its own"
     with pytest.raises(BadInput, match=line):

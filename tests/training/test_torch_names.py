@@ -68,7 +68,7 @@ GIVEN = {"CyclicLR": {"base_lr": 0.01}, "OneCycleLR": {"total_steps": 9}}  # 3 e
 @pytest.mark.parametrize("name", classes_of(lr_scheduler, lr_scheduler.LRScheduler))
 def test_each_schedule_of_torch_trains_as_a_plain_loop_or_is_refused_by_name(name: str) -> None:
     if name not in SCHEDULES:
-        with pytest.raises(BadInput, match=rf"^params.yaml: variants.mine.train.schedule(.name)? = {name}: "):
+        with pytest.raises(BadInput, match=rf"^params.yaml: variants.mine.train.schedule( = {name}: |.\w+: missing$)"):
             trained(replica(schedule=name), numbers())
         return
     args, sgd = SCHEDULES[name], lambda values: torch.optim.SGD(values, lr=0.01, momentum=0.9)
@@ -124,11 +124,10 @@ CHOSEN = {
 }
 REFUSED_LAYERS = {
     "no such class": "Module",
-    "one input and one output; write a module of your own": "Bilinear Container CosineSimilarity DataParallel GRU LSTM"
-    " MaxUnpool1d MaxUnpool2d MaxUnpool3d ModuleDict ModuleList MultiheadAttention PairwiseDistance ParameterDict"
-    " ParameterList RNN RNNBase RNNCellBase Sequential Transformer TransformerDecoder TransformerDecoderLayer",
-    "Python object": "TransformerEncoder",
-    "for rows of shape": "Embedding EmbeddingBag Fold LSTMCell",  # whole numbers, other sizes, a tuple
+    "missing": "GRU LSTM RNN RNNCellBase DataParallel TransformerDecoder TransformerEncoder",  # a Python object
+    "for rows of shape": "Bilinear Container CosineSimilarity MaxUnpool1d MaxUnpool2d MaxUnpool3d ModuleDict ModuleList"
+    " MultiheadAttention PairwiseDistance ParameterDict ParameterList RNNBase Transformer"
+    " TransformerDecoderLayer Embedding EmbeddingBag Fold LSTMCell",  # several inputs, whole numbers, other sizes
 }
 
 
@@ -216,11 +215,11 @@ variants:
         ({"schedule": {"name": "ExponentialLR", "gamma": -1.0}}, "schedule = ExponentialLR: gives the learning rate -"),
         (
             {"schedule": {"name": "LambdaLR", "lr_lambda": "f"}},
-            "schedule.lr_lambda = f: is a Python object, which YAML",
+            "schedule = LambdaLR: LambdaLR(lr_lambda='f'): TypeError: 'str' object is not callable",
         ),
         (
             {"schedule": {"name": "LambdaLR"}},
-            "schedule = LambdaLR: needs lr_lambda, a Python object, which YAML cannot",
+            "schedule.lr_lambda: missing",
         ),
         ({"schedule": {"name": "OneCycleLR", "total_steps": 5}}, "schedule = OneCycleLR: ends after 5 of the 6 st"),
         ({"schedule": {"name": "ReduceLROnPlateau", "mode": "max"}}, "schedule.mode = max: it watches the validation"),
@@ -233,7 +232,6 @@ variants:
             {"loss": {"name": "MSELoss", "reduction": "sum"}},
             "loss.reduction = sum: is not written here: a loss is the m",
         ),
-        ({"loss": "GaussianNLLLoss"}, "loss = GaussianNLLLoss: does not compare outputs with targets; one of MSELoss"),
         (
             {"loss": "PoissonNLLLoss"},
             "loss = PoissonNLLLoss: has no rule here for decisions and predictions; one of MS",

@@ -238,7 +238,7 @@ def _try_variant(keys: TrainingKeys, parts: dict[str, tables.Table], inputs: tab
     refuse_unprepared(recipe.study, inputs, recipe.variant, learned)
     training = prepared(path, rows, learned)
     try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
-    told = [*doubts(keys), *preparing.doubts(rows, recipe.train.prepare, recipe.train.standardize)]
+    told = [*doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]
     return told + ignored(parts | {"predict": inputs}, learned)
 
 

@@ -17,9 +17,9 @@ from bancada.networks import kernel
 from bancada.networks.encoding import encoding, loss_name, width
 from bancada.networks.kernel.records import BEST_EPOCH, DIVERGED, DONE
 from bancada.networks.saved import HISTORY_COLUMNS
-from bancada.training import checkpoint, store
+from bancada.training import checkpoint
 from bancada.training.replica import Data, Replica, Report, Rows, Trained
-from bancada.training.settings import SGD, Adam, Cosine, InverseTime, Recipe, StepSchedule, Train
+from bancada.training.settings import Recipe, Train
 
 ROUND_S = 0.2  # the time in which every replica advances by one slice, if that is more than SLICE_S and an epoch
 SLICE_S = 0.02  # below which calls would cost more than epochs
@@ -31,8 +31,7 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
     kernel.ready()
     task, cores = Task.of(replicas[0].recipe, data), stage.cores()
     running = {place: Running(task, replica) for place, replica in enumerate(replicas)}
-    trained, told = dict[int, Trained](), Told(report)
-    pruning = store.Pruning({replica.state.stem for replica in replicas if replica.state})
+    trained, told, told_s = dict[int, Trained](), 0, time.monotonic()
     with ThreadPoolExecutor(cores) as pool:
         try:
             waiting, busy = list(running), dict[Future[None], int]()
@@ -46,35 +45,28 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
                     ready.result()
                     one = running[place]
                     one.passed = one.done()
-                    if one.ended():
+                    if kernel.ended(task.settings, one.at):
                         trained[place] = one.trained()
                         report.ended(place, trained[place])
                         del running[place]
                     else:
-                        one.keep(pruning)
+                        one.keeper.write(one.at._asdict)
                         waiting.append(place)
-                    told.tell(running)
+                if running and time.monotonic() - told_s >= TELL_S:
+                    told, told_s = _tell(report, running, told), time.monotonic()
         finally:
             pool.shutdown(cancel_futures=True)
     return [trained[place] for place in sorted(trained)]
 
 
-class Told:
-    """The epochs that the report knows: those that every replica under way has passed."""
-
-    def __init__(self, report: Report) -> None:
-        self.report, self.epochs, self.last_s = report, 0, time.monotonic()
-
-    def tell(self, running: Mapping[int, "Running"]) -> None:
-        """Tell the epochs that are new, if the last time was long enough ago."""
-        if not running or time.monotonic() - self.last_s < TELL_S:
-            return
-        first, after = self.epochs, min(one.passed for one in running.values())
-        if after > first:
-            histories = np.stack([one.at.history[first:after] for one in running.values()])  # [place, epoch, column]
-            losses = {name: histories[:, :, column] for column, name in enumerate(HISTORY_COLUMNS)}
-            self.report.epochs([*running], first, losses)
-        self.epochs, self.last_s = max(first, after), time.monotonic()
+def _tell(report: Report, running: Mapping[int, "Running"], first: int) -> int:
+    """Tell the epochs from `first` that every replica under way has passed. Return the next one."""
+    after = min(one.passed for one in running.values())
+    if after > first:
+        histories = np.stack([one.at.history[first:after] for one in running.values()])  # [place, epoch, column]
+        losses = {name: histories[:, :, column] for column, name in enumerate(HISTORY_COLUMNS)}
+        report.epochs([*running], first, losses)
+    return max(first, after)
 
 
 @dataclass(frozen=True)
@@ -92,28 +84,35 @@ class Task:
         """Return the network, the settings and the encoded rows."""
         layers, features = recipe.network.small_layers, math.prod(data.train.inputs.shape[1:])
         code = encoding(layers, recipe.train.loss, width(layers), data.classes)
-        weights = np.zeros(0, np.float32)  # every row counts the same
+
+        def encoded(rows: Rows) -> kernel.Rows:
+            inputs = np.ascontiguousarray(rows.inputs.reshape(len(rows), features), np.float32)
+            alike = np.zeros(0, np.float32)  # every row counts the same
+            return kernel.Rows(inputs, np.ascontiguousarray(code.encode(rows.targets).T), alike)
+
+        rows, settings = encoded(data.train), numbers(recipe.train, len(data.train))
         if recipe.train.class_weight:
             of_class, labels = data.class_weights()
-            weights = of_class[labels]
-
-        def encoded(rows: Rows, weights: np.ndarray) -> kernel.Rows:
-            inputs = np.ascontiguousarray(rows.inputs.reshape(len(rows), features), np.float32)
-            return kernel.Rows(inputs, np.ascontiguousarray(code.encode(rows.targets).T), weights)
-
-        rows, validation = encoded(data.train, weights), encoded(data.validation, weights[:0])
-        settings = numbers(recipe.train, len(rows.inputs))
-        return cls(kernel.network(layers, features), settings, recipe.train, rows, validation)
+            rows = rows._replace(weights=of_class[labels])
+        return cls(kernel.network(layers, features), settings, recipe.train, rows, encoded(data.validation))
 
 
 def numbers(train: Train, rows: int) -> kernel.Settings:
     """Return the keys of params.yaml as the kernel's numbers. `rows`: those of the training."""
-    optimizer, schedule, stopping = train.optimizer, train.schedule, train.early_stopping
-    chosen = kernel.Settings(
+    stopping, optimizer, schedule = train.early_stopping, train.optimizer.model_dump(), train.schedule.model_dump()
+    for options in (optimizer, schedule):
+        options.pop("name")
+    if "betas" in optimizer:
+        optimizer["beta1"], optimizer["beta2"] = optimizer.pop("betas")
+    if "t_max" in schedule:
+        steps = train.steps(math.ceil(rows / train.batch_rows(rows)))
+        schedule = {"period": schedule["t_max"] or steps, "lowest": schedule["eta_min"]}
+    schedule.pop("every", None)
+    return kernel.Settings(
         loss=kernel.LOSSES[loss_name(train.loss)],
-        optimizer=kernel.OPTIMIZERS[optimizer.name],
+        optimizer=kernel.OPTIMIZERS[train.optimizer.name],
         rate=train.lr,
-        schedule=kernel.SCHEDULES[schedule.name],
+        schedule=kernel.SCHEDULES[train.schedule.name],
         every_update=train.each_update(),
         clip_norm=train.clip_norm,
         batch=0 if train.batch_size == "full" else train.batch_size,
@@ -121,30 +120,18 @@ def numbers(train: Train, rows: int) -> kernel.Settings:
         epochs=train.epochs,
         patience=stopping.patience if stopping else 0,
         min_delta=stopping.min_delta if stopping else 0.0,
+        **optimizer,
+        **schedule,
     )
-    if isinstance(optimizer, SGD):
-        chosen = chosen._replace(weight_decay=optimizer.weight_decay)
-        chosen = chosen._replace(momentum=optimizer.momentum, nesterov=optimizer.nesterov)
-    elif isinstance(optimizer, Adam):
-        beta1, beta2 = optimizer.betas
-        chosen = chosen._replace(beta1=beta1, beta2=beta2, eps=optimizer.eps, weight_decay=optimizer.weight_decay)
-    if isinstance(schedule, StepSchedule):
-        return chosen._replace(step_size=schedule.step_size, gamma=schedule.gamma)
-    if isinstance(schedule, InverseTime):
-        return chosen._replace(decay=schedule.decay)
-    if isinstance(schedule, Cosine):
-        steps = train.steps(math.ceil(rows / train.batch_rows(rows)))
-        return chosen._replace(period=schedule.t_max or steps, lowest=schedule.eta_min)
-    return chosen
 
 
 class Running:
     """A replica under way. One thread at a time works on it."""
 
     def __init__(self, task: Task, replica: Replica) -> None:
-        self.task, self.replica, self.pace_s, self.kept_s = task, replica, 0.0, time.monotonic()
+        self.task, self.replica, self.pace_s, self.keeper = task, replica, 0.0, checkpoint.Keeper(replica.state)
         self.at = kernel.start(task.network, task.train.init, replica.seed, task.settings)
-        if replica.state and (kept := checkpoint.read(replica.state)):
+        if kept := self.keeper.read():
             self.at = kernel.Place(**kept)
             print(f"seed {replica.seed} goes on after epoch {self.done()}", flush=True)
         self.passed = self.done()  # epochs, when no thread last worked on it
@@ -159,18 +146,6 @@ class Running:
         until = before + max(1, int(slice_s / self.pace_s) if self.pace_s else 1)
         kernel.train(task.network, task.settings, self.replica.seed, task.rows, task.validation, self.at, until)
         self.pace_s = (time.perf_counter() - begin) / max(1, self.done() - before)
-
-    def keep(self, pruning: store.Pruning) -> None:
-        """Keep the state, if the last one was kept long enough ago."""
-        path = self.replica.state
-        if path and time.monotonic() - self.kept_s >= checkpoint.every_s():
-            checkpoint.write(path, self.at._asdict())
-            pruning.written(path)
-            self.kept_s = time.monotonic()
-
-    def ended(self) -> bool:
-        """Return whether it is trained to its end."""
-        return kernel.ended(self.task.settings, self.at)
 
     def trained(self) -> Trained:
         """Return its result."""

@@ -11,12 +11,14 @@ from bancada.base.tables import Table
 from bancada.data.settings import DataShape
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_TWO_CLASSES, encoding, last_kind, loss_name, width
 from bancada.networks.preparation import Preparation
-from bancada.networks.settings import GivenInit, Init, LayerSpec, TorchPart
+from bancada.networks.settings import GivenInit, LayerSpec, TorchPart
 from bancada.networks.unknown import counted
 from bancada.training import preparing
-from bancada.training.settings import LR_OF, SGD, Recipe, TrainingKeys
+from bancada.training.settings import LR_OF, Recipe, Train, TrainingKeys
 
 NO_LINEAR = "has no linear layers that are written as numbers of units, which alone it starts"
+# What training from scratch has of the keys of `train`; of the loss and the schedule, some.
+FREE_FROM_SCRATCH = ("loss", "lr", "epochs", "batch_size", "batch_order", "schedule", "init", "clip_norm")
 OTHERS = " (mse, half_mse or l1; MSELoss, L1Loss, SmoothL1Loss or HuberLoss)"
 
 
@@ -32,21 +34,18 @@ def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
         raise bad(keys.written_at("init"), None, f"has no effect: {recipe.variant} {NO_LINEAR}")
     if loss_name(loss) in (*OF_CLASS_INDEX, *OF_TWO_CLASSES) and shape.classes == 0:
         raise bad(keys.written_at("loss"), loss_name(loss), f"needs classes, but the study predicts numbers{OTHERS}")
-    if recipe.train.prepare and recipe.train.prepare.targets.standardize and shape.classes:
-        raise bad(f"{keys.written_at('prepare')}.targets", None, "needs numbers, but the study predicts classes")
     if recipe.train.class_weight and shape.classes == 0:
         raise bad(keys.written_at("class_weight"), None, "needs classes, but the study predicts numbers")
-    if recipe.network.small:
+    if recipe.train.prepare and recipe.train.prepare.targets.standardize and shape.classes:
+        raise bad(f"{keys.written_at('prepare')}.targets", None, "needs numbers, but the study predicts classes")
+    if recipe.network.flat:
         layers = recipe.network.small_layers
         if not _linear(recipe):
             raise bad(f"variants.{recipe.variant}.layers", None, "at least one linear layer is needed")
         if problem := misfit(recipe, width(layers), shape):
             raise bad(f"variants.{recipe.variant}.layers", None, problem)
-        widths = [layer.width or 0 for layer in _linear(recipe)]
-        biases = [layer.bias is not False for layer in _linear(recipe)]
-        sizes = list(zip([shape.features, *widths], widths, biases, strict=False))
-        if shape.features:
-            check_given_start(recipe.train.init, keys.written_at("init"), sizes)
+    if isinstance(recipe.train.init, GivenInit):
+        _check_given_start(recipe, recipe.train.init, keys.written_at("init"), shape)
     if shape.rows:
         _check_batch_size(keys, recipe, shape.rows)
 
@@ -104,6 +103,14 @@ def misfit(recipe: Recipe, outputs: int, shape: DataShape) -> str | None:
     return None
 
 
+def a_row(recipe: Recipe, shape: Sequence[int]) -> str:
+    """Return what a network gets of a row, in words."""
+    if len(shape) > 1:
+        return f"a row has the shape {list(shape)}"
+    what, after = ("input", " after its preparation") if recipe.train.prepare else ("feature", "")
+    return f"a row has {counted(shape[0], what)}{after}"
+
+
 def refuse_stopping_without_rows(keys: TrainingKeys, validation: bool) -> None:
     """Raise BadInput if early stopping or ReduceLROnPlateau has no validation rows but those of the test."""
     train = keys.recipe().train
@@ -122,15 +129,9 @@ def doubts(keys: TrainingKeys) -> list[str]:
         found.append(f"{keys.written_at('class_weight')} {what}")
     if "init" in keys.shared and "init" not in keys.variant.train and not _linear(keys.recipe()):
         found.append(f"{keys.written_at('init')} has no effect: the variant {NO_LINEAR}")
-    schedule, stopping = train.schedule, train.early_stopping
-    if not isinstance(schedule, TorchPart):
-        return found
-    if schedule.name == "ReduceLROnPlateau" and stopping:
-        patience = schedule.args.get("patience", 10)  # torch's default; it acts in the epoch after them
-        if isinstance(patience, int) and stopping.patience <= patience + 1:
-            place, cut = keys.written_at("early_stopping"), f"{schedule.name} needs {patience + 1} to lower the rate"
-            found.append(f"{place}.patience = {stopping.patience} stops before the schedule can help: {cut}")
-    if schedule.args.get(own := LR_OF.get(schedule.name, ""), train.lr) != train.lr:
+    schedule = train.schedule
+    own = LR_OF.get(schedule.name, "")
+    if isinstance(schedule, TorchPart) and schedule.args.get(own, train.lr) != train.lr:
         instead = f"{own} = {schedule.args[own]} of {schedule.name} replaces it; leave that out, and lr takes its place"
         found.append(f"lr = {train.lr} has no effect: {instead}")
     return found
@@ -140,19 +141,20 @@ def _linear(recipe: Recipe) -> list[LayerSpec]:
     return [layer for layer in recipe.network.small_layers if layer.kind == "linear"]
 
 
-def check_given_start(init: Init, key: str, sizes: Sequence[tuple[int, int, bool]]) -> None:
-    """Raise BadInput if given parameters do not fit linear layers with these numbers of inputs, units, and a bias."""
-    if not isinstance(init, GivenInit):
-        return
-    if not len(sizes) == len(init.weights) == len(init.biases):
-        raise bad(key, None, f"{len(sizes)} linear layers need as many weights and biases")
-    if not all(bias for _, _, bias in sizes):
-        raise bad(key, None, "a given start needs a bias in every linear layer")
-    for i, (inputs, units, _) in enumerate(sizes):
+def _check_given_start(recipe: Recipe, init: GivenInit, key: str, shape: DataShape) -> None:
+    """Raise BadInput if given parameters do not fit the linear layers."""
+    if not recipe.network.flat:
+        raise bad(key, None, "a given start is for layers of the small vocabulary alone")
+    linear = _linear(recipe)
+    if any(layer.bias is False for layer in linear) or not len(linear) == len(init.weights) == len(init.biases):
+        raise bad(key, None, f"{len(linear)} linear layers need as many weights and biases, and a bias in each")
+    inputs = shape.features
+    for i, units in enumerate([layer.width or 0 for layer in linear] if inputs else ()):
         if [len(row) for row in init.weights[i]] != [inputs] * units:
             raise bad(f"{key}.weights[{i}]", None, f"must be {counted(units, 'row')} of {counted(inputs, 'number')}")
         if len(init.biases[i]) != units:
             raise bad(f"{key}.biases[{i}]", None, f"must be {counted(units, 'number')}")
+        inputs = units
 
 
 def _check_batch_size(keys: TrainingKeys, recipe: Recipe, train_rows: int) -> None:
@@ -180,19 +182,15 @@ def refuse_unfit_for_scratch(keys: TrainingKeys) -> None:
     """Raise BadInput if scratch.py cannot train this network."""
     recipe = keys.recipe()
     train, layers = recipe.train, recipe.network.small_layers
-    if train.prepare:
-        raise bad(
-            keys.written_at("prepare"), None, f"{recipe.variant} trains from scratch, on the features as they are"
-        )
-    plain = (
-        [layer.kind for layer in layers] == ["linear"]
-        and layers[0].bias is not False
-        and train.loss in ("mse", "half_mse")
-        and train.optimizer == SGD(name="sgd")
-        and train.schedule.name in ("none", "inverse_time")
-        and not (train.standardize or train.early_stopping or train.class_weight)
-        and train.bits == "portable"
-    )
-    if not plain:
+    plain = {key: field.default for key, field in Train.model_fields.items() if key not in FREE_FROM_SCRATCH}
+    others = [key for key, value in plain.items() if getattr(train, key) != value]
+    line = [layer.kind for layer in layers] == ["linear"] and layers[0].bias is not False
+    if (
+        others
+        or not line
+        or train.loss not in ("mse", "half_mse")
+        or train.schedule.name not in ("none", "inverse_time")
+    ):
         need = "a single linear layer, mse or half_mse, plain sgd, no step schedule, and no other keys"
-        raise bad(f"variants.{recipe.variant}.scratch", True, f"training from scratch needs {need}")
+        unfit = f"; it has {', '.join(others)}" if others else ""
+        raise bad(f"variants.{recipe.variant}.scratch", True, f"training from scratch needs {need}{unfit}")

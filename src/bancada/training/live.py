@@ -103,24 +103,21 @@ def shown(run: Mapping[str, Any]) -> Iterator[Curves]:
     """
     with ExitStack() as held:
         wanted = notify.tracking() != "off" and stage.DVC_FOLDER.is_dir()
-        file = _opened(path_of(run["variant"]), held) if wanted else None
-        if file:
-            _write(file, run)
-        recipe = run["recipe"]
-        write = partial(_write, file) if file else lambda line: None
-        yield Curves(len(recipe["seeds"]), recipe["train"]["epochs"], write)
+        write = _writer(path_of(run["variant"]), held) if wanted else lambda line: None
+        write(run)
+        yield Curves(len(run["recipe"]["seeds"]), run["recipe"]["train"]["epochs"], write)
 
 
-def _opened(path: Path, held: ExitStack) -> IO[str] | None:
-    """Return the file, empty and locked until `held` ends, which deletes it; None if that is impossible."""
+def _writer(path: Path, held: ExitStack) -> Callable[[Mapping[str, Any]], None]:
+    """Return what writes a line to the file, which is locked until `held` ends and deletes it."""
     with suppress(OSError):  # curves are not worth a training
         path.parent.mkdir(parents=True, exist_ok=True)
         file = held.enter_context(path.open("a", buffering=1))
         if held.enter_context(locks.attempt(file)):
             file.truncate(0)  # the content is from a training that was killed
             held.callback(_delete, file)
-            return file
-    return None
+            return partial(_write, file)
+    return lambda line: None
 
 
 def _write(file: IO[str], line: Mapping[str, Any]) -> None:
@@ -132,8 +129,8 @@ def _write(file: IO[str], line: Mapping[str, Any]) -> None:
 
 
 def _delete(file: IO[str]) -> None:
-    if not file.closed:  # once it is closed, the name may belong to another training
-        with suppress(OSError):  # a full disk: the rest of a line cannot be written
+    with suppress(OSError):  # a full disk: the rest of a line cannot be written
+        if not file.closed:  # once it is closed, the name may belong to another training
             Path(file.name).unlink(missing_ok=True)
             file.close()
 

@@ -10,24 +10,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import numpy as safetensors
 
-from bancada.base import BadInput, files, stage
-from bancada.training import checkpoint, store
-from bancada.training.replica import Data, Replica, Report, Rows, Silent, Trained
+from bancada.base import BadInput, stage
+from bancada.training import checkpoint
+from bancada.training.replica import Data, Replica, Report, Trained
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
-ANSWERS = ("trained", "tried", "refused", "broken")  # what a process sends at its end
 PRELOADED = "bancada.training.preloaded"
+Where = Mapping[str, str] | None  # where the recipe's keys stand in params.yaml, if a first batch is only tried
 
 
 class Lost(ChildProcessError):
@@ -38,15 +35,14 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
     """Train the replicas, as many at a time as there are cores for this stage. Return results in their order.
 
     All replicas run, also where one fails; then raise BadInput for what is wrong in the user's file or does not fit
-    it, or Lost.
+    it, or OSError; Lost is one.
     """
-    cores = 1 if replicas[0].recipe.device == "cuda" else stage.cores()
-    return _run(replicas, data, report, cores)
+    return _run(replicas, data, report, None)
 
 
 def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:
     """Raise BadInput for what does not fit. `where`: where the recipe's keys stand in params.yaml."""
-    _run([replica], data, Silent(), 1, where)
+    _run([replica], data, Report(), where)
 
 
 def check_gpu() -> None:
@@ -57,132 +53,92 @@ def check_gpu() -> None:
         raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
 
 
-def _run(
-    replicas: Sequence[Replica], data: Data, report: Report, cores: int, where: Mapping[str, str] | None = None
-) -> list[Trained]:
-    name = "rows" if where is None else "first_batch"
-    with stage.own_folder(f"{name}@{replicas[0].recipe.variant}") as folder:
-        rows = folder / "rows.safetensors"
-        with files.whole(rows) as unfinished:  # which names the file if the disk is full
-            unfinished.write_bytes(packed(data))
-        return Workers(replicas, rows, report, where).run(cores)
+def _run(replicas: Sequence[Replica], data: Data, report: Report, where: Where) -> list[Trained]:
+    recipe = replicas[0].recipe
+    if recipe.device == "cuda":
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
+    cores = 1 if recipe.device == "cuda" else stage.cores()
+    with stage.own_folder(f"{'rows' if where is None else 'first_batch'}@{recipe.variant}") as folder:
+        rows = folder / "rows"
+        checkpoint.write(rows, data)
+        ended = _ended(replicas, rows, report, where, cores)
+    failed = [one for _, one in sorted(ended.items()) if isinstance(one, Exception)]
+    if failed and isinstance(failed[0], BadInput) and len(failed) > 1:
+        raise BadInput(f"{failed[0]} ({len(failed)} of {len(replicas)} seeds failed)")
+    if failed:
+        raise failed[0]
+    return [one for _, one in sorted(ended.items()) if isinstance(one, Trained)]
 
 
-@dataclass
-class Worker:
-    """A process that trains one replica."""
+def _ended(
+    replicas: Sequence[Replica], rows: Path, report: Report, where: Where, cores: int
+) -> dict[int, Trained | Exception | None]:
+    """Run all replicas. Return what each ended with, by its position."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([PRELOADED])
+    resource_tracker.ensure_running()  # which unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # else the server, which inherits that,
+    forkserver.ensure_running()  # answers Ctrl-C while it starts with a traceback
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    waiting, running = list(range(len(replicas))), dict[connection.Connection, tuple[int, ForkServerProcess]]()
+    ended = dict[int, Trained | Exception | None]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < cores:
+                ours, theirs = context.Pipe(duplex=False)
+                place = waiting.pop(0)
+                process = context.Process(target=work, args=(replicas[place], rows, where, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                running[ours] = place, process
+            ready = connection.wait([*running])
+            for messages in [one for one in running if one in ready]:
+                place, process = running[messages]
+                try:
+                    kind, content = messages.recv()
+                except (EOFError, OSError):  # OSError: it was killed while it sent a message
+                    process.join()
+                    del running[messages]
+                    ended.setdefault(place, _lost(replicas[place], process, where))
+                    continue
+                if kind == "epochs":
+                    (first, row), *_ = content
+                    report.epochs([place], first, {name: np.array([[of[name] for _, of in content]]) for name in row})
+                    continue
+                ended[place] = content
+                if isinstance(content, Trained):
+                    report.ended(place, content)
+    finally:  # where Ctrl-C ended the loop: a replica has nothing to tidy up
+        for _, process in running.values():
+            process.kill()
+            process.join()
+    return ended
 
-    place: int
-    process: ForkServerProcess
-    messages: connection.Connection
 
-
-class Workers:
-    """The processes that run, and what they gave. With `where`, a first batch is tried instead of a training."""
-
-    def __init__(
-        self, replicas: Sequence[Replica], rows: Path, report: Report, where: Mapping[str, str] | None
-    ) -> None:
-        self.replicas, self.rows, self.report, self.where = replicas, rows, report, where
-        self.keep_s = checkpoint.every_s()  # the server's environment may be older
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([PRELOADED])
-        if replicas[0].recipe.device == "cuda":
-            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
-        resource_tracker.ensure_running()  # which unblocks signals
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # else the server, which inherits that,
-        forkserver.ensure_running()  # answers Ctrl-C while it starts with a traceback
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self.running: list[Worker] = []
-        self.done: set[int] = set()  # places of those that sent how they ended
-        self.trained: dict[int, Trained] = {}
-        self.refused: dict[int, str] = {}
-        self.lost: dict[int, str] = {}
-        self.broken: OSError | None = None
-
-    def run(self, cores: int) -> list[Trained]:
-        """Run all replicas. Raise BadInput or Lost, after the last one, where one has no result."""
-        waiting = list(range(len(self.replicas)))
-        try:
-            while waiting or self.running:
-                while waiting and len(self.running) < cores:
-                    self._start(waiting.pop(0))
-                ready = connection.wait([worker.messages for worker in self.running])
-                for worker in [worker for worker in self.running if worker.messages in ready]:
-                    self._receive(worker)
-        finally:  # where Ctrl-C ended the loop: a replica has nothing to tidy up
-            for worker in self.running:
-                worker.process.kill()
-                worker.process.join()
-        if self.broken:
-            raise self.broken
-        if self.refused:
-            others = f" ({len(self.refused)} of {len(self.replicas)} seeds failed)" if len(self.refused) > 1 else ""
-            raise BadInput(self.refused[min(self.refused)] + others)
-        if self.lost:
-            seeds = [f"seed {self.replicas[place].seed}" for place in sorted(self.lost)]
-            ended = [self.lost[place] for place in sorted(self.lost)]
-            more = [f"{seed}: {how}" for seed, how in zip(seeds[1:], ended[1:], strict=True)]
-            first = f"variants.{self.replicas[0].recipe.variant}: a first batch" if self.where else seeds[0]
-            raise Lost(errno.ECHILD, "; ".join([ended[0], *more]), first)
-        return [self.trained[place] for place in sorted(self.trained)]
-
-    def _start(self, place: int) -> None:
-        ours, theirs = self.context.Pipe(duplex=False)
-        asked = (self.where, self.replicas[place], self.rows, self.keep_s, theirs)
-        process = self.context.Process(target=work, args=asked, daemon=True)
-        process.start()
-        theirs.close()
-        self.running.append(Worker(place, process, ours))
-
-    def _receive(self, worker: Worker) -> None:
-        place = worker.place
-        try:
-            kind, content = worker.messages.recv()
-        except (EOFError, OSError):  # OSError: it was killed while it sent a message
-            worker.process.join()
-            self.running.remove(worker)
-            if place not in self.done:
-                status = worker.process.exitcode or 0
-                ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-                self.lost[place] = f"its process ended with {ended}"
-            return
-        if kind in ANSWERS:
-            self.done.add(place)
-        if kind == "epochs" and content:
-            (first, row), *_ = content
-            self.report.epochs([place], first, {name: np.array([[of[name] for _, of in content]]) for name in row})
-        elif kind == "trained":
-            self.trained[place] = content
-            self.report.ended(place, content)
-        elif kind == "resumed":
-            print(f"seed {self.replicas[place].seed} goes on after epoch {content}", flush=True)
-        elif kind == "kept":
-            store.prune(content, {one.state.stem for one in self.replicas if one.state})
-        elif kind == "broken":
-            self.broken = content
-        elif kind == "refused":
-            self.refused[place] = content
+def _lost(replica: Replica, process: ForkServerProcess, where: Where) -> Lost:
+    status = process.exitcode or 0
+    how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    who = f"variants.{replica.recipe.variant}: a first batch" if where is not None else f"seed {replica.seed}"
+    return Lost(errno.ECHILD, f"its process ended with {how}", who)
 
 
 # --- in a process of its own -----------------------------------------------------------------------------------------
 
 
-def work(
-    where: Mapping[str, str] | None, replica: Replica, rows: Path, keep_s: float, messages: connection.Connection
-) -> None:
+def work(replica: Replica, rows: Path, where: Where, messages: connection.Connection) -> None:
     """Train one replica, or try its first batch, and send what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the stage ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(BrokenPipeError):  # the stage has ended while this process began: nobody waits for an answer
-        _answer(where, replica, rows, keep_s, messages)
+        try:
+            messages.send(("ended", _result(replica, rows, where, messages)))
+        except (BadInput, OSError) as error:  # OSError: a full disk
+            messages.send(("ended", error))
 
 
-def _answer(
-    where: Mapping[str, str] | None, replica: Replica, rows: Path, keep_s: float, messages: connection.Connection
-) -> None:
+def _result(replica: Replica, rows: Path, where: Where, messages: connection.Connection) -> Trained | None:
     from bancada.networks import torch_network
-    from bancada.training import torch_engine
+    from bancada.training import probing, torch_engine
 
     torch_network.SRC = replica.src
     epochs, sent = list[tuple[int, dict[str, float]]](), time.monotonic()
@@ -195,43 +151,13 @@ def _answer(
             epochs.clear()
             sent = time.monotonic()
 
-    try:
-        data = unpacked(rows)
-        if where is not None:
-            torch_engine.probe(replica, data, where)
-            messages.send(("tried", None))
-            return
-        keeper = Keeper(replica.state, keep_s, messages.send) if replica.state else None
-        trained = torch_engine.train(replica, data, report, keeper)
-    except BadInput as error:
-        messages.send(("refused", str(error)))
-        return
-    except OSError as error:  # a full disk
-        messages.send(("broken", error))
-        return
-    messages.send(("epochs", epochs))
-    messages.send(("trained", trained))
-
-
-class Keeper:
-    """Keeps the state of a replica under way, in its file."""
-
-    def __init__(self, path: Path, every_s: float, send: Callable[[Any], None]) -> None:
-        self.path, self.every_s, self.send, self.last = path, every_s, send, time.monotonic()
-
-    def read(self, as_tensor: Callable[[np.ndarray], Any]) -> dict[str, Any] | None:
-        """Return the last state, if there is one."""
-        state: dict[str, Any] | None = checkpoint.read(self.path, as_tensor)
-        if state:
-            self.send(("resumed", state["at"]["epoch"]))
-        return state
-
-    def write(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Keep the state, if the last one was kept long enough ago."""
-        if time.monotonic() - self.last >= self.every_s:
-            checkpoint.write(self.path, state())
-            self.send(("kept", self.path.parent))
-            self.last = time.monotonic()
+    if where is not None:
+        probing.probe(replica, checkpoint.read(rows), where)
+        return None
+    trained = torch_engine.train(replica, checkpoint.read(rows), report)
+    if epochs:
+        messages.send(("epochs", epochs))
+    return trained
 
 
 def _end_with_parent() -> None:
@@ -240,21 +166,3 @@ def _end_with_parent() -> None:
     if parent:
         connection.wait([parent.sentinel])
         os._exit(1)
-
-
-def packed(data: Data) -> bytes:
-    """Return the rows as one safetensors file."""
-    arrays = {
-        f"{part}.{kind}": np.ascontiguousarray(getattr(getattr(data, part), kind))
-        for part in ("train", "validation")
-        for kind in ("inputs", "targets")
-    }
-    stored: bytes = safetensors.save(arrays | {"classes": np.array(data.classes)})
-    return stored
-
-
-def unpacked(rows: Path) -> Data:
-    """Return the rows of such a file."""
-    stored = safetensors.load_file(rows)
-    train, validation = (Rows(stored[f"{part}.inputs"], stored[f"{part}.targets"]) for part in ("train", "validation"))
-    return Data(train, validation, int(stored["classes"]))

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Shaped
@@ -87,25 +86,14 @@ class Trained:
     note: str = ""  # more about the divergence, in words
 
 
-@runtime_checkable
-class Report(Protocol):
-    """Who is told how replicas get on. `places` are positions among the replicas."""
+class Report:
+    """Who is told how replicas get on: here, nobody. `places` are positions among the replicas."""
 
     def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
         """Take the losses and learning rates of the next epochs of these replicas, of which `first` is the first."""
 
     def ended(self, place: int, trained: Trained) -> None:
         """Take the result of a replica."""
-
-
-class Silent:
-    """A report to nobody."""
-
-    def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
-        """Do nothing."""
-
-    def ended(self, place: int, trained: Trained) -> None:
-        """Do nothing."""
 
 
 def try_first_batch(keys: TrainingKeys, data: Data, src: Path = Path("src")) -> None:

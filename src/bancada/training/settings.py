@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import bad, wrong_key
+from bancada.base.refusals import bad
 from bancada.base.settings import Count, Fraction, NotNegative, Positive, Settings, checked
 from bancada.networks.settings import (
     WHOSE,
@@ -192,13 +192,6 @@ class Common(Settings):
     lr: Positive | None
     engine: Literal["compiled", "torch"] | None  # it replaces a variant's own, where that engine can train it
     device: Literal["cpu", "cuda"]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _says_engine(cls, raw: Any) -> Any:
-        if isinstance(raw, Mapping) and "engine" not in raw:  # a file that was written before there was the key
-            raise wrong_key("engine", "missing; add the line `engine: null` beside lr")
-        return raw
 
 
 class Recipe(Settings):

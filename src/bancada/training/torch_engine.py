@@ -8,8 +8,8 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,58 +20,29 @@ from bancada.base import BadInput, user_code
 from bancada.base.refusals import PARAMS_FILE
 from bancada.data.settings import DataShape
 from bancada.networks import torch_network
-from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, encoding, last_kind, loss_name
+from bancada.networks.encoding import OF_CLASS_INDEX, encoding, loss_name
 from bancada.networks.portable import settle
 from bancada.networks.saved import HISTORY_COLUMNS
 from bancada.networks.settings import Loss
-from bancada.networks.start import draw, drawn
-from bancada.training import optimizers, probing, streams, torch_names
-from bancada.training.fit import check_given_start, misfit, out_of_reach
+from bancada.networks.start import draw
+from bancada.training import fit, optimizers, streams
+from bancada.training.checkpoint import Keeper
 from bancada.training.replica import Data, Replica, Trained
 
 EpochRow = dict[str, float]  # HISTORY_COLUMNS
 
 
-@runtime_checkable
-class Keep(Protocol):
-    """Where a replica under way is kept, so that it goes on after a kill."""
-
-    def read(self, as_tensor: Callable[[np.ndarray], Any]) -> dict[str, Any] | None:
-        """Return the last state, if there is one."""
-
-    def write(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Keep the state, if the last one was kept long enough ago."""
-
-
-def train(replica: Replica, data: Data, report: Callable[[int, EpochRow], None], keep: Keep | None = None) -> Trained:
+def train(
+    replica: Replica, data: Data, report: Callable[[int, EpochRow], None], keeper: Keeper | None = None
+) -> Trained:
     """Train one replica. Raise BadInput, in one line, for what is wrong in the user's file or does not fit it."""
-    training = Training(replica, data)
-    if keep and (state := keep.read(torch.tensor)):
+    training, keeper = Training(replica, data), keeper or Keeper(replica.state)
+    if state := keeper.read():
         training.resume(state)
+        print(f"seed {replica.seed} goes on after epoch {training.at.epoch}", flush=True)
     for epoch, row in enumerate(training.at.history):
-        report(epoch, dict(zip(HISTORY_COLUMNS, row, strict=True)))
-    return training.run(report, keep)
-
-
-def probe(replica: Replica, data: Data, where: torch_names.Where) -> None:
-    """Try a batch and one as small as the last. Raise BadInput, in one line, for what could only be seen in training.
-
-    `where`: where the recipe's keys stand in params.yaml.
-    """
-    torch_names.refuse_misfit(replica.recipe, where, *data.train.inputs.shape)
-    size = replica.recipe.train.batch_rows(len(data.train))
-    rows = size + len(data.train) % size
-    tried = Training(replica, Data(data.train.first(rows), data.validation.first(rows), data.classes), where)
-    last, number = last_kind(replica.recipe.layers), loss_name(tried.asked.loss) in OF_NUMBERS
-    with tried.told():
-        if number and (problem := out_of_reach(last, tried.encoding.encode(data.train.targets))):
-            raise BadInput(problem)
-    tried.now = "a first batch"
-    tried.refuse_nan(size)
-    tried.epoch()
-    tried.now = ""
-    with tried.told():
-        probing.refuse_unfit(tried.model, replica.recipe.network, tried.inputs, tried.encoding.threshold)
+        report(epoch, row)
+    return training.run(report, keeper)
 
 
 @dataclass
@@ -87,34 +58,29 @@ class Place:
     best_epoch: int = -1
     diverged: int | None = None
     note: str = ""
-    history: list[list[float]] = field(default_factory=list)  # HISTORY_COLUMNS of each epoch
+    history: list[EpochRow] = field(default_factory=list)
 
 
 class Training:
     """One replica while it is trained."""
 
-    def __init__(self, replica: Replica, data: Data, probed: torch_names.Where | None = None) -> None:
-        """Prepare all of it. `probed`: where the recipe's keys stand, if a first batch is tried and nothing more."""
+    def __init__(self, replica: Replica, data: Data) -> None:
         self.recipe, self.asked, self.data = replica.recipe, replica.recipe.train, data
         self.at, self.device, self.best = Place(), replica.recipe.device, dict[str, Tensor]()
         self.seed, self.now = replica.seed, ""  # what is done at the moment, for messages
         seed_all(streams.number(replica.seed, streams.MODULE))
         with self.told():
-            self._build(probed)
+            self._build()
         self._prepare_loss()
         self.optimizer = optimizers.optimizer(self.asked, self.parameters)
         updates = math.ceil(len(self.inputs) / self.asked.batch_rows(len(self.inputs)))
         self.schedule = optimizers.schedule(self.asked, self.optimizer, updates)
         seed_all(streams.number(replica.seed, streams.DROPOUT))
 
-    def _build(self, probed: torch_names.Where | None) -> None:
+    def _build(self) -> None:
         self.model = torch_network.network(self.recipe.network, self.data.train.inputs.shape[1:])
         settle(self.asked.bits)  # the user's file may have set other switches
         if self.recipe.layers and isinstance(self.model, nn.Sequential):
-            if probed:
-                made = drawn(self.model, self.recipe.layers).values()
-                sizes = [(layer.in_features, layer.out_features, layer.bias is not None) for layer in made]
-                check_given_start(self.asked.init, probed["init"], sizes)
             draw(self.model, self.recipe.layers, self.asked.init, self.seed)
         self.model.to(self.device)
         self.inputs, self.held_out = (
@@ -133,7 +99,7 @@ class Training:
                 try:
                     output = self._output(rows.clone())  # it may change what it gets
                 except RuntimeError as error:  # often of a first layer that expects another number of inputs
-                    error.add_note(torch_names.a_row(self.recipe, rows.shape[1:]))
+                    error.add_note(fit.a_row(self.recipe, rows.shape[1:]))
                     raise
             if not output.isfinite().all():
                 raise BadInput("gives numbers that are not finite for the first training rows")
@@ -143,7 +109,7 @@ class Training:
                 raise BadInput(f"{reason}, not 1; end in LogSoftmax, or use CrossEntropyLoss")
         data = self.data
         shape = DataShape(data.train.inputs[0].size, data.train.targets.shape[1], data.classes, len(data.train))
-        if problem := misfit(self.recipe, output.shape[1], shape):
+        if problem := fit.misfit(self.recipe, output.shape[1], shape):
             raise BadInput(problem)
         return int(output.shape[1])
 
@@ -158,15 +124,6 @@ class Training:
             raise BadInput(f"gives {list(output.shape)} for {len(rows)} rows{how}, not {right}")
         return output
 
-    def refuse_nan(self, count: int) -> None:
-        """Raise BadInput if the first rows have no finite loss in training mode, before anything was learned."""
-        self.model.train()
-        with self.told(), torch.no_grad():
-            probing.refuse_no_probabilities(self._output(self.inputs[:count].clone()), self.recipe.network)
-            loss = self._loss(torch.arange(count, device=self.device)).item()
-            if not math.isfinite(loss):
-                raise BadInput(f"gives {'NaN' if math.isnan(loss) else 'an infinite loss'} in training")
-
     def _prepare_loss(self) -> None:
         data, asked = self.data, self.asked
         self.encoding = code = encoding(self.recipe.layers, asked.loss, self.outputs, data.classes)
@@ -176,36 +133,43 @@ class Training:
         self.loss = torch_network.loss_function(asked.loss)
         self.weighted = weighted_loss(asked.loss, data, self.device) if asked.class_weight else None
 
-    def run(self, report: Callable[[int, EpochRow], None], keep: Keep | None) -> Trained:
+    def run(self, report: Callable[[int, EpochRow], None], keeper: Keeper | None) -> Trained:
         """Train to the last epoch, until the validation loss falls no more, or until the loss is not finite."""
-        at = self.at
-        while at.epoch < self.asked.epochs and at.diverged is None and not self._is_stale():
+        at, stopping = self.at, self.asked.early_stopping
+        while at.epoch < self.asked.epochs and at.diverged is None:
+            if stopping and at.epoch - 1 - at.best_epoch >= stopping.patience:
+                break
             self.now = f"seed {self.seed}, epoch {at.epoch + 1}"
-            row = self.epoch(keep)
-            report(at.epoch - 1, dict(zip(HISTORY_COLUMNS, row, strict=True)))
+            self.epoch(keeper)
+            report(at.epoch - 1, at.history[-1])
         return self._trained()
 
-    def epoch(self, keep: Keep | None = None) -> list[float]:
-        """Train for one epoch. Return its HISTORY_COLUMNS."""
-        at = self.at
-        self._learn(keep)
-        row = [at.loss_sum / len(self.inputs), at.last_loss, self._validation_loss(), at.lr]
-        at.history.append(row)
-        self._end_epoch(row[0], row[2])
-        return row
+    def epoch(self, keeper: Keeper | None = None) -> None:
+        """Train for one epoch."""
+        at, stopping = self.at, self.asked.early_stopping
+        self._learn(keeper)
+        train_loss, validation_loss = at.loss_sum / len(self.inputs), self._validation_loss()
+        row = (train_loss, at.last_loss, validation_loss, at.lr)
+        at.history.append(dict(zip(HISTORY_COLUMNS, row, strict=True)))
+        if at.note or not math.isfinite(train_loss) or (len(self.held_out) and not math.isfinite(validation_loss)):
+            at.diverged = at.epoch
+        elif stopping and validation_loss < at.best - stopping.min_delta:
+            at.best, at.best_epoch = validation_loss, at.epoch
+            self.best = self.weights()
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(validation_loss)
+        elif self.schedule and not self.asked.each_update():
+            self.schedule.step()
+        at.epoch, at.batch, at.loss_sum = at.epoch + 1, 0, 0.0
 
-    def _is_stale(self) -> bool:
-        stopping = self.asked.early_stopping
-        return stopping is not None and self.at.epoch - 1 - self.at.best_epoch >= stopping.patience
-
-    def _learn(self, keep: Keep | None) -> None:
+    def _learn(self, keeper: Keeper | None) -> None:
         at = self.at
         self.model.train()
         size = self.asked.batch_rows(len(self.inputs))
         order = torch.from_numpy(streams.order(self.asked, self.seed, at.epoch, len(self.inputs)))
         for chosen in order.to(self.device).split(size)[at.batch :]:
-            if keep:
-                keep.write(self.state)
+            if keeper:
+                keeper.write(self.state)
             at.lr = float(self.optimizer.param_groups[0]["lr"])
             alone = "; this batch has one row: choose another batch_size" if len(chosen) == 1 else ""
             with self.told(alone):
@@ -218,7 +182,7 @@ class Training:
     def _update(self, chosen: Tensor) -> float:
         """Learn from one batch. Return its loss."""
         self.optimizer.zero_grad()
-        loss = self._loss(chosen)
+        loss = self.loss_of(chosen)
         loss.backward()
         if self.asked.clip_norm:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.asked.clip_norm)
@@ -230,7 +194,8 @@ class Training:
             self.schedule.step()
         return loss.item()
 
-    def _loss(self, chosen: Tensor) -> Tensor:
+    def loss_of(self, chosen: Tensor) -> Tensor:
+        """Return the mean loss of these training rows."""
         output, target = self._output(self.inputs[chosen]), self.targets[chosen]
         loss: Tensor = self.weighted(output, target, chosen) if self.weighted else self.loss(output, target)
         return loss
@@ -246,38 +211,25 @@ class Training:
             output = torch_network.outputs(self.model, self.held_out)
         return torch_network.mean_loss(self.loss, output, self.held_out_targets)
 
-    def _end_epoch(self, train_loss: float, validation_loss: float) -> None:
-        at, stopping = self.at, self.asked.early_stopping
-        if at.note or not math.isfinite(train_loss) or (len(self.held_out) and not math.isfinite(validation_loss)):
-            at.diverged = at.epoch
-        elif stopping and validation_loss < at.best - stopping.min_delta:
-            at.best, at.best_epoch = validation_loss, at.epoch
-            self.best = self._weights()
-        if self.schedule and not self.asked.each_update():
-            if isinstance(self.schedule, ReduceLROnPlateau):
-                self.schedule.step(validation_loss)
-            else:
-                self.schedule.step()
-        at.epoch, at.batch, at.loss_sum = at.epoch + 1, 0, 0.0
-
-    def _weights(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Tensor]:
+        """Return the network's state_dict as it is now."""
         return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
 
     def _trained(self) -> Trained:
-        weights = {name: value.numpy() for name, value in (self.best or self._weights()).items()}
-        if self.at.diverged is None and not all(np.isfinite(value).all() for value in weights.values()):
-            self.at.diverged = self.at.epoch - 1
-        if self.at.diverged is not None:
+        at, weights = self.at, {name: value.numpy() for name, value in (self.best or self.weights()).items()}
+        if at.diverged is None and not all(np.isfinite(value).all() for value in weights.values()):
+            at.diverged = at.epoch - 1
+        if at.diverged is not None:
             weights = {name: nothing(value) for name, value in weights.items()}
-        history = dict(zip(HISTORY_COLUMNS, np.array(self.at.history).T, strict=True))
+        history = {name: np.array([row[name] for row in at.history]) for name in HISTORY_COLUMNS}
         count = sum(value.numel() for value in self.parameters)
-        kept = self.at.best_epoch if self.best and self.at.diverged is None else None
-        return Trained(weights, history, count, self.outputs, self.at.diverged, kept, self.at.note)
+        kept = at.best_epoch if self.best and at.diverged is None else None
+        return Trained(weights, history, count, self.outputs, at.diverged, kept, at.note)
 
     def state(self) -> dict[str, Any]:
         """Return all that the rest of the training depends on."""
         return {
-            "at": asdict(self.at),
+            "at": self.at,
             "model": dict(self.model.state_dict()),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -287,9 +239,8 @@ class Training:
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.at = Place(**state["at"])
+        self.at, self.best = state["at"], state["best"]
         self.model.load_state_dict(state["model"])
-        self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])  # after the schedule was made, which writes a rate into it
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
@@ -346,21 +297,15 @@ def seed_all(number: int) -> None:
 
 
 def random_states() -> dict[str, Any]:
-    """Return the states of the global generators, as plain values and tensors."""
-    name, keys, *rest = np.random.get_state()
-    states = {
-        "torch": torch.get_rng_state(),
-        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
-        "python": random.getstate(),
-    }
+    """Return the states of the global generators."""
+    states = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
     return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
 
 
 def restore(states: Mapping[str, Any]) -> None:
     """Set the global generators to these states."""
     torch.set_rng_state(states["torch"])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    np.random.set_state(states["numpy"])
     random.setstate(states["python"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"])

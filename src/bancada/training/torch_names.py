@@ -1,7 +1,8 @@
 """Classes of torch that params.yaml names, and their arguments, checked against torch itself.
 
-Names and arguments are compared with torch's signatures. Values are tried, because torch says best what is wrong with
-them: each part is built and used a few times on made-up numbers.
+Names are compared with torch's signatures. Values are tried, because torch says best what is wrong with them: each part
+is built and used a few times on made-up numbers. Only what torch would silently take for something else is refused
+before.
 """
 
 import inspect
@@ -22,33 +23,20 @@ from bancada.networks import torch_network
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, OF_TWO_CLASSES
 from bancada.networks.settings import TorchPart, is_torch_name
 from bancada.networks.start import sequential
-from bancada.networks.unknown import counted
-from bancada.training import optimizers
+from bancada.training import fit, optimizers
 from bancada.training.settings import LR_OF, Recipe, Train
 
 LOSSES = [name for name in (*OF_NUMBERS, *OF_CLASS_INDEX, *OF_TWO_CLASSES) if is_torch_name(name)]
 NOT_HERE = {  # arguments that have another place, or none
-    "params": "bancada gives it",
-    "optimizer": "bancada gives it",
     "lr": "it stands beside loss and epochs, as lr",
     "device": "it stands at the top of params.yaml",
-    "dtype": "networks compute in float32",
-    "foreach": "bancada chooses it, because the square roots of some CPUs differ",
-    "last_epoch": "a training begins with the first epoch",
-    "weight": "class_weight: balanced beside loss and epochs weights the classes",
-    "pos_weight": "class_weight: balanced beside loss and epochs weights the classes",
-    "ignore_index": "every row counts",
-    "reduction": "a loss is the mean over the rows",
-    "size_average": "a loss is the mean over the rows",
-    "reduce": "a loss is the mean over the rows",
+    **dict.fromkeys(("params", "optimizer", "dtype", "foreach", "last_epoch"), "bancada chooses it"),
+    **dict.fromkeys(("weight", "pos_weight"), "class_weight: balanced beside loss and epochs weights the classes"),
+    **dict.fromkeys(("reduction", "size_average", "reduce", "ignore_index"), "a loss is the mean over the rows"),
 }
-# Annotations of arguments that are no plain values. `str | Callable`, and numbers that may be tensors, are not among
-# them.
-OBJECT = re.compile(r"(?!str |float |tuple).*(Callable|Module|LRScheduler|(En|De)coderLayer|Tensor|~T)")
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-PLAIN_LAYER = "with plain arguments, one input and one output"
 TRIED_STEPS = 1000  # of a schedule, at most
-Where = Mapping[str, str]  # where loss, optimizer and schedule stand in params.yaml
+Where = Mapping[str, str]  # where loss, optimizer, schedule and init stand in params.yaml
 
 
 def refuse_misfit(recipe: Recipe, where: Where, rows: int, *shape: int) -> None:
@@ -68,36 +56,22 @@ def refuse_misfit(recipe: Recipe, where: Where, rows: int, *shape: int) -> None:
 
 def _check_layers(recipe: Recipe, shape: Sequence[int]) -> None:
     for i, layer in enumerate(recipe.layers or ()):
-        key = f"variants.{recipe.variant}.layers[{i}]"
         if isinstance(layer, TorchPart):
-            made = _class(key, layer, nn, nn.Module)
-            kinds = {parameter.kind for parameter in inspect.signature(made).parameters.values()}
-            of_modules = kinds == {inspect.Parameter.VAR_POSITIONAL}  # Sequential
-            if len(_needed(made.forward)) != 1 or of_modules or issubclass(made, nn.RNNBase):
-                raise bad(key, layer.name, f"is no layer {PLAIN_LAYER}; write a module of your own")
-            _check_arguments(key, layer, made, f"{key}.{layer.name}")
+            key = f"variants.{recipe.variant}.layers[{i}]"
+            _check_arguments(key, layer, _class(key, layer, nn, nn.Module), f"{key}.{layer.name}")
     if recipe.layers:
         try:
             with torch.random.fork_rng(devices=[]):
                 sequential(recipe.layers, shape)
         except BadInput as error:
-            raise BadInput(f"{PARAMS_FILE}: variants.{recipe.variant}.{error}; {a_row(recipe, shape)}") from error
-
-
-def a_row(recipe: Recipe, shape: Sequence[int]) -> str:
-    """Return what a network gets of a row, in words."""
-    if len(shape) > 1:
-        return f"a row has the shape {list(shape)}"
-    what, after = ("input", " after its preparation") if recipe.train.prepare else ("feature", "")
-    return f"a row has {counted(shape[0], what)}{after}"
+            what = f"{PARAMS_FILE}: variants.{recipe.variant}.{error}; {fit.a_row(recipe, shape)}"
+            raise BadInput(what) from error
 
 
 def _check_loss(loss: TorchPart, key: str) -> None:
     made = _class(key, loss, nn, nn.Module)
     if loss.name not in LOSSES:
-        three = len(_needed(made.forward)) != 2
-        why = "does not compare outputs with targets" if three else "has no rule here for decisions and predictions"
-        raise bad(key, loss.name, f"{why}; one of {', '.join(LOSSES)}")
+        raise bad(key, loss.name, f"has no rule here for decisions and predictions; one of {', '.join(LOSSES)}")
     _check_arguments(key, loss, made)
     output = torch.full((2, 2), 0.5, requires_grad=True)
     target = torch.tensor([0, 1]) if loss.name in OF_CLASS_INDEX else torch.eye(2)
@@ -109,10 +83,7 @@ def _check_loss(loss: TorchPart, key: str) -> None:
 
 
 def _check_optimizer(train: Train, optimizer: TorchPart, key: str) -> None:
-    made = _class(key, optimizer, torch.optim, Optimizer)
-    if "closure" in _needed(made.step):
-        raise bad(key, optimizer.name, "needs a closure, a Python function, which YAML cannot give")
-    _check_arguments(key, optimizer, made)
+    _check_arguments(key, optimizer, _class(key, optimizer, torch.optim, Optimizer))
     with _told(key, optimizer):
         _update(_optimizer(train))
 
@@ -125,7 +96,7 @@ def _check_schedule(train: Train, schedule: TorchPart, key: str, rows: int) -> N
     if plateau and schedule.args.get("mode") == "max":
         raise bad(f"{key}.mode", "max", "it watches the validation loss, of which less is better")
     updates = math.ceil(rows / train.batch_rows(rows))
-    steps = train.epochs * (updates if by_update else 1)
+    steps = train.steps(updates)
     with _told(key, schedule):
         optimizer = _optimizer(train)
         made: Any = optimizers.schedule(train, optimizer, updates)
@@ -163,50 +134,35 @@ def _class(key: str, part: TorchPart, module: Any, base: type) -> Any:
 
 def _check_arguments(key: str, part: TorchPart, made: Any, inside: str = "") -> None:
     """Compare the arguments with the signature of the class. `inside`: where they stand, if not in `key` itself."""
-    parameters = inspect.signature(made).parameters
-    inside = inside or key
+    parameters, inside = inspect.signature(made).parameters, inside or key
+    known = [name for name in parameters if name not in NOT_HERE and not name.startswith("_")]
     for name, value in part.args.items():
-        if name not in parameters or name.startswith("_"):
-            known = [known for known in parameters if known not in NOT_HERE and not known.startswith("_")]
-            raise bad(f"{inside}.{name}", None, f"unknown key{did_you_mean(name, known)}")
-        if name in NOT_HERE:
+        if name in NOT_HERE and name in parameters:
             raise bad(f"{inside}.{name}", value, f"is not written here: {NOT_HERE[name]}")
+        if name not in known:
+            raise bad(f"{inside}.{name}", None, f"unknown key{did_you_mean(name, known)}")
         if problem := _misfit(parameters[name], value):
             raise bad(f"{inside}.{name}", value, problem)
-    for name in _needed(made):
-        if name in (*part.args, *NOT_HERE, LR_OF.get(part.name)):
-            continue
-        if OBJECT.match(_kind(parameters[name])):
-            raise bad(key, part.name, f"needs {name}, a Python object, which YAML cannot give")
-        raise bad(f"{inside}.{name}", None, "missing")
+    for name in known:
+        needed = parameters[name].default is inspect.Parameter.empty and parameters[name].kind not in VARIADIC
+        if needed and name not in (*part.args, LR_OF.get(part.name)):
+            raise bad(f"{inside}.{name}", None, "missing")
 
 
 def _misfit(parameter: inspect.Parameter, value: Any) -> str | None:
-    """Return why an argument cannot have this value, as far as the signature says so; torch would take some."""
-    kind, default = _kind(parameter), parameter.default
-    if OBJECT.match(kind):
-        return "is a Python object, which YAML cannot give"
+    """Return why an argument cannot have this value, where torch would take it: `no` for true, a word for a number."""
+    annotation, default = parameter.annotation, parameter.default
+    kind = annotation.__name__ if isinstance(annotation, type) else str(annotation)  # some of torch's are strings
     if isinstance(default, bool) or kind.startswith("bool"):
         return None if isinstance(value, bool) or value is default else "must be true or false"
-    if "str" not in kind and (isinstance(default, int | float) or re.search(r"\b(int|float)\b", kind)):
+    if not re.search("str|Callable", kind) and (
+        isinstance(default, int | float) or re.search(r"\b(int|float)\b", kind)
+    ):
         if any(isinstance(one, str | bool) for one in (value if isinstance(value, list) else [value])):
             return "must be a number" + " or several" * ("[" in kind)
         if kind == "int" and isinstance(value, float):
             return "must be a whole number"
     return None
-
-
-def _kind(parameter: inspect.Parameter) -> str:
-    """Return the annotation as it is written; some of torch's are strings, others are classes."""
-    annotation = parameter.annotation
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
-
-
-def _needed(made: Any) -> list[str]:
-    """Return the arguments of a function or a class that have no default value."""
-    parameters = inspect.signature(made).parameters.values()
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in VARIADIC]
-    return [name for name in needed if name != "self"]
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Stage train@VARIANT: data/split/STUDY -> data/models/STUDY/VARIANT, one trained network for each seed."""
 
-import errno
 import math
 import shutil
 import sys
@@ -32,14 +31,9 @@ def main(params: params_file.ParamsFile, variant: str) -> None:
 
 def copied_code(to: Path) -> Path:
     """Copy the user's files, which may be edited while seeds begin to train. Return the `src` that holds the copies."""
-    try:
-        for name in user_code.FOLDERS:
-            if (Path("src") / name).is_dir():
-                ignore = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(Path("src") / name, to / "src" / name, ignore=ignore, ignore_dangling_symlinks=True)
-    except shutil.Error as error:  # it names no file, but has a list of all
-        path, _, why = error.args[0][0]
-        raise OSError(errno.EIO, why, path) from error
+    for folder in [Path("src") / name for name in user_code.FOLDERS]:
+        if folder.is_dir():
+            shutil.copytree(folder, to / folder, ignore_dangling_symlinks=True)
     return (to / "src").absolute()
 
 
@@ -57,7 +51,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         print(f"{variant}: {sentence}")
     if overruled := keys.overruled():
         print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
-    for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare, recipe.train.standardize)]:
+    for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]:
         print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
     learn, watch = (prepared(path, part, preparation) for path, part in zip(paths, (rows, validation), strict=True))
@@ -72,7 +66,6 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         with progress_shown(recipe, described) as report:
             trained = train(kept, data, report)
         save(folder, described, replica.together(trained), preparation.scaling)
-        kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")
@@ -80,19 +73,19 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
 
 def train(kept: store.Store, data: Data, report: Report) -> list[Trained]:
     """Train the replicas that are not in the store. Return the results of all, in their order."""
-    found, count = dict(kept.take()), len(kept.replicas)
+    found, count = kept.take(), len(kept.replicas)
     if found:
         print(f"{kept.recipe.variant}: {len(found)} of {count} seeds from the store", flush=True)
     for place, one in found.items():
         report.ended(place, one)
-    left = kept.missing()
+    left = kept.missing(found)
     if left:
         trained = replica.train(list(left.values()), data, Remaining(report, list(left), kept))
         found |= dict(zip(left, trained, strict=True))
     return [found[place] for place in range(count)]
 
 
-class Remaining:
+class Remaining(Report):
     """A report on those replicas that had to be trained; `places` are their positions among all."""
 
     def __init__(self, report: Report, places: list[int], kept: store.Store) -> None:
@@ -122,7 +115,7 @@ def prepared(path: Path, rows: tables.Table, preparation: Preparation) -> Rows:
     return Rows(inputs.reshape(len(rows), *(rows.row_shape or inputs.shape[1:])), targets)
 
 
-class Progress:
+class Progress(Report):
     """A report to the live file, and to a bar over all seeds: on a terminal; elsewhere a few lines are printed."""
 
     def __init__(self, variant: str, planned: int, curves: live.Curves, bar: "tqdm[NoReturn]") -> None:

@@ -60,24 +60,25 @@ def test_a_diff_brings_back_every_byte_whatever_the_user_has_set(bench: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("added", "held"),
+    "added",
     [
-        ("key: hunter22", "the value of MY_TOKEN"),
-        ("uri: postgresql://me:secret@db.example.org/x", "a URI with a password"),
-        ("uri: https://db.example.org/x?user=me&password=s", "a URI with a password"),
-        ("uri: https://ghp_0123456789abcdefghijABCDEFGHIJ@example.org/x", "a URI with a password"),
-        ("note: s/cret is it", "the password in MLFLOW_TRACKING_URI"),
+        "key: hunter22",
+        "uri: postgresql://me:secret@db.example.org/x",
+        "uri: https://db.example.org/x?user=me&password=s",
+        "uri: https://ghp_0123456789abcdefghijABCDEFGHIJ@example.org/x",
+        "note: s/cret is it",
     ],
 )
 def test_a_diff_with_a_credential_is_not_kept_and_the_run_says_so(
-    bench: Path, monkeypatch: pytest.MonkeyPatch, added: str, held: str
+    bench: Path, monkeypatch: pytest.MonkeyPatch, added: str
 ) -> None:
     monkeypatch.setenv("MY_TOKEN", "hunter22")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:s/cret@db.example.org/x")
     (bench / "params.yaml").write_text(f"lr: null\n{added}\n")
     found = surroundings.origin()
     assert (found.clean, found.diff) == (False, b"")
-    assert found.problem == f"git.diff is left out, so the run cannot be reproduced: it holds {held}"
+    why = "it holds a password or a token"
+    assert found.problem == f"git.diff is left out, so the run cannot be reproduced: {why}"
     assert found.tags()["git.problem"] == found.problem
     assert found.tags()["git.clean"] == "false"
 

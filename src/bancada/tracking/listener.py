@@ -125,9 +125,10 @@ class Listener:
             if kind == "evaluate":
                 recorder.write_study(name, after_each=self._show)  # trainings go on meanwhile
             else:
-                outcome = recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage))
-                if outcome.deleted:
-                    store.say(record.left_deleted([name]))
+                result = mirror.result(folder)
+                outcome = recorder.write(result, began_ms=self.began_ms.get(stage))
+                if not outcome.run_id:
+                    store.say(record.left_deleted([result.name]))
                 elif seconds is not None and {"new run", "missing parts"} & set(outcome.written):
                     runs.add_points(store, outcome.run_id, [mirror.Point("training_seconds", 0, seconds)])
         if recorder.failed:

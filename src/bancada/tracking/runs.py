@@ -10,7 +10,7 @@ from typing import TypeGuard
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from bancada.tracking import mirror
-from bancada.tracking.experiments import experiment_id, is_deleted
+from bancada.tracking.experiments import experiment_id, experiment_of, find_run, is_deleted
 from bancada.tracking.store import STUDY, Store
 from bancada.tracking.surroundings import Origin
 from bancada.training import live
@@ -40,15 +40,14 @@ def begin(store: Store, run: Run | None, training: mirror.Description, origin: O
     return run
 
 
-def restored(store: Store, run: Run) -> Run:
-    """Bring back a run that someone deleted, and its experiment if that was deleted with all its runs."""
-    client, study = store.client, run.data.tags[STUDY]
-    if is_deleted(client.get_experiment(run.info.experiment_id)):
-        client.restore_experiment(run.info.experiment_id)
-        client.set_experiment_tag(run.info.experiment_id, STUDY, study)
-    if is_deleted(client.get_run(run.info.run_id).info):
-        client.restore_run(run.info.run_id)
-    return client.get_run(run.info.run_id)
+def restored(store: Store, training: mirror.Description, run: Run | None) -> Run | None:
+    """Bring back a run that someone deleted, and its study's experiment if that was deleted."""
+    experiment = experiment_of(store, training.study)
+    if experiment and is_deleted(experiment):  # it brings back its runs
+        store.client.restore_experiment(experiment.experiment_id)
+    elif run:
+        store.client.restore_run(run.info.run_id)
+    return find_run(store, training.study, training.fingerprint)
 
 
 def _tags(training: mirror.Description, origin: Origin) -> dict[str, str]:

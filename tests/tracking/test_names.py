@@ -236,14 +236,6 @@ def test_an_alias_of_an_older_champion_is_named_where_the_new_ones_run_was_delet
     assert champion(champions) == "toy_tanh"
 
 
-def test_a_damaged_table_takes_no_alias_off(champions: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    tracked(capfd)
-    (champions / "data/evaluation/toy/per_seed.csv").write_text("variant,split\n")
-    assert catch_up.track(all_experiments=False) == 1
-    assert "champion" not in capfd.readouterr().out
-    assert champion(champions) == "toy_tanh"
-
-
 def test_an_experiment_never_moves_the_alias(champions: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder(open_store(champions), Origin("brave-cat"))
     recorder.write_study("toy")

@@ -59,12 +59,11 @@ class Notifier:
         self.ended_well: list[str] = []
         self.reason = ""  # why something is not recorded
 
-    def tell(self, event: Literal["began", "ended", "found", "failed"], stage: str, folder: Path = Path()) -> None:
-        """Send an event: the stage began, left its files in `folder`, has them from before, or left no result."""
-        if event in ("ended", "found"):
+    def tell(self, event: Literal["began", "ended", "failed"], stage: str, folder: Path = Path()) -> None:
+        """Send an event: the stage began, its files are in `folder`, or it left no result."""
+        if event == "ended":
             self.ended_well.append(stage)
-        now_ms = str(time.time_ns() // 1_000_000)
-        self._send(event, stage, now_ms) if event == "began" else self._send(event, stage, str(folder), now_ms)
+        self._send(event, stage, str(time.time_ns() // 1_000_000) if event == "began" else str(folder))
 
     def close(self) -> None:
         """Wait until everything is recorded. Print a line on stderr for each reason why something is not."""

@@ -88,8 +88,8 @@ def _write(recorder: Recorder, lock: lockfile.Lock, changed: Container[str] | No
         results[result.study].append(result)
     for study, found in results.items():
         evaluation = None
-        with recorder.store.part(str(files.evaluation(study)), recorder.failed):
-            evaluation = _evaluation(study, found, lock, recorder.failed)
+        with recorder.store.part(f"the evaluation of {study}", recorder.failed):
+            evaluation = _evaluation(study, found, lock)
         (recorder if changed is None or study in changed else without_name).write_all(study, found, evaluation)
 
 
@@ -117,25 +117,17 @@ def _inputs(folder: Path, lock: lockfile.Lock) -> mirror.Inputs | None:
     return mirror.Inputs(*(hashes[path] for path in paths)) if named else None
 
 
-def _evaluation(
-    study: str, results: Sequence[mirror.Result], lock: lockfile.Lock, failed: Failed
-) -> evaluations.Evaluation | None:
-    """Return the study's evaluation if there is one, and if it is of these models.
-
-    Its files that are not those of dvc.lock are left out.
-    """
+def _evaluation(study: str, results: Sequence[mirror.Result], lock: lockfile.Lock) -> evaluations.Evaluation | None:
+    """Return the study's evaluation if there is one, and if it is of these models. Raise BadInput for a damaged one."""
     folder, stage = files.evaluation(study), f"evaluate@{study}"
     if not folder.exists() and not lock.hashes(stage):
         return None
     if lock.stages and not lock.hashes(stage):
-        failed[str(folder)] = f"dvc.lock does not name it; `dvc repro {stage}` brings it up"
-        return None
+        raise BadInput(f"{folder}: dvc.lock does not name it; `dvc repro {stage}` brings it up")
     agrees = lock.agrees(stage, files.index(study))
     known = index.read(study) if agrees and files.index(study).exists() else {}
     here = [result.variant for result in results if result.variant in known]
-    if not agrees or index.of_models(study, here) != {
-        name: known[name] for name in here
-    }:
+    if not agrees or index.of_models(study, here) != {name: known[name] for name in here}:
         why = f"left out, because it is not of the models in {files.models(study)}; run `dvc repro {stage}`"
         print(f"{folder}: {why}", file=sys.stderr)
         return None

@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from bancada.base import files, git, lockfile
 from bancada.tracking.evaluations import Evaluation
-from bancada.tracking.experiments import created, every, known
+from bancada.tracking.experiments import created, known
 from bancada.tracking.models import CODE, MODEL, SEED, WEIGHTS_MD5
 from bancada.tracking.store import STUDY, Store
 
@@ -32,12 +32,10 @@ def set_champion(
     someone deleted is created again.
     """
     client, variant, head = store.client, evaluation.champion, git.commit_of(Path())
-    if variant is None and evaluation.left_out.keys() & set(_tables(study)):
-        return []  # it is not known
     with store.lock():
         run = client.get_run(run_ids[variant]) if variant and variant in run_ids else None
         registered = _registered(store, study)
-        versions = list(every(client.search_model_versions, f"name = '{registered.name}'")) if registered else []
+        versions = client.search_model_versions(f"name = '{registered.name}'") if registered else []
         number = str(registered.aliases.get(CHAMPION)) if registered else ""
         holder = next((each for each in versions if str(each.version) == number), None)
         best = next((each for each in versions if run and _tags(run).items() <= each.tags.items()), None)
@@ -68,9 +66,9 @@ def set_champion(
 
 def _why_not(study: str, variant: str | None, registered: RegisteredModel | None, holder: ModelVersion | None) -> str:
     """Say why the alias may not move from the version that has it; nothing where it may. `variant`: the champion."""
-    lock = lockfile.at_head()
+    lock, tables = lockfile.at_head(), ("scores.csv", "leaderboard.csv", "per_seed.csv")
     trained = variant is None or lock.names(f"train@{variant}", files.model(study, variant))
-    if not (trained and lock.names(f"evaluate@{study}", *_tables(study))):
+    if not (trained and lock.names(f"evaluate@{study}", *(files.evaluation(study) / name for name in tables))):
         return "commit dvc.lock and data, then run `bancada track`"
     if holder and WEIGHTS_MD5 not in holder.tags:
         return "somebody gave it that alias, and it is not made by bancada"
@@ -79,11 +77,6 @@ def _why_not(study: str, variant: str | None, registered: RegisteredModel | None
         pull = "`git pull`, in a shallow clone with `--unshallow`"
         return f"HEAD does not follow commit {commit[:10]}, of which the alias is; {pull}, or delete the tag `{COMMIT}`"
     return ""
-
-
-def _tables(study: str) -> list[Path]:
-    """Return the paths of the tables from which a champion follows."""
-    return [files.evaluation(study) / name for name in ("scores.csv", "leaderboard.csv", "per_seed.csv")]
 
 
 def _gone(store: Store, run: Run | None, restore: bool) -> str:

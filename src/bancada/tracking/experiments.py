@@ -3,8 +3,8 @@
 What somebody deleted in MLflow is found, too: MLflow keeps it, until `mlflow gc` removes it.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from mlflow.entities import Experiment, LifecycleStage, Run, RunInfo, ViewType
 from mlflow.exceptions import MlflowException
@@ -61,7 +61,8 @@ def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
     """
     if (experiment := experiment_of(store, study)) is None:
         return None
-    found = runs_where(store, f"tags.`bancada.fingerprint` = '{fingerprint}'", [experiment.experiment_id], ViewType.ALL)
+    of_these = f"tags.`bancada.fingerprint` = '{fingerprint}'"
+    found = store.client.search_runs([experiment.experiment_id], of_these, ViewType.ALL, order_by=OLDEST_FIRST)
     return min(found, key=lambda run: is_deleted(run.info), default=None)
 
 
@@ -71,27 +72,6 @@ def deleted(store: Store, study: str, run: Run | None) -> bool:
         return is_deleted(run.info)
     experiment = experiment_of(store, study)
     return experiment is not None and is_deleted(experiment)
-
-
-def runs_where(
-    store: Store, condition: str, experiments: list[str] | None = None, view: int = ViewType.ACTIVE_ONLY
-) -> Iterator[Run]:
-    """Yield the runs for which the condition holds, of these or of all active experiments, the oldest first."""
-    if experiments is None:
-        experiments = [each.experiment_id for each in every(store.client.search_experiments)]
-    if experiments:
-        search = store.client.search_runs
-        yield from every(search, experiments, condition, view, max_results=1000, order_by=OLDEST_FIRST)
-
-
-def every(search: Callable[..., Any], *arguments: Any, **named: Any) -> Iterator[Any]:
-    """Yield what a search of MLflow's client finds, from all pages of its answer."""
-    token = None
-    while True:
-        page = search(*arguments, page_token=token, **named)
-        yield from page
-        if not (token := page.token):
-            return
 
 
 def known(get: Callable[[str], T], identity: str) -> T | None:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ import pandas as pd
 from mlflow.entities import LoggedModelOutput, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from packaging.utils import canonicalize_name
 from safetensors.numpy import save
 
-from bancada.base import cells, files, lockfile, syntax, tables, user_code
+from bancada.base import cells, files, lockfile, tables, user_code
 from bancada.networks import saved
 from bancada.networks.encoding import last_kind, loss_name
 from bancada.tracking import mirror, runs
@@ -98,7 +97,7 @@ def packed(result: Result, seed: int, run_id: str, model_id: str) -> Iterator[Pa
                 mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
                 signature=_signature(trained),
                 input_example=example,
-                pip_requirements=_requirements(result, data),
+                pip_requirements=_requirements(result),
                 metadata={"study": result.study, "variant": result.variant, "seed": seed},
             )
         yield folder / "model"
@@ -177,15 +176,10 @@ def _copy_users_files(result: Result, to: Path) -> None:
             shutil.copy(path, to / inside)
 
 
-def _requirements(result: Result, network: Path) -> list[str]:
-    """Return the packages that the model needs: for serving.py, and those that the user's files import."""
+def _requirements(result: Result) -> list[str]:
+    """Return the packages that the model needs: for serving.py, and for the user's files those of its training."""
     versions = {package: version(package).split("+")[0] for package in PACKAGES}
-    source = network / "src"
-    if source.is_dir():
-        modules = [".".join(path.relative_to(source).with_suffix("").parts) for path in source.rglob("*.py")]
-        imported, known = syntax.Folder(source).closure(modules)[1], packages_distributions()
-        own = [canonicalize_name(package) for name in imported for package in known.get(name.partition(".")[0], [])]
-        versions |= {package: result.versions[package] for package in own if package in result.versions}
+    versions |= result.versions if "module" in result.recipe else {}
     return [f"{package}=={versions[package]}" for package in sorted(versions)]
 
 

@@ -7,7 +7,7 @@ training; an unfinished one that is found gets what it lacks, and each one the f
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,10 +82,8 @@ class Recorder:
             after_each()
         if left:
             self.store.say(left_deleted(left))
-        if evaluation:
-            self.failed.update({str(path): why for path, why in evaluation.left_out.items()})
-            if Path.cwd().resolve() == self.store.root:  # results of an experiment do not describe the study
-                self._write_overview(study, evaluation, run_ids)
+        if evaluation and Path.cwd().resolve() == self.store.root:  # an experiment's do not describe the study
+            self._write_overview(study, evaluation, run_ids)
         return list(run_ids.values())
 
     def write(self, result: Result, evaluation: Evaluation | None = None, *, began_ms: int | None = None) -> Outcome:
@@ -108,9 +106,8 @@ class Recorder:
                 run = self._complete(run, result, began_ms)
             if evaluation and result.variant in evaluation.variants():
                 written += self._add_evaluation(run, result, evaluation)
-            uploaded = self._upload(run, result, evaluation)
-            if uploaded and finished and "evaluation" not in written:
-                written.append(f"{uploaded} missing artifacts")
+            missing = self._upload(run, result, self._missing(run, result, evaluation))
+            written += [f"{missing} missing artifacts"] if missing and finished else []
         run_id = str(run.info.run_id)
         if self.statuses.get(run_id, "complete") == "complete":
             self.statuses[run_id] = "new" if "new run" in written else "completed" if written else "complete"
@@ -145,8 +142,7 @@ class Recorder:
         """Return a FINISHED run that holds the training. What an unfinished one holds is not written again."""
         store, client = self.store, self.store.client
         points = [*mirror.curves(result), Point("diverged_seeds", 0, len(result.diverged))]
-        logged = runs.logged_points(store, run.info.run_id) if run else ()
-        run = runs.begin(store, run, result, self.origin, began_ms)
+        run, logged = runs.begin(store, run, result, self.origin, began_ms)
         run_id = run.info.run_id
         runs.add_points(store, run_id, points, logged)
         diverged = {"bancada.diverged_seeds": json.dumps(result.diverged)}
@@ -181,10 +177,7 @@ class Recorder:
         return written
 
     def _add_scores(self, run: Run, result: Result, evaluation: Evaluation) -> list[str]:
-        """Log the newest scores, with the evaluation's number as their step, and remove the files of the old ones.
-
-        An evaluation that has lost files adds nothing to a run that has the same scores already.
-        """
+        """Log the newest scores, with the evaluation's number as their step, and let its files replace the old ones."""
         if run.data.tags.get(EVALUATION) == evaluation.md5:
             return []
         number, before = int(run.data.tags.get("bancada.evaluations", "0")), run.data.metrics
@@ -194,8 +187,6 @@ class Recorder:
             # NaN is logged only for a score that has gone.
             if value != before.get(name) and not (math.isnan(value) and math.isnan(before.get(name, math.nan)))
         ]
-        if evaluation.left_out and number and not points:
-            return []
         runs.add_points(self.store, run.info.run_id, points)
         if number:
             tracking_uri = self.store.client.tracking_uri
@@ -203,24 +194,29 @@ class Recorder:
             for folder in ("plots", "evaluation"):
                 with suppress(MlflowException, NotImplementedError):  # where that is not allowed, an old plot stays
                     repository.delete_artifacts(folder)  # type: ignore[no-untyped-call]  # mlflow has no types here
+        self._upload(run, result, evaluation.artifacts)
         runs.set_tags(self.store, run, {EVALUATION: evaluation.md5, "bancada.evaluations": str(number + 1)})
         return ["evaluation"]
 
-    def _upload(self, run: Run, result: Result, evaluation: Evaluation | None) -> int:
-        """Upload the files that the run lacks, if those here are still the run's. Return how many were uploaded."""
-        store, wanted, uploaded = self.store, dict[str, Path](), 0
-        tags = store.client.get_run(run.info.run_id).data.tags
+    def _missing(self, run: Run, result: Result, evaluation: Evaluation | None) -> dict[str, Path]:
+        """Return the files that the run lacks, by their names in it, if those here are still the run's."""
+        tags, wanted = self.store.client.get_run(run.info.run_id).data.tags, dict[str, Path]()
         if tags.get(models.WEIGHTS_MD5) == result.weights_md5:
             wanted |= {name: result.folder / name for name in files.MODEL_FILES}
             wanted |= {"requirements.lock": Path("requirements.lock")} if self.requirements else {}
         if evaluation and tags.get(EVALUATION) == evaluation.md5:
             wanted |= evaluation.artifacts
-        for name in sorted(wanted.keys() - artifact_paths(store, run)):
-            if wanted[name].is_file():
-                with store.part(f"{result.name}: {name}", self.failed):
-                    store.client.log_artifact(run.info.run_id, str(wanted[name]), name.rpartition("/")[0] or None)
-                    uploaded += 1
-        return uploaded
+        existing = artifact_paths(self.store, run)
+        return {name: path for name, path in wanted.items() if name not in existing and path.is_file()}
+
+    def _upload(self, run: Run, result: Result, paths: Mapping[str, Path]) -> int:
+        """Upload files. Return how many; one that is refused stops no other."""
+        done = 0
+        for name, path in paths.items():
+            with self.store.part(f"{result.name}: {name}", self.failed):
+                self.store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0] or None)
+                done += 1
+        return done
 
 
 def left_deleted(names: list[str]) -> str:

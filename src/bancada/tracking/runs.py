@@ -27,17 +27,21 @@ def is_finished(run: Run | None) -> TypeGuard[Run]:
     return run is not None and run.info.status == "FINISHED"
 
 
-def begin(store: Store, run: Run | None, training: mirror.Description, origin: Origin, began_ms: int | None) -> Run:
-    """Return the run with its parameters; create it where there is none."""
-    client = store.client
+def begin(
+    store: Store, run: Run | None, training: mirror.Description, origin: Origin, began_ms: int | None
+) -> tuple[Run, set[Logged]]:
+    """Return the run, RUNNING and with its parameters, and the points that it has; create it where there is none."""
+    client, logged = store.client, set[Logged]()
     if run:
-        set_tags(store, run, with_experiment(run, origin))
+        client.update_run(run.info.run_id, "RUNNING")
+        set_tags(store, run, with_experiment(run, origin) | {LIVE_FILE: live_place(training.variant)})
+        logged = logged_points(store, run.info.run_id)
     else:
         tags = {key: value[:MOST_TAG] for key, value in _tags(training, origin).items()}
         run = client.create_run(experiment_id(store, training.study), began_ms, tags, run_name=training.variant)
     params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(training).items()]
     client.log_batch(run.info.run_id, params=params)  # MLflow takes up to 100 a call
-    return run
+    return run, logged
 
 
 def restored(store: Store, training: mirror.Description, run: Run | None) -> Run | None:

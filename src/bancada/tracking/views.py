@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.tracking import evaluations, runs
-from bancada.tracking.experiments import every, experiment_id
+from bancada.tracking.experiments import experiment_id
 from bancada.tracking.store import Store
 
 KEY = "bancada"
@@ -73,7 +73,7 @@ def _md5(text: str | None) -> str | None:
 
 def pages(store: Store) -> dict[str, str]:
     """Return the address of each study's view below that of MLflow's server."""
-    experiments = sorted(every(store.client.search_experiments), key=lambda each: each.name)
+    experiments = sorted(store.client.search_experiments(), key=lambda each: each.name)
     return {each.name: _page(each.experiment_id) for each in experiments if VIEW in each.tags}
 
 

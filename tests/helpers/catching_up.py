@@ -45,4 +45,4 @@ def tracks(capfd: pytest.CaptureFixture[str], status: int = 0, all_experiments: 
     return out.splitlines()
 
 
-NOTHING_NEW = "0 runs new, 0 completed, 2 were complete, 0 marked as duplicates"
+NOTHING_NEW = "0 runs new, 0 completed, 2 were complete"

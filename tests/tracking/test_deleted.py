@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 from catching_up import NOTHING_NEW
-from toy import NOBODY, commit, count, rows, train_variant
+from toy import commit, count, rows, train_variant
 from toy import evaluate as evaluate_toy
 from toy_models import scored, trained
 
 from bancada.base import files, notify
-from bancada.tracking import catch_up, evaluations, mirror
-from bancada.tracking.record import Recorder
+from bancada.tracking import catch_up
 from bancada.tracking.store import open_store
 
 BOTH = "select name, lifecycle_stage from runs order by name, lifecycle_stage"
@@ -40,7 +39,7 @@ def test_a_deleted_run_stays_deleted_until_it_is_asked_for(recorded: Path, capfd
     run_id = delete_run(recorded, "toy_tanh")
     assert catch_up.track(all_experiments=False) == 0
     assert capfd.readouterr() == (
-        LEFT.format("toy/toy_tanh") + "\n0 runs new, 0 completed, 1 were complete, 0 marked as duplicates\n",
+        LEFT.format("toy/toy_tanh") + "\n0 runs new, 0 completed, 1 were complete\n",
         "",
     )
     assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "deleted")]
@@ -62,7 +61,7 @@ def test_a_deleted_experiment_stays_deleted_until_it_is_asked_for(
     assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "active")]
 
 
-def test_an_evaluation_brings_no_deleted_run_back_and_a_training_makes_a_new_one(
+def test_neither_an_evaluation_nor_a_training_brings_a_deleted_run_back(
     recorded: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     delete_run(recorded, "toy_tanh")
@@ -70,53 +69,26 @@ def test_an_evaluation_brings_no_deleted_run_back_and_a_training_makes_a_new_one
     with notify.recorded("evaluate@toy", files.evaluation("toy")):
         pass
     assert capfd.readouterr() == (f"bancada: {LEFT.format('toy/toy_tanh')}\n", "")
-    assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "deleted")]
     with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         pass
-    assert capfd.readouterr() == ("", "")
-    assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "active"), ("toy_tanh", "deleted")]
-    assert catch_up.track(all_experiments=False) == 0
-    assert "0 runs new, 1 completed, 1 were complete" in capfd.readouterr().out
+    assert capfd.readouterr() == (f"bancada: {LEFT.format('toy/toy_tanh')}\n", "")
+    assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "deleted")]
 
 
-def test_a_training_after_its_experiment_was_deleted_begins_another_one(
+def test_a_training_after_its_experiment_was_deleted_is_left_out_with_the_way_to_get_it(
     recorded: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """And no experiment, page or registered model is made for it."""
     delete_experiment(recorded)
-    result = mirror.result(files.model("toy", "toy_tanh"))
-    Recorder(open_store(recorded), NOBODY).write(result, began_ms=1)
-    experiments = "select name, lifecycle_stage from experiments where name != 'Default' order by experiment_id"
-    assert rows(recorded, experiments) == [("toy", "deleted"), ("toy (bancada)", "active")]
-    way_out = "`bancada track --restore` brings back its runs whose results are here"
-    why = f"because the experiment of that name was deleted in MLflow; {way_out}"
-    assert f"its experiment in MLflow is called `toy (bancada)`, {why}\n" in capfd.readouterr().out
+    train_variant("toy_tanh", "other code")
     assert catch_up.track(all_experiments=False) == 0
-    assert capfd.readouterr().out.startswith("toy/toy_tanh: evaluation, description -> ")  # toy_adam stays deleted
-    assert count(recorded, "runs") == 3
-
-
-def test_no_experiment_is_made_where_no_run_is_written(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Also where another study's runs are recorded in the same call, or an evaluation ends."""
-    delete_experiment(recorded)
-    recorder = Recorder(open_store(recorded), NOBODY)
-    assert recorder.write_study("toy") == []
-    assert recorder.write_overview("toy", evaluations.read("toy"), {"another": "a" * 32}) == []
-    assert "called `toy (bancada)`" not in capfd.readouterr().out
-    assert recorder.failed == {}
-    assert rows(recorded, "select name, lifecycle_stage from experiments where name != 'Default'") == [
-        ("toy", "deleted")
-    ]
+    assert LEFT.format("toy/toy_adam, toy/toy_tanh") in capfd.readouterr().out
+    experiments = "select name, lifecycle_stage from experiments where name != 'Default'"
+    assert rows(recorded, experiments) == [("toy", "deleted")]
     assert count(recorded, "registered_models") == 0
-
-
-def test_an_experiment_beside_somebody_elses_deleted_one_says_so(
-    bench: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    client = open_store(bench).client
-    client.delete_experiment(client.create_experiment("toy"))
-    assert catch_up.track(all_experiments=False) == 0
-    why = "because MLflow has a deleted experiment of that name, which is not made by bancada"
-    assert f"toy: its experiment in MLflow is called `toy (bancada)`, {why}\n" in capfd.readouterr().out
+    assert catch_up.track(all_experiments=False, restore=True) == 0
+    assert rows(recorded, experiments) == [("toy", "active")]
+    assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "active"), ("toy_tanh", "active")]
 
 
 def test_a_deleted_model_is_named_whether_it_is_the_champions_or_not(
@@ -142,15 +114,6 @@ def test_a_deleted_model_is_named_whether_it_is_the_champions_or_not(
     assert capfd.readouterr().out.splitlines() == [NOTHING_NEW]
 
 
-def test_an_experiment_can_be_deleted_again_and_again(recorded: Path) -> None:
-    result = mirror.result(files.model("toy", "toy_tanh"))
-    for name in ("toy", "toy (bancada)", "toy (bancada 2)"):
-        opened = open_store(recorded)
-        Recorder(opened, NOBODY).write(result, began_ms=1)
-        opened.client.delete_experiment(opened.client.get_experiment_by_name(name).experiment_id)
-    assert count(recorded, "runs") == 2 + 2
-
-
 def test_a_model_that_was_deleted_is_left_out_and_stops_nothing(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(files.model("toy", "toy_adam"))
     scores = (files.evaluation("toy") / "scores.csv").read_text().splitlines()
@@ -165,7 +128,10 @@ def test_a_model_that_was_deleted_is_left_out_and_stops_nothing(bench: Path, cap
     train_variant("toy_zwei")  # recorded after it
     assert catch_up.track(all_experiments=False) == 0
     out, err = capfd.readouterr()
-    assert (out.count("its model was deleted in MLflow; `bancada track --restore` brings it back"), err) == (1, "")
+    assert (out.count("was deleted in MLflow and is left out; `bancada track --restore` brings it back"), err) == (
+        1,
+        "",
+    )
     assert "1 runs new, " in out
     assert count(bench, "model_versions") == 0
     assert catch_up.track(all_experiments=False, restore=True) == 0

@@ -196,8 +196,8 @@ def test_files_of_stages_that_did_not_run_are_recorded_and_confirm_nothing(
 ) -> None:
     together = notify.Notifier()
     for _ in range(2):
-        together.tell("found", "train@toy_tanh", MODEL)
-        together.tell("found", "evaluate@toy", files.evaluation("toy"))
+        together.tell("ended", "train@toy_tanh", MODEL)
+        together.tell("ended", "evaluate@toy", files.evaluation("toy"))
     together.close()
     run = find_run(open_store(bench), "toy", fingerprint("toy_tanh"))
     assert run is not None

@@ -4,7 +4,6 @@ and nobody but the clone with the newest committed results moves the alias `cham
 import os
 import shutil
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from catching_up import NOTHING_NEW, go_to
@@ -12,6 +11,7 @@ from mlflow import MlflowClient
 from toy import NOBODY, commit, count, git, rows, write_lock
 from toy_models import scored, trained
 
+from bancada.base import BadInput
 from bancada.tracking import catch_up
 from bancada.tracking.experiments import experiment_id
 from bancada.tracking.record import Recorder
@@ -37,15 +37,12 @@ def tracked(capfd: pytest.CaptureFixture[str]) -> list[str]:
 # --- experiments ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by", ["this bancada", "an older one, without a tag"])
 def test_a_renamed_experiment_keeps_its_name_and_its_runs(
-    bench: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str], by: str
+    bench: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tracked(capfd)
     found = client.get_experiment_by_name("toy").experiment_id
     client.rename_experiment(found, "half-moons of May")
-    if by != "this bancada":
-        client.delete_experiment_tag(found, "bancada.study")
     assert tracked(capfd) == [NOTHING_NEW]
     assert rows(bench, EXPERIMENTS) == [("half-moons of May",)]
     assert client.get_experiment(found).tags["bancada.study"] == "toy"
@@ -56,29 +53,25 @@ def test_a_renamed_experiment_keeps_its_name_and_its_runs(
     assert places == [((moved / "mlartifacts/toy").as_uri(),)]
 
 
-@pytest.mark.parametrize("has_runs", [False, True])
-def test_beside_somebody_elses_experiment_ours_has_another_name(
-    bench: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str], has_runs: bool
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_somebody_elses_experiment_is_left_alone_and_named(
+    bench: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str], is_deleted: bool
 ) -> None:
+    """MLflow keeps the name of a deleted one."""
     foreign = client.create_experiment("toy", "file:///nowhere")
-    if has_runs:
-        client.create_run(foreign, tags={"study": "toy"})
-    lines = tracked(capfd)
-    why = "because MLflow has another experiment of that name, which is not made by bancada"
-    assert lines[0] == f"toy: its experiment in MLflow is called `toy (bancada)`, {why}"
-    assert rows(bench, EXPERIMENTS) == [("toy",), ("toy (bancada)",)]
+    if is_deleted:
+        client.delete_experiment(foreign)
+    assert catch_up.track(all_experiments=False) == 1
+    taken = "toy: MLflow has another experiment of that name, maybe a deleted one, which is not made by bancada"
+    assert capfd.readouterr().err == f"not recorded: toy/toy_adam, toy/toy_tanh: {taken}; rename it, or the study\n"
     assert dict(client.get_experiment(foreign).tags) == {}
-    assert len(client.search_runs([foreign])) == has_runs
-    assert tracked(capfd) == [NOTHING_NEW]
+    assert rows(bench, "select count(*) from runs") == [(0,)]
 
 
 def test_a_study_named_default_is_not_put_into_mlflows_own_experiment(bench: Path) -> None:
     """Whose files would be in ./mlruns."""
-    opened = open_store(bench)
-    found = opened.client.get_experiment(experiment_id(opened, "Default"))
-    assert found.name == "Default (bancada)"
-    assert Path(unquote(urlsplit(found.artifact_location).path)) == bench / "mlartifacts/Default"
-    assert experiment_id(opened, "Default") == found.experiment_id
+    with pytest.raises(BadInput, match=r"^Default: MLflow has another experiment of that name"):
+        experiment_id(open_store(bench), "Default")
 
 
 def test_nothing_is_made_beside_the_store_and_an_old_mlruns_stops_nothing(
@@ -125,20 +118,18 @@ def test_somebody_elses_registered_model_keeps_its_versions_and_its_champion(
     client.create_registered_model("toy")
     client.create_model_version("toy", "file:///theirs")
     client.set_registered_model_alias("toy", "champion", "1")
-    lines = tracked(capfd)
-    assert any(line.startswith("toy: its registered model in MLflow is called `toy (bancada)`") for line in lines)
+    capfd.readouterr()
+    assert catch_up.track(all_experiments=False) == 1
+    taken = "toy: champion: toy: MLflow has another registered model of that name, "
+    assert capfd.readouterr().err.startswith(f"not recorded: {taken}")
     assert [version.source for version in client.search_model_versions("name = 'toy'")] == ["file:///theirs"]
     assert client.get_registered_model("toy").aliases == {"champion": 1}
-    assert champion(champions, "toy (bancada)") == "toy_tanh"
-    assert tracked(capfd) == [NOTHING_NEW]
 
 
-def test_a_registered_model_of_an_older_bancada_is_known_by_its_versions(
+def test_a_renamed_registered_model_keeps_its_name_and_its_champion(
     champions: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tracked(capfd)
-    client.delete_registered_model_tag("toy", "bancada.study")
-    client.delete_model_version_tag("toy", "1", "bancada.commit")
     client.rename_registered_model("toy", "moons")
     better("toy_adam")
     commit()
@@ -151,8 +142,8 @@ def test_the_champion_follows_the_committed_results(champions: Path, capfd: pyte
     tracked(capfd)
     better("toy_adam")
     write_lock()
-    line = "toy: toy_adam is not the champion in MLflow yet: commit dvc.lock and data, then run `bancada track`"
-    assert line in tracked(capfd)
+    line = "toy: toy_adam is not the champion in MLflow yet; the alias is still on version 1: commit dvc.lock and data"
+    assert f"{line}, then run `bancada track`" in tracked(capfd)
     assert (champion(champions), count(champions, "model_versions")) == ("toy_tanh", 1)
     commit()
     assert "toy: version 2, toy_adam, is the champion now" in tracked(capfd)
@@ -164,10 +155,10 @@ def test_a_commit_that_a_shallow_clone_lacks_is_named_with_the_way_to_get_it(
     champions: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tracked(capfd)
-    client.set_model_version_tag("toy", "1", "bancada.commit", "1" * 40)
+    client.set_registered_model_tag("toy", "bancada.commit", "1" * 40)
     better("toy_adam")
     commit()
-    way_out = "version 1 is, of commit 1111111111, which this clone does not have; after `git fetch --unshallow`"
+    way_out = "HEAD does not follow commit 1111111111, of which the alias is; `git pull`, in a shallow clone with `--un"
     assert any(way_out in line for line in tracked(capfd))
     assert champion(champions) == "toy_tanh"
 
@@ -190,9 +181,7 @@ def test_committed_results_without_a_champion_take_the_alias_off(
     tracked(capfd)
     scored({"toy_tanh": tanh, "toy_adam": adam}, split=split)
     write_lock()
-    why = (
-        "version 1 of the registered model toy still has the alias: commit dvc.lock and data, then run `bancada track`"
-    )
+    why = "the alias is still on version 1: commit dvc.lock and data, then run `bancada track`"
     assert f"toy: {NO_CHAMPION}; {why}" in tracked(capfd)
     assert champion(champions) == "toy_tanh"
     commit()
@@ -221,9 +210,7 @@ def test_an_older_clone_neither_takes_the_alias_off_nor_gives_it_back(
     tracked(capfd)
     go_to(older, monkeypatch)
     [line] = [line for line in tracked(capfd) if "champion" in line]
-    assert line.startswith(
-        f"toy: {NO_CHAMPION}; version 1 of the registered model toy still has the alias: version 1 is, "
-    )
+    assert line.startswith(f"toy: {NO_CHAMPION}; the alias is still on version 1: HEAD does not follow commit ")
     go_to(champions, monkeypatch)
     scored({"toy_tanh": ONE_EACH[0], "toy_adam": ONE_EACH[1]})
     commit("no champion")
@@ -232,7 +219,7 @@ def test_an_older_clone_neither_takes_the_alias_off_nor_gives_it_back(
     better("toy_tanh")
     commit("a champion")
     [line] = [line for line in tracked(capfd) if "champion" in line]
-    assert line.startswith("toy: toy_tanh is not the champion in MLflow yet: there is none, of commit ")
+    assert line.startswith("toy: toy_tanh is not the champion in MLflow yet: HEAD does not follow commit ")
     assert "aliases={}" in str(open_store(older).client.get_registered_model("toy"))
 
 
@@ -244,16 +231,8 @@ def test_an_alias_of_an_older_champion_is_named_where_the_new_ones_run_was_delet
     commit()
     [(run_id,)] = rows(champions, "select run_uuid from runs where name = 'toy_adam'")
     client.delete_run(run_id)
-    still = "version 1 of the registered model toy still has the alias"
-    assert f"toy: toy_adam is not the champion in MLflow yet: its model is not there; {still}" in tracked(capfd)
-    assert champion(champions) == "toy_tanh"
-
-
-def test_a_damaged_table_takes_no_alias_off(champions: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    tracked(capfd)
-    (champions / "data/evaluation/toy/per_seed.csv").write_text("variant,split\n")
-    assert catch_up.track(all_experiments=False) == 1
-    assert "champion" not in capfd.readouterr().out
+    still = "the alias is still on version 1"
+    assert f"toy: toy_adam is not the champion in MLflow yet; {still}: its model is not in MLflow" in tracked(capfd)
     assert champion(champions) == "toy_tanh"
 
 
@@ -287,7 +266,7 @@ def test_another_clone_moves_the_alias_only_forward_in_history(
     commit("other results")
     lines = tracked(capfd)
     [line] = [line for line in lines if "champion" in line]
-    assert "toy_adam is not the champion in MLflow yet: version 1 is, of commit " in line
+    assert "toy_adam is not the champion in MLflow yet; the alias is still on version 1: HEAD does not follow " in line
     assert holds() == "toy_tanh"
     git("pull", "-q", "--no-rebase", "--no-edit", str(champions))
     assert "toy: version 2, toy_adam, is the champion now" in tracked(capfd)

@@ -94,9 +94,7 @@ def test_of_the_locked_versions_only_those_that_training_imports_change_the_fing
 def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) -> None:
     result, store = train_variant("toy_tanh", lengths={111: 5, 112: 5, 113: 3}), open_store(bench)
     run_id = (
-        Recorder(store, Origin("brave-cat", "abc", "def", clean=False, diff=b"- a\n+ b\n"))
-        .write(result, began_ms=1)
-        .run_id
+        Recorder(store, Origin("brave-cat", "def", clean=False, diff=b"- a\n+ b\n")).write(result, began_ms=1).run_id
     )
     run = store.client.get_run(run_id)
     assert run.info.status == "FINISHED"
@@ -144,7 +142,6 @@ def test_a_training_run_holds_its_params_curves_files_and_origin(bench: Path) ->
         "bancada.numpy": "2.4.0",
         "dvc.stage": "train@toy_tanh",
         "dvc.experiments": '["brave-cat"]',
-        "dvc.baseline_rev": "abc",
         "git.commit": "def",
         "git.clean": "false",
         "mlflow.source.git.commit": "def",
@@ -169,8 +166,8 @@ def test_a_file_that_is_none_of_the_models_is_not_uploaded(bench: Path) -> None:
     result = train_variant("toy_tanh")
     (result.folder / "Thumbs.db").write_bytes(b"litter")
     opened = open_store(bench)
-    for mend in (False, True):
-        run_id = Recorder(opened, NOBODY, mend=mend).write(result).run_id
+    for _ in range(2):
+        run_id = Recorder(opened, NOBODY).write(result).run_id
         files_of_it = {"weights.safetensors", "history.parquet", "run.json", "requirements.lock"}
         assert artifacts(opened, run_id) == files_of_it
 

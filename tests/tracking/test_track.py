@@ -46,7 +46,7 @@ def test_results_of_an_outage_are_written_once_and_a_second_time_changes_nothing
         "toy/toy_adam: new run, evaluation, description",
         "toy/toy_tanh: new run, evaluation, description",
         "toy: description and saved view",
-        "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates",
+        "2 runs new, 0 completed, 0 were complete",
     ]
     assert rows(bench, "select name, status from runs order by name") == [
         ("toy_adam", "FINISHED"),
@@ -110,7 +110,7 @@ def test_the_store_follows_a_folder_that_was_moved(
     assert not [line for line in after[0] if bench.name in line or bench.as_uri() in line]
     assert artifacts_of_all(moved) == [WHOLE | EVALUATED] * 2
     train_variant("toy_tanh", "f1")
-    assert tracks(capfd)[-1] == "1 runs new, 0 completed, 1 were complete, 0 marked as duplicates"
+    assert tracks(capfd)[-1] == "1 runs new, 0 completed, 1 were complete"
     assert not bench.exists()
     assert len(list((moved / "mlartifacts/toy").iterdir())) == 3
 
@@ -146,41 +146,6 @@ def test_a_shared_store_does_not_follow_a_second_folder_while_the_first_exists(
     assert all(uri.startswith(second.as_uri()) for (uri,) in rows(tmp_path, "select artifact_uri from runs"))
 
 
-def test_of_runs_that_machines_made_at_once_all_but_the_oldest_are_marked(
-    bench: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    tracks(capfd)
-    client = open_store(bench).client
-    [(made, started, experiment)] = rows(
-        bench, "select run_uuid, start_time, experiment_id from runs where name = 'toy_tanh'"
-    )
-    tags = {"bancada.fingerprint": fingerprint("toy_tanh")}
-    younger, older = (client.create_run(str(experiment), started + by, tags).info.run_id for by in (1, -1))
-    lines = tracks(capfd)
-    assert lines[-1] == "0 runs new, 1 completed, 1 were complete, 2 marked as duplicates"
-    marked = dict(rows(bench, "select run_uuid, value from tags where key = 'bancada.duplicate_of'"))
-    assert marked == {made: older, younger: older}
-    before = everything(bench)
-    assert tracks(capfd) == [NOTHING_NEW]
-    assert everything(bench) == before
-    client.delete_run(older)
-    tracks(capfd)
-    assert dict(rows(bench, "select run_uuid, value from tags where key = 'bancada.duplicate_of'")) == {younger: made}
-
-
-def test_scores_of_other_models_are_not_written(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """As after a training whose evaluation was cut off: dvc.lock knows of which models the evaluation is."""
-    (bench / "dvc.lock").write_text(
-        "schema: '2.0'\nstages:\n  evaluate@toy:\n    deps:\n    - path: data/models/toy\n      md5: 0123.dir\n"
-    )
-    assert catch_up.track(all_experiments=False) == 0
-    assert (
-        "data/evaluation/toy: left out, because it is not of the models in data/models/toy; " in capfd.readouterr().err
-    )
-    assert artifacts_of_all(bench) == [WHOLE] * 2
-    assert rows(bench, "select * from metrics where key like '%error_rate%'") == []
-
-
 def test_scores_are_written_as_far_as_the_models_that_are_here_are_those_of_the_index(
     bench: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +163,8 @@ def test_scores_are_written_as_far_as_the_models_that_are_here_are_those_of_the_
     assert why_left_out().startswith(
         "data/evaluation/toy: left out, because it is not of the models in data/models/toy"
     )
+    assert artifacts_of_all(bench) == [WHOLE] * 2
+    assert rows(bench, "select * from metrics where key like '%error_rate%'") == []
     shutil.rmtree(files.model("toy", "toy_adam"))
     assert why_left_out() == ""
     assert rows(bench, "select count(*) from latest_metrics where key = 'test_error_rate_percent'") == [(1,)]
@@ -228,7 +195,7 @@ def test_a_folder_without_results_prints_how_to_get_them(bench: Path, capfd: pyt
     shutil.rmtree(files.DATA / "models")  # as a fresh clone before `dvc pull`: the evaluations are kept in git
     assert catch_up.track(all_experiments=False) == 0
     out, err = capfd.readouterr()
-    assert out == "0 runs new, 0 completed, 0 were complete, 0 marked as duplicates\n"
+    assert out == "0 runs new, 0 completed, 0 were complete\n"
     assert "dvc pull" in err
     assert count(bench, "runs") == 0
 

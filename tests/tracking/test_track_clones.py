@@ -96,7 +96,7 @@ def test_a_fresh_clone_after_dvc_pull_has_every_result(toy_repository: Path, tmp
     clones.succeeds(clone, "dvc", "pull", "-q")
     done = command(clone / "made")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
+    assert done.stdout.splitlines()[-1] == "2 runs new, 0 completed, 0 were complete"
     # The evaluation is there too: dvc.lock's hash of the models is the one that was computed here.
     assert rows(clone, "select value from latest_metrics where key = 'test_error_rate_percent'") == [(2.5,)]
     assert count(clone, "inputs") == 2 * 2  # the validation part has no rows
@@ -108,7 +108,7 @@ def test_a_clone_without_the_split_files_finds_the_same_runs_again(
     toy_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(toy_repository)
-    assert tracks(capfd)[-1] == "2 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
+    assert tracks(capfd)[-1] == "2 runs new, 0 completed, 0 were complete"
     clone = tmp_path / "a fresh clone"
     clones.succeeds(tmp_path, "git", "clone", "-q", str(toy_repository), str(clone))
     clones.succeeds(clone, "dvc", "remote", "add", "--local", "-d", "up", str(toy_repository / ".dvc/cache"))
@@ -129,7 +129,7 @@ def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(
     clones.succeeds(root, *run, "-n", "cool-dog", "-S", "rates.toy_tanh=0.125", "-S", "rates.toy_adam=0.75")
     done = command(root, "--all-exps")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "4 runs new, 0 completed, 0 were complete, 0 marked as duplicates"
+    assert done.stdout.splitlines()[-1] == "4 runs new, 0 completed, 0 were complete"
     named = rows(
         root,
         "select runs.name, lr.value, tags.value from runs"
@@ -150,5 +150,5 @@ def test_experiments_get_runs_with_their_names_from_git_and_dvc_alone(
     assert clones.succeeds(root, "git", "status", "--porcelain") == ""
     before = everything(root)
     monkeypatch.chdir(root)
-    assert tracks(capfd, all_experiments=True) == ["0 runs new, 0 completed, 4 were complete, 0 marked as duplicates"]
+    assert tracks(capfd, all_experiments=True) == ["0 runs new, 0 completed, 4 were complete"]
     assert everything(root) == before

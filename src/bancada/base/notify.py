@@ -59,12 +59,11 @@ class Notifier:
         self.ended_well: list[str] = []
         self.reason = ""  # why something is not recorded
 
-    def tell(self, event: Literal["began", "ended", "found", "failed"], stage: str, folder: Path = Path()) -> None:
-        """Send an event: the stage began, left its files in `folder`, has them from before, or left no result."""
-        if event in ("ended", "found"):
+    def tell(self, event: Literal["began", "ended", "failed"], stage: str, folder: Path = Path()) -> None:
+        """Send an event: the stage began, its files are in `folder`, or it left no result."""
+        if event == "ended":
             self.ended_well.append(stage)
-        now_ms = str(time.time_ns() // 1_000_000)
-        self._send(event, stage, now_ms) if event == "began" else self._send(event, stage, str(folder), now_ms)
+        self._send(event, stage, str(time.time_ns() // 1_000_000) if event == "began" else str(folder))
 
     def close(self) -> None:
         """Wait until everything is recorded. Print a line on stderr for each reason why something is not."""
@@ -155,30 +154,18 @@ def first_line(error: BaseException) -> str:
 
 SECRET = ("_PASSWORD", "_TOKEN", "_SECRET_ACCESS_KEY")  # the ends of names in the environment
 STORES = ("MLFLOW_TRACKING_URI", "MLFLOW_BACKEND_STORE_URI")
-# A URI with a password, or with a token in place of a user's name; `git@example.org` is neither.
-WITH_PASSWORD = re.compile(
-    r"://[^/\s:@'\"]*:[^/\s@'\"]+@|://[^/\s:@'\"]{20,}@|[?&](password|sslpassword|token)=[^&\s'\"]"
+# In a URI, a password, or a token in place of a user's name; `git@example.org` is neither.
+CREDENTIALS = re.compile(
+    r"(?<=://)([^/\s:@'\"]*:[^/\s@'\"]+|[^/\s:@'\"]{20,})@|(?<=[?&])(password|sslpassword|token)=[^&\s'\"]+"
 )
 
 
-def credential_in(text: str) -> str:
-    """Return in words which credential stands in a text that is to be stored; nothing where none does."""
-    for name, value in os.environ.items():
-        secret = value.partition("://")[2].rpartition("@")[0].partition(":")[2] if name in STORES else value
-        if secret and name.endswith((*SECRET, *STORES)) and secret in text:
-            return f"the password in {name}" if name in STORES else f"the value of {name}"
-    return "a URI with a password" if WITH_PASSWORD.search(text) else ""
-
-
 def without_credentials(text: str) -> str:
-    """Return the text without the credentials in it.
-
-    They are the user and the password of every URI, also in its query, and those that the environment holds.
-    """
+    """Return the text without the credentials in it: those of every URI, and those that the environment holds."""
     for name, value in os.environ.items():
-        user = value.partition("://")[2].rpartition("@")[0]  # a password may hold a slash
-        if user and name in STORES:
-            text = text.replace(f"{user}@", "")
-        if value and name.endswith(SECRET):
-            text = text.replace(value, "***")
-    return re.sub(r"(?<=://)[^/\s'\"]*@|(?<=[?&])(user|password|sslpassword|token)=[^&\s'\"]*", "", text)
+        secret = value if name.endswith(SECRET) else ""
+        if name in STORES:
+            user = value.partition("://")[2].rpartition("@")[0]  # a password may hold a slash
+            text, secret = text.replace(f"{user}@", "") if user else text, user.partition(":")[2]
+        text = text.replace(secret, "***") if secret else text
+    return CREDENTIALS.sub("", text)

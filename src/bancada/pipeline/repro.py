@@ -122,7 +122,7 @@ class Run:
             self.ran.append(name)
         if ran or self.upstream[name] & self.after:
             self.after.add(name)
-            self._notify("ended" if name in self.started else "found", name)
+            self._notify("ended", name)
 
     def _command(self, stage: Any) -> int:
         """Run a stage's command, in a process group of its own, which ends with Ctrl-C. Return its exit status."""
@@ -173,7 +173,7 @@ class Run:
             told = "".join(f", {number} {what}" for what, number in others.items() if number)
             print(f"{len(self.ran)} of {count} stages ran{told}, {fine} were up to date")
 
-    def _notify(self, event: Literal["began", "ended", "found", "failed"], name: str) -> None:
+    def _notify(self, event: Literal["began", "ended", "failed"], name: str) -> None:
         """Tell the process that records results in MLflow of trainings and evaluations."""
         kind, _, of = name.partition("@")
         if kind in ("train", "evaluate"):

@@ -1,8 +1,8 @@
 """The process beside a stage, or beside all stages of a `bancada repro`: it shows trainings and records results.
 
 base/notify.py starts it in the stages' folder. Its standard input has a line for each event: `began STAGE MS`,
-`ended STAGE FOLDER MS` and `failed STAGE`, or `found STAGE FOLDER MS` for files that exist without a run of it. The end
-of input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that MLflow
+`ended STAGE FOLDER`, which has no `began` before it where DVC had the files already, and `failed STAGE`. The end of
+input means that no event follows. Each line of standard output is a sign of life: `recorded STAGE` means that MLflow
 has the stage's results, `missed STAGE WHY` that it does not have all of them, and `note TEXT` is for the user. If
 nothing is said of a stage, the last line on standard error says why it is not recorded.
 """
@@ -18,9 +18,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from bancada.base.notify import MISSED, NOTE, RECORDED, first_line, grouped
-from bancada.tracking import live_runs, mirror, record, runs, surroundings
-from bancada.tracking.store import STORE_ERRORS, Failed, Store, open_store
+from bancada.base.notify import MISSED, NOTE, RECORDED, grouped
+from bancada.tracking import live_runs, mirror, record, surroundings
+from bancada.tracking.store import STORE_ERRORS, Failed, Store, cause, open_store
 from bancada.training import live
 
 POLL_S = 0.5  # how often the listener looks for something to do
@@ -66,18 +66,12 @@ class Listener:
         if event == "began":
             self.began_ms[stage] = int(more[0])
             if kind == "train":
-                try:
-                    live_runs.remove_stale_curves(name)
-                except OSError as error:  # this training is not shown while it runs; its result is recorded
-                    self.reason = f"{type(error).__name__}: {first_line(error)}"
-                    return
+                live_runs.remove_stale_curves(name)
                 self.running[stage] = live_runs.LiveRun(name, self.origin, self.began_ms[stage])
             return
         training = self.running.pop(stage, None)
-        if event in ("ended", "found"):
-            timed = event == "ended" and stage in self.began_ms
-            seconds = (int(more[1]) - self.began_ms[stage]) / 1000 if timed else None
-            self.tasks.append(partial(self._record, stage, Path(more[0]), seconds))
+        if event == "ended":
+            self.tasks.append(partial(self._record, stage, Path(more[0])))
         elif training:
             self.tasks.append(partial(training.end, status="FAILED"))
 
@@ -96,7 +90,7 @@ class Listener:
                 self.reason = failed.get("a task", self.reason)
                 del self.tasks[0]
         except STORE_ERRORS as error:
-            self.reason = f"{type(error).__name__}: {first_line(error)}"
+            self.reason = cause(error)
             self.retry_at = time.monotonic() + RETRY_S
 
     def finish(self) -> None:
@@ -117,19 +111,17 @@ class Listener:
                     training.send(self.store)
                 self.reason = failed.get(stage, self.reason)  # it is tried again, and its result is recorded
 
-    def _record(self, stage: str, folder: Path, seconds: float | None, store: Store) -> None:
-        """Write the results of a stage. `seconds`: how long it took, if it has just ended."""
+    def _record(self, stage: str, folder: Path, store: Store) -> None:
+        """Write the results of a stage."""
         kind, _, name = stage.partition("@")
         recorder = record.Recorder(store, self.origin)
         with store.part(stage, recorder.failed):
             if kind == "evaluate":
                 recorder.write_study(name, after_each=self._show)  # trainings go on meanwhile
             else:
-                outcome = recorder.write(mirror.result(folder), began_ms=self.began_ms.get(stage))
-                if outcome.deleted:
-                    store.say(record.left_deleted([name]))
-                elif seconds is not None and {"new run", "missing parts"} & set(outcome.written):
-                    runs.add_points(store, outcome.run_id, [mirror.Point("training_seconds", 0, seconds)])
+                result = mirror.result(folder)
+                if not recorder.write(result, began_ms=self.began_ms.get(stage)).run_id:
+                    store.say(record.left_deleted([result.name]))
         if recorder.failed:
             why = "; ".join(f"{', '.join(what)}: {why}" for why, what in grouped(recorder.failed).items())
             _tell(MISSED, f"{stage} {why.removeprefix(f'{stage}: ')}")
@@ -155,4 +147,4 @@ if __name__ == "__main__":
     try:
         main()
     except Exception as error:  # whoever started this process shows the user this one line
-        sys.exit(f"{type(error).__name__}: {first_line(error)}")
+        sys.exit(cause(error))

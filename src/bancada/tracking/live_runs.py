@@ -12,8 +12,8 @@ from mlflow.entities import Run
 
 from bancada.base import locks
 from bancada.tracking import mirror, runs, surroundings
-from bancada.tracking.experiments import find_run, is_deleted, runs_where
-from bancada.tracking.store import STUDY, Failed, Store
+from bancada.tracking.experiments import deleted, find_run, is_deleted
+from bancada.tracking.store import Failed, Store
 from bancada.training import live
 
 
@@ -59,20 +59,14 @@ class LiveRun:
     def _begin(self, store: Store, training: mirror.Description) -> None:
         """Create or find the run and set it to RUNNING.
 
-        A run that is finished, or that another process with the same training writes to, is left alone.
+        A run that is finished or deleted, or that another process with the same training writes to, is left alone.
         """
         with store.lock():
             found = find_run(store, training.study, training.fingerprint)
-            if found and is_deleted(found.info):  # this training is recorded anew
-                found = None
-            if runs.is_finished(found) or (found and _belongs_to_another(found, training.variant)):
+            if runs.is_finished(found) or deleted(store, training.study, found) or _is_anothers(found, training):
                 return
-            run = runs.begin(store, found, training, self.origin, self.began_ms)
+            run, self.logged = runs.begin(store, found, training, self.origin, self.began_ms)
             self.run_id = run.info.run_id
-            if found:
-                store.client.update_run(self.run_id, "RUNNING")
-                runs.set_tags(store, run, {runs.LIVE_FILE: runs.live_place(training.variant)})
-                self.logged = runs.logged_points(store, self.run_id)
 
 
 def _points(lines: list[str], engine: str) -> list[mirror.Point]:
@@ -93,12 +87,9 @@ def _points(lines: list[str], engine: str) -> list[mirror.Point]:
     ]
 
 
-def _belongs_to_another(run: Run, variant: str) -> bool:
-    place = run.data.tags.get(runs.LIVE_FILE, "")
-    host, _, path = place.partition(":")
-    if run.info.status != "RUNNING" or place in ("", runs.live_place(variant)):
-        return False
-    return host != socket.gethostname() or live.running(Path(path))
+def _is_anothers(run: Run | None, training: mirror.Description) -> bool:
+    own = ("", runs.live_place(training.variant))
+    return run is not None and run.info.status == "RUNNING" and run.data.tags.get(runs.LIVE_FILE, "") not in own
 
 
 def _stop(store: Store, run_id: str, status: str) -> None:
@@ -127,23 +118,12 @@ def remove_stale_curves(variant: str) -> None:
 def close_killed(store: Store, failed: Failed) -> None:
     """Set the status KILLED for runs that are RUNNING in MLflow, but whose training does not run any more.
 
-    Runs of other machines are left alone. This machine may have had another name, as a container has: then the live
-    file at the run's path is of the same variant.
+    Runs of other machines are left alone.
     """
     with store.part("the runs of trainings that were killed", failed):
-        for run in runs_where(store, f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"):
+        experiments = [each.experiment_id for each in store.client.search_experiments()]
+        running = f"attributes.status = 'RUNNING' and tags.`{runs.LIVE_FILE}` != ''"
+        for run in store.client.search_runs(experiments, running):
             host, _, name = run.data.tags[runs.LIVE_FILE].partition(":")
-            path, variant = Path(name), (run.data.tags.get(STUDY), run.data.tags.get("bancada.variant"))
-            with store.part(f"the end of the run {run.info.run_id}", failed):
-                if (host == socket.gethostname() or _variant_of(path) == variant) and not live.running(path):
-                    _stop(store, run.info.run_id, "KILLED")
-
-
-def _variant_of(path: Path) -> tuple[str, str] | None:
-    """Return the study and the variant whose training wrote this file, or None if no training did."""
-    try:
-        with path.open() as file:
-            run = json.loads(file.readline())
-            return run["study"], run["variant"]
-    except (OSError, ValueError, KeyError):
-        return None
+            if host == socket.gethostname() and not live.running(Path(name)):
+                _stop(store, run.info.run_id, "KILLED")

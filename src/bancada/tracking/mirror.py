@@ -39,6 +39,7 @@ class Description:
     variant: str
     recipe: dict[str, Any]
     train_rows: int
+    split: str  # DVC's hash
     versions: dict[str, str]  # of the packages that training depends on; empty where they are not known
     fingerprint: str
 
@@ -54,9 +55,13 @@ class Result(Description):
 
     diverged: dict[str, int]  # seed -> epoch
     kept: dict[str, int]  # the same, with early stopping: the epoch that the weights are of
-    count: int | None  # of the parameters of one network; None: an older training did not write it
+    count: int | None  # of the parameters of one network
     folder: Path
     weights_md5: str
+
+    def has_its_split(self) -> bool:
+        """Return whether the split files that are here are those that it was trained on."""
+        return lockfile.dvc_md5(files.split(self.study)) == self.split
 
 
 def results() -> list[Path]:
@@ -71,16 +76,21 @@ def result(folder: Path, inputs: Inputs | None = None) -> Result:
     """
     run = json.loads((folder / files.RUN).read_text())
     pq.read_metadata(folder / files.HISTORY)
-    described = description(run, inputs or inputs_here(run["study"], run["variant"]))
-    weights_md5 = lockfile.md5(folder / files.WEIGHTS)
-    shown = {"diverged": run["diverged"], "kept": run.get("kept", {}), "count": run.get("parameters")}
-    return Result(**vars(described), **shown, folder=folder, weights_md5=weights_md5)
+    return Result(
+        **vars(description(run, inputs or inputs_here(run["study"], run["variant"]))),
+        diverged=run["diverged"],
+        kept=run["kept"],
+        count=run.get("parameters"),
+        folder=folder,
+        weights_md5=lockfile.md5(folder / files.WEIGHTS),
+    )
 
 
 def description(run: Mapping[str, Any], inputs: Inputs) -> Description:
     """Describe a training by its inputs and by run.json, which need not have yet what the training shows."""
     return Description(
         **{key: run[key] for key in ("study", "variant", "recipe", "train_rows")},
+        split=inputs.split,
         versions=_versions(run["variant"], inputs),
         fingerprint=fingerprint(run, inputs),
     )
@@ -91,8 +101,6 @@ NOT_ASKED = ("diverged", "kept", "parameters", "outputs", "overruled")  # keys o
 
 def fingerprint(run: Mapping[str, Any], inputs: Inputs) -> str:
     """Return a hash of all that a training's result follows from: the recipe, the split, the code and the versions."""
-    if "fingerprint" in run:  # at an older commit, the training itself wrote it
-        return str(run["fingerprint"])
     described = {key: value for key, value in run.items() if key not in NOT_ASKED}
     return hashlib.sha256(json.dumps([described, *inputs], sort_keys=True).encode()).hexdigest()
 

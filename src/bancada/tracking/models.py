@@ -3,7 +3,6 @@
 A model is code (serving.py, and the user's files as they are), weights and a description; nothing is pickled.
 """
 
-import ast
 import hashlib
 import json
 import shutil
@@ -12,26 +11,25 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
-from mlflow.entities import LoggedModelOutput, Run, RunTag
+from mlflow.entities import LoggedModelOutput, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from packaging.utils import canonicalize_name
 from safetensors.numpy import save
 
 from bancada.base import cells, files, lockfile, tables, user_code
 from bancada.networks import saved
 from bancada.networks.encoding import last_kind, loss_name
-from bancada.tracking import mirror
-from bancada.tracking.experiments import every, known
+from bancada.tracking import mirror, runs
+from bancada.tracking.experiments import known
 from bancada.tracking.mirror import Result
-from bancada.tracking.store import Store, temporary_files
+from bancada.tracking.store import Store
 
 MODEL, SEED, WEIGHTS_MD5 = "bancada.model", "bancada.best_seed", "bancada.weights_md5"  # tags
 CODE = "bancada.serving"  # tag: a hash of serving.py, because an older one may have had a fault
@@ -40,34 +38,25 @@ EXAMPLE_ROWS = 3
 SERVING = Path(__file__).with_name("serving.py")
 NETWORKS = Path(saved.__file__).parent
 COPIED = (Path(cells.__file__), *(NETWORKS / f"{name}.py" for name in ("preparation", "portable")))
-Logged = dict[str, set[str]]  # experiment -> the models that it had at the first look
 
 
-class NewModel(NamedTuple):
-    """The best seed's network of a run's variant."""
+def log_model(store: Store, run: Run, result: Result, seed: int | None, *, restore: bool) -> list[str]:
+    """Log the network of a run's best seed as its model, if it has none yet. Return what was written, in words.
 
-    run: Run
-    result: Result
-    seed: int | None  # none where all seeds diverged
-    with_example: bool  # the split files are those that it was trained on
-
-
-def log_model(store: Store, new: NewModel, logged: Logged, *, restore: bool) -> list[str]:
-    """Log the network as a model of the run, if it has none yet. Return what was written, in words.
-
-    `restore`: a model that someone deleted in MLflow is logged again; otherwise a line says that it is left out.
+    `seed`: None where all seeds diverged. `restore`: a model that someone deleted in MLflow is logged again; otherwise
+    a line says that it is left out.
     """
-    run, result, seed = new.run, new.result, new.seed
     client, tags, run_id, experiment = store.client, run.data.tags, run.info.run_id, run.info.experiment_id
+    if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5:
+        return []
     model_tags = {WEIGHTS_MD5: result.weights_md5, SEED: str(seed), CODE: _code_hash()}
-    has_one = MODEL in tags and model_tags.items() <= tags.items()
-    if has_one and _is_deleted(store, experiment, tags[MODEL], logged):
-        has_one = not restore
-        if has_one:
+    if MODEL in tags and model_tags.items() <= tags.items():
+        gone = known(client.get_logged_model, tags[MODEL]) is None
+        if gone and not restore:
             way_out = "`bancada track --restore` brings it back"
             store.say(f"the model of {result.name} was deleted in MLflow and is left out; {way_out}")
-    if seed is None or tags.get(WEIGHTS_MD5) != result.weights_md5 or has_one:
-        return []
+        if not (gone and restore):
+            return []
     if "module" in result.recipe and not _users_files_are_its(result):
         way_out = f"`dvc repro train@{result.variant}` and `bancada track` log it"
         store.say(f"the model of {result.name} is left out: src is not the one that it was trained with; {way_out}")
@@ -78,35 +67,26 @@ def log_model(store: Store, new: NewModel, logged: Logged, *, restore: bool) -> 
     unfinished = f"source_run_id = '{run_id}' and tags.`{SEED}` = '{seed}' and tags.`{CODE}` = '{model_tags[CODE]}'"
     found = client.search_logged_models([experiment], unfinished, max_results=1)
     [model] = found or [client.create_logged_model(experiment, result.variant, run_id, model_tags, params, "network")]
-    with packed(result, seed, run_id, model.model_id, new.with_example) as folder:
+    with packed(result, seed, run_id, model.model_id) as folder:
         client.log_model_artifacts(model.model_id, str(folder))
     client.finalize_logged_model(model.model_id, "READY")
     outputs = client.get_run(run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    run_tags = {MODEL: model.model_id, SEED: str(seed), CODE: model_tags[CODE]}
-    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run_tags.items()])
+    runs.set_tags(store, run, {MODEL: model.model_id, SEED: str(seed), CODE: model_tags[CODE]})
     return ["model"]
-
-
-def _is_deleted(store: Store, experiment: str, model: str, logged: Logged) -> bool:
-    """Return whether someone deleted the model: one search for an experiment, and a request for what it lacks."""
-    client = store.client
-    if experiment not in logged:
-        logged[experiment] = {each.model_id for each in every(client.search_logged_models, [experiment])}
-    return model not in logged[experiment] and known(client.get_logged_model, model) is None
 
 
 # --- the files of a model -------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: bool) -> Iterator[Path]:
-    """Yield a temporary folder with the files of the model."""
+def packed(result: Result, seed: int, run_id: str, model_id: str) -> Iterator[Path]:
+    """Yield a temporary folder with the files of the model; with an example, if its split is here."""
     with tempfile.TemporaryDirectory(prefix="bancada-") as name:
         folder = Path(name)
-        trained, example = saved.load(result.folder), _example(result.study) if with_example else None
-        with temporary_files(folder), warnings.catch_warnings():
+        trained, example = saved.load(result.folder), _example(result.study) if result.has_its_split() else None
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*An input example was not provided", UserWarning)  # without split files
             data, code = _network(folder / "network", trained, result, seed), _code(folder)
             mlflow.pyfunc.save_model(
@@ -117,7 +97,7 @@ def packed(result: Result, seed: int, run_id: str, model_id: str, with_example: 
                 mlflow_model=Model(run_id=run_id, model_uuid=model_id, model_id=model_id),
                 signature=_signature(trained),
                 input_example=example,
-                pip_requirements=_requirements(result, data),
+                pip_requirements=_requirements(result),
                 metadata={"study": result.study, "variant": result.variant, "seed": seed},
             )
         yield folder / "model"
@@ -188,32 +168,18 @@ def _users_files_are_its(result: Result) -> bool:
 def _copy_users_files(result: Result, to: Path) -> None:
     """Copy the user's modules that the network imports, and the data files beside them: a module may read those."""
     modules = json.loads(files.code("train", result.variant).read_text("utf-8"))["modules"]
-
-    def others(folder: str, names: list[str]) -> list[str]:
-        parts = Path(folder).relative_to("src").parts
-        dotted = {name: ".".join([*parts, name.removesuffix(".py")]).removesuffix(".__init__") for name in names}
-        return [
-            name for name in names if name == "__pycache__" or (name.endswith(".py") and dotted[name] not in modules)
-        ]
-
-    for folder in user_code.FOLDERS:
-        if (Path("src") / folder).is_dir():
-            shutil.copytree(Path("src") / folder, to / folder, ignore=others)
+    for path in [path for folder in user_code.FOLDERS for path in Path("src", folder).rglob("*") if path.is_file()]:
+        inside = path.relative_to("src")
+        dotted = ".".join(inside.with_suffix("").parts).removesuffix(".__init__")
+        if "__pycache__" not in inside.parts and (path.suffix != ".py" or dotted in modules):
+            (to / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to / inside)
 
 
-def _requirements(result: Result, network: Path) -> list[str]:
-    """Return the packages that the model needs: for serving.py, and those that the user's files import."""
+def _requirements(result: Result) -> list[str]:
+    """Return the packages that the model needs: for serving.py, and for the user's files those of its training."""
     versions = {package: version(package).split("+")[0] for package in PACKAGES}
-    imported = set[str]()
-    for path in network.rglob("src/**/*.py"):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                imported.add(str(node.module).partition(".")[0])
-    known = packages_distributions() if imported else {}
-    own = {canonicalize_name(package) for name in imported for package in known.get(name, [])}
-    versions |= {package: result.versions[package] for package in own if package in result.versions}
+    versions |= result.versions if "module" in result.recipe else {}
     return [f"{package}=={versions[package]}" for package in sorted(versions)]
 
 

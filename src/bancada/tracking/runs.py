@@ -10,7 +10,7 @@ from typing import TypeGuard
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from bancada.tracking import mirror
-from bancada.tracking.experiments import experiment_id, is_deleted
+from bancada.tracking.experiments import experiment_id, experiment_of, find_run, is_deleted
 from bancada.tracking.store import STUDY, Store
 from bancada.tracking.surroundings import Origin
 from bancada.training import live
@@ -27,28 +27,31 @@ def is_finished(run: Run | None) -> TypeGuard[Run]:
     return run is not None and run.info.status == "FINISHED"
 
 
-def begin(store: Store, run: Run | None, training: mirror.Description, origin: Origin, began_ms: int | None) -> Run:
-    """Return the run with its parameters; create it where there is none."""
-    client = store.client
+def begin(
+    store: Store, run: Run | None, training: mirror.Description, origin: Origin, began_ms: int | None
+) -> tuple[Run, set[Logged]]:
+    """Return the run, RUNNING and with its parameters, and the points that it has; create it where there is none."""
+    client, logged = store.client, set[Logged]()
     if run:
-        set_tags(store, run, with_experiment(run, origin))
+        client.update_run(run.info.run_id, "RUNNING")
+        set_tags(store, run, with_experiment(run, origin) | {LIVE_FILE: live_place(training.variant)})
+        logged = logged_points(store, run.info.run_id)
     else:
         tags = {key: value[:MOST_TAG] for key, value in _tags(training, origin).items()}
         run = client.create_run(experiment_id(store, training.study), began_ms, tags, run_name=training.variant)
     params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(training).items()]
     client.log_batch(run.info.run_id, params=params)  # MLflow takes up to 100 a call
-    return run
+    return run, logged
 
 
-def restored(store: Store, run: Run) -> Run:
-    """Bring back a run that someone deleted, and its experiment if that was deleted with all its runs."""
-    client, study = store.client, run.data.tags[STUDY]
-    if is_deleted(client.get_experiment(run.info.experiment_id)):
-        client.restore_experiment(run.info.experiment_id)
-        client.set_experiment_tag(run.info.experiment_id, STUDY, study)
-    if is_deleted(client.get_run(run.info.run_id).info):
-        client.restore_run(run.info.run_id)
-    return client.get_run(run.info.run_id)
+def restored(store: Store, training: mirror.Description, run: Run | None) -> Run | None:
+    """Bring back a run that someone deleted, and its study's experiment if that was deleted."""
+    experiment = experiment_of(store, training.study)
+    if experiment and is_deleted(experiment):  # it brings back its runs
+        store.client.restore_experiment(experiment.experiment_id)
+    elif run:
+        store.client.restore_run(run.info.run_id)
+    return find_run(store, training.study, training.fingerprint)
 
 
 def _tags(training: mirror.Description, origin: Origin) -> dict[str, str]:

@@ -5,13 +5,10 @@ used.
 
 MLflow stores the locations of artifacts as absolute paths, and neither its client nor its command line can change them
 (its issues 3144 and 2577). A relative location becomes absolute when the experiment is created (its pull request 7670),
-and `mlflow-artifacts:` needs a server. So `_follow_root` updates MLflow's tables, by MLflow's own classes for them.
+and `mlflow-artifacts:` needs a server. So `_follow_root` updates MLflow's tables.
 """
 
 import logging
-import os
-import re
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, chdir, closing, contextmanager
@@ -24,11 +21,10 @@ from urllib.parse import unquote, urlsplit
 import mlflow.store.db.utils as database
 import sqlalchemy.exc
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run, ViewType
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
-from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
 
+from bancada.base import BadInput
 from bancada.base.files import whole
 from bancada.base.notify import first_line
 from bancada.tracking.surroundings import note_progress, sqlite_uri, store_lock, store_uri
@@ -43,13 +39,12 @@ STUDY = "bancada.study"  # tag of experiments, runs and registered models
 SERVED = ("http://", "https://", "databricks")  # a server decides where its artifacts are kept
 # All that a store raises; a refused connection is an OSError.
 STORE_ERRORS = (MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
-LOCATIONS: tuple[sqlalchemy.Column[str], ...] = (
-    SqlExperiment.artifact_location,
-    SqlRun.artifact_uri,
-    SqlLoggedModel.artifact_location,
-    SqlModelVersion.source,
-    SqlModelVersion.storage_location,
-)
+LOCATIONS = {  # columns of MLflow's tables
+    "experiments": ["artifact_location"],
+    "runs": ["artifact_uri"],
+    "logged_models": ["artifact_location"],
+    "model_versions": ["source", "storage_location"],
+}
 Failed = dict[str, str]  # what is not recorded -> why
 
 
@@ -115,46 +110,16 @@ class Store:
             raise
         except Exception as error:  # whatever it is, the user reads of it
             if not self.answers():
-                raise StoreAway(f"{type(error).__name__}: {first_line(error)}") from error
+                raise StoreAway(cause(error)) from error
             failed[name] = cause(error)
 
 
 def cause(error: Exception) -> str:
-    """Say in a line what failed: a file here, or something that the store, which answers, does not take."""
-    found = None if is_refused(error) else os_error(error)
-    line = f"{type(found or error).__name__}: {first_line(found or error)}"
-    refusals = MlflowException | sqlalchemy.exc.SQLAlchemyError | sqlite3.Error
-    if found is None and (isinstance(error, refusals) or is_refused(error)):
-        return f"the store refuses it: {line}"
-    return line
-
-
-def os_error(error: BaseException | None) -> OSError | None:
-    """Return the error of the operating system that led to this one: MLflow raises its own for a full disk, too."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno:
-            return error
-        if isinstance(error, shutil.Error):  # of a folder that is copied: (from, to, why) of each file
-            number = re.search(r"\[Errno (\d+)\]", str(error))
-            return OSError(int(number[1]), os.strerror(int(number[1])), error.args[0][0][1]) if number else None
-        error = error.__cause__ or error.__context__
-    return None
-
-
-@contextmanager
-def temporary_files(folder: Path) -> Iterator[None]:
-    """Run a block that writes to a temporary folder; an error of the operating system names where that folder is."""
-    try:
-        yield
-    except Exception as error:  # raised again, with the place of the files if the system caused it
-        if found := os_error(error):
-            raise OSError(found.errno, found.strerror, str(folder.parent)) from error
-        raise
-
-
-def is_refused(error: Exception) -> bool:
-    """Return whether a server answered a request with an error."""
-    return getattr(error, "response", None) is not None
+    """Return an error in a line: our own message, or the error's kind and the first line of its message."""
+    if isinstance(error, BadInput):
+        return first_line(error)
+    refused = "the store refuses it: " if getattr(error, "response", None) is not None else ""  # a server's answer
+    return f"{refused}{type(error).__name__}: {first_line(error)}"
 
 
 def open_store(root: Path, on_progress: Callable[[], None] = lambda: None, say: Callable[[str], None] = print) -> Store:
@@ -170,15 +135,14 @@ def open_store(root: Path, on_progress: Callable[[], None] = lambda: None, say: 
         on_progress()
 
     with store_lock(root, on_progress), chdir(root):
-        exists = path is not None and path.is_file() and path.stat().st_size > 0
-        if path and exists:
+        if path and path.is_file() and path.stat().st_size > 0:
             _check_writable(path)
         elif path and path.parent.is_dir() and not path.is_dir():
             _create(path)
         client = Client(uri, answered)
-        experiments = client.search_experiments(ViewType.ALL)
-        if path and exists:
-            _follow_root(client, {_root_of(each) for each in experiments} - {None, root}, path, root)
+        client.search_experiments(ViewType.ALL, max_results=1)
+        if path and path.is_file():
+            _follow_root(path, root)
     artifacts = None if uri.startswith(SERVED) else root / ARTIFACTS
     return Store(client, root, artifacts, path if path and path.is_file() else None, on_progress, say)
 
@@ -220,32 +184,22 @@ def _create(path: Path) -> None:
             engine.dispose()
 
 
-def _follow_root(client: MlflowClient, old_roots: set[Path | None], path: Path, root: Path) -> None:
-    """Change the locations of artifacts from the old roots to `root`, to which the folder was moved or copied.
+def _follow_root(path: Path, root: Path) -> None:
+    """Change the locations of artifacts to `root`, to which the folder of the store was moved or copied.
 
     A store outside the root may belong to another folder too: there, only locations that no longer exist change.
     """
-    ours = path.absolute().is_relative_to(root)
-    moved = [
-        old for old in old_roots if old and (ours or ((root / ARTIFACTS).exists() and not (old / ARTIFACTS).exists()))
-    ]
-    # MLflow writes locations as URIs, except for its experiment `Default`, which has a plain path.
-    prefixes = [(f"{old.as_uri()}/", f"{root.as_uri()}/") for old in moved] + [(f"{old}/", f"{root}/") for old in moved]
-    with client._tracking_client.store.ManagedSessionMaker(read_only=False) as session:  # all in one transaction
-        for (before, after), column in product(prefixes, LOCATIONS):
-            location = sqlalchemy.literal(after) + sqlalchemy.func.substr(column, len(before) + 1)
-            matches = sqlalchemy.func.substr(column, 1, len(before)) == before
-            update = sqlalchemy.update(column.class_).where(matches).values({column.key: location})
-            session.execute(update, execution_options={"synchronize_session": False})
-
-
-def _root_of(experiment: Experiment) -> Path | None:
-    """Return the root of the folder in which we created the experiment, or None if its location is not one of ours."""
-    split = urlsplit(experiment.artifact_location or "")
-    folder = Path(unquote(split.path))
-    study = experiment.tags.get(STUDY, experiment.name)
-    ours = split.scheme == "file" and folder.name == study and folder.parent.name == ARTIFACTS
-    return folder.parent.parent if ours else None
+    with closing(sqlite3.connect(path, timeout=LOCK_PATIENCE_S)) as connection, connection:  # all in one transaction
+        ours = "select artifact_location from experiments join experiment_tags using (experiment_id) where key = ?"
+        folders = {Path(unquote(urlsplit(found).path)).parent for (found,) in connection.execute(ours, (STUDY,))}
+        inside = path.absolute().is_relative_to(root)
+        moved = [folder.parent for folder in folders if folder.name == ARTIFACTS and (inside or not folder.exists())]
+        # MLflow writes locations as URIs, except for its experiment `Default`, which has a plain path.
+        prefixes = [(f"{of(old)}/", f"{of(root)}/") for old in moved if old != root for of in (Path.as_uri, str)]
+        columns = [(table, column) for table, names in LOCATIONS.items() for column in names]
+        for (before, after), (table, column) in product(prefixes, columns):
+            changed = f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?"
+            connection.execute(changed, (after, len(before) + 1, len(before), before))
 
 
 def artifact_paths(store: Store, run: Run, folder: str | None = None) -> set[str]:

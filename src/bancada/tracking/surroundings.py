@@ -1,10 +1,8 @@
 """Where a process runs: the main repository, its MLflow store, the DVC experiment and the git commit."""
 
-import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +12,7 @@ from pathlib import Path
 from bancada.base import BadInput, files, git, locks, notify
 
 LOCK_PATIENCE_S = 40.0  # how long to wait for a process that holds the store's lock and makes no progress
+FOLDER, PROGRESS = Path(".dvc/tmp"), "bancada-tracking.progress"
 LOOK_S = 1.0  # how often to look whether it does
 MOST_DIFF = 1_000_000  # bytes
 UNTRACKED = "# untracked: "  # begins a line that we add to a diff
@@ -56,15 +55,14 @@ def store_lock(root: Path, on_progress: Callable[[], None] = lambda: None) -> It
 
     While others hold the lock and make progress, call `on_progress` and wait. Raise TimeoutError if they do not.
     """
-    lock, progress = _tracking_file(root, "lock"), _tracking_file(root, "progress")
     with ExitStack() as held:
-        seen, since = _mtime(progress), time.monotonic()
+        seen, since = _last_progress(root), time.monotonic()
         while True:
             try:
-                held.enter_context(locks.locked(lock, LOOK_S))
+                held.enter_context(locks.locked(root / FOLDER / "bancada-tracking.lock", LOOK_S))
                 break
             except TimeoutError:
-                if (now := _mtime(progress)) != seen:
+                if (now := _last_progress(root)) != seen:
                     seen, since = now, time.monotonic()
                     on_progress()
                 elif time.monotonic() - since > LOCK_PATIENCE_S:
@@ -74,17 +72,11 @@ def store_lock(root: Path, on_progress: Callable[[], None] = lambda: None) -> It
 
 def note_progress(root: Path) -> None:
     """Let those who wait for the lock of the store see that its holder makes progress."""
-    _tracking_file(root, "progress").touch()
+    (root / FOLDER / PROGRESS).touch()
 
 
-def _tracking_file(root: Path, kind: str) -> Path:
-    folder = root / ".dvc" / "tmp"
-    if not folder.parent.is_dir():
-        folder = Path(tempfile.gettempdir()) / f"bancada-{hashlib.md5(bytes(root), usedforsecurity=False).hexdigest()}"
-    return folder / f"bancada-tracking.{kind}"
-
-
-def _mtime(path: Path) -> float:
+def _last_progress(root: Path) -> float:
+    path = root / FOLDER / PROGRESS
     return path.stat().st_mtime if path.exists() else 0.0
 
 
@@ -93,7 +85,6 @@ class Origin:
     """Where a result comes from. It does not change the result, and the pipeline's files do not hold it."""
 
     experiment: str | None = None  # name of the DVC experiment
-    baseline_rev: str | None = None
     commit: str = ""  # empty where there is none, UNKNOWN where git could not say
     clean: bool | None = None  # whether the files are those of the commit; None: not known
     diff: bytes = b""  # against that commit: exact, or empty where it is not kept
@@ -101,34 +92,28 @@ class Origin:
 
     def tags(self) -> dict[str, str]:
         """Return the tags of a run; without a commit there are none about git."""
-        tags = {"dvc.baseline_rev": self.baseline_rev, "git.problem": self.problem}
+        tags = {"git.problem": self.problem} if self.problem else {}
         if self.commit:
             tags |= {"git.commit": self.commit, "git.clean": UNKNOWN if self.clean is None else json.dumps(self.clean)}
-        if self.commit not in ("", UNKNOWN):
-            tags["mlflow.source.git.commit"] = self.commit
         if self.clean is not None:
-            tags["mlflow.source.git.dirty"] = json.dumps(not self.clean)
-        return {key: value for key, value in tags.items() if value}
+            tags |= {"mlflow.source.git.commit": self.commit, "mlflow.source.git.dirty": json.dumps(not self.clean)}
+        return tags
 
 
 def origin() -> Origin:
     """Return the origin of what this process makes in the current folder."""
-    known = Origin(os.environ.get("DVC_EXP_NAME") or None, os.environ.get("DVC_EXP_BASELINE_REV") or None)
+    known = Origin(os.environ.get("DVC_EXP_NAME") or None)
     try:
         commit = git.commit_of(Path())
+        return _with_diff(replace(known, commit=commit), "HEAD") if commit else known
     except BadInput as error:
         return replace(known, commit=UNKNOWN, problem=f"the commit is recorded as unknown: {error}")
-    return _with_diff(replace(known, commit=commit), "HEAD") if commit else known
 
 
 def _with_diff(known: Origin, *commits: str) -> Origin:
     """Return the origin with the difference of this folder, or of the second commit, from the first one."""
-    try:
-        diff = git.exact(Path(), "diff", *PATCH, *commits, "--", *PATHS)
-        if len(commits) == 1:
-            diff = _untracked() + diff
-    except BadInput as error:
-        return replace(known, problem=f"git.clean is recorded as unknown: {error}")
+    diff = git.exact(Path(), "diff", *PATCH, *commits, "--", *PATHS)
+    diff = diff if len(commits) > 1 else _untracked() + diff
     if why := _not_to_be_kept(diff):
         return replace(known, clean=False, problem=f"git.diff is left out, so the run cannot be reproduced: {why}")
     return replace(known, clean=not diff, diff=diff)
@@ -146,8 +131,8 @@ def _not_to_be_kept(diff: bytes) -> str:
         return f"it has {len(diff):,} bytes, more than {MOST_DIFF:,}"
     if re.search(rb"^\+Subproject commit ", diff, re.MULTILINE):
         return "a submodule is not as it was committed"
-    held = notify.credential_in(diff.decode(errors="surrogateescape"))
-    return f"it holds {held}" if held else ""
+    text = diff.decode(errors="surrogateescape")
+    return "" if notify.without_credentials(text) == text else "it holds a password or a token"
 
 
 @dataclass(frozen=True)
@@ -160,7 +145,7 @@ class Experiment:
 
     def origin(self) -> Origin:
         """Return the origin that its results had when it ran: its baseline, and its difference from that."""
-        return _with_diff(Origin(self.name, self.baseline, self.baseline), self.baseline, self.commit)
+        return _with_diff(Origin(self.name, self.baseline), self.baseline, self.commit)
 
 
 def experiments() -> list[Experiment]:

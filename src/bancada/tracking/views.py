@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.tracking import evaluations, runs
-from bancada.tracking.experiments import active_experiment, every
+from bancada.tracking.experiments import experiment_id
 from bancada.tracking.store import Store
 
 KEY = "bancada"
@@ -30,10 +30,8 @@ GOLDEN = 0.618034  # of a circle: each further hue falls into one of the widest 
 
 
 def show_study(store: Store, study: str, evaluation: evaluations.Evaluation) -> list[str]:
-    """Describe the study's experiment, if there is one, and save its view. Return what was written, in words."""
-    experiment = active_experiment(store, study)
-    if experiment is None:
-        return []
+    """Describe the study's experiment and save its view. Return what was written, in words."""
+    experiment = store.client.get_experiment(experiment_id(store, study))
     view = {
         "name": NAME,
         "createdAt": experiment.creation_time,
@@ -75,7 +73,7 @@ def _md5(text: str | None) -> str | None:
 
 def pages(store: Store) -> dict[str, str]:
     """Return the address of each study's view below that of MLflow's server."""
-    experiments = sorted(every(store.client.search_experiments), key=lambda each: each.name)
+    experiments = sorted(store.client.search_experiments(), key=lambda each: each.name)
     return {each.name: _page(each.experiment_id) for each in experiments if VIEW in each.tags}
 
 

@@ -1,21 +1,16 @@
 """What a run in a clone made, compared with what the commit says: dvc.lock, and the files that git keeps."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bancada.base import BadInput, files, lockfile
-from bancada.base.git import asked
 from bancada.base.lockfile import LOCK_FILE
-from bancada.pipeline.check import CMD_CHANGED, MOST_NAMED, Finding, changed, says_more, several
-from bancada.pipeline.clone import Clone
+from bancada.pipeline.check import CODE_STAGE, Finding, changed
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
 from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
-from bancada.pipeline.leftovers import CHANGED
-
-EDITED = "git and dvc.lock name different files"
 
 Fetch = Callable[[Path, Path, str], str]  # (path, where to, hash) -> why that is impossible, or nothing
 
@@ -46,6 +41,11 @@ class Out:
         return self.difference.verdict
 
     @property
+    def edited(self) -> bool:
+        """Whether git and dvc.lock name different files."""
+        return bool(self.git) and self.git != self.lock
+
+    @property
     def changed(self) -> bool:
         """Whether the run made another file than the commit holds."""
         return self.made != (self.git or self.lock)
@@ -68,7 +68,7 @@ class Stage:
     @property
     def edited(self) -> bool:
         """Whether something is wrong with it that no stage before it explains."""
-        return bool(self.findings) or any(out.difference.problem.startswith(EDITED) for out in self.outs)
+        return bool(self.findings) or any(out.edited for out in self.outs)
 
 
 def committed(root: Path, targets: Sequence[str], kept: Path) -> Committed:
@@ -94,16 +94,16 @@ def _entries(root: Path) -> dict[str, Any]:
     return lockfile.parse((root / LOCK_FILE).read_text("utf-8")).stages
 
 
-def clear(root: Path, expected: Committed, everything: bool) -> None:
-    """Remove the committed outs from the clone, so that none can be mistaken for one that the run made."""
+def clear(root: Path, expected: Committed) -> None:
+    """Remove the committed results from the clone, so that none can be mistaken for one that the run made."""
     outs = [item["path"] for name in expected.upstream for item in expected.entries.get(name, {}).get("outs", ())]
-    for path in [*outs, *expected.git, *(map(str, files.MADE) if everything else ())]:
+    for path in [*outs, *expected.git, *map(str, files.MADE)]:
         files.remove(root / path)
 
 
 def judge(expected: Committed, root: Path, fetch: Fetch) -> list[Stage]:
     """Compare every stage that ran in the clone at `root`."""
-    stages, after, changed_outs = [], _entries(root), set[str]()
+    stages, after, changed_outs = [], _entries(root), list[str]()
     for name, upstream in expected.upstream.items():  # in the pipeline's order
         before, now = expected.entries.get(name, {}), after.get(name, {})
         locked = {item["path"]: item.get("md5", "") for item in before.get("outs", ())}
@@ -112,61 +112,38 @@ def judge(expected: Committed, root: Path, fetch: Fetch) -> list[Stage]:
             path, made = item["path"], item.get("md5", "")
             hashes = (locked.get(path, ""), expected.git.get(path, ""), made)
             outs.append(Out(path, *hashes, _difference(path, *hashes, expected.kept, root, fetch)))
-        changed_outs |= {out.path for out in outs if out.verdict}
-        findings = [*_other_inputs(name, before, now, changed_outs)]
-        if before != now and not says_more(name) and not findings and not changed_outs:
-            findings = [Finding("lock", str(LOCK_FILE), "its entry is not what a run of the stage writes there")]
+        changed_outs += [out.path for out in outs if out.verdict]
+        findings = [Finding("stale", str(LOCK_FILE), "no entry of this stage")] if not before else []
+        if before and name != CODE_STAGE:
+            other = [key[1:] for key in changed("", _read(before), _read(now))]
+            other = [key for key in other if not any(_overlap(key, out) for out in changed_outs)]
+            findings += [Finding("lock", key, "is not what dvc.lock says that the stage was run with") for key in other]
         stages.append(Stage(name, set(upstream), outs, [replace(one, stages=(name,)) for one in findings]))
     return stages
+
+
+def _read(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an entry of dvc.lock says that its stage was run with: command, parameters, and hashes of files."""
+    params = {f"{file}: {key}": value for file, of in entry.get("params", {}).items() for key, value in of.items()}
+    return {"cmd": entry.get("cmd"), **params, **{item["path"]: item.get("md5") for item in entry.get("deps", ())}}
 
 
 def _difference(path: str, lock: str, git: str, made: str, kept: Path, root: Path, fetch: Fetch) -> Difference:
     if made == lock and made == (git or made):
         return SAME
-    if git and lock and git != lock:
-        return different(f"{EDITED}; this run made {'that of git' if made == git else 'another one than git has'}")
-    if not git and not lock:
+    if git and git != lock:
+        made_git = "that of git" if made == git else "another one than git has"
+        return different(f"git and dvc.lock name different files; this run made {made_git}")
+    if not lock:
         return different("dvc.lock does not name it")
-    if git:
-        return compare(kept / path, root / path)
-    missing = fetch(Path(path), kept / path, lock)
+    missing = "" if git else fetch(Path(path), kept / path, lock)
     problem = f"not compared number by number: the committed one is {missing}"
     return different(problem) if missing else compare(kept / path, root / path)
-
-
-def _other_inputs(name: str, before: Any, now: Any, changed_outs: set[str]) -> Iterator[Finding]:
-    """Yield what the stage was run with and dvc.lock does not say; outs that changed explain themselves."""
-    if not before:
-        yield Finding("stale", str(LOCK_FILE), "no entry of this stage")
-        return
-    if before.get("cmd") != now.get("cmd"):
-        yield Finding("stale", "dvc.yaml", CMD_CHANGED)
-    if says_more(name):
-        return
-    for leaf in changed("", before.get("params", {}), now.get("params", {})):
-        yield Finding("stale", leaf.removeprefix(".").replace("yaml.", "yaml: ", 1), CHANGED)
-    old, new = ({item["path"]: item.get("md5", "") for item in entry.get("deps", ())} for entry in (before, now))
-    for path in sorted(old.keys() & new.keys()):
-        if old[path] != new[path] and not any(_overlap(path, out) for out in changed_outs):
-            problem = f"dvc.lock says that one with md5 {old[path]} was read, but this run read {new[path]}"
-            yield Finding("lock", path, problem)
 
 
 def _overlap(path: str, other: str) -> bool:
     """Return whether the two are the same path, or one is a folder around the other."""
     return f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/")
-
-
-def made_by_none(clone: Clone, stages: Sequence[Stage]) -> list[Finding]:
-    """Return the files among the results that are outs of no stage, and that a run makes other than git has them."""
-    other = [out.path for stage in stages for out in stage.outs if out.verdict]
-    prefix = asked(clone.root, "rev-parse", "--show-prefix").rstrip("\n")
-    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
-    listed = asked(clone.root, "status", *options, "--", *map(str, files.MADE)).split("\0")
-    paths = [line[3:].removeprefix(prefix) for line in listed if line and "D" not in line[:2]]
-    found = [path for path in paths if not any(_overlap(path, out) for out in other)]
-    todo = f"`git rm {' '.join(found[:MOST_NAMED])}`, or make it an out in dvc.yaml"
-    return [Finding("gone", several(found), "this run made another one than git has", todo)] if found else []
 
 
 def starts(stages: Sequence[Stage]) -> list[str]:

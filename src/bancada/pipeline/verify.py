@@ -23,7 +23,7 @@ from bancada.base.git import asked, file_at
 from bancada.pipeline import causes, check
 from bancada.pipeline.clone import NOT_RUN, Clone, clone_of, fetch, fetch_inputs, head
 from bancada.pipeline.compare import Verdict
-from bancada.pipeline.judge import Committed, Stage, clear, committed, judge, made_by_none
+from bancada.pipeline.judge import Stage, clear, committed, judge
 from bancada.pipeline.verdict import as_markdown, as_report
 
 PLAIN_WIDTH = 160  # in a file or a CI job's log
@@ -68,13 +68,12 @@ def _verify(root: Path, targets: Sequence[str]) -> dict[str, Any]:
         fetch_inputs(clone)
         expected = committed(clone.root, targets, clone.folder / "committed")
         left = [] if targets else check.left_over(clone.root)
-        clear(clone.root, expected, everything=not targets)
+        clear(clone.root, expected)
         here = [finding for finding in _of_the_workspace(root) if finding not in left]
         count = len(expected.upstream)
         print(f"commit {commit[:10]} in a temporary clone: {count} stages", flush=True)
         clone.repro(targets)
         stages = judge(expected, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
-        elsewhere = [] if targets else [*left, *made_by_none(clone, stages)]
         context = {
             "commit": commit,
             "asked_for": list(targets),
@@ -82,7 +81,7 @@ def _verify(root: Path, targets: Sequence[str]) -> dict[str, Any]:
             "machine": causes.machine(clone.root),
             "seconds": round(time.monotonic() - began, 1),
         }
-        return as_report(stages, elsewhere, here, _causes(clone, expected, stages), context)
+        return as_report(stages, left, here, _causes(clone, stages), context)
 
 
 def _of_the_workspace(root: Path) -> list[check.Finding]:
@@ -93,10 +92,10 @@ def _of_the_workspace(root: Path) -> list[check.Finding]:
         return []
 
 
-def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[causes.Cause]:
+def _causes(clone: Clone, stages: Sequence[Stage]) -> list[causes.Cause]:
     if all(stage.verdict == Verdict.SAME for stage in stages):
         return []
-    found = causes.of_the_commit(clone, expected.entries, stages)
+    found = causes.of_the_commit(stages)
     if not any(out.changed for stage in stages for out in stage.outs):
         return found  # the run made the committed files, so this machine is not the cause
     found += causes.of_the_environment(clone.root)

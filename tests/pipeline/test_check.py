@@ -13,7 +13,7 @@ from idle import environment
 from bancada.base import BadInput
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
-from bancada.pipeline.check import Finding, add_code, audit, changed, check, left_over
+from bancada.pipeline.check import Finding, add_code, audit, changed, check
 
 OTHER = "0123456789abcdef0123456789abcdef"
 OTHER_HOOKS = "ruff-check,ruff-format,mypy"  # they take half a minute, and `make lint types` runs them
@@ -184,7 +184,7 @@ def test_what_a_removed_variant_leaves_is_named_until_it_is_pruned_and_nothing_e
     def found(prune: bool) -> list[str]:
         return [str(finding) for finding in check(prune) if finding.kind == "gone"]
 
-    assert found(prune=False) == [str(one) for one in left_over(repository)] == [*gone, stray]
+    assert found(prune=False) == [*gone, stray]
     assert found(prune=True) == [stray]
     assert capsys.readouterr().out.splitlines() == [f"removed: {left}", "taken out of dvc.lock: train@moons_adam"]
     assert found(prune=False) == [stray]

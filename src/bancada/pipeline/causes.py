@@ -10,7 +10,6 @@ from pathlib import Path
 from bancada.base import files
 from bancada.pipeline import requirements
 from bancada.pipeline.check import several
-from bancada.pipeline.judge import Stage
 from bancada.pipeline.requirements import LOCK
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -24,16 +23,6 @@ class Cause:
 
     text: str
     todo: str
-
-
-def of_the_commit(stages: Sequence[Stage]) -> list[Cause]:
-    """Return what the commit itself explains: something that changed without a rerun, or was edited."""
-    findings = [finding for stage in stages for finding in stage.findings]
-    edited = [(stage.name, out.path) for stage in stages for out in stage.outs if out.edited]
-    texts = [f"{several(one.stages)}: {one.subject}: {one.problem}" for one in findings]
-    texts += [f"{name}: {path}, or its hash in dvc.lock, was edited or committed alone" for name, path in edited]
-    todo = "`bancada repro --force STAGE`, and commit what that changes; `bancada check` names files that git lacks"
-    return [Cause(text, todo) for text in texts]
 
 
 def of_the_bits(root: Path, names: Sequence[str]) -> list[Cause]:

@@ -161,12 +161,6 @@ def named(left: leftovers.Leftovers) -> Iterator[Finding]:
         yield Finding("gone", several(left.strays), "no stage makes it", "delete it, or make it an out in dvc.yaml")
 
 
-def left_over(root: Path) -> list[Finding]:
-    """Return what is left over in the repository at `root`."""
-    with dvc.opened(root) as repo:
-        return list(named(leftovers.find(repo, root)))
-
-
 def audit(root: Path) -> list[Finding]:
     """Return everything that is not as dvc.lock says in the repository at `root`, in the pipeline's order.
 

@@ -105,11 +105,6 @@ def path_of(item: Any, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def hash_here(item: Any) -> str:
-    """Return DVC's hash of a dependency or an out as it is in the workspace; empty where it is missing."""
-    return str(item.get_hash().value or "") if item.exists else ""
-
-
 def state(item: Any) -> str:
     """Return `deleted`, `modified`, or `new` (dvc.lock does not know it); nothing where it is as dvc.lock says."""
     return next(iter(item.workspace_status().values()), "") if item.hash_info else "new"

@@ -61,7 +61,7 @@ def sentence(report: Mapping[str, Any]) -> str:
     stages, machine = report["stages"], report["machine"]
     count = sum(len(stage["outs"]) for stage in stages)
     counts = f"all {count}" if report["exit_status"] == 0 else f"{counted(stages)} among {count}"
-    wrong = sum(len(stage["findings"]) for stage in stages) + len(report["elsewhere"])
+    wrong = len({finding["line"] for stage in stages for finding in stage["findings"]}) + len(report["elsewhere"])
     parts = [
         f"{counts} outs of {len(stages)} stages",
         f"{wrong} wrong in dvc.lock or git" if wrong else "",
@@ -83,7 +83,7 @@ def counted(stages: Sequence[Mapping[str, Any]]) -> str:
 def as_markdown(report: Mapping[str, Any]) -> str:
     """Return the verdict as Markdown: a table of the stages, then lists of what is wrong, why, and what to do."""
     stages, causes = report["stages"], report["causes"]
-    wrong = [text for stage in stages for text in _wrong(stage)]
+    wrong = list(dict.fromkeys(text for stage in stages for text in _wrong(stage)))
     lists = {
         "Not the same bits": wrong[:MOST_SHOWN],
         f"And {len(wrong) - MOST_SHOWN} more": ["`--json FILE` keeps them all"] if wrong[MOST_SHOWN:] else [],
@@ -104,9 +104,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
 def _wrong(stage: Mapping[str, Any]) -> list[str]:
     """Return what of a stage is not the same bits: the place, and how it differs."""
     outs = [out for out in stage["outs"] if out["verdict"] != str(Verdict.SAME)]
-    lines = [f"{finding['subject']} {finding['problem']}" for finding in stage["findings"]]
-    lines += [f"{out['path']} {out['verdict']}: {out['difference']}" for out in outs]
-    return [f"{stage['name']}: {line}" for line in lines]
+    lines = [f"{stage['name']}: {out['path']} {out['verdict']}: {out['difference']}" for out in outs]
+    return [*(finding["line"] for finding in stage["findings"]), *lines]
 
 
 def _literal(text: str) -> str:

@@ -135,14 +135,14 @@ def test_weights_a_rounding_apart_are_within_tolerance_with_the_number(
 def test_other_weights_are_different_and_what_is_not_as_in_the_run_is_named(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run claims another numpy; its code is another one than its commit's."""
+    """The run claims another Python; its code is another one than its commit's."""
     change_weights(bench, 2)
-    bench.tag(bench.experiment, "bancada.numpy", "2.0.0")
+    bench.tag(bench.experiment, "bancada.python", "3.2.1")
     bench.tag(bench.experiment, "bancada.fingerprint", "another")
     assert reproduce(bench.experiment) == 1
     shown = capsys.readouterr().out
     assert re.search(r"^weights.safetensors: .* relative at 0.bias", shown, re.MULTILINE)
-    assert f"other versions: here numpy {np.__version__} instead of 2.0.0" in shown
+    assert "why: the run was made with Python 3.2.1" in shown
     assert "whose fingerprint is another: the recipe, the rows, the code, or the version of a package" in shown
     assert "\ndifferent: the weights of" in shown
 

@@ -9,10 +9,9 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
 import typer
@@ -20,12 +19,12 @@ import typer
 from bancada.base import BadInput, files, lockfile
 from bancada.base.git import asked, commit_of
 from bancada.base.refusals import PARAMS_FILE
-from bancada.pipeline import causes, check, requirements, verdict
+from bancada.pipeline import causes, check, verdict
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
 from bancada.pipeline.kept import CODE_FOLDER, SOURCES
-from bancada.tracking import mirror, runs
+from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS_MD5
 from bancada.tracking.store import STORE_ERRORS, artifact_paths, cause, database_file, open_store
@@ -50,15 +49,6 @@ class RecordedRun:
     run_id: str
     tags: Mapping[str, str]
     folder: Path
-
-    @property
-    def diff(self) -> tuple[list[str], bytes]:
-        """What was not committed when it was made: the names of files that git did not know, and a patch."""
-        path = self.folder / DIFF
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        names = list(takewhile(lambda line: line.startswith(UNTRACKED.encode()), lines))
-        patch = b"".join(lines[len(names) :])
-        return [os.fsdecode(name.rstrip()).removeprefix(UNTRACKED) for name in names], patch
 
 
 def reproduce(run_id: str, yes: bool = False) -> int:
@@ -109,28 +99,28 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
 
 def _apply(run: RecordedRun, clone: Clone, yes: bool) -> str:
     """Bring the clone to the tree of the run. Return in words what that changed; raise BadInput if it is impossible."""
-    untracked, patch = run.diff
+    diff = run.folder / DIFF
+    lines = diff.read_bytes().splitlines() if diff.exists() else []
+    untracked = [os.fsdecode(line).removeprefix(UNTRACKED) for line in lines if line.startswith(UNTRACKED.encode())]
     if missing := [name for name in untracked if name.startswith((f"{CODE_FOLDER}/", f"{SOURCES}/"))]:
         problem = "may have read files that git did not know, so they cannot be brought back"
         raise BadInput(f"{run.run_id}: {problem}: {', '.join(missing)}")
-    if not patch.strip():
+    if len(untracked) == len(lines):
         return ""
-    path = run.folder / "patch"
-    path.write_bytes(patch)
     top = Path(asked(clone.root, "rev-parse", "--show-toplevel").rstrip("\n"))
     try:  # beside each name stand the numbers of lines
-        changed = asked(top, "apply", "--whitespace=nowarn", "--numstat", "-z", "--apply", str(path))
+        changed = asked(top, "apply", "--whitespace=nowarn", "--numstat", "-z", "--apply", str(diff))
     except BadInput as error:
         raise BadInput(f"{run.run_id}: its {DIFF} does not apply to commit {clone.commit[:10]}: {error}") from None
     names = [entry.split("\t")[2] for entry in changed.rstrip("\0").split("\0")]
     if [top / name for name in names] != [clone.root / PARAMS_FILE]:
-        _agree(run, names, patch, yes)
+        _agree(run, names, diff.read_text("utf-8", "replace"), yes)
     return f" with what was not committed of {check.several(names, 5)}"
 
 
-def _agree(run: RecordedRun, names: Sequence[str], patch: bytes, yes: bool) -> None:
+def _agree(run: RecordedRun, names: Sequence[str], patch: str, yes: bool) -> None:
     """Show code that came from the store, and end the program unless the user agrees to run it."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in patch.decode(errors="replace"))
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in patch)
     print(f"{shown}\nThis {DIFF} of run {run.run_id} came from the store, and changes more than {PARAMS_FILE}:")
     print(check.several(names, 5), flush=True)
     if yes or (sys.stdin.isatty() and typer.confirm("Run it?")):
@@ -143,7 +133,7 @@ def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
         made = mirror.result(files.model(run.tags["bancada.study"], run.tags["bancada.variant"]))
     recorded = run.tags[WEIGHTS_MD5]
     difference = SAME if made.weights_md5 == recorded else _compared(run, clone.root / made.folder)
-    why = list(_why(run, clone, made, difference))
+    why = _why(run, clone, made, difference)
     print(f"\nrecorded  {recorded}\nmade      {made.weights_md5}")
     if difference.verdict:
         print(f"{files.WEIGHTS}: {difference}")
@@ -157,26 +147,22 @@ def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
 
 def _compared(run: RecordedRun, model: Path) -> Difference:
     old = run.folder / files.WEIGHTS
-    if not old.exists():
-        return different("not compared number by number: the run's own is not in the store")
-    if lockfile.md5(old) != run.tags[WEIGHTS_MD5]:
-        return different(f"not compared number by number: the run's own is not what its tag {WEIGHTS_MD5} names")
+    if not old.exists() or lockfile.md5(old) != run.tags[WEIGHTS_MD5]:
+        return different(f"not compared number by number: the store lacks those that the tag {WEIGHTS_MD5} names")
     return compare(old, model / files.WEIGHTS)
 
 
-def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Difference) -> Iterator[Cause]:
-    """Yield what the run was made from and this one was not; where the weights differ, what else can be proved."""
-    same_inputs = made.fingerprint == run.tags.get("bancada.fingerprint")
-    if not same_inputs:
+def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Difference) -> list[Cause]:
+    """Return what the run was made from and this one was not; where the weights differ, what else can be proved."""
+    found = list[Cause]()
+    if made.fingerprint != run.tags.get("bancada.fingerprint"):
         what = "the recipe, the rows, the code, or the version of a package"
-        yield Cause(f"its inputs are not those of the run, whose fingerprint is another: {what}", "")
-    if difference.verdict == Verdict.SAME:
-        return
-    found = [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, [made.variant])]
-    recorded = {name: run.tags.get(f"bancada.{name}", "") for name in (*runs.LIBRARIES, "python")}
-    here = requirements.installed() | {"python": platform.python_version()}
-    if other := requirements.others({name: version for name, version in recorded.items() if version}, here):
-        found.append(Cause(f"the run was made with other versions: here {', '.join(other)}", "try it with those"))
-    if not found and same_inputs:
-        found = [Cause(f"{causes.FINE}, and the inputs are the run's", "try it on the machine that made it")]
-    yield from found
+        found.append(Cause(f"its inputs are not those of the run, whose fingerprint is another: {what}", ""))
+    if difference.verdict != Verdict.SAME:
+        found += [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, [made.variant])]
+        python = run.tags.get("bancada.python")
+        if python and python != platform.python_version():
+            found.append(Cause(f"the run was made with Python {python}", "try it with that"))
+        if not found:
+            found = [Cause(f"{causes.FINE}, and the inputs are the run's", "try it on the machine that made it")]
+    return found

@@ -3,7 +3,6 @@
 Nothing runs, so this takes about two seconds. Whether the results reproduce, verify.py alone can say.
 """
 
-import itertools
 import json
 import os
 import subprocess
@@ -17,17 +16,15 @@ from typing import Any, Literal
 from bancada.base import BadInput, files, lockfile
 from bancada.pipeline import code, kept, leftovers, params, requirements
 from bancada.pipeline import dvc_internals as dvc
-from bancada.pipeline.leftovers import CHANGED
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
-MOST_NAMED = 3  # stages in one line
+MOST_NAMED = 3  # stages or files in one line
 CODE_STAGE = "code"
-PRUNE = "`bancada check --prune`"
-RERUN = "`bancada repro{stages}`"
-CMD_CHANGED = f"its cmd {CHANGED}"
-UNKNOWN = "dvc.yaml names it, dvc.lock does not"
+PRUNE, RERUN = "`bancada check --prune`", "`bancada repro`"
+CHANGED = "changed since dvc.lock was made"
+PROBLEMS = {"modified": CHANGED, "new": "dvc.yaml names it, dvc.lock does not", "deleted": "is missing"}
 MISSING = object()
 
 
@@ -43,13 +40,7 @@ class Finding:
 
     def __str__(self) -> str:
         concerned = f"{several(self.stages)}: " if self.stages else ""
-        return f"{concerned}{self.subject}: {self.problem}; {self.advice}"
-
-    @property
-    def advice(self) -> str:
-        """What to do, with the names of the stages where they are few."""
-        few = self.stages if len(self.stages) <= MOST_NAMED else ()
-        return self.remedy.replace("{stages}", "".join(f" {name}" for name in few))
+        return f"{concerned}{self.subject}: {self.problem}; {self.remedy}"
 
 
 def several(names: Iterable[str], most: int = MOST_NAMED) -> str:
@@ -71,9 +62,8 @@ def check(prune: bool) -> list[Finding]:
         print(removed)
     with dvc.opened(root) as repo:
         refuse_other_files(repo, root, known)
-        left = leftovers.find(repo, root)
         tell_missing_sources(repo, root)
-        return [*changed_code(known), *_audit(repo, root), *named(left), *_unknown_to_git(repo, root, left)]
+        return [*changed_code(known), *_audit(repo, root), *unknown_to_git(repo, root)]
 
 
 def add_code() -> list[Finding]:
@@ -111,25 +101,23 @@ def tell_missing_sources(repo: Any, root: Path) -> None:
 
 
 def refuse_other_files(repo: Any, root: Path, known: params.Params) -> None:
-    """Raise BadInput where a hash that DVC computes here could be right for nobody else."""
-    sources = [path for study in known.studies if (path := getattr(known.source(study), "path", None))]
-    kept.refuse_hidden_sources(repo, root, sources)
-    kept.refuse_other_line_ends(repo, root)
+    """Raise BadInput where .dvcignore hides a table that a study is made from: a change of it would rerun nothing."""
+    for path in filter(None, (getattr(known.source(study), "path", None) for study in known.studies)):
+        if (root / path).exists() and repo.dvcignore.is_ignored(repo.fs, str(root / path)):
+            raise BadInput(f"{path}: hidden from DVC by a line in .dvcignore, so a change of it would rerun nothing")
 
 
 def changed_code(known: params.Params) -> list[Finding]:
     """Return the modules and packages that are not as data/code says, each with the stages that depend on it."""
-    found = []
+    found = list[tuple[str, Finding]]()
     for name, text in code.contents(known, Path()).items():
         path, stage = files.CODE / name, name.removesuffix(".json").replace("/", "@")
         try:
-            before, now = json.loads(path.read_text("utf-8")) if path.exists() else {}, json.loads(text)
+            before = json.loads(path.read_text("utf-8")) if path.exists() else {}
         except ValueError:
             raise BadInput(f"{path}: no JSON, so no stage wrote it; `bancada repro code` writes it anew") from None
-        for part in now:
-            for key in changed("", before.get(part, {}), now[part]):
-                subject = f"{part.removesuffix('s')} {key.removeprefix('.')}" if key else part
-                found.append((stage, Finding("stale", subject, CHANGED)))
+        subjects = [key[1:].replace("s.", " ", 1) for key in changed("", before, json.loads(text))]
+        found += [(stage, Finding("stale", subject, CHANGED)) for subject in subjects]
     return _by_finding(found)
 
 
@@ -150,40 +138,27 @@ def changed(key: str, before: Any, now: Any) -> Iterator[str]:
         yield key
 
 
-def _unknown_to_git(repo: Any, root: Path, left: leftovers.Leftovers) -> Iterator[Finding]:
+def unknown_to_git(repo: Any, root: Path) -> Iterator[Finding]:
     """Yield the files that results depend on, or that are results, and that a commit would leave out."""
-    new, ignored = kept.unknown_to_git(repo, root, [*left.results, *left.strays])
-    by_repository: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for path in new:
-        by_repository[tuple(kept.submodules_around(root, path))].append(path)
-    for submodules, paths in by_repository.items():
-        todo = f"`git add {' '.join(paths[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
-        if submodules:
-            where = ", then that in the submodule ".join(submodules)
-            todo = f"commit it in the submodule {where}, then `git add {submodules[-1]}`"
-        yield Finding("file", several(paths), "git does not know it, and a clone would not have it", todo)
-    if ignored:
-        todo = f"a line in .dvcignore hides it from DVC, too, or `git add -f {' '.join(ignored[:MOST_NAMED])}`"
-        yield Finding("file", several(ignored), "DVC reads it and git ignores it, so a clone would not have it", todo)
+    left = leftovers.find(repo, root)
+    if found := kept.unknown_to_git(repo, root, [*left.results, *left.strays]):
+        todo = f"`git add -f {' '.join(found[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
+        yield Finding("file", several(found), "git does not know it, and a clone would not have it", todo)
+    if found := kept.open_submodules(repo, root):
+        todo = f"commit there, then `git add {' '.join(found[:MOST_NAMED])}`"
+        yield Finding("file", several(found), "a submodule with what is not committed, so a clone lacks it", todo)
 
 
 def named(left: leftovers.Leftovers) -> Iterator[Finding]:
     """Yield a line for each kind of what is left over."""
-    for lock, names in left.entries.items():
-        yield Finding(
-            "gone", lock, "an entry of a stage that dvc.yaml does not have", f"{PRUNE} takes it out", tuple(names)
-        )
+    if left.entries:
+        problem = "an entry of a stage that dvc.yaml does not have"
+        yield Finding("gone", str(lockfile.LOCK_FILE), problem, f"{PRUNE} takes it out", tuple(left.entries))
     if left.results:
         problem = "left over, for dvc.yaml has no stage that makes it"
         yield Finding("gone", several(left.results), problem, f"{PRUNE} removes it")
     if left.strays:
         yield Finding("gone", several(left.strays), "no stage makes it", "delete it, or make it an out in dvc.yaml")
-
-
-def left_over(root: Path) -> list[Finding]:
-    """Return what is left over in the repository at `root`."""
-    with dvc.opened(root) as repo:
-        return list(named(leftovers.find(repo, root)))
 
 
 def audit(root: Path) -> list[Finding]:
@@ -192,50 +167,36 @@ def audit(root: Path) -> list[Finding]:
     What concerns several stages is returned once. Raise BadInput where DVC cannot read its files.
     """
     with dvc.opened(root) as repo:
-        return [*_audit(repo, root), *named(leftovers.find(repo, root))]
+        return _audit(repo, root)
 
 
 def _audit(repo: Any, root: Path) -> list[Finding]:
-    stages = [*dvc.planned(repo)[0].values(), *(stage for stage in repo.index.stages if not dvc.runs(stage))]
-    made = {dvc.path_of(out, root): out for stage in stages for out in stage.outs}
-    return _by_finding((stage.addressing, finding) for stage in stages for finding in _of_stage(stage, root, made))
-
-
-def says_more(stage: str) -> bool:
-    """Return whether what the stage made says more than the hashes of what it read.
-
-    A comment changes the hash of `src`; a model that is left over, and the keys of any variant, change what the stage
-    index read: `wrong_in_index` looks at what is in the index.
-    """
-    return stage == CODE_STAGE or stage.startswith(leftovers.INDEX_STAGE)
+    stages = dvc.planned(repo)[0] | {stage.addressing: stage for stage in repo.index.stages}
+    made = {dvc.path_of(out, root): out for stage in stages.values() for out in stage.outs}
+    found = ((name, finding) for name, stage in stages.items() for finding in _of_stage(stage, root, made))
+    return [*_by_finding(found), *named(leftovers.find(repo, root))]
 
 
 def _of_stage(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:
-    entry = dvc.entry(stage) if dvc.runs(stage) else None
-    if dvc.runs(stage) and not entry:
-        yield Finding("stale", "dvc.lock", "no entry of this stage")
+    """Compare a stage with its entry. `made`: the outs of all stages, by path.
+
+    Of what the stage code read, a comment is a change, too: `changed_code` compares what follows from it.
+    """
+    if dvc.runs(stage) and not dvc.entry(stage):
+        yield Finding("stale", str(lockfile.LOCK_FILE), "no entry of this stage")
         return
-    if entry and not stage.frozen:
-        yield from _definition(stage, entry)
-        for dep in stage.deps if not says_more(stage.name) else ():
+    if dvc.runs(stage) and not stage.frozen:
+        if stage.cmd_changed:
+            yield Finding("stale", "dvc.yaml", f"its cmd {CHANGED}")
+        for dep in stage.deps if stage.addressing != CODE_STAGE else ():
             yield from _parameters(dep) if dvc.is_params(dep) else _dependency(dep, root, made)
-        if stage.name.startswith(leftovers.INDEX_STAGE):
-            yield from itertools.starmap(Finding, leftovers.wrong_in_index(stage, root, made))
     for out in stage.outs:
         yield from _out(out, dvc.path_of(out, root))
 
 
-def _definition(stage: Any, entry: Mapping[str, Any]) -> Iterator[Finding]:
-    if stage.cmd_changed:
-        yield Finding("stale", "dvc.yaml", CMD_CHANGED)
-    for kind, items in (("deps", stage.deps), ("outs", stage.outs)):
-        for path in {item["path"] for item in entry.get(kind, ())} - {item.def_path for item in items}:
-            yield Finding("stale", path, f"dvc.lock names it as one of its {kind}, dvc.yaml does not")
-
-
 def _parameters(dep: Any) -> Iterator[Finding]:
     before, now = dep.hash_info.value or {}, dep.read_params()
-    for key in dep.params or {**before, **now}:
+    for key in dep.params or now:
         for leaf in changed(key, before.get(key, MISSING), now.get(key, MISSING)):
             yield Finding("stale", f"{dep.def_path}: {leaf}", CHANGED)
 
@@ -244,28 +205,21 @@ def _dependency(dep: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Findi
     """Compare what the stage read with what is here, or, for another stage's out, with what that stage made."""
     path, state = dvc.path_of(dep, root), dvc.state(dep)
     inside = [out for name, out in made.items() if name.startswith(f"{path}/")]
-    if path in made and dvc.runs(made[path].stage) and dep.hash_info:
+    if path in made and dep.hash_info:
         if made[path].hash_info != dep.hash_info:
             maker = made[path].stage.addressing
             yield Finding("lock", path, f"dvc.lock says that another one was read than {maker} made")
-    elif state == "deleted":
-        if path not in made and not inside:  # else it may be left in a remote
-            yield Finding("stale", path, "is missing", f"`git checkout -- {path}`, or {RERUN} without it")
-    elif state and not any(map(dvc.state, inside)):
-        yield Finding("stale", path, UNKNOWN if state == "new" else CHANGED)
+    elif state and not (state == "deleted" and inside) and not any(map(dvc.state, inside)):
+        yield Finding("stale", path, PROBLEMS[state])
 
 
 def _out(out: Any, path: str) -> Iterator[Finding]:
     """Compare an out that is here with dvc.lock; one that git keeps must be here."""
-    state, of_stage = dvc.state(out), dvc.runs(out.stage)
-    back = f"`git checkout -- {path}`" if not out.use_cache else f"`dvc checkout {path}`"
-    if not out.hash_info:
-        if of_stage:
-            yield Finding("stale", path, UNKNOWN)
-    elif state == "deleted":
-        if not out.use_cache:
-            yield Finding("file", path, "is missing", f"{back} or {RERUN}")
-    elif state:
-        keeper = "dvc.lock" if of_stage else out.stage.path_in_repo
-        again = f"{RERUN} makes it again" if of_stage else f"`dvc add {path}` keeps the new one"
-        yield Finding("file", path, f"is not the one that {keeper} names", f"{back} restores that one, {again}")
+    state = dvc.state(out)
+    if state == "new":
+        yield Finding("stale", path, PROBLEMS[state])
+    elif state and not (state == "deleted" and out.use_cache):
+        back = f"`dvc checkout {path}`" if out.use_cache else f"`git checkout -- {path}`"
+        again = f"{RERUN} makes it again" if dvc.runs(out.stage) else f"`dvc add {path}` keeps the new one"
+        problem = PROBLEMS[state] if state == "deleted" else "is not the one that dvc.lock names"
+        yield Finding("file", path, problem, f"{back} restores that one, {again}")

@@ -7,20 +7,23 @@ equals a NaN, and an infinity itself. The tolerances stand here and nowhere else
 or of another version of a library. A training at the edge of chaos exceeds them, and that is worth knowing.
 """
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from bancada.base.notify import first_line
+
+MOST_NAMED = 3
 RELATIVE, ABSOLUTE = 1e-4, 1e-6
 PIXELS = 0.01  # the share of a plot's pixels that may have another colour: a line a hair's breadth beside its place
 
@@ -87,47 +90,33 @@ def compare(committed: Path, made: Path) -> Difference:
         return different("is new" if made.exists() else "was not made")
     if committed.read_bytes() == made.read_bytes():
         return SAME
+    if made.suffix not in READERS:
+        return different("other bytes, of a kind that is not compared number by number")
     try:
-        if made.suffix == ".png":
-            found = _pictures(committed, made)
-        elif made.suffix in READERS:
-            before, now = (READERS[made.suffix](path) for path in (committed, made))
-            found = worst(_by_name(before, now))
-        else:
-            return different("other bytes, of a kind that is not compared number by number")
-    # SyntaxError is Pillow's, for a broken PNG.
-    except (ValueError, OSError, SyntaxError, SafetensorError, csv.Error) as error:
-        return different(f"cannot be read: {next(iter(str(error).splitlines()), '')[:200]}")
+        before, now = (READERS[made.suffix](path) for path in (committed, made))
+    except (ValueError, OSError, SyntaxError, SafetensorError) as error:  # SyntaxError is Pillow's, for a broken PNG
+        return different(f"cannot be read: {first_line(error)}")
+    if made.suffix == ".png":
+        found = _pixels(before["pixels"], now["pixels"])
+    elif other := sorted(before.keys() ^ now.keys()):
+        found = different(f"on one side alone: {', '.join(other[:MOST_NAMED])}")
+    else:
+        found = worst(_arrays(before[name], now[name], name) for name in before)
     return replace(found, verdict=max(found.verdict, Verdict.WITHIN))
-
-
-def _by_name(committed: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[Difference]:
-    more, less = (", ".join(sorted(a.keys() - b.keys()))[:100] for a, b in ((made, committed), (committed, made)))
-    if more or less:
-        yield different("; ".join(f"{names} {how}" for names, how in ((more, "is new"), (less, "is gone")) if names))
-    for name in committed.keys() & made.keys():
-        before, now = committed[name], made[name]
-        if isinstance(before, np.ndarray):
-            yield _arrays(before, now, name)
-        elif {type(before), type(now)} in ({float}, {float, int}):  # a number with a fraction may turn out whole
-            yield _arrays(np.array(before, np.float64), np.array(now, np.float64), name)
-        elif type(before) is not type(now) or before != now:
-            yield different(f"{name}: {json.dumps(now)[:60]}, was {json.dumps(before)[:60]}")
 
 
 def _arrays(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
     """Compare two arrays. The place of a number is called name[index]."""
-    if committed.shape != made.shape or committed.dtype != made.dtype:
-        shapes = [f"{array.dtype} of shape {list(array.shape)}" for array in (made, committed)]
-        return different(f"{name}: {shapes[0]}, was {shapes[1]}")
-    if not np.issubdtype(made.dtype, np.floating):
-        count = int(np.count_nonzero(committed != made))
-        return different(f"{name}: {count} of {made.size} values that must be equal are not") if count else SAME
-    before, now = committed.astype(np.float64), made.astype(np.float64)
-    same = (before == now) | (np.isnan(before) & np.isnan(now))
+    kinds = {committed.dtype.kind, made.dtype.kind}
+    # In a text, numbers with a fraction may turn out whole.
+    alike = committed.shape == made.shape and (committed.dtype == made.dtype or kinds == {"f", "i"})
+    same = (committed == made) | (pd.isna(committed) & pd.isna(made)) if alike else np.array(False)
     if same.all():
         return SAME
-    with np.errstate(all="ignore"):
+    if not alike or "f" not in kinds:
+        return different(f"{name}: {_described(made)}, was {_described(committed)}")
+    before, now = committed.astype(np.float64), made.astype(np.float64)
+    with np.errstate(invalid="ignore"):
         gap = np.where(same, 0.0, np.abs(now - before))
         excess = np.where(same, 0.0, gap / (ABSOLUTE + RELATIVE * np.abs(before)))
     if not np.isfinite(gap).all():
@@ -139,60 +128,44 @@ def _arrays(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
     return Difference(verdict, "", at, absolute, absolute / size if size else 0.0, float(excess[index]))
 
 
-def _pictures(committed: Path, made: Path) -> Difference:
-    with Image.open(committed) as one, Image.open(made) as other:
-        if (one.size, one.mode) != (other.size, other.mode):
-            sizes = [f"{image.size[0]}x{image.size[1]} {image.mode}" for image in (other, one)]
-            return different(f"{sizes[0]}, was {sizes[1]}")
-        before, now = (np.asarray(image.convert("RGBA"), dtype=np.int16) for image in (one, other))
-    changed = (before != now).any(axis=2)
-    if not changed.any():
-        return SAME
-    share, most = float(changed.mean()), int(np.abs(now - before).max())
-    problem = f"{changed.sum()} of {changed.size} pixels ({100 * share:.2g} %), by up to {most} of 255"
-    return Difference(Verdict.WITHIN if share <= PIXELS else Verdict.DIFFERENT, problem)
+def _described(array: np.ndarray) -> str:
+    values = " ".join(np.array2string(array, threshold=6).split())[:60]
+    return f"{array.dtype} of shape {list(array.shape)}: {values}" if array.ndim else values
+
+
+def _pixels(committed: np.ndarray, made: np.ndarray) -> Difference:
+    if committed.shape != made.shape:
+        return different(f"{_described(made)}, was {_described(committed)}")
+    share = float((committed != made).any(axis=2).mean())
+    return Difference(Verdict.WITHIN if share <= PIXELS else Verdict.DIFFERENT, f"{share:.2%} of the pixels")
 
 
 # --- what a file holds, by names ------------------------------------------------------------------------------------
 
 
-def _parquet(path: Path) -> Mapping[str, Any]:
-    table = pq.read_table(path, partitioning=None)
-    columns = {name: table[name].to_numpy() for name in table.column_names}
-    return columns | {"its description": str(table.schema.metadata)}
-
-
-def _csv(path: Path) -> Mapping[str, Any]:
-    header, *rows = csv.reader(path.read_text("utf-8").splitlines(), strict=True)
-    cells = {(i, name): cell for i, row in enumerate(rows, 2) for name, cell in zip(header, row, strict=True)}
-    return {f"line {i}, {name}": _number(cell) for (i, name), cell in cells.items()}
-
-
-def _number(cell: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell
-
-
-def _json(path: Path) -> Mapping[str, Any]:
+def _json(path: Path) -> dict[str, np.ndarray]:
     return dict(_leaves(json.loads(path.read_text("utf-8"))))
 
 
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Yield the values of a JSON by keys with dots; an empty list or mapping is a value of its own."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, one in inner:
         yield from _leaves(one, f"{key}.{name}" if key else str(name))
     if not inner:
-        yield key, value
+        yield key, np.array(value, dtype=None if isinstance(value, int | float) else object)
 
 
-READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
+def _parquet(path: Path) -> dict[str, np.ndarray]:
+    table = pq.read_table(path, partitioning=None)
+    described = np.array(str(table.schema.metadata), dtype=object)
+    return {name: table[name].to_numpy() for name in table.column_names} | {"its description": described}
+
+
+READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".safetensors": load_file,
     ".parquet": _parquet,
-    ".csv": _csv,
+    ".csv": lambda path: {str(name): column.to_numpy() for name, column in pd.read_csv(path).items()},
     ".json": _json,
+    ".png": lambda path: {"pixels": np.asarray(Image.open(path).convert("RGBA"))},
 }

@@ -99,29 +99,15 @@ def has_git(repo: Any) -> bool:
     return not isinstance(repo.scm, NoSCM)
 
 
-def seen(repo: Any, folder: Path) -> Iterator[str]:
-    """Yield the paths of the files in a folder that DVC hashes: those that no .dvcignore hides."""
-    yield from repo.dvcignore.find(repo.fs, str(folder)) if folder.is_dir() else ()
-
-
 def path_of(item: Any, root: Path) -> str:
     """Return the path of a dependency or an out from the root; it is absolute where it lies elsewhere."""
     path = Path(item.fs_path)
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def hash_here(item: Any) -> str:
-    """Return DVC's hash of a dependency or an out as it is in the workspace; empty where it is missing."""
-    return str(item.get_hash().value or "") if item.exists else ""
-
-
 def state(item: Any) -> str:
     """Return `deleted`, `modified`, or `new` (dvc.lock does not know it); nothing where it is as dvc.lock says."""
-    if not item.hash_info:
-        return "new"
-    if item.hash_info.name != "md5":
-        return ""  # of a DVC before version 3, or of a file elsewhere
-    return next(iter(item.workspace_status().values()), "")
+    return next(iter(item.workspace_status().values()), "") if item.hash_info else "new"
 
 
 def is_params(dep: Any) -> bool:

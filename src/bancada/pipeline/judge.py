@@ -1,21 +1,15 @@
 """What a run in a clone made, compared with what the commit says: dvc.lock, and the files that git keeps."""
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bancada.base import BadInput, files, lockfile
-from bancada.base.git import asked
 from bancada.base.lockfile import LOCK_FILE
-from bancada.pipeline.check import CMD_CHANGED, MOST_NAMED, Finding, changed, says_more, several
-from bancada.pipeline.clone import Clone
+from bancada.pipeline.check import Finding, audit
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
-from bancada.pipeline.dvc_internals import hash_here, opened, path_of, planned, runs
-from bancada.pipeline.leftovers import CHANGED
-
-EDITED = "git and dvc.lock name different files"
+from bancada.pipeline.dvc_internals import opened, planned, runs
 
 Fetch = Callable[[Path, Path, str], str]  # (path, where to, hash) -> why that is impossible, or nothing
 
@@ -26,17 +20,16 @@ class Committed:
 
     upstream: Mapping[str, set[str]]  # of each stage, in the pipeline's order
     entries: dict[str, Any]  # of dvc.lock
-    git: Mapping[str, str]  # path of an out that git keeps -> DVC's hash of git's file
-    kept: Path  # a folder with those files
+    findings: Sequence[Finding]  # what of the committed files is not as dvc.lock says
+    kept: Path  # a folder with the outs that git keeps
 
 
 @dataclass(frozen=True)
 class Out:
-    """An out. `lock`, `git` and `made` are DVC's hashes: of dvc.lock, of git's file (if git keeps it), of this run."""
+    """An out. `lock` and `made` are DVC's hashes: of dvc.lock, and of what this run made."""
 
     path: str
     lock: str
-    git: str
     made: str
     difference: Difference
 
@@ -45,128 +38,70 @@ class Out:
         """How far what was made is from what is committed."""
         return self.difference.verdict
 
-    @property
-    def changed(self) -> bool:
-        """Whether the run made another file than the commit holds."""
-        return self.made != (self.git or self.lock)
 
-
-@dataclass
+@dataclass(frozen=True)
 class Stage:
-    """A stage that ran. `upstream`: the stages right before it. `findings`: where its entry in dvc.lock is wrong."""
+    """A stage that ran. `upstream`: the stages right before it. `findings`: where the commit contradicts itself."""
 
     name: str
     upstream: set[str]
-    outs: list[Out] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    outs: Sequence[Out]
+    findings: Sequence[Finding] = ()
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of its outs; `different` where dvc.lock is wrong."""
+        """The worst of its outs; `different` where the commit is wrong."""
         return Verdict.DIFFERENT if self.findings else max((out.verdict for out in self.outs), default=Verdict.SAME)
-
-    @property
-    def edited(self) -> bool:
-        """Whether something is wrong with it that no stage before it explains."""
-        return bool(self.findings) or any(out.difference.problem.startswith(EDITED) for out in self.outs)
 
 
 def committed(root: Path, targets: Sequence[str], kept: Path) -> Committed:
-    """Read the clone at `root`, where nothing has run yet. Raise BadInput for unknown or frozen stages."""
+    """Read the clone at `root`, where nothing has run yet, and take the results away, which none may be mistaken for.
+
+    Raise BadInput for unknown or frozen stages.
+    """
     with opened(root) as repo:
         stages, upstream = planned(repo, targets)
         stages = {name: stage for name, stage in stages.items() if runs(stage)}
-        for name, stage in stages.items():
-            if stage.frozen:
-                raise BadInput(f"dvc.yaml: {name}: is frozen, so it would not run, and nothing could be said of it")
-        if not stages:
-            raise BadInput(f"--stages {', '.join(targets)}: no stage that runs")
-        of_git = [out for stage in stages.values() for out in stage.outs if not out.use_cache and out.exists]
-        hashes = {path_of(out, root): hash_here(out) for out in of_git}
-    for path in hashes:
-        (kept / path).parent.mkdir(parents=True, exist_ok=True)
-        copy: Callable[..., Any] = shutil.copytree if (root / path).is_dir() else shutil.copy
-        copy(root / path, kept / path)
-    return Committed({name: upstream[name] for name in stages}, _entries(root), hashes, kept)
+    for name, stage in stages.items():
+        if stage.frozen:
+            raise BadInput(f"dvc.yaml: {name}: is frozen, so it would not run, and nothing could be said of it")
+    if not stages:
+        raise BadInput(f"--stages {', '.join(targets)}: no stage that runs")
+    entries, findings = _entries(root), audit(root)
+    for path in [out.def_path for stage in stages.values() for out in stage.outs]:
+        if (root / path).exists():
+            (kept / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).rename(kept / path)
+    for folder in files.MADE:
+        files.remove(root / folder)
+    return Committed({name: upstream[name] for name in stages}, entries, findings, kept)
 
 
 def _entries(root: Path) -> dict[str, Any]:
     return lockfile.parse((root / LOCK_FILE).read_text("utf-8")).stages
 
 
-def clear(root: Path, expected: Committed, everything: bool) -> None:
-    """Remove the committed outs from the clone, so that none can be mistaken for one that the run made."""
-    outs = [item["path"] for name in expected.upstream for item in expected.entries.get(name, {}).get("outs", ())]
-    for path in [*outs, *expected.git, *(map(str, files.MADE) if everything else ())]:
-        files.remove(root / path)
-
-
 def judge(expected: Committed, root: Path, fetch: Fetch) -> list[Stage]:
     """Compare every stage that ran in the clone at `root`."""
-    stages, after, changed_outs = [], _entries(root), set[str]()
-    for name, upstream in expected.upstream.items():  # in the pipeline's order
-        before, now = expected.entries.get(name, {}), after.get(name, {})
-        locked = {item["path"]: item.get("md5", "") for item in before.get("outs", ())}
+    stages, after = [], _entries(root)
+    for name, upstream in expected.upstream.items():
+        locked = {item["path"]: item.get("md5", "") for item in expected.entries.get(name, {}).get("outs", ())}
         outs = []
-        for item in now.get("outs", ()):
-            path, made = item["path"], item.get("md5", "")
-            hashes = (locked.get(path, ""), expected.git.get(path, ""), made)
-            outs.append(Out(path, *hashes, _difference(path, *hashes, expected.kept, root, fetch)))
-        changed_outs |= {out.path for out in outs if out.verdict}
-        findings = [*_other_inputs(name, before, now, changed_outs)]
-        if before != now and not says_more(name) and not findings and not changed_outs:
-            findings = [Finding("lock", str(LOCK_FILE), "its entry is not what a run of the stage writes there")]
-        stages.append(Stage(name, set(upstream), outs, [replace(one, stages=(name,)) for one in findings]))
+        for item in after.get(name, {}).get("outs", ()):
+            path, lock, made = item["path"], locked.get(item["path"], ""), item.get("md5", "")
+            same = made == lock
+            outs.append(Out(path, lock, made, SAME if same else _difference(path, lock, expected.kept, root, fetch)))
+        findings = [finding for finding in expected.findings if name in finding.stages]
+        stages.append(Stage(name, upstream, outs, findings))
     return stages
 
 
-def _difference(path: str, lock: str, git: str, made: str, kept: Path, root: Path, fetch: Fetch) -> Difference:
-    if made == lock and made == (git or made):
-        return SAME
-    if git and lock and git != lock:
-        return different(f"{EDITED}; this run made {'that of git' if made == git else 'another one than git has'}")
-    if not git and not lock:
+def _difference(path: str, lock: str, kept: Path, root: Path, fetch: Fetch) -> Difference:
+    if not lock:
         return different("dvc.lock does not name it")
-    if git:
-        return compare(kept / path, root / path)
-    missing = fetch(Path(path), kept / path, lock)
+    missing = "" if (kept / path).exists() else fetch(Path(path), kept / path, lock)
     problem = f"not compared number by number: the committed one is {missing}"
     return different(problem) if missing else compare(kept / path, root / path)
-
-
-def _other_inputs(name: str, before: Any, now: Any, changed_outs: set[str]) -> Iterator[Finding]:
-    """Yield what the stage was run with and dvc.lock does not say; outs that changed explain themselves."""
-    if not before:
-        yield Finding("stale", str(LOCK_FILE), "no entry of this stage")
-        return
-    if before.get("cmd") != now.get("cmd"):
-        yield Finding("stale", "dvc.yaml", CMD_CHANGED)
-    if says_more(name):
-        return
-    for leaf in changed("", before.get("params", {}), now.get("params", {})):
-        yield Finding("stale", leaf.removeprefix(".").replace("yaml.", "yaml: ", 1), CHANGED)
-    old, new = ({item["path"]: item.get("md5", "") for item in entry.get("deps", ())} for entry in (before, now))
-    for path in sorted(old.keys() & new.keys()):
-        if old[path] != new[path] and not any(_overlap(path, out) for out in changed_outs):
-            problem = f"dvc.lock says that one with md5 {old[path]} was read, but this run read {new[path]}"
-            yield Finding("lock", path, problem)
-
-
-def _overlap(path: str, other: str) -> bool:
-    """Return whether the two are the same path, or one is a folder around the other."""
-    return f"{path}/".startswith(f"{other}/") or f"{other}/".startswith(f"{path}/")
-
-
-def made_by_none(clone: Clone, stages: Sequence[Stage]) -> list[Finding]:
-    """Return the files among the results that are outs of no stage, and that a run makes other than git has them."""
-    other = [out.path for stage in stages for out in stage.outs if out.verdict]
-    prefix = asked(clone.root, "rev-parse", "--show-prefix").rstrip("\n")
-    options = ("--porcelain", "-z", "--no-renames", "--untracked-files=all")
-    listed = asked(clone.root, "status", *options, "--", *map(str, files.MADE)).split("\0")
-    paths = [line[3:].removeprefix(prefix) for line in listed if line and "D" not in line[:2]]
-    found = [path for path in paths if not any(_overlap(path, out) for out in other)]
-    todo = f"`git rm {' '.join(found[:MOST_NAMED])}`, or make it an out in dvc.yaml"
-    return [Finding("gone", several(found), "this run made another one than git has", todo)] if found else []
 
 
 def starts(stages: Sequence[Stage]) -> list[str]:
@@ -175,8 +110,8 @@ def starts(stages: Sequence[Stage]) -> list[str]:
     first = []
     for stage in stages:  # in the pipeline's order
         after_another = bool(stage.upstream & touched)
-        if stage.verdict and (stage.edited or not after_another):
+        if stage.verdict and (stage.findings or not after_another):
             first.append(stage.name)
-        if after_another or any(out.changed for out in stage.outs):
+        if after_another or any(out.made != out.lock for out in stage.outs):
             touched.add(stage.name)
     return first

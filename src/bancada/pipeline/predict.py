@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from contextlib import chdir, suppress
+from contextlib import chdir
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from bancada.base import BadInput, cells, files, index, lockfile, params_file, tables, user_code
 from bancada.base.refusals import did_you_mean
 from bancada.data import columns, sources, texts
-from bancada.data.reading import Reading, line_to_add
+from bancada.data.reading import Reading
 from bancada.networks import saved
 from bancada.networks.preparation import MOST_WORDS, Preparation, Unprepared, Words
 from bancada.tracking import evaluations
@@ -50,16 +50,14 @@ class Trained:
             raise BadInput(f"{self.variant}: seeds = {seeds!r}: must be {' or '.join(known)}{hint}")
         if not len(rows):
             raise BadInput(f"{self.variant}: there are no rows to predict from")
-        if isinstance(rows, pd.DataFrame):
-            for name in names:
-                if list(rows.columns).count(name) != 1:
-                    count = "no column" if name not in rows.columns else "two columns"
-                    raise BadInput(f"{self.variant}: the data frame has {count} '{name}'")
-        else:
+        if not isinstance(rows, pd.DataFrame):
             array = np.asarray(rows, None if isinstance(rows, np.ndarray) else object).reshape(len(rows), -1)
             if array.shape[1] != len(names):
                 raise BadInput(f"{self.variant}: rows of {array.shape[1]} features, not {len(names)}")
             rows = pd.DataFrame(array, columns=names)
+        for name in names:
+            if (count := list(rows.columns).count(name)) != 1:
+                raise BadInput(f"{self.variant}: the data frame has {count or 'no'} column{'s' * (count > 1)} '{name}'")
         try:
             of_words = self.networks.preparation.word_columns()
             features, words = cells.of_frame(rows, names, of_words, self.networks.missing)
@@ -133,13 +131,15 @@ def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
         raise BadInput(f"{out}: is a {'folder' if out.is_dir() else 'device'}, not a file")
     trained = load(variant)
     names, preparation = trained.networks.feature_names, trained.networks.preparation
-    reading = _reading(trained, table)
-    of_words = preparation.word_columns()
+    of_words, key = preparation.word_columns(), f"studies.{trained.networks.study}.source"
+    reading = _reading(trained, table, key)
     try:
         found = texts.read(table, reading)
         made = columns.cells(found, reading, {name: "words" if name in of_words else "numbers" for name in names})
-    except BadInput as error:
-        raise _without_keys(str(error), reading) from None
+    except BadInput as error:  # what it says to add would change the study's own table
+        problem = str(error).partition("; add ")[0]
+        todo = f"; the file needs a first line of names, and cells as params.yaml: {key} says"
+        raise BadInput(problem if ": no column " in problem else problem + todo) from None
     if extra := [name for name in found.header if name not in names]:
         print(f"{table}: not used by {variant}: {', '.join(extra)}", file=sys.stderr)
     features = np.column_stack([made[name].values for name in names])
@@ -161,30 +161,12 @@ def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
         print(predicted.to_csv(index=False, lineterminator="\n"), end="")
 
 
-def _reading(trained: Trained, table: Path) -> Reading:
-    """Return how the file is written: as the study's source says, unless it is parquet or names its own columns."""
-    key = f"studies.{trained.networks.study}.source"
+def _reading(trained: Trained, table: Path, key: str) -> Reading:
+    """Return how the file is written: as the study's source says, but for names in its first line, or as parquet."""
     with chdir(trained.root):
         source = sources.load(params_file.read().value(key), key)
-    reading, start = source if isinstance(source, Reading) else Reading(), b""
-    if table.is_file():  # a pipe can be read once
-        with suppress(OSError), table.open("rb") as file:  # `texts.read` says what is wrong
-            start = file.readline(1_000_000)
-    first = start.decode(reading.encoding or "utf-8", "replace").split(reading.separator or ",")
-    named = {*trained.networks.feature_names} <= {cell.strip().strip('"') for cell in first}
-    own = texts.OF_TEXT if start.startswith(b"PAR1") else ("header",) if named else ()
-    return reading.model_copy(update=dict.fromkeys(own))
-
-
-def _without_keys(problem: str, reading: Reading) -> BadInput:
-    """Return the error for a file that looks otherwise than the study's table, whose keys are not to be changed."""
-    if ": no column " in problem:
-        return BadInput(problem)
-    keys = {"separator": reading.separator or ",", "decimal": reading.decimal or "."}
-    keys |= {key: value for key in ("thousands", "encoding", "missing") if (value := getattr(reading, key))}
-    form = ", ".join(line_to_add(key, value) for key, value in keys.items())
-    what = problem.partition("; add ")[0].removesuffix("; mend them, or take them out")
-    return BadInput(f"{what}; the file must be written like the study's table: {form}")
+    reading = source if isinstance(source, Reading) else Reading()
+    return reading.model_copy(update=dict.fromkeys(texts.OF_TEXT if table.suffix == ".parquet" else ["header"]))
 
 
 def _told(
@@ -192,11 +174,11 @@ def _told(
 ) -> str:
     """Return how many cells were imputed or hold a word that no training row has, by column; empty if none."""
     unknown, told = preparation.unknown(features, names, words), list[str]()
-    imputed = [name for group in preparation.groups if group.fill for name in group.columns]
+    imputed = {name for group in preparation.groups if group.fill for name in group.columns}
     for name, empty in zip(names, np.isnan(features).sum(0).tolist(), strict=True):
-        parts = [f"{empty} empty cell{'s' * (empty > 1)} imputed"] if empty and name in imputed else []
+        if empty and name in imputed:
+            told.append(f"column '{name}': empty cells imputed: {empty}")
         if counts := unknown.get(name):
             some = ", ".join([word or "empty" for word in counts][:MOST_WORDS])
-            parts.append(f"{sum(counts.values())} without a word of the training rows ({some})")
-        told += [f"column '{name}': {' and '.join(parts)}"] if parts else []
+            told.append(f"column '{name}': without a word of the training rows: {sum(counts.values())} ({some})")
     return "; ".join(told)

@@ -3,47 +3,42 @@
 What git did not hold when the run was made, such as the `-S lr=0.01` of a DVC experiment, is in the run's git.diff.
 """
 
-import json
 import os
 import platform
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from bancada.base import BadInput, files, lockfile, notify
+from bancada.base import BadInput, files, lockfile
 from bancada.base.git import asked, commit_of
 from bancada.base.refusals import PARAMS_FILE
-from bancada.pipeline import causes, check, requirements, verdict
+from bancada.pipeline import causes, check, verdict
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
-from bancada.pipeline.dvc_internals import opened, planned
-from bancada.tracking import mirror, runs
+from bancada.pipeline.kept import CODE_FOLDER, SOURCES
+from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS_MD5
 from bancada.tracking.store import STORE_ERRORS, artifact_paths, cause, database_file, open_store
-from bancada.tracking.surroundings import UNKNOWN, UNTRACKED, repository_root, store_uri
+from bancada.tracking.surroundings import UNTRACKED, repository_root, store_uri
 
 DIFF = "git.diff"
-# Without these tags nothing can be reproduced.
 NAME = r"[A-Za-z0-9_-]+"
-TAGS = {  # each with its form: a store may hold anything
+TAGS = {  # without these nothing can be reproduced; each with its form, for a store may hold anything
     "git.commit": "[0-9a-f]{40,64}",
     "bancada.study": NAME,
     "bancada.variant": NAME,
     "dvc.stage": f"train@{NAME}",
     WEIGHTS_MD5: "[0-9a-f]{32}",
 }
-CUT = b"\n# cut: "  # in a diff of a version of bancada that cut long ones
 NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # of MLflow's errors
 
 
@@ -53,17 +48,7 @@ class RecordedRun:
 
     run_id: str
     tags: Mapping[str, str]
-    splits: Mapping[str, str]  # the hashes of its rows, by part
     folder: Path
-
-    @property
-    def diff(self) -> tuple[list[str], bytes]:
-        """What was not committed when it was made: the names of files that git did not know, and a patch."""
-        path = self.folder / DIFF
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        names = list(takewhile(lambda line: line.startswith(UNTRACKED.encode()), lines))
-        patch = b"".join(lines[len(names) :])
-        return [os.fsdecode(name.rstrip()).removeprefix(UNTRACKED) for name in names], patch
 
 
 def reproduce(run_id: str, yes: bool = False) -> int:
@@ -81,7 +66,6 @@ def reproduce(run_id: str, yes: bool = False) -> int:
             raise BadInput(f"{run_id}: {missing}")
         with clone_of(root, head(root, commit), "reproduce") as clone:
             target, with_diff = run.tags["dvc.stage"], _apply(run, clone, yes)
-            _refuse_untracked(run, clone, target)
             fetch_inputs(clone)
             print(f"{target} at commit {commit[:10]}{with_diff}, in a temporary clone", flush=True)
             clone.repro([target])
@@ -90,65 +74,53 @@ def reproduce(run_id: str, yes: bool = False) -> int:
 
 def _recorded(run_id: str, folder: Path) -> RecordedRun:
     root = repository_root(Path.cwd())
-    uri, shown = store_uri(root), shown_store(root)
-    path = database_file(uri)
+    shown, path = shown_store(root), database_file(store_uri(root))
     if path and not path.exists():
         raise BadInput(f"{path}: there is none, so no run {run_id}; MLFLOW_TRACKING_URI names another store")
     try:
         store = open_store(root)
         run = store.client.get_run(run_id)
+        for name in artifact_paths(store, run) & {DIFF, files.WEIGHTS}:
+            store.client.download_artifacts(run_id, name, str(folder))
     except (*NO_STORE, *STORE_ERRORS) as error:
         if getattr(error, "error_code", "") in NO_RUN:
             raise BadInput(f"{run_id}: there is no such run in {shown}") from None
-        raise BadInput(f"MLflow's store {shown}: {type(error).__name__}: {notify.first_line(error)}") from None
-    try:
-        for name in artifact_paths(store, run) & {DIFF, requirements.LOCK, files.RUN, files.WEIGHTS}:
-            store.client.download_artifacts(run_id, name, str(folder))
-    except STORE_ERRORS as error:
-        raise BadInput(f"{run_id}: its files cannot be fetched to {folder}: {cause(error)}") from None
+        raise BadInput(f"{run_id}: it cannot be fetched from MLflow's store {shown}: {cause(error)}") from None
     tags = run.data.tags
     problem = f" ({tags['git.problem']})" if "git.problem" in tags else ""
     for tag, form in TAGS.items():
-        if not tags.get(tag):
-            known = "it is not finished" if tag == WEIGHTS_MD5 else "it is no training of bancada in a git repository"
-            raise BadInput(f"{run_id}: has no tag {tag}: {known}, so there is nothing to reproduce")
-        if not re.fullmatch(form, tags[tag]):
-            raise BadInput(f"{run_id}: its tag {tag} is {tags[tag]!r}, so there is nothing to reproduce{problem}")
+        if not re.fullmatch(form, tags.get(tag, "")):
+            raise BadInput(f"{run_id}: its tag {tag} is {tags.get(tag)!r}, so there is nothing to reproduce{problem}")
     if tags.get("git.clean") != "true" and not (folder / DIFF).exists():
-        what = f"made with changes that were not committed, and its {DIFF} is not in the store"
-        if tags.get("git.clean") == UNKNOWN:
-            what = "nobody knows whether it was made with changes that were not committed"
-        raise BadInput(f"{run_id}: {what}{problem}")
-    rows = run.inputs.dataset_inputs if run.inputs else []
-    return RecordedRun(run_id, tags, {one.dataset.name.rpartition("/")[2]: one.dataset.digest for one in rows}, folder)
+        what = f"its tag git.clean is {tags.get('git.clean')}, and its {DIFF} is not in the store"
+        raise BadInput(f"{run_id}: {what}, so nobody knows what was not committed{problem}")
+    return RecordedRun(run_id, tags, folder)
 
 
 def _apply(run: RecordedRun, clone: Clone, yes: bool) -> str:
     """Bring the clone to the tree of the run. Return in words what that changed; raise BadInput if it is impossible."""
-    _, patch = run.diff
-    if CUT in patch[-100:]:
-        raise BadInput(f"{run.run_id}: its {DIFF} was too long and is cut, so its code cannot be brought back")
-    if not patch.strip():
+    diff = run.folder / DIFF
+    lines = diff.read_bytes().splitlines() if diff.exists() else []
+    untracked = [os.fsdecode(line).removeprefix(UNTRACKED) for line in lines if line.startswith(UNTRACKED.encode())]
+    if missing := [name for name in untracked if name.startswith((f"{CODE_FOLDER}/", f"{SOURCES}/"))]:
+        problem = "may have read files that git did not know, so they cannot be brought back"
+        raise BadInput(f"{run.run_id}: {problem}: {', '.join(missing)}")
+    if len(untracked) == len(lines):
         return ""
-    path = run.folder / "patch"
-    path.write_bytes(patch)
     top = Path(asked(clone.root, "rev-parse", "--show-toplevel").rstrip("\n"))
-    try:
-        asked(top, "apply", "--whitespace=nowarn", str(path))
-        # Beside each name stand the numbers of lines; a summary is of new files, renamed ones, links.
-        changed = asked(top, "apply", "--numstat", "-z", str(path)).rstrip("\0").split("\0")
-        summary = asked(top, "apply", "--summary", str(path))
+    try:  # beside each name stand the numbers of lines
+        changed = asked(top, "apply", "--whitespace=nowarn", "--numstat", "-z", "--apply", str(diff))
     except BadInput as error:
         raise BadInput(f"{run.run_id}: its {DIFF} does not apply to commit {clone.commit[:10]}: {error}") from None
-    names = [entry.split("\t")[2] for entry in changed]
-    if summary or [top / name for name in names] != [clone.root / PARAMS_FILE]:
-        _agree(run, names, patch, yes)
+    names = [entry.split("\t")[2] for entry in changed.rstrip("\0").split("\0")]
+    if [top / name for name in names] != [clone.root / PARAMS_FILE]:
+        _agree(run, names, diff.read_text("utf-8", "replace"), yes)
     return f" with what was not committed of {check.several(names, 5)}"
 
 
-def _agree(run: RecordedRun, names: Sequence[str], patch: bytes, yes: bool) -> None:
+def _agree(run: RecordedRun, names: Sequence[str], patch: str, yes: bool) -> None:
     """Show code that came from the store, and end the program unless the user agrees to run it."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in patch.decode(errors="replace"))
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in patch)
     print(f"{shown}\nThis {DIFF} of run {run.run_id} came from the store, and changes more than {PARAMS_FILE}:")
     print(check.several(names, 5), flush=True)
     if yes or (sys.stdin.isatty() and typer.confirm("Run it?")):
@@ -156,23 +128,12 @@ def _agree(run: RecordedRun, names: Sequence[str], patch: bytes, yes: bool) -> N
     raise BadInput(f"{run.run_id}: not run. To run this code, type: bancada reproduce {run.run_id} --yes")
 
 
-def _refuse_untracked(run: RecordedRun, clone: Clone, target: str) -> None:
-    """Raise BadInput where the run read files that git did not know."""
-    names, _ = run.diff
-    with opened(clone.root) as repo:
-        read = [Path(dep.fs_path) for stage in planned(repo, [target])[0].values() for dep in stage.deps]
-    missing = [name for name in names if any((clone.root / name).is_relative_to(dep) for dep in read)]
-    if missing:
-        problem = "read files that git did not know, so they cannot be brought back"
-        raise BadInput(f"{run.run_id}: {problem}: {', '.join(missing)}")
-
-
 def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
     with chdir(clone.root):
         made = mirror.result(files.model(run.tags["bancada.study"], run.tags["bancada.variant"]))
     recorded = run.tags[WEIGHTS_MD5]
     difference = SAME if made.weights_md5 == recorded else _compared(run, clone.root / made.folder)
-    why = list(_why(run, clone, made, difference))
+    why = _why(run, clone, made, difference)
     print(f"\nrecorded  {recorded}\nmade      {made.weights_md5}")
     if difference.verdict:
         print(f"{files.WEIGHTS}: {difference}")
@@ -186,41 +147,22 @@ def _verdict(run: RecordedRun, clone: Clone, seconds: float) -> int:
 
 def _compared(run: RecordedRun, model: Path) -> Difference:
     old = run.folder / files.WEIGHTS
-    if not old.exists():
-        return different("not compared number by number: the run's own is not in the store")
-    if lockfile.md5(old) != run.tags[WEIGHTS_MD5]:
-        return different(f"not compared number by number: the run's own is not what its tag {WEIGHTS_MD5} names")
+    if not old.exists() or lockfile.md5(old) != run.tags[WEIGHTS_MD5]:
+        return different(f"not compared number by number: the store lacks those that the tag {WEIGHTS_MD5} names")
     return compare(old, model / files.WEIGHTS)
 
 
-def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Difference) -> Iterator[Cause]:
-    """Yield what the run was made from and this one was not; where the weights differ, what else can be proved."""
-    same_inputs = made.fingerprint == run.tags.get("bancada.fingerprint")
-    if not same_inputs:
-        yield from _other_inputs(run, clone, made.recipe)
-    if difference.verdict == Verdict.SAME:
-        return
-    found = [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, [made.variant])]
-    yield from found
-    here: dict[str, str | None] = {**requirements.installed(), "python": platform.python_version()}
-    made_with = requirements.pinned(run.folder / requirements.LOCK)
-    tags = {name: run.tags.get(f"bancada.{name}") for name in (*runs.LIBRARIES, "python")}
-    made_with |= {name: version for name, version in tags.items() if version}
-    other = requirements.others({name: version for name, version in made_with.items() if name in here}, here)
-    if other:
-        text = f"the run was made with other versions: here {check.several(other, requirements.MOST_NAMED)}"
-        yield Cause(text, f"try it with the run's {requirements.LOCK}")
-    if not found and not other and same_inputs:
-        yield Cause(f"{causes.FINE}, and the inputs are the run's", "try it on the machine that made it")
-
-
-def _other_inputs(run: RecordedRun, clone: Clone, recipe: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield why the fingerprint is another one: the recipe, the rows, or else the code and the versions of packages."""
-    kept = run.folder / files.RUN
-    other = list(check.changed("recipe", json.loads(kept.read_text())["recipe"], recipe)) if kept.exists() else []
-    for part, digest in run.splits.items():
-        path = files.split(run.tags["bancada.study"]) / f"{part}.parquet"
-        if (clone.root / path).exists() and lockfile.md5(clone.root / path) != digest:
-            other.append(str(path))
-    what = ", ".join(other) or "the code, or the version of a package, for recipe and rows are the same"
-    yield Cause(f"its inputs are not those of the run, whose fingerprint is another: {what}", "")
+def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Difference) -> list[Cause]:
+    """Return what the run was made from and this one was not; where the weights differ, what else can be proved."""
+    found = list[Cause]()
+    if made.fingerprint != run.tags.get("bancada.fingerprint"):
+        what = "the recipe, the rows, the code, or the version of a package"
+        found.append(Cause(f"its inputs are not those of the run, whose fingerprint is another: {what}", ""))
+    if difference.verdict != Verdict.SAME:
+        found += [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, [made.variant])]
+        python = run.tags.get("bancada.python")
+        if python and python != platform.python_version():
+            found.append(Cause(f"the run was made with Python {python}", "try it with that"))
+        if not found:
+            found = [Cause(f"{causes.FINE}, and the inputs are the run's", "try it on the machine that made it")]
+    return found

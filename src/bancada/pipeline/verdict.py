@@ -1,11 +1,12 @@
 """The verdict of `bancada verify`: a report, which is the JSON for programs, and the same as Markdown for people."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bancada.pipeline.causes import Cause
-from bancada.pipeline.check import Finding, several
+from bancada.pipeline.check import Finding
 from bancada.pipeline.compare import ABSOLUTE, PIXELS, RELATIVE, Verdict
 from bancada.pipeline.judge import Stage, starts
 
@@ -58,12 +59,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def sentence(report: Mapping[str, Any]) -> str:
     """Return the verdict in one line."""
     stages, machine = report["stages"], report["machine"]
-    outs = [out["verdict"] for stage in stages for out in stage["outs"]]
-    wrong = sum(len(stage["findings"]) for stage in stages) + len(report["elsewhere"])
-    counts = f"all {len(outs)}" if report["exit_status"] == 0 else f"{counted(outs)} among {len(outs)}"
+    count = sum(len(stage["outs"]) for stage in stages)
+    counts = f"all {count}" if report["exit_status"] == 0 else f"{counted(stages)} among {count}"
+    wrong = len({finding["line"] for stage in stages for finding in stage["findings"]}) + len(report["elsewhere"])
     parts = [
         f"{counts} outs of {len(stages)} stages",
-        f"dvc.lock or git is wrong in {wrong} place{'s' * (wrong > 1)}" if wrong else "",
+        f"{wrong} wrong in dvc.lock or git" if wrong else "",
         f"{len(report['here'])} wrong in this workspace" if report["here"] else "",
         f"commit {report['commit'][:10]}",
         f"{machine['cpu']}, Python {machine['python']}",
@@ -73,47 +74,42 @@ def sentence(report: Mapping[str, Any]) -> str:
     return f"{report['verdict']}: {'; '.join(filter(None, parts))}"
 
 
-def counted(verdicts: list[str]) -> str:
-    """Return how many outs have which verdict."""
-    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts).items()))
+def counted(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many outs of these stages have which verdict."""
+    verdicts = Counter(out["verdict"] for stage in stages for out in stage["outs"])
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
 
 
 def as_markdown(report: Mapping[str, Any]) -> str:
     """Return the verdict as Markdown: a table of the stages, then lists of what is wrong, why, and what to do."""
-    stages, starts, causes = report["stages"], report["starts"], report["causes"]
-    rows = [
-        f"| {one['name']} | {one['verdict']} | {counted([out['verdict'] for out in one['outs']])} |" for one in stages
-    ]
-    wrong = [f"{stage['name']}: {text}" for stage in stages for text in _wrong(stage)]
-    more = [f"and {len(wrong) - MOST_SHOWN} more; `--json FILE` keeps them all"] if wrong[MOST_SHOWN:] else []
-    after = [one["name"] for one in stages if one["verdict"] != "same bits" and one["name"] not in starts]
-    follow = f"; {several(after)} may differ because of that" if after else ""
+    stages, causes = report["stages"], report["causes"]
+    wrong = list(dict.fromkeys(text for stage in stages for text in _wrong(stage)))
     lists = {
-        "Not the same bits": [*wrong[:MOST_SHOWN], *more],
+        "Not the same bits": wrong[:MOST_SHOWN],
+        f"And {len(wrong) - MOST_SHOWN} more": ["`--json FILE` keeps them all"] if wrong[MOST_SHOWN:] else [],
         "Wrong, and of no stage that ran": [finding["line"] for finding in report["elsewhere"]],
         "Wrong in this workspace, whatever the commit says": [finding["line"] for finding in report["here"]],
-        "It starts at": [several(starts, 6) + follow] if starts else [],
+        "It starts at, and what comes after may differ because of that": report["starts"],
         "Why": [cause["text"] for cause in causes],
-        "What to do": dict.fromkeys(cause["todo"] for cause in causes if cause["todo"]),
-        "Not committed, so not verified": [several(report["uncommitted"], 8)] if report["uncommitted"] else [],
+        "What to do": dict.fromkeys(cause["todo"] for cause in causes),
+        "Not committed, so not verified": report["uncommitted"][:MOST_SHOWN],
     }
+    rows = [f"| {one['name']} | {one['verdict']} | {counted([one])} |" for one in stages]
     lines = [f"### Reproduction: {report['verdict']}", "", "| stage | verdict | outs |", "| --- | --- | --- |", *rows]
     for head, items in lists.items():
-        texts = [f"- {_literal(item)}" for item in items]
-        lines += ["", f"**{head}**", "", *texts] if texts else []
+        lines += ["", f"**{head}**", "", *(f"- {_literal(item)}" for item in items)] if items else []
     return "\n".join([*lines, "", f"{_literal(report['sentence'])}."]) + "\n"
 
 
 def _wrong(stage: Mapping[str, Any]) -> list[str]:
     """Return what of a stage is not the same bits: the place, and how it differs."""
-    lines = [f"{finding['subject']} different: {finding['problem']}" for finding in stage["findings"]]
-    outs = [out for out in stage["outs"] if out["verdict"] != "same bits"]
-    return lines + [f"{out['path']} {out['verdict']}: {out['difference']}" for out in outs]
+    outs = [out for out in stage["outs"] if out["verdict"] != str(Verdict.SAME)]
+    lines = [f"{stage['name']}: {out['path']} {out['verdict']}: {out['difference']}" for out in outs]
+    return [*(finding["line"] for finding in stage["findings"]), *lines]
 
 
 def _literal(text: str) -> str:
     """Return a text in which nothing is Markdown but `code`: __init__.py is no bold word."""
-    parts = text.replace("<", "&lt;").replace("\n", " ").split("`")
-    return "`".join(
-        part.replace("_", "\\_").replace("*", "\\*") if i % 2 == 0 else part for i, part in enumerate(parts)
-    )
+    parts = text.replace("<", "&lt;").split("`")
+    parts[::2] = [re.sub(r"[_*]", r"\\\g<0>", part) for part in parts[::2]]
+    return "`".join(parts)

@@ -22,8 +22,7 @@ from bancada.base import BadInput
 from bancada.base.git import asked, file_at
 from bancada.pipeline import causes, check
 from bancada.pipeline.clone import NOT_RUN, Clone, clone_of, fetch, fetch_inputs, head
-from bancada.pipeline.compare import Verdict
-from bancada.pipeline.judge import Committed, Stage, clear, committed, judge, made_by_none
+from bancada.pipeline.judge import Stage, committed, judge
 from bancada.pipeline.verdict import as_markdown, as_report
 
 PLAIN_WIDTH = 160  # in a file or a CI job's log
@@ -67,14 +66,12 @@ def _verify(root: Path, targets: Sequence[str]) -> dict[str, Any]:
     with clone_of(root, commit, "verify") as clone:
         fetch_inputs(clone)
         expected = committed(clone.root, targets, clone.folder / "committed")
-        left = [] if targets else check.left_over(clone.root)
-        clear(clone.root, expected, everything=not targets)
+        left = [] if targets else [finding for finding in expected.findings if finding.kind == "gone"]
         here = [finding for finding in _of_the_workspace(root) if finding not in left]
         count = len(expected.upstream)
         print(f"commit {commit[:10]} in a temporary clone: {count} stages", flush=True)
         clone.repro(targets)
         stages = judge(expected, clone.root, lambda path, to, md5: fetch(clone, path, to, md5))
-        elsewhere = [] if targets else [*left, *made_by_none(clone, stages)]
         context = {
             "commit": commit,
             "asked_for": list(targets),
@@ -82,7 +79,7 @@ def _verify(root: Path, targets: Sequence[str]) -> dict[str, Any]:
             "machine": causes.machine(clone.root),
             "seconds": round(time.monotonic() - began, 1),
         }
-        return as_report(stages, elsewhere, here, _causes(clone, expected, stages), context)
+        return as_report(stages, left, here, _causes(clone, stages), context)
 
 
 def _of_the_workspace(root: Path) -> list[check.Finding]:
@@ -93,16 +90,12 @@ def _of_the_workspace(root: Path) -> list[check.Finding]:
         return []
 
 
-def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[causes.Cause]:
-    if all(stage.verdict == Verdict.SAME for stage in stages):
-        return []
-    found = causes.of_the_commit(clone, expected.entries, stages)
-    if not any(out.changed for stage in stages for out in stage.outs):
-        return found  # the run made the committed files, so this machine is not the cause
-    found += causes.of_the_environment(clone.root)
+def _causes(clone: Clone, stages: Sequence[Stage]) -> list[causes.Cause]:
+    if not any(out.verdict for stage in stages for out in stage.outs):
+        return []  # the run made the committed files, so this machine is not the cause
     other = [stage.name.removeprefix("train@") for stage in stages if stage.verdict]
-    found += causes.of_the_bits(clone.root, other)
-    if not found:
+    found = [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, other)]
+    if not found and not any(stage.findings for stage in stages):
         text = (
             f"{causes.FINE}, and dvc.lock is of the committed code and parameters. The committed files were made by"
             " code or data that was never committed, or with other packages or on another kind of CPU"

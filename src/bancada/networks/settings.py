@@ -80,14 +80,12 @@ class LayerSpec(Settings):
 
     @model_validator(mode="after")
     def _options_of_its_kind(self) -> Self:
-        if self.kind == "linear" and self.width is None:
-            raise ValueError("a linear layer needs its number of units")
-        if self.kind == "dropout" and self.rate is None:
-            raise ValueError("a dropout layer needs its rate: {dropout: 0.1}")
-        if self.kind != "linear" and (self.width is not None or self.bias is not None):
-            raise ValueError("only a linear layer has units and a bias")
-        if self.kind != "dropout" and self.rate is not None:
-            raise ValueError("only a dropout layer has a rate")
+        needed, given = OPTIONS.get(self.kind), {"width": self.width, "bias": self.bias, "rate": self.rate}
+        if needed and given[needed] is None:
+            raise ValueError(f"{self.kind} needs its {needed}: {{{self.kind}: NUMBER}}")
+        for option, value in given.items():
+            if value is not None and option != needed and (option, self.kind) != ("bias", "linear"):
+                raise ValueError(f"{self.kind} has no {option}")
         return self
 
 

@@ -59,7 +59,7 @@ def test_a_model_that_is_missing_or_is_not_the_one_of_the_index_is_refused_by_na
         with pytest.raises(BadInput, match=r"data/models/study/mixed/weights.safetensors: missing; .* train@mixed"):
             stage.main(moons, "study")
     files.index("study").write_text("[]")
-    with pytest.raises(BadInput, match=r"data/index/study.json: the stage index did not write this"):
+    with pytest.raises(BadInput, match=r"data/index/study.json: missing, or not what the stage wrote"):
         evaluate.main(moons, "study")
     assert not files.evaluation("study").exists()
 

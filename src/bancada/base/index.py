@@ -39,9 +39,5 @@ def read(study: str) -> Hashes:
     try:
         found: Hashes = json.loads(path.read_text("utf-8"))
         return {name: dict(hashes) for name, hashes in found.items()}
-    except FileNotFoundError:
-        raise BadInput(f"{path}: missing; `dvc repro index@{study}` makes it") from None
-    except (ValueError, TypeError, AttributeError):
-        raise BadInput(
-            f"{path}: the stage index did not write this; `dvc repro index@{study}` makes it again"
-        ) from None
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        raise BadInput(f"{path}: missing, or not what the stage wrote; `dvc repro -f index@{study}` makes it") from None

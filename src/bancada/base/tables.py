@@ -66,15 +66,10 @@ class Table:
         return "" if np.isnan(found) else self.words[name][int(found)] if name in self.words else f"{found:.9g}"
 
     def texts(self, name: str) -> pa.StringArray:
-        """Return the cells of a column of words."""
+        """Return the cells of a column of words; null for an empty one."""
         cells = self.features[:, self.feature_names.index(name)]
-        return arrow_texts(cells, self.words[name])
-
-
-def arrow_texts(cells: Float64[np.ndarray, " row"], words: list[str]) -> pa.StringArray:
-    """Return the words that the cells are places of; null for NaN."""
-    places = pa.array(np.nan_to_num(cells).astype(np.int32), mask=np.isnan(cells))
-    return pa.DictionaryArray.from_arrays(places, pa.array(words, pa.string())).cast(pa.string())
+        places = pa.array(np.nan_to_num(cells).astype(np.int32), mask=np.isnan(cells))
+        return pa.DictionaryArray.from_arrays(places, pa.array(self.words[name], pa.string())).cast(pa.string())
 
 
 def coded(texts: pa.Array | pa.ChunkedArray) -> tuple[Float64[np.ndarray, " row"], list[str]]:

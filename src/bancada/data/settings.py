@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -58,6 +58,7 @@ class Source(Settings, ABC):
     All random numbers come from the source's own seed.
     """
 
+    may_have_words: ClassVar[bool] = False  # among the features
     kind: str
     shape: Annotated[list[Count], Field(min_length=1)] | None = None  # of a row: [1, 8, 8]; null: a plain list
 
@@ -106,11 +107,6 @@ class Source(Settings, ABC):
     def names_features(self) -> bool:
         """Whether a key names the features; otherwise they are all columns but those of the split."""
         return getattr(self, "features", None) is not None
-
-    @property
-    def may_have_words(self) -> bool:
-        """Whether features may be words; otherwise all are numbers."""
-        return False
 
     @property
     def has_classes(self) -> bool:

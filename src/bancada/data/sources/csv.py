@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -22,6 +22,7 @@ class Described(Source, Reading):
     Where `features` are given, the other columns that are not in `ignore` are kept for the split.
     """
 
+    may_have_words: ClassVar[bool] = True
     targets: Columns
     task: Literal["regression", "classification"]
     features: Columns | None = None
@@ -47,11 +48,6 @@ class Described(Source, Reading):
         return False
 
     @property
-    def may_have_words(self) -> bool:
-        """Whether features may be words."""
-        return True
-
-    @property
     def has_classes(self) -> bool:
         """Whether the target is a class."""
         return self.task == "classification"
@@ -68,16 +64,13 @@ class Described(Source, Reading):
         # A column that no key can name is not kept.
         asides = [name for name, count in counts.items() if name and count == 1 and name not in used]
         kinds: dict[str, columns.Kind] = {**dict.fromkeys(features, "feature"), **dict.fromkeys(asides, "aside")}
-        made = columns.cells(found, self, {**kinds, **dict.fromkeys(self.targets, self._kind_of_target)})
+        of_target: columns.Kind = "label" if self.has_classes else "target"
+        made = columns.cells(found, self, {**kinds, **dict.fromkeys(self.targets, of_target)})
         inputs, targets = (np.column_stack([made[name].values for name in names]) for names in (kinds, self.targets))
         words = {name: words for name in kinds if (words := made[name].words) is not None}
         marks = [mark for mark in self.missing or [] if mark]
         table = Table(inputs, targets, list(kinds), self.targets, [], words=words, asides=asides, missing=marks)
         return self._with_classes(table, made[self.targets[0]], found, key, known) if self.has_classes else table
-
-    @property
-    def _kind_of_target(self) -> columns.Kind:
-        return "label" if self.has_classes else "target"
 
     def _with_classes(
         self, table: Table, cells: columns.Cells, found: texts.Texts, key: str, known: list[int] | None

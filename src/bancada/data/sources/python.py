@@ -7,7 +7,6 @@ are read from standard input as JSON: so a source is found to depend on more tha
 import copy
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
@@ -20,15 +19,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float64
 from pydantic import AfterValidator, Field, model_validator
 
 from bancada.base import BadInput, user_code
 from bancada.base.cells import text_of
 from bancada.base.refusals import bad, wrong_key
-from bancada.base.settings import LARGEST, Args
+from bancada.base.settings import Args
 from bancada.base.tables import Table
-from bancada.data import columns, reads, sources, texts
+from bancada.data import reads, sources, texts
 from bancada.data.settings import Columns, Seed
 from bancada.data.sources.csv import Described
 
@@ -80,7 +78,7 @@ class Python(Described):
         if isinstance(returned, pd.DataFrame):
             return self.table_of(self._texts(returned), key)
         if isinstance(returned, Mapping) and returned.keys() - FOR_SPLIT == {"inputs", "target"}:
-            return self._with_asides(self._of_arrays(returned["inputs"], returned["target"], key), returned)
+            return self._of_arrays(returned, key)
         what = f"a mapping of {', '.join(map(str, returned)) or 'nothing'}" if isinstance(returned, Mapping) else ""
         right = 'a pandas DataFrame, or {"inputs": array, "target": array}, with "groups" or "order" where needed'
         raise self._bad(f"returned {what or f'an object of type {type(returned).__name__}'}; must be {right}")
@@ -117,51 +115,39 @@ class Python(Described):
                 raise self._bad(f"column '{name}' cannot be stored: {' '.join(map(str, error.args))}") from None
         return texts.of_arrow(Path(self.file), pa.table(made, names), self.ignore)
 
-    def _of_arrays(self, inputs: Any, target: Any, key: str) -> Table:
+    def _of_arrays(self, returned: Mapping[str, Any], key: str) -> Table:
+        """Return the table of arrays, by the rules for a DataFrame that has a column for each number of a row."""
         for name in ("features", "ignore", "words", "numbers", "missing"):
             if getattr(self, name):
                 raise bad(f"{key}.{name}", None, f"is for columns; {self.file} returns arrays")
-        rows = self._finite("inputs", self._array("inputs", inputs))
-        observed = self._array("target", target)
-        most = 1 if self.has_classes else observed.size
-        if observed.ndim > 2 or len(rows) != len(observed) or math.prod(observed.shape[1:]) > most:
-            right = "[row]" if self.has_classes else "[row] or [row, target]"
-            shapes = f"inputs has the shape {list(rows.shape)} and target {list(observed.shape)}"
-            raise self._bad(f"{shapes}; must be [row, ...] and {right}, with as many rows")
-        observed = observed.reshape(len(observed), -1)
-        names = self.targets if "targets" in self.model_fields_set else _names("target", observed.shape[1:])
-        if len(names) != observed.shape[1]:
-            raise self._bad(f"returned {observed.shape[1]} targets, but {key}.targets names {len(names)}")
-        shape = list(rows.shape[1:]) if rows.ndim > 2 else None
-        table = Table(
-            rows.reshape(len(rows), -1), np.empty((len(rows), 0)), _names("inputs", rows.shape[1:]), names, [], shape
-        )
-        if not self.has_classes:
-            return replace(table, targets=self._finite("target", observed))
-        for row in np.flatnonzero(observed % 1)[:1] if observed.dtype.kind == "f" else ():
-            raise self._bad(f"target[{row}] = {observed[row, 0]:g}: is no class; texts and whole numbers are")
-        found = self._texts({names[0]: observed[:, 0]})
-        labels = columns.cells(found, self, dict.fromkeys(names, "label"))
-        return self._with_classes(table, labels[names[0]], found, key, None)
-
-    def _with_asides(self, table: Table, returned: Mapping[str, Any]) -> Table:
-        """Return the table with the columns for the split."""
-        arrays = {name: self._array(name, returned[name]) for name in sorted(returned.keys() & FOR_SPLIT)}
-        for name, cells in arrays.items():
-            if name in table.target_names:
-                raise self._bad(f"'{name}' is both a target and a column for the split; name the target otherwise")
-            if cells.shape != (len(table),):
-                raise self._bad(f"{name} has the shape {list(cells.shape)}; must be one for each of {len(table)} rows")
-        if not arrays:
-            return table
-        found = columns.cells(self._texts(arrays), self, dict.fromkeys(arrays, "aside"))
-        return replace(
-            table,
-            features=np.column_stack([table.features, *(column.values for column in found.values())]),
-            feature_names=[*table.feature_names, *arrays],
-            words={name: column.words for name, column in found.items() if column.words is not None},
-            asides=[*arrays],
-        )
+        arrays = {name: self._array(name, value) for name, value in returned.items()}
+        rows, target = arrays.pop("inputs"), arrays.pop("target")
+        if rows.dtype.kind not in NUMBERS:
+            raise self._bad(
+                f"inputs holds {rows.dtype}, not numbers; astype(float) makes numbers of what looks like it"
+            )
+        for place in np.argwhere(~np.isfinite(rows))[:1].tolist():
+            raise self._bad(f"inputs{place} = {rows[tuple(place)]:g}: must be a finite number")
+        shapes = {"inputs": rows.shape, "target": target.shape} | {name: array.shape for name, array in arrays.items()}
+        beside = [array for array in arrays.values() if array.ndim > 1]
+        if target.ndim > 2 or beside or len({shape[0] for shape in shapes.values()}) > 1:
+            told = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            right = "inputs [row, ...], target [row] or [row, target], groups and order [row]"
+            raise self._bad(f"returned the shapes {told}; must be {right}, with as many rows")
+        features = _names("inputs", rows.shape[1:])
+        targets = self.targets if "targets" in self.model_fields_set else _names("target", target.shape[1:])
+        target = target.reshape(len(target), -1)
+        if len(targets) != target.shape[1] or (self.has_classes and len(targets) > 1):
+            most = "one, of classes" if self.has_classes else f"as many as {key}.targets names"
+            raise self._bad(f"returned {target.shape[1]} targets; must be {most}")
+        for row in np.flatnonzero(target % 1)[:1] if self.has_classes and target.dtype.kind == "f" else ():
+            raise self._bad(f"target[{row}] = {target[row, 0]:g}: is no class; texts and whole numbers are")
+        if both := {*targets} & {*features, *arrays}:
+            raise self._bad(f"'{min(both)}' is both a target and another column; name the target otherwise")
+        columns = dict(zip([*features, *targets], [*rows.reshape(len(rows), -1).T, *target.T], strict=True)) | arrays
+        described = self.model_copy(update={"features": features, "targets": targets})
+        made = described.table_of(self._texts(columns), key)
+        return replace(made, row_shape=list(rows.shape[1:]) if rows.ndim > 2 else None)
 
     def _array(self, name: str, value: Any) -> np.ndarray:
         try:
@@ -171,16 +157,6 @@ class Python(Described):
         if array.ndim == 0 or array.size == 0:
             raise self._bad(f"{name} has the shape {list(array.shape)}; must be [row, ...]; {STACK}")
         return array
-
-    def _finite(self, name: str, array: np.ndarray) -> Float64[np.ndarray, "..."]:
-        if array.dtype.kind not in NUMBERS:
-            raise self._bad(
-                f"{name} holds {array.dtype}, not numbers; astype(float) makes numbers of what looks like it"
-            )
-        numbers = np.array(array, dtype=np.float64)  # a copy, which the function cannot change later
-        for place in np.argwhere(~(np.abs(numbers) <= LARGEST))[:1].tolist():
-            raise self._bad(f"{name}{place} = {numbers[tuple(place)]:g}: must be a finite number that float32 can hold")
-        return numbers
 
 
 def _names(name: str, shape: tuple[int, ...]) -> list[str]:

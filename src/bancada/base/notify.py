@@ -61,13 +61,23 @@ class Notifier:
 
     def tell(self, event: Literal["began", "ended", "failed"], stage: str, folder: Path = Path()) -> None:
         """Send an event: the stage began, its files are in `folder`, or it left no result."""
+        if self.off:
+            return
         if event == "ended":
             self.ended_well.append(stage)
-        self._send(event, stage, str(time.time_ns() // 1_000_000) if event == "began" else str(folder))
+        if not (self.process or self.reason):
+            try:
+                self._start()
+            except OSError as error:
+                self.reason = str(error)
+        if self.process and self.process.stdin:
+            with suppress(OSError):  # the process has ended: `close` finds out why
+                more = time.time_ns() // 1_000_000 if event == "began" else folder
+                print(event, stage, more, file=self.process.stdin, flush=True)
 
     def close(self) -> None:
         """Wait until everything is recorded. Print a line on stderr for each reason why something is not."""
-        missed = {} if self.off else dict.fromkeys(self.ended_well, self.reason)
+        missed = dict.fromkeys(self.ended_well, self.reason)
         if self.process:
             with self.output, self.errors:
                 self._wait(self.process)
@@ -85,16 +95,6 @@ class Notifier:
         for why, stages in grouped(missed).items():
             why = f"{', '.join(stages)}: {without_credentials(why)[:300]}"
             print(f"bancada: not recorded in MLflow: {why}; {LATER}", file=sys.stderr)
-
-    def _send(self, *words: str) -> None:
-        if not (self.off or self.process or self.reason):
-            try:
-                self._start()
-            except OSError as error:
-                self.reason = str(error)
-        if self.process and self.process.stdin:
-            with suppress(OSError):  # the process has ended: `close` finds out why
-                print(*words, file=self.process.stdin, flush=True)
 
     def _start(self) -> None:
         """Start the process in a session of its own, because Ctrl-C is for the stage to answer."""

@@ -80,17 +80,17 @@ def shown_store(root: Path) -> str:
 
 
 def _write(recorder: Recorder, lock: lockfile.Lock, changed: Container[str] | None = None) -> None:
-    """Write the results of the current folder. `changed`: the studies of an experiment; None for the workspace."""
+    """Write the results of the current folder. `changed`: of these studies alone."""
     recorder = replace(recorder, requirements=lock.agrees("code", Path("requirements.lock")))
-    without_name = replace(recorder, origin=replace(recorder.origin, experiment=None))
     results = defaultdict[str, list[mirror.Result]](list)
     for result in _readable(recorder.failed, lock):
-        results[result.study].append(result)
+        if changed is None or result.study in changed:
+            results[result.study].append(result)
     for study, found in results.items():
         evaluation = None
         with recorder.store.part(f"the evaluation of {study}", recorder.failed):
             evaluation = _evaluation(study, found, lock)
-        (recorder if changed is None or study in changed else without_name).write_all(study, found, evaluation)
+        recorder.write_all(study, found, evaluation)
 
 
 def _readable(failed: Failed, lock: lockfile.Lock) -> Iterator[mirror.Result]:
@@ -138,7 +138,7 @@ def _evaluation(study: str, results: Sequence[mirror.Result], lock: lockfile.Loc
 
 
 def _write_experiment(recorder: Recorder, experiment: surroundings.Experiment) -> None:
-    """Write an experiment's results, with its name on the runs of those studies that differ from its baseline.
+    """Write an experiment's results, of those studies that differ from its baseline, with its name on the runs.
 
     Its scores do not replace those of the workspace, or of a newer experiment.
     """

@@ -148,7 +148,7 @@ class Recorder:
         diverged = {"bancada.diverged_seeds": json.dumps(result.diverged)}
         runs.set_tags(store, run, diverged | {models.WEIGHTS_MD5: result.weights_md5})
         if result.has_its_split():
-            client.log_inputs(run_id, _datasets(result.study))
+            _add_datasets(store, run_id, result.study)
         if not self.requirements:
             self.failed["requirements.lock"] = lockfile.DIFFERS
         if self.origin.diff:
@@ -224,9 +224,13 @@ def left_deleted(names: list[str]) -> str:
     return f"left out, because deleted in MLflow: {', '.join(names)}; `bancada track --restore` brings them back"
 
 
-def _datasets(study: str) -> list[DatasetInput]:
-    """Return the split files that hold rows, in the form of mlflow's MetaDataset, whose import takes long."""
-    return [
+def _add_datasets(store: Store, run_id: str, study: str) -> None:
+    """Log the split files that hold rows, in the form of mlflow's MetaDataset, whose import takes long.
+
+    A server keeps one row of each data set for all runs. If two machines bring the same new one at once, it refuses
+    one of them, and takes it the next time, because then the row exists.
+    """
+    datasets = [
         DatasetInput(
             Dataset(f"{study}/{part}", lockfile.md5(path), "local", json.dumps({"uri": path.as_posix()})),
             [InputTag("mlflow.data.context", part)],
@@ -234,3 +238,9 @@ def _datasets(study: str) -> list[DatasetInput]:
         for part in files.PARTS
         if (path := files.split(study) / f"{part}.parquet").exists() and pq.read_metadata(path).num_rows
     ]
+    try:
+        store.client.log_inputs(run_id, datasets)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        store.client.log_inputs(run_id, datasets)

@@ -131,7 +131,8 @@ def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Pa
         ({"sep": ","}, "line 1: commas separate the columns"),
         (
             {"decimal": "."},
-            "column 'peso': 2 of 2 rows have a number in another form: lines 2 (10.0), 3 (1.5); mend them, or take them out",
+            "column 'peso': 2 of 2 rows have a number in another form: lines 2 (10.0), 3 (1.5); mend them, or take"
+            " them out",
         ),
     ):
         with pytest.raises(BadInput) as refused:

@@ -162,14 +162,14 @@ def test_of_a_plot_a_share_of_the_pixels_may_differ(tmp_path: Path, pixels: int,
     now.reshape(-1, 3)[:pixels, 1] = 7
     found = between(tmp_path, {"plot": before}, {"plot": now})
     assert found.verdict == verdict
-    assert found.problem == f"p.png: {pixels / 100:.2f}% of the pixels"
+    assert found.problem == f"p.png: pixels: {pixels / 100:.2f}% differ"
 
 
 def test_a_plot_of_another_size_is_different(tmp_path: Path) -> None:
     before, now = (np.zeros((10, width, 3), dtype=np.uint8) for width in (10, 11))
     found = between(tmp_path, {"plot": before}, {"plot": now})
     assert found.verdict == DIFFERENT
-    assert found.problem.startswith("p.png: uint8 of shape [10, 11, 4]")
+    assert found.problem.startswith("p.png: pixels: uint8 of shape [10, 11, 4]")
 
 
 def test_files_that_came_or_went_and_broken_ones_are_named(tmp_path: Path) -> None:

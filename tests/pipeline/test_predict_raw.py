@@ -129,7 +129,11 @@ def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Pa
     way = "the file needs a first line of names, and cells as params.yaml: studies.toy.source says"
     for how, problem in (
         ({"sep": ","}, "line 1: no ';' in it"),
-        ({"decimal": "."}, "column 'peso': 2 of 2 rows have a number in another form: lines 2 (10.0), 3 (1.5)"),
+        (
+            {"decimal": "."},
+            "column 'peso': 2 of 2 rows have a number in another form: lines 2 (10.0), 3 (1.5); mend them, or take"
+            " them out",
+        ),
     ):
         with pytest.raises(BadInput) as refused:
             predict.predict("toy_tanh", written(rows, **how), None, "best")

@@ -117,9 +117,7 @@ def _package_of(module: str) -> str:
     return str(canonicalize_name(names[0]))
 
 
-@cache
-def _distributions() -> Mapping[str, list[str]]:
-    return packages_distributions()
+_distributions = cache(packages_distributions)  # it reads the files of every package
 
 
 if __name__ == "__main__":

@@ -56,11 +56,6 @@ class Difference:
         words = "; ".join(filter(None, (self.problem, number)))
         return words or ("the same numbers in other bytes" if self.verdict else str(self.verdict))
 
-    def within(self, name: str) -> "Difference":
-        """Return the same difference with the file's name before its place."""
-        problem, at = (f"{name}: {text}" if text else "" for text in (self.problem, self.at))
-        return replace(self, problem=problem, at=at)
-
 
 SAME = Difference(Verdict.SAME)
 
@@ -85,23 +80,28 @@ def compare(committed: Path, made: Path) -> Difference:
     if committed.is_dir() and made.is_dir():
         folders = (committed, made)
         names = {path.relative_to(top) for top in folders for path in top.rglob("*") if path.is_file()}
-        return worst(compare(committed / name, made / name).within(name.as_posix()) for name in sorted(names))
+        return worst(_files(committed / name, made / name, f"{name}: ") for name in sorted(names))
+    return _files(committed, made, "")
+
+
+def _files(committed: Path, made: Path, where: str) -> Difference:
+    """Compare two files. What is said of them begins with `where`."""
     if not (committed.is_file() and made.is_file()):
-        return different("is new" if made.exists() else "was not made")
+        return different(f"{where}{'is new' if made.exists() else 'was not made'}")
     if committed.read_bytes() == made.read_bytes():
         return SAME
     if made.suffix not in READERS:
-        return different("other bytes, of a kind that is not compared number by number")
+        return different(f"{where}other bytes, of a kind that is not compared number by number")
     try:
         before, now = (READERS[made.suffix](path) for path in (committed, made))
     except (ValueError, OSError, SyntaxError, SafetensorError) as error:  # SyntaxError is Pillow's, for a broken PNG
-        return different(f"cannot be read: {first_line(error)}")
+        return different(f"{where}cannot be read: {first_line(error)}")
     if made.suffix == ".png":
-        found = _pixels(before["pixels"], now["pixels"])
+        found = _pixels(before["pixels"], now["pixels"], f"{where}pixels")
     elif other := sorted(before.keys() ^ now.keys()):
-        found = different(f"on one side alone: {', '.join(other[:MOST_NAMED])}")
+        found = different(f"{where}on one side alone: {', '.join(other[:MOST_NAMED])}")
     else:
-        found = worst(_arrays(before[name], now[name], name) for name in before)
+        found = worst(_arrays(before[name], now[name], f"{where}{name}") for name in before)
     return replace(found, verdict=max(found.verdict, Verdict.WITHIN))
 
 
@@ -133,11 +133,11 @@ def _described(array: np.ndarray) -> str:
     return f"{array.dtype} of shape {list(array.shape)}: {values}" if array.ndim else values
 
 
-def _pixels(committed: np.ndarray, made: np.ndarray) -> Difference:
+def _pixels(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
     if committed.shape != made.shape:
-        return different(f"{_described(made)}, was {_described(committed)}")
+        return different(f"{name}: {_described(made)}, was {_described(committed)}")
     share = float((committed != made).any(axis=2).mean())
-    return Difference(Verdict.WITHIN if share <= PIXELS else Verdict.DIFFERENT, f"{share:.2%} of the pixels")
+    return Difference(Verdict.WITHIN if share <= PIXELS else Verdict.DIFFERENT, f"{name}: {share:.2%} differ")
 
 
 # --- what a file holds, by names ------------------------------------------------------------------------------------

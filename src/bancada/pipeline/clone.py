@@ -5,18 +5,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from dvc.config import Config
 
 from bancada.base import BadInput, files, lockfile
 from bancada.base.dvc_errors import NOWHERE
 from bancada.base.git import asked, commit_of, fetch_missing, in_repository
-from bancada.pipeline.dvc_internals import by_hardlink, opened, runs, why_missing
+from bancada.pipeline.dvc_internals import opened, runs, why_missing
 
-GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
 NOT_RUN = "could not be run"
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
 
@@ -36,14 +33,10 @@ class Clone:
         with subprocess.Popen(command, cwd=self.root, env=self._environment()) as process:
             try:
                 status = process.wait()
-            except KeyboardInterrupt:  # Ctrl-C in a terminal reaches both
-                _wait(process)
+            except BaseException:
+                process.terminate()
+                process.wait()  # until it has ended its stages
                 raise
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    _wait(process)
-                    process.kill()
         if status:
             asked_for = " ".join(["bancada repro", *targets])
             raise BadInput(f"{NOT_RUN}: `{asked_for}` ended with status {status} in a clone of {self.commit[:10]}")
@@ -60,11 +53,6 @@ class Clone:
             "DVC_GLOBAL_CONFIG_DIR": nothing,
             "DVC_SYSTEM_CONFIG_DIR": nothing,
         }
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    with suppress(subprocess.TimeoutExpired):  # the caller looks whether it has ended
-        process.wait(GRACE_S)
 
 
 def head(root: Path, rev: str = "HEAD") -> str:
@@ -93,21 +81,17 @@ def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
         if not (clone.root / ".dvc").is_dir() or not (clone.root / "dvc.yaml").is_file():
             raise BadInput(f"commit {commit[:10]}: holds no dvc.yaml, or no .dvc")
         (folder / "nothing").mkdir()
-        hardlink_lock = by_hardlink(Config(str(source / ".dvc")))
-        config = CONFIG.format(folder=folder, hardlink_lock=str(hardlink_lock).lower())
-        (clone.root / ".dvc" / "config.local").write_text(config)
+        (clone.root / ".dvc" / "config.local").write_text(CONFIG.format(folder=folder))
         yield clone
 
 
-# An empty cache of the clone's own, also where the user's configuration names one for all repositories. DVC locks as in
-# the workspace, where a user sets hardlink_lock for a file system without locks.
+# An empty cache of the clone's own, also where the user's configuration names one for all repositories.
 CONFIG = """\
 [core]
     analytics = false
     check_update = false
     autostage = false
     site_cache_dir = {folder}/site
-    hardlink_lock = {hardlink_lock}
 [cache]
     dir = {folder}/cache
     type = reflink,copy
@@ -119,9 +103,9 @@ def _check_out(source: Path, commit: str, folder: Path) -> None:
     fetch_missing(source, commit)
     # --shared: also a commit that no branch leads to. autocrlf: the files are those that were hashed, also of a commit
     # before .gitattributes.
-    options = ("--quiet", "--shared", "--config=core.autocrlf=false", "--no-checkout", "--template=")
-    asked(source, "clone", *options, "--", str(source), str(folder))
-    asked(folder, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
+    options = ("--quiet", "--shared", "--no-checkout", "--template=", "--config=core.autocrlf=false")
+    asked(source, "clone", *options, "--config=core.hooksPath=/dev/null", "--", str(source), str(folder))
+    asked(folder, "checkout", "--quiet", "--detach", commit)
     for line in asked(folder, "ls-tree", "-r", "-z", commit).split("\0"):
         entry, _, path = line.partition("\t")
         if entry.startswith(SUBMODULE) and (source / path / ".git").exists():

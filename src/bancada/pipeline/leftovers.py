@@ -1,7 +1,6 @@
 """What is left over: entries of dvc.lock, and files among the results, that no stage of dvc.yaml makes any more."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -68,9 +67,7 @@ def prune(root: Path) -> Iterator[str]:
 
     What the stage index read is then brought up to date in dvc.lock: the models that are left over were part of it.
     """
-    with dvc.opened(root) as repo, ExitStack() as held:
-        dvc.hold(repo)
-        held.callback(repo.lock.unlock)
+    with dvc.opened(root) as repo, repo.lock:
         left = find(repo, root)
         for lock, names in left.entries.items():
             _edit(root / lock, dict.fromkeys(names))

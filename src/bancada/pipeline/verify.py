@@ -69,7 +69,7 @@ def _verify(root: Path, targets: Sequence[str]) -> dict[str, Any]:
         expected = committed(clone.root, targets, clone.folder / "committed")
         left = [] if targets else check.left_over(clone.root)
         clear(clone.root, expected, everything=not targets)
-        here = [finding for finding in _of_the_workspace(root) if finding not in left]
+        here = [finding for finding in check.audit(root) if finding.kind in ("file", "gone") and finding not in left]
         count = len(expected.upstream)
         print(f"commit {commit[:10]} in a temporary clone: {count} stages", flush=True)
         clone.repro(targets)
@@ -83,14 +83,6 @@ def _verify(root: Path, targets: Sequence[str]) -> dict[str, Any]:
             "seconds": round(time.monotonic() - began, 1),
         }
         return as_report(stages, elsewhere, here, _causes(clone, expected, stages), context)
-
-
-def _of_the_workspace(root: Path) -> list[check.Finding]:
-    try:
-        return [finding for finding in check.audit(root) if finding.kind in ("file", "gone")]
-    except BadInput as error:  # a dvc.yaml that is being edited, for example, does not concern the commit
-        print(f"this workspace could not be looked at: {error}", file=sys.stderr)
-        return []
 
 
 def _causes(clone: Clone, expected: Committed, stages: Sequence[Stage]) -> list[causes.Cause]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bancada.base.dvc_errors import NOWHERE
 from bancada.base.git import asked, commit_of, fetch_missing, in_repository
 from bancada.pipeline.dvc_internals import opened, runs, why_missing
 
+GRACE_S = 5.0  # how long after Ctrl-C it may take to end by itself
 NOT_RUN = "could not be run"
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
 
@@ -33,7 +34,9 @@ class Clone:
         with subprocess.Popen(command, cwd=self.root, env=self._environment()) as process:
             try:
                 status = process.wait()
-            except BaseException:
+            except BaseException as signalled:
+                with suppress(subprocess.TimeoutExpired):  # Ctrl-C in a terminal has reached it, too
+                    process.wait(GRACE_S if isinstance(signalled, KeyboardInterrupt) else 0)
                 process.terminate()
                 process.wait()  # until it has ended its stages
                 raise
@@ -121,8 +124,7 @@ def fetch_inputs(clone: Clone) -> None:
         kept = [out for stage in repo.index.stages if not runs(stage) for out in stage.outs]
         wanted = {Path(out.fs_path).relative_to(clone.root): str(out.hash_info.value) for out in kept}
     for path, md5 in wanted.items():
-        problem = fetch(clone, path, clone.root / path, md5)
-        if problem:
+        if problem := fetch(clone, path, clone.root / path, md5):
             advice = f": `dvc pull {path}` first, or `dvc push` where it is" if problem == NOWHERE else ""
             raise BadInput(f"{path}: kept by DVC, and {problem}{advice}")
 

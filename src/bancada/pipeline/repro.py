@@ -152,8 +152,8 @@ class Run:
 
     def _began(self, record: logging.LogRecord) -> bool:
         """Note that a stage's command starts, from DVC's log, which is shown nowhere."""
-        if record.msg == "Running stage '%s':" and isinstance(record.args, tuple):
-            name = str(record.args[0])
+        if found := re.match("Running stage '(.+)':", record.getMessage()):
+            name = found[1]
             print(f"{name}: started", flush=True)
             self.started.add(name)
             self._notify("began", name)
@@ -204,15 +204,21 @@ def _explained(error: Exception) -> tuple[int, str]:
 
 def _end_stage(done: Future[Any]) -> None:
     """End the stage that runs: first as Ctrl-C, so that it leaves no half-written file, then by force."""
-    for sent, patience_s in ((0, TERMINAL_S), (signal.SIGINT, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        with suppress(KeyboardInterrupt, SystemExit):  # a second Ctrl-C: less patience
-            for process in psutil.Process().children(recursive=True) if sent else ():
-                with suppress(psutil.NoSuchProcess, ProcessLookupError):  # it has ended by itself
-                    if os.getsid(process.pid) == os.getsid(0):  # not the process that records results
-                        process.send_signal(sent)
-            wait([done], patience_s)
-        if done.done():
-            return
+    with suppress(KeyboardInterrupt, SystemExit):  # a second Ctrl-C: no patience
+        for sent, patience_s in ((0, TERMINAL_S), (signal.SIGINT, GRACE_S)):
+            _send(sent)
+            if wait([done], patience_s).done:
+                return
+    _send(signal.SIGKILL)
+    wait([done], GRACE_S)
+
+
+def _send(sent: int) -> None:
+    """Send a signal to the processes of the stage that runs; the one that records results has a session of its own."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):  # it has ended by itself
+            if os.getsid(process.pid) == os.getsid(0):
+                process.send_signal(sent)
 
 
 def _study_of(params: Params, stage: str) -> str:

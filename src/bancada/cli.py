@@ -1,24 +1,17 @@
 """The `bancada` command. It works from any folder of the repository; wrong input is one line and exit status 2."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-
-class Seeds(StrEnum):
-    """Whose predictions are written."""
-
-    best = "best"
-    all = "all"
 
 
 REMOVED = "the temporary clone is removed, and nothing here was changed"
@@ -149,15 +142,16 @@ def predict(
     table: Annotated[Path, typer.Argument(metavar="FILE.csv", help="With a column for each feature, in any order.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", show_default="stdout", help="Write them there.")] = None,
     seeds: Annotated[
-        Seeds, typer.Option(help="best: by validation rows; all: mean and spread, or shares of classes.")
-    ] = Seeds.best,
+        Literal["best", "all"],
+        typer.Option(help="best: by validation rows; all: mean and spread, or shares."),
+    ] = "best",
 ) -> None:
     """Write a CSV table with a trained variant's predictions for the rows of another."""
     table, out = table.absolute(), out and out.resolve()  # of a link, the file is replaced
     with at_the_root(kept=""):
         from bancada.pipeline.predict import predict
 
-        predict(variant, table, out, seeds.value)
+        predict(variant, table, out, seeds)
 
 
 @contextmanager
@@ -168,9 +162,11 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     SIGTERM with 143, a closed terminal with 129. An error in bancada itself ends it with a traceback and 2, because
     Python's own 1 is the verdict `different`.
     """
-    from bancada.base import BadInput, files, interrupts
+    from bancada.base import BadInput, files
 
-    interrupts.install()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         os.chdir(files.root())
         yield

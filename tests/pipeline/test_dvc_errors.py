@@ -2,7 +2,6 @@
 
 import http.server
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -184,61 +183,38 @@ def test_a_dvc_lock_that_is_none_is_refused_by_its_name(text: str) -> None:
 
 # --- locks ----------------------------------------------------------------------------------------------------------
 
-WITHOUT = "#include <errno.h>\nint flock(int fd, int operation) { errno = %s; return -1; }\n"
-HOLD = "import sys; from pathlib import Path; from bancada.base.locks import locked\n"
-HOLD += "with locked(Path('held'), 0.1): print('mine', flush=True); sys.stdin.read()"
+WITHOUT = "#include <errno.h>\nint flock(int fd, int operation) { errno = ENOLCK; return -1; }\n"
 
 
-def without_flock(folder: Path, errno: str) -> str:
-    """A library that takes flock away, as on some network file systems."""
-    (folder / "no_flock.c").write_text(WITHOUT % errno)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_flock.so", "no_flock.c"], cwd=folder, check=True)
-    return str(folder / "no_flock.so")
-
-
-@pytest.mark.parametrize("errno", ["", "ENOLCK", "ENOSYS", "EOPNOTSUPP"])
-def test_a_lock_keeps_others_out_and_ends_with_its_process_also_without_flock(tmp_path: Path, errno: str) -> None:
-    preload = {"LD_PRELOAD": without_flock(tmp_path, errno)} if errno else {}
-    command, pipes = (sys.executable, "-c", HOLD), {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(**preload), **pipes) as holder:
-        assert holder.stdout
-        assert holder.stdout.readline() == b"mine\n"
-        refused = run(tmp_path, *command, **preload)
-        assert "TimeoutError: another process has held held for 0.1 s" in refused.stderr
-        holder.send_signal(signal.SIGKILL)
-    assert run(tmp_path, *command, **preload).stdout == "mine\n"
-
-
-@pytest.mark.long
-def test_without_flock_the_way_out_is_named_and_works(project: Path, tmp_path: Path, plain_lock: bytes) -> None:
-    preload = {"LD_PRELOAD": without_flock(tmp_path, "ENOLCK")}
-    assert bancada(project, "generate@s").returncode == 0  # where there was flock, DVC left files of its locks
-    refused = bancada(project, **preload)
-    old = ".dvc/tmp/lock .dvc/tmp/rwlock.lock"
-    way_out = f"`dvc config core.hardlink_lock true` and `rm {old}`"
+def test_a_file_system_without_locks_is_refused_in_one_line(project: Path, tmp_path: Path) -> None:
+    """As some network file systems are: nothing would keep two processes from writing the same file."""
+    (tmp_path / "no_flock.c").write_text(WITHOUT)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_flock.so", "no_flock.c"], cwd=tmp_path, check=True)
+    refused = bancada(project, LD_PRELOAD=str(tmp_path / "no_flock.so"))
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f".dvc/tmp: its file system has no locks (flock); {way_out} lets DVC do without\n"
-    assert run(project, "dvc", "config", "core.hardlink_lock", "true").returncode == 0
-    refused = bancada(project, **preload)
-    assert refused.returncode == 2
-    assert refused.stderr.endswith(f"so DVC waits for ever: `rm {old}`\n")
-    for name in old.split():
-        (project / name).unlink()
-    done = bancada(project, **preload)
-    assert (done.returncode, done.stderr) == (0, "")
+    why = "no locks (flock) on this file system: No locks available"
+    assert refused.stderr == f".dvc/tmp/bancada/repro.lock: {why}\n"
+
+
+def test_a_second_bancada_repro_waits_for_the_first(project: Path, plain_lock: bytes) -> None:
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = [sys.executable, "-m", "bancada", "repro"]
+    with subprocess.Popen(command, cwd=project, env=environment(SLEEP="1"), **output) as first:
+        wait_for(project / "a.started")
+        second = bancada(project)
+        assert first.wait(60) == 0
+    assert (second.returncode, second.stderr) == (0, "waiting for another `bancada repro` to end\n")
+    assert "nothing to do" in second.stdout
     assert (project / "dvc.lock").read_bytes() == plain_lock
-    assert "nothing to do" in bancada(project, **preload).stdout
 
 
-@pytest.mark.long
-def test_it_waits_for_the_stages_of_a_running_dvc_repro(project: Path, plain_lock: bytes) -> None:
+def test_beside_a_running_dvc_repro_nothing_runs(project: Path, plain_lock: bytes) -> None:
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(["dvc", "repro"], cwd=project, env=environment(SLEEP="3"), **output) as plain:
         wait_for(project / "a.started")
-        done = bancada(project)
+        refused = bancada(project)
         assert plain.wait(60) == 0
-    assert done.returncode == 0, done.stderr
-    assert "train@a: waits for another DVC process: " in done.stderr
-    assert done.stderr.count("\n") <= 2
-    made = lockfile.parse((project / "dvc.lock").read_text())  # in the order in which the two wrote it
-    assert made == lockfile.parse(plain_lock.decode())
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is busy, it is being blocked by: (PID " in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert (project / "dvc.lock").read_bytes() == plain_lock

@@ -55,15 +55,10 @@ def files_below(folder: Path, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("full", "named"),
-    [
-        pytest.param("cache", ".dvc/cache/files/md5", marks=pytest.mark.long),
-        pytest.param("dvc.lock", "dvc.lock", marks=pytest.mark.long),
-        ("all", ".dvc/cache/files/md5"),
-    ],
+    "full", [pytest.param("cache", marks=pytest.mark.long), pytest.param("dvc.lock", marks=pytest.mark.long), "all"]
 )
 def test_bancada_repro_says_what_is_full_and_goes_on_when_there_is_room(
-    complete: Bench, tmp_path: Path, mounted: Mount, full: str, named: str
+    complete: Bench, tmp_path: Path, mounted: Mount, full: str
 ) -> None:
     """The whole pipeline is to be run anew, and stored, and written into dvc.lock."""
     bench = complete.copy(tmp_path / "disk/a clone")
@@ -83,9 +78,8 @@ def test_bancada_repro_says_what_is_full_and_goes_on_when_there_is_room(
     failed = run(bench, filled, *REPRO)
     print(failed.stdout, failed.stderr)
     assert failed.returncode == 1
-    assert [said.partition(" failed: ")[2] for said in failed.stderr.splitlines() if FULL in said] == [
-        f"{named}: {FULL}"
-    ]
+    [said] = [said for said in failed.stderr.splitlines() if FULL in said]
+    assert said.endswith(FULL)
     assert "Traceback" not in failed.stdout + failed.stderr
     seen = Bench(filled.path(bench.root), bench.known)
     assert digest(seen.root / "dvc.lock") == before

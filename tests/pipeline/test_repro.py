@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from idle import PARAMS, bancada, environment, files_of, run, wait_for
 
+from bancada.base import lockfile
 from bancada.cli import GOES_ON
 
 CSV = "{kind: csv, path: data/sources/no.csv, task: regression, targets: [y]}"
@@ -46,7 +47,8 @@ def test_a_failing_stage_stops_what_depends_on_it_and_the_others_are_kept(projec
     assert "train@a: finished" in again.stdout
     assert "train@b" not in again.stdout
     assert again.stdout.splitlines()[-1] == "2 of 5 stages ran, 3 were up to date"
-    assert (project / "dvc.lock").read_bytes() == plain_lock
+    made = lockfile.parse((project / "dvc.lock").read_text())  # DVC writes entries in the order in which stages ran
+    assert made == lockfile.parse(plain_lock.decode())
 
 
 def test_a_stage_that_refuses_its_input_gives_exit_status_2(project: Path) -> None:

@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 
 from dvc.config import ConfigError
-from dvc.fs import RemoteMissingDepsError
+from dvc.exceptions import ReproductionError
 from dvc.stage.exceptions import MissingDataSource
 from dvc.utils.serialize import YAMLFileCorruptedError
 from dvc.utils.strictyaml import YAMLValidationError, merge_conflict_marker
-from dvc_data.hashfile.build import IgnoreInCollectedDirError
 
 from bancada.base.notify import without_credentials
 
@@ -18,9 +17,8 @@ NOWHERE = "in neither DVC's cache nor a remote"
 
 def told(error: BaseException) -> str:
     """Return an error of DVC, or of the system, in one line; an empty text for any other error."""
-    if isinstance(error, RemoteMissingDepsError):
-        missing = ", ".join(error.missing_deps)
-        return f"{error.url}: DVC needs {missing} to reach it: `pip install 'dvc[{error.protocol}]'`"
+    if isinstance(error, ReproductionError) and error.__cause__:
+        return told(error.__cause__)
     if isinstance(error, YAMLFileCorruptedError):
         mark = getattr(error.__cause__, "problem_mark", None)
         path = Path(shown(error.path))
@@ -35,10 +33,6 @@ def told(error: BaseException) -> str:
     if isinstance(error, MissingDataSource):
         paths = str(error).partition(": ")[2]
         return f"{paths}: kept by DVC, and missing here; `dvc pull {paths.replace(', ', ' ')}` fetches it"
-    if isinstance(error, IgnoreInCollectedDirError):
-        folder = shown(str(error).rpartition(": '")[2].rstrip("'"))
-        todo = f"move its lines, with {folder}/ before them, to the .dvcignore at the top"
-        return f"{folder}/.dvcignore: DVC takes none in a folder that it hashes; {todo}"
     if isinstance(error, OSError) and error.strerror:
         return f"{shown(error.filename)}: {error.strerror}" if error.filename else error.strerror
     lines = dict.fromkeys(" ".join(line.split()) for line in str(error).splitlines())
@@ -60,7 +54,7 @@ def described(error: BaseException) -> str:
 
 def cause(error: BaseException) -> BaseException:
     """Return the error of the system, or of the library that reaches a remote, that DVC wraps in one of its own."""
-    while _of_dvc(error) and error.__cause__ and not isinstance(error, RemoteMissingDepsError):
+    while _of_dvc(error) and error.__cause__:
         error = error.__cause__
     return error
 

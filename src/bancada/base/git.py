@@ -10,30 +10,25 @@ from pathlib import Path
 
 from bancada.base import BadInput
 
-PATIENCE_S = 60.0
 # In the message of a git that refuses a repository of another user.
 WAY_OUT = re.compile(r"git config --global --add safe\.directory .+")
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run git in a folder, without git's optional locks. Raise BadInput where there is no git, or no answer in time."""
+    """Run git in a folder, without git's optional locks. Raise BadInput where there is no git."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    command = ["git", "-C", str(folder), *arguments]
+    command = ["git", "-C", str(folder), "-c", "core.quotePath=false", *arguments]
     try:
-        return subprocess.run(command, env=kept | {"GIT_OPTIONAL_LOCKS": "0"}, capture_output=True, timeout=PATIENCE_S)
-    except FileNotFoundError:
-        raise BadInput("git: there is none on PATH") from None
+        return subprocess.run(command, env=kept | {"GIT_OPTIONAL_LOCKS": "0"}, capture_output=True)
     except OSError as error:
-        raise BadInput(f"git: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise BadInput(f"{_name(arguments)}: no answer in {PATIENCE_S:g} s") from None
+        raise BadInput(f"git, which must be on PATH: {error.strerror}") from None
 
 
 def exact(folder: Path, *arguments: str) -> bytes:
     """Return what git prints, byte by byte. Raise BadInput, with git's reason, where it fails."""
     done = run(folder, *arguments)
     if done.returncode:
-        raise _failed(arguments, done)
+        raise _failed(arguments[0], done)
     return done.stdout
 
 
@@ -42,17 +37,12 @@ def asked(folder: Path, *arguments: str) -> str:
     return exact(folder, *arguments).decode(errors="replace")
 
 
-def _failed(arguments: tuple[str, ...], done: subprocess.CompletedProcess[bytes]) -> BadInput:
+def _failed(command: str, done: subprocess.CompletedProcess[bytes]) -> BadInput:
     lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line]
     # A warning, or an error that leads to another one, may come before what ended git.
     why = next((line for line in lines if line.startswith("fatal: ")), next(iter(lines), f"status {done.returncode}"))
     way_out = next(filter(None, map(WAY_OUT.search, lines)), None)
-    return BadInput(f"{_name(arguments)}: {why.removeprefix('fatal: ')}{f'; type: {way_out[0]}' if way_out else ''}")
-
-
-def _name(arguments: tuple[str, ...]) -> str:
-    """Return `git COMMAND`, without options before the command and what follows it."""
-    return f"git {next((word for word in arguments if re.fullmatch('[a-z][a-z-]*', word)), '')}"
+    return BadInput(f"git {command}: {why.removeprefix('fatal: ')}{f'; type: {way_out[0]}' if way_out else ''}")
 
 
 def in_repository(folder: Path) -> bool:
@@ -77,14 +67,9 @@ def commit_of(folder: Path, rev: str = "HEAD") -> str:
     """
     if not in_repository(folder):
         return ""
-    arguments = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
-    done = run(folder, *arguments)
-    if done.returncode == 1 and rev == "HEAD":  # there is no commit yet, or the branch is broken
-        state = asked(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
-        if "# branch.head (unknown)" in state:
-            raise BadInput("git: HEAD leads to no commit, for its branch is broken; `git fsck` says more")
+    done = run(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
     if done.returncode > 1:
-        raise _failed(arguments, done)
+        raise _failed("rev-parse", done)
     return done.stdout.decode().strip()
 
 

@@ -1,81 +1,41 @@
-"""Locks between processes: a process locks a file while it works, and the lock ends with the process.
+"""Locks between processes: a process locks a file while it works, and the lock ends with the process."""
 
-Where the file system has no locks of its own, as some NFS and Lustre mounts have none, a file beside it that names the
-process takes their place.
-"""
-
-import errno
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from filelock import SoftFileLock, Timeout, lock_descriptor
+from filelock import lock_descriptor
 
 POLL_S = 0.02
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a file system that has none
 
 
-@contextmanager
-def attempt(file: IO[str]) -> Iterator[bool]:
-    """Lock an open file during the block, and until it is closed. Yield False if another process holds the lock."""
-    with _beside(file) as soft:
-        yield _taken(file, soft)
+def attempt(file: IO[str]) -> bool:
+    """Lock an open file until it is closed. Return False if another process holds the lock.
 
-
-@contextmanager
-def locked(path: Path, patience_s: float = math.inf, on_wait: Callable[[], None] = lambda: None) -> Iterator[IO[str]]:
-    """Hold the lock of `path` during the block; create the file if it does not exist.
-
-    Call `on_wait` once if another process holds the lock, and wait. Raise TimeoutError after `patience_s` seconds. A
-    process that inherits the open file holds the lock, too, where the file system has locks.
+    Raise OSError where the file system has no locks, as some NFS and Lustre mounts have none.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file, _beside(file) as soft:
-        if not _taken(file, soft):
-            on_wait()
-            began = time.monotonic()
-            while not _taken(file, soft):
-                if time.monotonic() - began > patience_s:
-                    raise TimeoutError(f"another process has held {path} for {patience_s:g} s")
-                time.sleep(POLL_S)
-        yield file
-
-
-def exist(folder: Path) -> bool:
-    """Return whether the file system of a folder has locks."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return _flock(file) is not None
-
-
-@contextmanager
-def _beside(file: IO[str]) -> Iterator[SoftFileLock]:
-    soft = SoftFileLock(f"{file.name}.held")
-    try:
-        yield soft
-    finally:
-        soft.release()
-
-
-def _flock(file: IO[Any]) -> bool | None:
-    """Lock an open file. Return False if another process holds the lock, None if the file system has no locks."""
     try:
         return lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        return None
+        raise OSError(error.errno, f"no locks (flock) on this file system: {error.strerror}", file.name) from None
 
 
-def _taken(file: IO[str], soft: SoftFileLock) -> bool:
-    taken = _flock(file)
-    if taken is not None:
-        return taken
-    try:
-        soft.acquire(blocking=False)
-    except Timeout:
-        return False
-    return True
+@contextmanager
+def locked(path: Path, patience_s: float = math.inf, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock of `path` during the block; create the file if it does not exist.
+
+    Call `on_wait` once if another process holds the lock, and wait. Raise TimeoutError after `patience_s` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        if not attempt(file):
+            on_wait()
+            began = time.monotonic()
+            while not attempt(file):
+                if time.monotonic() - began > patience_s:
+                    raise TimeoutError(f"another process has held {path} for {patience_s:g} s")
+                time.sleep(POLL_S)
+        yield

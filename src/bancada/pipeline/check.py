@@ -73,7 +73,7 @@ def add_code() -> list[Finding]:
     added by hand: git takes no other files into a commit of named files. Raise BadInput where the stage cannot run.
     """
     with dvc.opened(Path.cwd()) as repo:
-        dvc.reproduce(repo, [CODE_STAGE])
+        repo.reproduce([CODE_STAGE])
     made = [str(lockfile.LOCK_FILE), str(files.CODE)]
     named_files = Path(os.environ.get("GIT_INDEX_FILE", "")).name.startswith("next-index")
     if named_files and subprocess.run(["git", "diff", "--quiet", "--", *made]).returncode:

@@ -9,14 +9,12 @@ from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvc.config import Config
-
 from bancada.base import BadInput, files, lockfile
 from bancada.base.dvc_errors import NOWHERE
 from bancada.base.git import asked, commit_of, fetch_missing, in_repository
-from bancada.pipeline.dvc_internals import by_hardlink, opened, runs, why_missing
+from bancada.pipeline.dvc_internals import opened, runs, why_missing
 
-GRACE_S = 15.0  # how long an interrupted `bancada repro` may take to end its stages
+GRACE_S = 5.0  # how long after Ctrl-C it may take to end by itself
 NOT_RUN = "could not be run"
 OF_THE_SHELL = ("DVC_", "GIT_", "MLFLOW_", "BANCADA_", "PYTHON")
 
@@ -36,14 +34,12 @@ class Clone:
         with subprocess.Popen(command, cwd=self.root, env=self._environment()) as process:
             try:
                 status = process.wait()
-            except KeyboardInterrupt:  # Ctrl-C in a terminal reaches both
-                _wait(process)
+            except BaseException as signalled:
+                with suppress(subprocess.TimeoutExpired):  # Ctrl-C in a terminal has reached it, too
+                    process.wait(GRACE_S if isinstance(signalled, KeyboardInterrupt) else 0)
+                process.terminate()
+                process.wait()  # until it has ended its stages
                 raise
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    _wait(process)
-                    process.kill()
         if status:
             asked_for = " ".join(["bancada repro", *targets])
             raise BadInput(f"{NOT_RUN}: `{asked_for}` ended with status {status} in a clone of {self.commit[:10]}")
@@ -60,11 +56,6 @@ class Clone:
             "DVC_GLOBAL_CONFIG_DIR": nothing,
             "DVC_SYSTEM_CONFIG_DIR": nothing,
         }
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    with suppress(subprocess.TimeoutExpired):  # the caller looks whether it has ended
-        process.wait(GRACE_S)
 
 
 def head(root: Path, rev: str = "HEAD") -> str:
@@ -93,21 +84,17 @@ def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
         if not (clone.root / ".dvc").is_dir() or not (clone.root / "dvc.yaml").is_file():
             raise BadInput(f"commit {commit[:10]}: holds no dvc.yaml, or no .dvc")
         (folder / "nothing").mkdir()
-        hardlink_lock = by_hardlink(Config(str(source / ".dvc")))
-        config = CONFIG.format(folder=folder, hardlink_lock=str(hardlink_lock).lower())
-        (clone.root / ".dvc" / "config.local").write_text(config)
+        (clone.root / ".dvc" / "config.local").write_text(CONFIG.format(folder=folder))
         yield clone
 
 
-# An empty cache of the clone's own, also where the user's configuration names one for all repositories. DVC locks as in
-# the workspace, where a user sets hardlink_lock for a file system without locks.
+# An empty cache of the clone's own, also where the user's configuration names one for all repositories.
 CONFIG = """\
 [core]
     analytics = false
     check_update = false
     autostage = false
     site_cache_dir = {folder}/site
-    hardlink_lock = {hardlink_lock}
 [cache]
     dir = {folder}/cache
     type = reflink,copy
@@ -119,9 +106,9 @@ def _check_out(source: Path, commit: str, folder: Path) -> None:
     fetch_missing(source, commit)
     # --shared: also a commit that no branch leads to. autocrlf: the files are those that were hashed, also of a commit
     # before .gitattributes.
-    options = ("--quiet", "--shared", "--config=core.autocrlf=false", "--no-checkout", "--template=")
-    asked(source, "clone", *options, "--", str(source), str(folder))
-    asked(folder, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
+    options = ("--quiet", "--shared", "--no-checkout", "--template=", "--config=core.autocrlf=false")
+    asked(source, "clone", *options, "--config=core.hooksPath=/dev/null", "--", str(source), str(folder))
+    asked(folder, "checkout", "--quiet", "--detach", commit)
     for line in asked(folder, "ls-tree", "-r", "-z", commit).split("\0"):
         entry, _, path = line.partition("\t")
         if entry.startswith(SUBMODULE) and (source / path / ".git").exists():
@@ -137,8 +124,7 @@ def fetch_inputs(clone: Clone) -> None:
         kept = [out for stage in repo.index.stages if not runs(stage) for out in stage.outs]
         wanted = {Path(out.fs_path).relative_to(clone.root): str(out.hash_info.value) for out in kept}
     for path, md5 in wanted.items():
-        problem = fetch(clone, path, clone.root / path, md5)
-        if problem:
+        if problem := fetch(clone, path, clone.root / path, md5):
             advice = f": `dvc pull {path}` first, or `dvc push` where it is" if problem == NOWHERE else ""
             raise BadInput(f"{path}: kept by DVC, and {problem}{advice}")
 

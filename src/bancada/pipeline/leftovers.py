@@ -1,7 +1,6 @@
 """What is left over: entries of dvc.lock, and files among the results, that no stage of dvc.yaml makes any more."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +49,7 @@ def _made_by_none(repo: Any, root: Path, folder: Path, made: set[str], around: s
 
 def prune(root: Path) -> Iterator[str]:
     """Remove the entries that are left over and what their stages made, and yield what was done; strays stay."""
-    with dvc.opened(root) as repo, ExitStack() as held:
-        dvc.hold(repo)
-        held.callback(repo.lock.unlock)
+    with dvc.opened(root) as repo, repo.lock:
         left = find(repo, root)
         for name in left.results:
             files.remove(root / name)

@@ -1,21 +1,26 @@
 """`bancada repro`: what `dvc repro --keep-going` does, with a check before it, and leaderboards and MLflow after it."""
 
 import csv
+import logging
 import os
+import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from dvc.exceptions import ReproductionError
 
-from bancada.base import files, interrupts, notify, tables
+from bancada.base import files, locks, notify, tables
 from bancada.base.dvc_errors import described
 from bancada.base.refusals import PARAMS_FILE
+from bancada.base.stage import FOLDER
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import check_predict, new_inputs, refuse_unprepared
 from bancada.networks.saved import LR_NULL
@@ -30,6 +35,7 @@ from bancada.training.replica import Data, check_device, try_first_batch
 from bancada.training.settings import TrainingKeys
 from bancada.training.train import as_taken, prepared
 
+TERMINAL_S = 0.5  # Ctrl-C in a terminal has reached the stage, too: how long it is not interrupted a second time
 GRACE_S = 10.0  # how long an interrupted stage may take to tidy up
 
 
@@ -41,8 +47,8 @@ def repro(targets: Sequence[str], force: bool = False, quiet: bool = False) -> i
     """
     params = load()
     warn_of_other_packages()
-    with closing(dvc.open_repo(Path.cwd())) as repo:
-        dvc.wait_until_free(repo)
+    with locks.locked(FOLDER / "repro.lock", on_wait=_tell_wait), closing(dvc.open_repo(Path.cwd(), wait=True)) as repo:
+        dvc.mend(repo)
         run = Run(repo, targets, params, force)
         refuse_other_files(repo, Path.cwd(), params)
         for finding in named(leftovers.find(repo, Path.cwd())):
@@ -54,6 +60,10 @@ def repro(targets: Sequence[str], force: bool = False, quiet: bool = False) -> i
     tell_overruled(params, [name for name in params.variants if f"train@{name}" in run.stages])
     run.tell_end()
     return run.status
+
+
+def _tell_wait() -> None:
+    print("waiting for another `bancada repro` to end", file=sys.stderr)
 
 
 class Run:
@@ -69,20 +79,30 @@ class Run:
         self.after: set[str] = set()  # stages that ran, and all that depend on one
         self.failed: dict[str, tuple[int, str]] = {}  # the exit status, and why
         self.changed: list[str] = []  # while it ran
+        self.stopped = False  # by Ctrl-C, for example
 
     def go(self) -> None:
         """Run what is stale. Raise BadInput, before any stage but `code` runs, for data that do not fit."""
+        # The stages find this Python, and leave it to this process to record their results.
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        os.environ["BANCADA_TRACKING"] = "off" if self.notifier.off else "shared"
+        log = logging.getLogger("dvc.stage.run")  # nothing but this log tells that a stage's command starts
+        log.setLevel(logging.INFO)
+        log.addFilter(self._began)
         try:
             stale = self._stale()
             if CODE_STAGE in stale:  # all others depend on the files that it makes
                 self._bring_up([CODE_STAGE])
                 stale = self._stale()
             if stale and not self.failed:
-                self._check_data(stale)
+                studies = {_study_of(self.params, name) for name in stale}
+                refuse_bad_data(self.params, studies, {study for study in studies if f"split@{study}" in self.done})
+                print(f"{len(stale)} of {len(self.stages)} stages may have to run", flush=True)
                 self._bring_up(self.targets)
                 again = {name for name, stage in self.stages.items() if stage.always_changed or stage.is_callback}
                 self.changed = [name for name in dvc.changed(self.repo, self.targets) if name in {*self.ran} - again]
         finally:
+            log.removeFilter(self._began)
             self.notifier.close()
 
     def _stale(self) -> list[str]:
@@ -94,27 +114,33 @@ class Run:
         self.done |= self.stages.keys() - stale
         return stale
 
-    def _check_data(self, stale: Sequence[str]) -> None:
-        studies = {_study_of(self.params, name) for name in stale}
-        refuse_bad_data(self.params, studies, {study for study in studies if f"split@{study}" in self.done})
-        print(f"{len(stale)} of {len(self.stages)} stages may have to run", flush=True)
-
     def _bring_up(self, targets: Sequence[str]) -> None:
-        with suppress(ReproductionError):  # what failed is in self.failed
-            dvc.reproduce(self.repo, targets, self._stage, self._command)
+        """Let DVC bring up targets, in a thread, so that a signal never comes in the middle of its writing."""
+        reproduce = partial(self.repo.reproduce, targets or None, on_error="keep-going", repro_fn=self._stage)
+        done = ThreadPoolExecutor(1).submit(reproduce)
+        try:
+            with suppress(ReproductionError):  # what failed is in self.failed
+                done.result()
+        except (KeyboardInterrupt, SystemExit):
+            self.stopped = True
+            _end_stage(done)
+            raise
 
-    def _stage(self, stage: Any, bring_up: Callable[[bool], bool]) -> None:
+    def _stage(self, stage: Any, **options: Any) -> None:
         """Bring up a stage. Raise where that fails: DVC then leaves out what depends on it."""
         name, began = stage.addressing, time.monotonic()
+        options["force"] = self.force and name not in self.done
         try:
-            ran = bring_up(self.force and name not in self.done)
+            ran = not self.stopped and dvc.bring_up(stage, **options)
         except Exception as error:  # whatever it is, it is told
-            interrupts.end_if_any()
-            self.failed.setdefault(name, (1, described(error)))
-            print(f"{name}: FAILED after {time.monotonic() - began:.1f} s", flush=True)
-            if name in self.started:
-                self._notify("failed", name)
-            raise
+            if not self.stopped:
+                self.failed[name] = _explained(error)
+                print(f"{name}: FAILED after {time.monotonic() - began:.1f} s", flush=True)
+                if name in self.started:
+                    self._notify("failed", name)
+                raise
+        if self.stopped:
+            sys.exit()  # this thread
         self.done.add(name)
         if ran:
             how = "finished" if name in self.started else "restored from DVC's cache"
@@ -124,29 +150,14 @@ class Run:
             self.after.add(name)
             self._notify("ended", name)
 
-    def _command(self, stage: Any) -> int:
-        """Run a stage's command, in a process group of its own, which ends with Ctrl-C. Return its exit status."""
-        name = stage.addressing
-        command, arguments = dvc.process_arguments(stage, _environment())
-        print(f"{name}: started", flush=True)
-        self.started.add(name)
-        self._notify("began", name)
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **arguments) as process:
-            try:
-                with interrupts.wait(False):
-                    interrupts.end_if_any()
-                    status = process.wait()
-            except BaseException:  # first as Ctrl-C, so that the stage leaves no half-written file, then by force
-                for sent in (signal.SIGINT, signal.SIGKILL):
-                    with suppress(ProcessLookupError):  # it has ended by itself
-                        os.killpg(process.pid, sent)
-                    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit), interrupts.wait(False):
-                        process.wait(GRACE_S)  # less after a second Ctrl-C
-                raise
-        dvc.wait_until_free(self.repo)  # DVC then takes its lock again, and fails where that lasts over three seconds
-        if status:
-            self.failed[name] = status, f"{_ending(status)}; its output stands above"
-        return status
+    def _began(self, record: logging.LogRecord) -> bool:
+        """Note that a stage's command starts, from DVC's log, which is shown nowhere."""
+        if found := re.match("Running stage '(.+)':", record.getMessage()):
+            name = found[1]
+            print(f"{name}: started", flush=True)
+            self.started.add(name)
+            self._notify("began", name)
+        return False
 
     @property
     def status(self) -> int:
@@ -166,11 +177,11 @@ class Run:
     def tell_end(self) -> None:
         """Print in one line how many stages ran."""
         count, fine = len(self.stages), len(self.done) - len(self.ran)
-        if len(self.done) == count and not self.ran:
+        if fine == count:
             print(f"nothing to do: all {count} stages are up to date")
         else:
-            others = {"failed": len(self.failed), "not run": count - len(self.done) - len(self.failed)}
-            told = "".join(f", {number} {what}" for what, number in others.items() if number)
+            left_out = count - len(self.done) - len(self.failed)
+            told = f", {len(self.failed)} failed, {left_out} not run" if self.failed else ""
             print(f"{len(self.ran)} of {count} stages ran{told}, {fine} were up to date")
 
     def _notify(self, event: Literal["began", "ended", "failed"], name: str) -> None:
@@ -181,20 +192,33 @@ class Run:
             self.notifier.tell(event, name, folder)
 
 
-def _ending(status: int) -> str:
-    """Return how a stage with this exit status ended. A shell that outlives its command adds 128 to a signal."""
+def _explained(error: Exception) -> tuple[int, str]:
+    """Return the exit status of a stage, and why it failed. A shell that outlives its command adds 128 to a signal."""
+    if not (found := re.search(r"exited with (-?\d+)$", str(error))):
+        return 1, described(error)
+    status = int(found[1])
     name = next((number.name for number in signal.Signals if number in (-status, status - 128)), "")
-    why = " (often: out of memory)" if name == "SIGKILL" else ""
-    return f"killed by {name}{why}" if name else f"exit status {status}"
+    often = " (often: out of memory)" if name == "SIGKILL" else ""
+    return status, f"{f'killed by {name}{often}' if name else f'exit status {status}'}; its output stands above"
 
 
-def _environment() -> dict[str, str]:
-    """Put this Python first on PATH, so that a stage's `python` is this one also where no environment is activated.
+def _end_stage(done: Future[Any]) -> None:
+    """End the stage that runs: first as Ctrl-C, so that it leaves no half-written file, then by force."""
+    with suppress(KeyboardInterrupt, SystemExit):  # a second Ctrl-C: no patience
+        for sent, patience_s in ((0, TERMINAL_S), (signal.SIGINT, GRACE_S)):
+            _send(sent)
+            if wait([done], patience_s).done:
+                return
+    _send(signal.SIGKILL)
+    wait([done], GRACE_S)
 
-    The stages start no process that records results: there is one for all of them.
-    """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {"PATH": path, "BANCADA_TRACKING": "off" if notify.tracking() == "off" else "shared"}
+
+def _send(sent: int) -> None:
+    """Send a signal to the processes of the stage that runs; the one that records results has a session of its own."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):  # it has ended by itself
+            if os.getsid(process.pid) == os.getsid(0):
+                process.send_signal(sent)
 
 
 def _study_of(params: Params, stage: str) -> str:

@@ -121,7 +121,7 @@ def _with_diff(known: Origin, *commits: str) -> Origin:
 
 def _untracked() -> bytes:
     """Return a line for each file that git does not know."""
-    options = ("-c", "core.quotePath=false", "ls-files", "--others", "--exclude-standard", "--", *PATHS)
+    options = ("ls-files", "--others", "--exclude-standard", "--", *PATHS)
     return b"".join(UNTRACKED.encode() + name + b"\n" for name in git.exact(Path(), *options).splitlines())
 
 

@@ -116,8 +116,8 @@ def load(variant: str) -> Trained:
         if len(networks.diverged) == len(networks.seeds):
             raise BadInput(f"{variant}: every seed diverged, so there is no network to predict with; try a smaller lr")
         if best is None:
-            problem = f"no seed of {variant} has a score; `dvc repro evaluate@{study}` writes them"
-            raise BadInput(f"{files.evaluation(study) / 'per_seed.csv'}: {problem}")
+            problem = f"no best seed of {variant}; `dvc repro evaluate@{study}` writes them"
+            raise BadInput(f"{files.evaluation(study) / 'leaderboard.csv'}: {problem}")
         if networks.network.module and not lockfile.here().agrees("code", Path("src")):
             raise BadInput(
                 f"{variant}: src has changed since its training; `dvc repro evaluate@{study}` brings both up"

@@ -128,8 +128,8 @@ def _is_committed(study: str, variant: str | None) -> bool:
 
 
 def _tables(study: str) -> list[Path]:
-    """Return the paths of the tables from which a champion follows."""
-    return [files.evaluation(study) / name for name in ("scores.csv", "leaderboard.csv", "per_seed.csv")]
+    """Return the paths of the tables that say which variant is the champion."""
+    return [files.evaluation(study) / "leaderboard.csv"]
 
 
 # --- the registry ---------------------------------------------------------------------------------------------------

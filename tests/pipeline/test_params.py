@@ -173,10 +173,10 @@ REFUSED = {
     ("{lr: 0.5,", "{loss: bce,"): "variants.own.train.loss = bce: needs classes, but the study predicts numbers",
     ("{loss: mse, lr: 0.01", "{loss: bce, lr: 0.01"): "studies.line.train.loss = bce: needs classes,",
     ("metric: error_rate_percent", "metric: roc_auc"): (
-        "variants.moon.train.loss = mse: roc_auc needs probabilities of classes: one of cross_entropy,"
+        "studies.moons.train.loss = mse: roc_auc needs probabilities of classes: one of cross_entropy,"
     ),
     ("metric: error_rate_percent", "metric: error_rate_percent\n    fails_below: 5"): (
-        "studies.moons.fails_below = 5: of error_rate_percent, lower is better: use fails_above"
+        "studies.moons.fails_below: of error_rate_percent, lower is better: use fails_above"
     ),
     ("metric: error_rate_percent", "metric: mae"): "studies.moons.metric = mae: the study predicts classes",
     ("task: regression", "task: classification"): "studies.file.metric = mse: the study predicts classes",

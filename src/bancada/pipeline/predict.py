@@ -28,7 +28,7 @@ SWITCHES = "bancada.networks.portable"  # loads torch, which the small vocabular
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained variant. `best_seed` is chosen on validation rows, as for its model in MLflow."""
+    """A trained variant. `best_seed` is that of leaderboard.csv, as for its model in MLflow."""
 
     root: Path  # of the repository
     variant: str

@@ -145,3 +145,14 @@ def test_a_score_is_computed_where_it_is_asked_for():
 def test_a_limit_on_the_wrong_side_is_refused():
     with pytest.raises(BadInput, match=r"studies\.study\.fails_below.*lower is better: use fails_above"):
         settings.comparison(made(fails_below=0.9), "study")
+
+
+@pytest.mark.usefixtures("workspace", "undrawn")
+def test_a_seed_that_decides_for_the_majority_class_has_failed():
+    """2 of 3 wrong is 66.6666667 in the files, and more in binary numbers."""
+    params = given(MOONS, [1, "tanh"], {"train": 4, "test": 3}, "error_rate_percent", variants=("base",))
+    write_split(CORNERS, test=two_classes((1, 1, 1), (2, 1, 1), (-1, 1, 0)))
+    write_model(params, "base", CORNERS, {"0.weight": [[[0.0, 0.0]]] * 4, "0.bias": [[-1.0]] * 4})
+    main(params, "study")
+    assert [row["value"] for row in read("reference.csv")] == ["66.6666667", "0"]
+    assert read("leaderboard.csv")[0]["failed_seeds"] == "4"

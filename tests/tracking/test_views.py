@@ -50,13 +50,13 @@ def test_a_study_is_described_by_its_leaderboard_and_a_run_by_its_place(recorded
     assert view["name"] == "Leaderboard"
     assert json.loads(view["state"])["orderByKey"] == "metrics.`test_error_rate_percent_median`"
     assert note.startswith("2 variants, 3 seeds each.")
-    assert re.search(r"1 +toy_tanh +compiled +\d+ +2\.25 +2\.5", note)
+    assert re.search(r"1 +toy_tanh +compiled +\d+ +2\.5 +2\.5", note)
     notes = {
         run.info.run_name: run.data.tags[NOTE]
         for run in recorded.client.search_runs([e.experiment_id for e in recorded.client.search_experiments()])
     }
     assert notes == {
-        "toy_tanh": "1 of 2 by test_error_rate_percent: median 2.25, 3 seeds on one data set; baseline",
+        "toy_tanh": "1 of 2 by test_error_rate_percent: median 2.5, 3 seeds on one data set; baseline",
         "toy_adam": "2 of 2 by test_error_rate_percent: median 2.25, 3 seeds on one data set, 1 failed; worse",
     }
 

@@ -74,7 +74,7 @@ def evaluate(
         print(f"{name}: {left_out.reference} {left_out.note}", file=sys.stderr)
     terms = Terms(
         *(study.metric, split, seeds, study.baseline, study.min_difference, study.fails_beyond),
-        reference=simple[0].value if simple else math.nan,
+        reference=tables.as_written(simple[0].value) if simple else math.nan,  # as the values of seeds
         no_validation=no_validation,
     )
     board = leaderboard(entries, terms)

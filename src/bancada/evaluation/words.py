@@ -172,29 +172,21 @@ def sentence(rows: Sequence[Texts]) -> str:
         first, label = rows[0], METRICS[rows[0]["metric"]].label
         median = f"the median {label} of {first['variant']} is {short(first['median']) or 'not defined'}"
         return f"{median}; nothing is compared" + " with it" * (len(rows) == 1)
-    metric = rows[0]["metric"]
-    told = [f"{_listed(by[word])} {_has(metric, word, len(by[word]))} than {base}" for word in VERDICTS[:2] if by[word]]
-    left = [f"{_number(len(by[word]))} {_are(by[word])} {word}" for word in VERDICTS[2:] if by[word]]
-    if left:
-        count = sum(len(by[word]) for word in VERDICTS[2:])
-        only = next((word for word in VERDICTS[2:] if len(by[word]) == count), "")
-        if told and only:
-            left = [f"the other {_number(count) + ' ' if count > 1 else ''}{_are(by[only])} {only}"]
-        elif not told and only:
-            left = [f"{_listed(by[only])} {_are(by[only])} {only}{WITH[only]} {base}"]
-        told.append(f"of the other {_number(count)}, " * bool(told and not only) + " and ".join(left))
+    told = [f"{_listed(by[word])} {_is(rows[0]['metric'], word, len(by[word]), base)}" for word in VERDICTS if by[word]]
     return "; ".join(told) + _limits(others)
 
 
-WITH = {"equivalent": " to", "undecided": ", compared with", "not defined": ", and so is the difference to"}
-VERDICTS = ("better", "worse", "equivalent", "undecided", "not defined")
+VERDICTS = ("better", "worse", "equivalent", "not defined", "undecided")
 
 
-def _has(metric: str, verdict: str, count: int) -> str:
+def _is(metric: str, verdict: str, count: int, base: str) -> str:
+    """Return such as "makes fewer errors than BASE", of one or more variants."""
+    if verdict not in ("better", "worse"):
+        return f"{'is' if count == 1 else 'are'} {verdict}" + f" to {base}" * (verdict == "equivalent")
     lower = (verdict == "better") != (metric in HIGHER_IS_BETTER)
     if metric == "error_rate_percent":
-        return f"make{'s' * (count == 1)} {'fewer' if lower else 'more'} errors"
-    return f"{'has' if count == 1 else 'have'} a {'lower' if lower else 'higher'} {METRICS[metric].label}"
+        return f"make{'s' * (count == 1)} {'fewer' if lower else 'more'} errors than {base}"
+    return f"{'has' if count == 1 else 'have'} a {'lower' if lower else 'higher'} {METRICS[metric].label} than {base}"
 
 
 def _limits(others: Sequence[Texts]) -> str:
@@ -215,12 +207,8 @@ def _limits(others: Sequence[Texts]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     if len(names) > 3:
-        return f"{_number(len(names))} variants"
+        return f"{_number(len(names))} of the others"
     return ", ".join(names[:-1]) + " and " * (len(names) > 1) + (names[-1] if names else "")
-
-
-def _are(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
 
 
 def _number(count: int) -> str:

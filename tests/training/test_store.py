@@ -30,6 +30,12 @@ def _in_the_bench(own: Bench) -> Iterator[None]:
     user_code.forget()
 
 
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC's answer: dvc.lock holds the stage as it is."""
+    monkeypatch.setattr(store.Store, "_is_in_the_lock", lambda self: True)
+
+
 def opened(seeds: int = 3, rows: Data | None = None, **train: Any) -> store.Store:
     asked = recipe_of(NAME, **train)
     return store.Store([Replica(asked, SEED + i) for i in range(seeds)], rows or data())
@@ -46,6 +52,7 @@ def trained_in(kept: store.Store, places: list[int]) -> list[Trained]:
 def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without_a_store(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(store.Store, "_is_in_the_lock", lambda self: False)
     asked: list[int] = []
     whole = processes.train
 
@@ -56,6 +63,7 @@ def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without
     monkeypatch.setattr(processes, "train", spied)
     first = opened(3)
     stage.train(first, data(), Report())
+    first.end()
     found = stage.train(opened(5), data(), Report())
     assert asked == [3, 2]
     assert capsys.readouterr().out == "x: 3 of 5 seeds from the store\n"
@@ -130,6 +138,26 @@ def test_switched_off_it_takes_and_keeps_nothing(said: str, own: Bench, monkeypa
     trained_in(off, [1])
     monkeypatch.delenv("BANCADA_REPLICAS")
     assert opened().take().keys() == {0}
+
+
+def test_where_the_lock_holds_the_stage_only_what_a_killed_one_left_is_taken(locked: None) -> None:
+    """Forced, a finished stage is computed anew; seeds that a kill left finished or under way are not lost."""
+    finished = opened(2)
+    trained_in(finished, [0, 1])
+    finished.end()
+    killed = opened(4)
+    trained_in(killed, [2])
+    assert opened(4).take().keys() == {2}
+
+
+def test_a_finished_stage_that_is_trained_anew_and_killed_leaves_its_finished_seeds(locked: None) -> None:
+    first = opened(2)
+    trained_in(first, [0, 1])
+    first.end()
+    forced = opened(2)
+    assert forced.take() == {}
+    trained_in(forced, [1])
+    assert opened(2).take().keys() == {1}
 
 
 @pytest.mark.parametrize("damage", ["half", "empty", "a byte"])

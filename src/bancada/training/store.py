@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,10 @@ from bancada.training.replica import Data, Replica, Trained
 
 MOST_BYTES = 2 * 2**30
 FOLDER = stage.FOLDER / "replicas"
-UNDER_WAY, FINISHED = ".state", ".trained"  # the end of an entry's name
+# The end of an entry's name: a state in the middle of a training, a finished replica of a stage that was killed before
+# it ended, and one of a stage that ended.
+UNDER_WAY, FINISHED, OF_FINISHED_STAGE = ".state", ".trained", ".done"
+DIFFER = 3  # the exit status of pipeline/locked.py where deps or params differ from dvc.lock's
 
 
 def folder() -> Path | None:
@@ -50,9 +54,29 @@ class Store:
             prune(self.folder, self.names)
 
     def take(self) -> dict[int, Trained]:
-        """Return the finished replicas that are in the store, by position."""
-        found = {place: checkpoint.read(path) for place, path in enumerate(self._paths(FINISHED))}
-        return {place: trained for place, trained in found.items() if trained}
+        """Return the finished replicas that are in the store, by position.
+
+        Where dvc.lock already holds this stage with the same deps and params, somebody forces it to run: then only what
+        a stage left that did not end.
+        """
+        found = self._read(FINISHED)
+        ended = self._read(OF_FINISHED_STAGE)
+        return found if not ended or self._is_in_the_lock() else ended | found
+
+    def _read(self, suffix: str) -> dict[int, Trained]:
+        read = {place: checkpoint.read(path) for place, path in enumerate(self._paths(suffix))}
+        return {place: trained for place, trained in read.items() if trained}
+
+    def _is_in_the_lock(self) -> bool:
+        """Ask DVC, in a process of its own, because no stage imports it. What it cannot say counts as yes."""
+        command = [sys.executable, "-m", "bancada.pipeline.locked", f"train@{self.recipe.variant}"]
+        return subprocess.run(command, check=False).returncode != DIFFER
+
+    def end(self) -> None:
+        """Remember that the stage ended: from now on its replicas are those of a finished stage."""
+        for before, after in zip(self._paths(FINISHED), self._paths(OF_FINISHED_STAGE), strict=True):
+            with suppress(FileNotFoundError):  # another process has done it, or it was taken from there
+                before.replace(after)
 
     def put(self, place: int, trained: Trained) -> None:
         """Keep a finished replica."""

@@ -66,6 +66,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         with progress_shown(recipe, described) as report:
             trained = train(kept, data, report)
         save(folder, described, replica.together(trained), preparation.scaling)
+        kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")

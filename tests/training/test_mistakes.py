@@ -268,4 +268,4 @@ def test_a_process_that_ends_without_an_answer_is_lost_whatever_its_status(statu
         processes.try_first_batch(one, classes(3), WHERE)
     assert lost.value.filename == "variants.x: a first batch"
     with pytest.raises(processes.Lost, match=ended):
-        processes.train([one], classes(3), processes.Report())
+        processes.train([one], {0: classes(3)}, processes.Report())

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bancada.base import files, stage, syntax, user_code
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Replica, Trained
+from bancada.training.replica import Data, Draws, Replica, Trained
 
 MOST_BYTES = 2 * 2**30
 FOLDER = stage.FOLDER / "replicas"
@@ -40,7 +40,7 @@ def folder() -> Path | None:
 class Store:
     """The entries of the replicas of one stage."""
 
-    def __init__(self, replicas: Sequence[Replica], data: Data) -> None:
+    def __init__(self, replicas: Sequence[Replica], data: Draws) -> None:
         self.replicas, self.recipe, self.folder = replicas, replicas[0].recipe, folder()
         code = files.code("train", self.recipe.variant)
         if not code.exists():  # the stage was started by hand: nobody knows whether the code is the same
@@ -94,26 +94,25 @@ class Store:
         return [self.folder / f"{name}{suffix}" for name in self.names] if self.folder else []
 
 
-def fingerprints(replicas: Sequence[Replica], data: Data, code: str) -> list[str]:
+def fingerprints(replicas: Sequence[Replica], data: Draws, code: str) -> list[str]:
     """Return a hash of all that each replica depends on. `code`: the content of the stage's file in data/code."""
-    recipe = replicas[0].recipe
-    digest = hashlib.sha256()
+    packages = {package: version(package) for package in json.loads(code)["packages"]}
+    rows = {draw: _digest(data[draw]) for draw in {one.draw for one in replicas}}
+    found = []
+    for one in replicas:
+        recipe = one.recipe.model_dump(mode="json", exclude={"seeds", "study", "variant"})
+        portable = one.recipe.device == "cpu" and one.recipe.train.bits == "portable"
+        depends_on = [recipe, code, packages, rows[one.draw], "" if portable else platform.node(), one.seed]
+        found.append(hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:40])
+    return found
+
+
+def _digest(data: Data) -> str:
+    digest = hashlib.sha256(str(data.classes).encode())
     for rows in (data.train, data.validation):
         for array in (rows.inputs, rows.targets):
             digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-    portable = recipe.device == "cpu" and recipe.train.bits == "portable"
-    shared = [
-        recipe.model_dump(mode="json", exclude={"seeds", "study", "variant"}),
-        code,
-        {package: version(package) for package in json.loads(code)["packages"]},
-        data.classes,
-        digest.hexdigest(),
-        "" if portable else platform.node(),
-    ]
-    return [
-        hashlib.sha256(json.dumps([*shared, replica.seed], sort_keys=True).encode()).hexdigest()[:40]
-        for replica in replicas
-    ]
+    return digest.hexdigest()
 
 
 def _changed(modules: Mapping[str, str], src: Path) -> str | None:

@@ -92,6 +92,12 @@ def _check_study(name: str, params: Params) -> None:
     if split.column in getattr(source, "ignore", ()):
         key = f"{key}.split.{'groups' if split.groups else 'order'}"
         raise bad(key, split.column, "is in source.ignore, so that data/raw lacks it; take it out of there")
+    if "data" in source.vary and not source.has_seed:
+        if split.order:
+            problem = "rows in order are always split alike, so there is no other draw of this table"
+            raise bad(f"{key}.source.vary", source.vary, problem)
+        if split.seed + params.num_seeds > 2**32:
+            raise bad(f"{key}.split.seed", split.seed, f"too large for {params.num_seeds} draws; 2**32 ends them")
     if not source.has_classes and split.stratify:
         raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
     features = source.feature_names()

@@ -7,21 +7,25 @@ scores of what is chosen on the test rows would be better there than on new rows
 import csv
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, pstdev
+from typing import TypeVar
 
-from bancada.base import BadInput, files, lockfile
+from bancada.base import files, lockfile
 from bancada.base.notify import first_line
 from bancada.networks.metrics import HIGHER_IS_BETTER
 
 STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
+TABLES = ("scores.csv", "leaderboard.csv", "per_seed.csv")  # from which a champion follows
 Row = dict[str, str]  # of a table, by the names of its columns
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A study's evaluation folder."""
+    """A study's evaluation folder, without what is damaged in it."""
 
     scores: dict[str, dict[str, float]]  # variant -> name of the metric in MLflow -> value; NaN for an empty cell
     leaderboard: list[Row]
@@ -29,33 +33,56 @@ class Evaluation:
     champion: str | None  # a variant; None where the metric has no value on validation rows
     artifacts: dict[str, Path]  # tables and plots, by their paths in a run; the curves are metrics of the run
     md5: str  # of the artifacts
+    left_out: dict[Path, str]  # files and folders that are not used, and why
 
     def variants(self) -> list[str]:
         """Return the variants that were evaluated."""
         return list(dict.fromkeys([*self.scores, *(row["variant"] for row in self.leaderboard)]))
 
+    def tells_champion(self) -> bool:
+        """Return whether all tables from which a champion follows are whole."""
+        return not {path.name for path in self.left_out} & {*TABLES}
+
 
 def read(study: str, lock: lockfile.Lock = lockfile.NONE) -> Evaluation:
-    """Read the folder. Raise BadInput where something in it differs from dvc.lock, is missing or cannot be read."""
-    stage, folder = f"evaluate@{study}", files.evaluation(study)
-    known = [path for path in map(Path, sorted(lock.hashes(stage))) if path.parent == folder]
-    if damaged := [path.name for path in known if not lock.agrees(stage, path)]:
-        way_out = f"`git checkout -- {folder}` brings back what that names"
-        raise BadInput(f"{folder}: not as in dvc.lock: {', '.join(damaged)}; {way_out}")
-    try:
-        scores, leaderboard = _scores(_rows(folder / "scores.csv")), _rows(folder / "leaderboard.csv")
-        per_seed = _rows(folder / "per_seed.csv")
-        held_out = _by_seed(per_seed, "validation", leaderboard[0]["metric"] if leaderboard else "")
-        best_seeds, champion = _best_seeds(held_out, per_seed), _champion(held_out, leaderboard)
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        why = f"{type(error).__name__}: {first_line(error)}"
-        raise BadInput(f"{folder}: it cannot be read: {why}; `dvc repro {stage}` writes it") from None
+    """Read the folder. What differs from dvc.lock, is missing or cannot be read is left out."""
+    folder, left_out = files.evaluation(study), _damaged(study, lock)
+
+    def table(name: str, parse: Callable[[list[Row]], T]) -> T:
+        path = folder / name
+        try:
+            return parse([] if path in left_out else _rows(path))
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            left_out[path] = f"{type(error).__name__}: {first_line(error)}"
+            return parse([])
+
+    scores, leaderboard = table("scores.csv", _scores), table("leaderboard.csv", _leaderboard)
+
+    def chosen(rows: list[Row]) -> tuple[dict[str, int], str | None]:
+        if not leaderboard:  # which names the metric to choose by
+            return {}, None
+        held_out = _by_seed(rows, "validation", leaderboard[0]["metric"])
+        return _best_seeds(held_out, rows), _champion(held_out, leaderboard)
+
+    best_seeds, champion = table("per_seed.csv", chosen)
     found = [path for path in sorted(folder.glob("*.csv")) if path.name != "loss.csv"]
     found += sorted((folder / "plots").rglob("*.png"))
-    artifacts = {_name(path.relative_to(folder)): path for path in found}
-    hashes = "".join(f"{path.relative_to(folder)} {lockfile.md5(path)}\n" for path in found)
+    artifacts = {_name(path.relative_to(folder)): path for path in found if not {path, *path.parents} & left_out.keys()}
+    hashes = "".join(f"{path.relative_to(folder)} {lockfile.md5(path)}\n" for path in artifacts.values())
     md5 = hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest()
-    return Evaluation(scores, leaderboard, best_seeds, champion, artifacts, md5)
+    return Evaluation(scores, leaderboard, best_seeds, champion, artifacts, md5, left_out)
+
+
+def _damaged(study: str, lock: lockfile.Lock) -> dict[Path, str]:
+    """Return the tables and the folder of plots that are not those that dvc.lock names, and why."""
+    stage, folder = f"evaluate@{study}", files.evaluation(study)
+    known = [path for path in map(Path, sorted(lock.hashes(stage))) if path.parent == folder]
+    recorded = [path for path in known if path.name == "plots" or (path.suffix == ".csv" and path.name != "loss.csv")]
+    return {
+        path: f"{lockfile.DIFFERS if path.exists() else 'it is missing'}; `git checkout -- {path}` brings that one back"
+        for path in recorded
+        if not lock.agrees(stage, path)
+    }
 
 
 def _name(path: Path) -> str:
@@ -70,6 +97,13 @@ def score_name(split: str, metric: str) -> str:
     the curves of the training.
     """
     return f"final_{split}_loss" if metric == "loss" else f"{split}_{metric}".lstrip("_")
+
+
+def _leaderboard(rows: list[Row]) -> list[Row]:
+    """Return the rows. Raise KeyError or ValueError where one has lost what this package reads."""
+    for row in rows:
+        _ = row["variant"], row["split"], row["metric"], int(row["num_seeds"]), int(row["diverged_seeds"])
+    return rows
 
 
 def _rows(path: Path) -> list[Row]:

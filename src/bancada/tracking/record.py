@@ -8,6 +8,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from bancada.tracking.experiments import deleted, find_run, is_deleted
 from bancada.tracking.mirror import Point, Result
 from bancada.tracking.store import Failed, Store, artifact_paths
 
+UPLOADS = 8  # at a time, to a server
 EVALUATION = "bancada.evaluation"  # tag: a hash of the evaluation that the run holds
 WARNING = "bancada.warning"  # tag
 
@@ -219,12 +221,15 @@ class Recorder:
 
     def _upload(self, run: Run, result: Result, paths: Mapping[str, Path]) -> int:
         """Upload files. Return how many; one that is refused stops no other."""
-        done = 0
-        for name, path in paths.items():
+
+        def upload(name: str, path: Path) -> bool:
             with self.store.part(f"{result.name}: {name}", self.failed):
                 self.store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0] or None)
-                done += 1
-        return done
+                return True
+            return False
+
+        with ThreadPoolExecutor(1 if self.store.artifacts else UPLOADS) as pool:
+            return sum(pool.map(upload, paths, paths.values()))  # after a failure, or Ctrl-C, it cancels the rest
 
 
 def left_deleted(names: list[str]) -> str:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,14 @@ def test_plain_python_says_once_that_it_is_slow_and_leaves_nothing(tmp_path):
     ]
     assert process.returncode == 0
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.long
+def test_the_first_stage_on_a_machine_compiles_beside_itself_and_no_later_one_does(tmp_path):
+    program = "from bancada.base import compiled_code; compiled_code.begin()"
+    assert said(started(program, tmp_path, HERE)) == ""
+    deadline = time.monotonic() + 120
+    while not [*tmp_path.glob("bancada/kernel/*/run-*.code")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert said(started(READY, tmp_path, HERE)) == "hit"

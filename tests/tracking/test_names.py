@@ -176,7 +176,7 @@ ONE_EACH: tuple[Values, Values] = ([1.0, None, 3.0], [None, 2.0, 3.0])
     ("tanh", "adam", "split"),
     [
         ([None, None, None], [None, None, None], "validation"),  # also R2 of one row, which is not defined
-        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], ""),  # no rows for validation any more
+        (*ONE_EACH, "validation"),
     ],
 )
 def test_committed_results_without_a_champion_take_the_alias_off(
@@ -242,7 +242,7 @@ def test_an_alias_of_an_older_champion_is_named_where_the_new_ones_run_was_delet
 
 def test_a_damaged_table_takes_no_alias_off(champions: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tracked(capfd)
-    (champions / "data/evaluation/toy/per_seed.csv").write_text("variant,split\n")
+    (champions / "data/evaluation/toy/leaderboard.csv").write_text("variant,split\n")
     assert catch_up.track(all_experiments=False) == 1
     assert "champion" not in capfd.readouterr().out
     assert champion(champions) == "toy_tanh"

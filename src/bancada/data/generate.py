@@ -1,11 +1,12 @@
 """Stage generate@STUDY: the study's source -> data/raw/STUDY.parquet."""
 
-from bancada.base import files, params_file, stage, tables
+from bancada.base import compiled_code, files, params_file, stage, tables
 from bancada.data import sources
 
 
 def main(params: params_file.ParamsFile, study: str) -> None:
     """Make the table that `studies.STUDY.source` describes. Raise BadInput if that is impossible."""
+    compiled_code.begin()
     key = f"studies.{study}.source"
     source = sources.load(params.value(key), key)
     table = source.table(key)

@@ -127,7 +127,7 @@ class Recorder:
         if run_ids and evaluation.leaderboard:
             with store.part(f"{study}: description", self.failed):
                 written += views.show_study(store, study, evaluation)
-        if run_ids and not self.origin.experiment and evaluation.tells_champion():
+        if run_ids and not self.origin.experiment and evaluation.leaderboard:
             with store.part(f"{study}: champion", self.failed):
                 written += champions.set_champion(store, study, evaluation, run_ids, restore=self.restore)
         for line in written:

@@ -26,7 +26,7 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from bancada.base import files, locks
+from bancada.base import compiled_code, files, locks
 
 # _nrt: no function makes an array, which numba then refuses, or counts the references to every view of one, which takes
 # time. No cfunc wrapper: none is called from C.
@@ -64,9 +64,8 @@ def folder() -> Path | None:
     """
     if config.DISABLE_JIT:
         return None
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # its standard says to ignore a relative path
     try:
-        root = (given if given.is_absolute() else Path.home() / ".cache") / "bancada" / "kernel"
+        root = compiled_code.root()
         path = root / fingerprint()
         for one in (root, path):
             one.mkdir(mode=0o700, parents=True, exist_ok=True)

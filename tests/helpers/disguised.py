@@ -6,6 +6,7 @@ DISGUISED = {  # a file: what is said, and the keys with which it is read, if th
     "quoted semicolons": ('"x";"y";"c"\n1;2;3\n4;5;6\n', 'add separator: ";"', {"separator": ";"}),
     "tabs": ("x\ty\tc\n1\t2\t3\n4\t5\t6\n", 'tabs separate the columns; add separator: "\\t"', {"separator": "\t"}),
     "quoted tabs": ('"x"\t"y"\t"c"\n1\t2\t3\n4\t5\t6\n', 'add separator: "\\t"', {"separator": "\t"}),
+    "names of two words": ("x m\ty m\tc\na b\tc d\t3\ne f\tg h\t6\n", 'add separator: "\\t"', None),
     "bars": ("x|y|c\n1|2|3\n4|5|6\n", 'bars separate the columns; add separator: "|"', {"separator": "|"}),
     "bars among spaces": ("x | y | c\n1 | 2 | 3\n4 | 5 | 6\n", 'add separator: "|"', {"separator": "|"}),
     "spaces": ("x  y c\n1 2 3\n4  5 6\n", 'spaces separate the columns; add separator: " "', {"separator": " "}),

@@ -51,7 +51,9 @@ def refuse(path: Path, content: bytes, reading: Reading) -> None:
     own = _rows(lines, reading.separator or ",")
     found = {one: rows for one in SEPARATORS if _fit(rows := _rows(lines, one)) and len(rows[0]) > len(own[0])}
     if found and not _fit(own):
-        separator = max(found, key=lambda one: (not one.isspace(), len(found[one][0])))
+        separator = max(
+            found, key=lambda one: (not one.isspace(), (one == " ") == ("  " in lines[0]), len(found[one][0]))
+        )
         added = _separated(separator, found[separator])
         raise BadInput(f"{path}: line 1: {SEPARATORS[separator]} separate the columns; add {added}")
     comments = len(list(takewhile(lambda row: row[0].startswith(COMMENTS), own)))

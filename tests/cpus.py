@@ -165,6 +165,8 @@ def run_stages(stages: Sequence[str], torch: bool) -> None:
         for stage in needed(stages, raw):
             began, left = time.monotonic(), run_stage(params, *stage.split("@"))
             for file in filter(Path.is_file, sorted(left.rglob("*")) if left.is_dir() else [left]):
+                if file.name == "reference.csv" and not torch:
+                    continue  # scikit-learn's linear models promise no bits on ARM64
                 print("=", stage, file, hashlib.sha256(file.read_bytes()).hexdigest())
             print(f"{stage}: {time.monotonic() - began:.1f} s", flush=True)
 

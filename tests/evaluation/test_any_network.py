@@ -136,7 +136,6 @@ def test_a_module_beside_a_small_network_is_scored_as_by_hand():
     engines = {name: (row["engine"], int(row["parameters"])) for name, row in board.items()}
     # own: 2 * 4 + 4 linear, 2 * 4 batch norm, 4 * 2 + 2 linear; layers: the same with a LayerNorm
     assert engines == {"small": ("compiled", 9 + 8), "own": ("torch", 30), "layers": ("torch", 30)}
-    assert {row["deterministic"] for row in board.values()} == {"false"}
     drawn = {path.stem for path in (files.evaluation("study") / "plots").iterdir()}
     assert drawn == {"loss", "leaderboard", "data", "decision_regions", "confusion"}
 
@@ -223,16 +222,6 @@ def spoil(folder, seed, epoch):
     run_file = json.loads((folder / "run.json").read_text())
     run_file["diverged"] = {str(seed): epoch}
     (folder / "run.json").write_text(json.dumps(run_file))
-
-
-def test_equal_seeds_with_counters_of_batches_are_called_deterministic(undrawn):
-    start = {"name": "given", "weights": [[[0.5, -0.5], [1, 2]]], "biases": [[0.1, 0.2]]}
-    layers = [2, {"BatchNorm1d": {"num_features": 2}}]
-    run(given({"own": {"layers": layers, "train": {"init": start, "batch_size": "full"}}, "other": NET}))
-    assert {row["variant"]: row["deterministic"] for row in read("leaderboard.csv")} == {
-        "own": "true",
-        "other": "false",
-    }
 
 
 def test_weights_are_compared_with_the_truth_for_one_linear_layer_whatever_its_loss(undrawn):

@@ -11,6 +11,7 @@ from evaluated import (
     NAN,
     SEEDS,
     TABLE,
+    changed,
     given,
     line_rows,
     main,
@@ -36,7 +37,7 @@ def test_error_rates_by_hand(moons, undrawn):
     assert [(row["seed"], row["value"]) for row in per_seed] == [("7", "25"), ("8", "25"), ("9", "75"), ("10", "25")]
     (row,) = scored("mixed", "error_rate_percent", "test")
     assert (row["mean"], row["std"], row["median"], row["num_seeds"]) == ("37.5", "25", "25", "4")
-    assert float(row["ci95_low"]) == pytest.approx(37.5 - 3.182446305 * 25 / 2)  # t for 3 degrees of freedom
+    assert (row["median_low"], row["median_high"]) == ("", "")  # four seeds allow no interval of 95 %
     assert not scored("mixed", "mse", "test")
 
 
@@ -46,23 +47,40 @@ def test_a_diverged_seed_is_an_empty_cell_and_leaves_no_mean(moons, undrawn):
         values = [row["value"] for row in scored("diverged", metric, "test", "per_seed.csv")]
         assert [value == "" for value in values] == [False, False, True, False]
     (row,) = scored("diverged", "error_rate_percent", "test")
-    assert (row["mean"], row["std"], row["ci95_low"], row["median"]) == ("", "", "", "25")
+    assert (row["mean"], row["std"], row["median_low"], row["median"]) == ("", "", "", "25")
     written = json.loads((files.evaluation("study") / "metrics/diverged.json").read_text())
-    nothing = {"mean": None, "ci95_low": None, "ci95_high": None}
-    assert written == {"error_rate_percent": nothing, "diverged_seeds": 1}
+    median = {"median": 25, "median_low": None, "median_high": None, "mean": None}
+    assert written == {"error_rate_percent": median, "failed_seeds": 1, "diverged_seeds": 1}
     (epochs,) = scored("diverged", "epochs_to_converge", "validation")
     assert (epochs["mean"], epochs["median"]) == ("", "3")
     assert [row["loss"] for row in read("loss.csv") if row["variant"] == "diverged"] == ["3.75", "", ""]
 
 
-def test_the_leaderboard_says_deterministic_only_where_the_weights_are(moons, undrawn):
+def test_the_leaderboard_is_of_the_test_rows_and_the_best_seed_of_the_validation_rows(moons, undrawn):
     main(moons, "study")
     rows = {row["variant"]: row for row in read("leaderboard.csv")}
     assert list(rows) == ["base", "mixed", "diverged"]
-    assert [row["deterministic"] for row in rows.values()] == ["true", "false", "false"]
-    assert rows["base"]["split"] == "test"
+    assert {row["split"] for row in rows.values()} == {"test"}
     assert rows["base"]["verdict"] == "baseline"
-    assert "too few seeds" in rows["mixed"]["note"]
+    assert rows["mixed"]["reason"] == "4 seeds: no p below 0.25; 2 comparisons need 7; 3 of 4 seeds are equal"
+    assert (rows["diverged"]["max"], rows["diverged"]["failed_seeds"]) == ("diverged", "1")
+    assert [row["best_seed"] for row in rows.values()] == ["7", "7", "7"]
+    assert {row["best_seed_is"] for row in rows.values()} == {"the best on the validation rows"}
+    assert [row["champion"] for row in rows.values()] == ["true", "false", "false"]
+    assert [row["value"] for row in read("reference.csv")] == ["50", "25"]
+
+
+@pytest.mark.parametrize(
+    ("validation", "why"),
+    [("test", "the study's validation rows are its test rows"), (0, "the study has no validation rows")],
+)
+def test_test_rows_choose_no_seed(moons, undrawn, validation, why):
+    params = changed(moons, split={"train": 4, "validation": validation, "test": 4})
+    main(params, "study")
+    rows = read("leaderboard.csv")
+    assert {row["best_seed"] for row in rows} == {"7"}
+    assert {row["best_seed_is"] for row in rows} == {f"the first: {why}"}
+    assert [row["variant"] for row in rows if row["champion"] == "true"] == ["base"]
 
 
 def test_predicted_classes_are_shares_of_all_seeds(moons, undrawn):
@@ -131,10 +149,7 @@ def test_a_test_row_that_float32_cannot_hold_once_it_is_standardized_is_not_deci
     )
     main(params, "study")
     assert [row["value"] for row in scored("base", "error_rate_percent", "test", "per_seed.csv")] == [""] * 4
-    assert (
-        read("leaderboard.csv")[0]["note"]
-        == "4 of 4 seeds gave numbers that are not finite: no mean; deterministic: no interval"
-    )
+    assert read("leaderboard.csv")[0]["note"] == "4 of 4 seeds gave numbers that are not finite: no mean"
     assert scored("base", "error_rate_percent", "train")[0]["mean"] != ""
 
 
@@ -186,7 +201,7 @@ def test_weight_errors_and_predictions_of_linear_data_by_hand(undrawn):
     (row,) = [row for row in read("predictions.csv") if row["variant"] == "base"]
     assert (row["target"], row["mean"], row["median"]) == ("y", "3.375", "3.375")  # 2.5 - 3 + 4 and 2 - 3.25 + 4.5
     (exact,) = scored("other", "r2", "train")
-    assert (exact["mean"], exact["std"], exact["ci95_low"]) == ("1", "0", "")
+    assert (exact["mean"], exact["std"], exact["median_low"]) == ("1", "0", "")
     assert read("leaderboard.csv")[0]["split"] == "train"
 
 
@@ -212,5 +227,6 @@ def test_every_seed_diverged_is_no_error():
         write_model(params, variant, rows, lost, [[NAN]] * 4, diverged=dict.fromkeys(SEEDS, 0))
     main(params, "study")
     row = read("leaderboard.csv")[1]
-    assert (row["mean"], row["median"], row["difference"], row["diverged_seeds"]) == ("", "", "", "4")
-    assert row["verdict"] == "no difference shown"
+    shown = (row["mean"], row["median"], row["difference"], row["diverged_seeds"], row["failed_seeds"])
+    assert shown == ("", "diverged", "0", "4", "4")
+    assert (row["verdict"], row["reason"]) == ("undecided", "every seed of both diverged")

@@ -13,8 +13,8 @@ from PIL import Image
 from bancada.base import files
 from bancada.base.tables import Table
 from bancada.evaluation import drawn_rows
-from bancada.evaluation.leaderboard import format_leaderboard
 from bancada.evaluation.sheets import sheet, write
+from bancada.evaluation.words import format_leaderboard
 
 pytestmark = pytest.mark.usefixtures("workspace")
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ def test_every_out_is_there_and_has_the_same_bytes_when_made_again(moons):
     main(moons, "study")
     assert outs() == first
     assert set(first) == {
-        *("scores.csv", "per_seed.csv", "leaderboard.csv", "predictions.csv", "loss.csv"),
+        *("scores.csv", "per_seed.csv", "leaderboard.csv", "reference.csv", "predictions.csv", "loss.csv"),
         *(f"metrics/{name}.json" for name in ("base", "mixed", "diverged")),
         *(f"plots/{name}.png" for name in ("loss", "leaderboard", "data", "decision_regions", "confusion")),
     }
@@ -56,16 +56,14 @@ def test_a_metric_that_is_not_defined_is_called_so_and_nothing_has_diverged(monk
     assert not [text for text in texts if "diverged" in text]
     board = read("leaderboard.csv")
     for row in board:
-        assert [row[name] for name in ("rank", "mean", "best_seed", "best", "worst_seed", "worst", "p_holm")] == [
-            ""
-        ] * 7
-        assert row["diverged_seeds"] == "0"
+        assert {row[name] for name in ("rank", "mean", "median", "min", "failed_seeds", "p_holm")} == {""}
+        assert (row["diverged_seeds"], row["best_seed"]) == ("0", "7")
         assert row["note"].startswith("r2 is not defined on these rows, for 4 of 4 seeds")
     assert {row["variant"]: row["verdict"] for row in board} == {"base": "baseline", "other": "not defined"}
     (mse,) = scored("base", "mse", "test")
     assert mse["mean"] == "0"
     table = format_leaderboard(board, "study")
-    assert "n. d." in table and "none" not in table and "diverged" not in table
+    assert "n. d." in table and "nan" not in table and "diverged" not in table
 
 
 def words(figure):
@@ -122,8 +120,10 @@ def test_one_feature_and_one_target_also_get_a_plot_of_the_fit(num_seeds):
     assert len(set(epochs)) == len(epochs) <= 200
     assert epochs == sorted(epochs)
     (row,) = [row for row in read("leaderboard.csv") if row["variant"] == "other"]
-    assert row["verdict"] == "no difference shown"
-    assert ("one seed: no interval" in row["note"]) == (num_seeds == 1)
+    assert (row["verdict"], "1 seed: " in row["reason"]) == (
+        "equivalent" if num_seeds > 1 else "undecided",
+        num_seeds == 1,
+    )
 
 
 def test_many_features_and_classes_of_long_texts_are_drawn_by_principal_components():

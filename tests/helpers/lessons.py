@@ -68,7 +68,7 @@ def outcome(variant: str, engine: str, seed: int) -> Outcome:
     if engine == "torch":
         trained = import_module("bancada.training.torch_engine").train(one, rows, lambda epoch, row: None)
     else:
-        [trained] = compiled_engine.train([one], rows, Report())
+        [trained] = compiled_engine.train([one], {0: rows}, Report())
     seconds = time.process_time() - begin
     return Outcome(variant, engine, seed, score(recipe, preparation, rows, trained), seconds, trained)
 

@@ -92,7 +92,7 @@ REFUSED = {
     ),
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {name: adamm},"): "variants.own.train.optimizer.name = adamm: must be one of",
     ("{lr: 0.5,", "{lr: 0.5, optimizer: {momentum: 0},"): "variants.own.train.optimizer.name: missing",
-    ("metric: mse", "metric: rmse"): "studies.line.metric = rmse: must be one of loss, error_rate_percent, mse,",
+    ("metric: mse", "metric: mze"): "studies.line.metric = mze: must be one of loss, error_rate_percent, mse,",
     ("device: cpu", "device: gpu"): "device = gpu: must be one of cpu, cuda; did you mean 'cpu'?",
     ("  plain: {", "  my plain: {"): "variants.my plain: a name is made of letters, digits, - and _",
     # types
@@ -172,6 +172,12 @@ REFUSED = {
     ("  filed: {study: file, layers: [1]}\n", ""): "studies.file: no variant belongs to it",
     ("{lr: 0.5,", "{loss: bce,"): "variants.own.train.loss = bce: needs classes, but the study predicts numbers",
     ("{loss: mse, lr: 0.01", "{loss: bce, lr: 0.01"): "studies.line.train.loss = bce: needs classes,",
+    ("metric: error_rate_percent", "metric: roc_auc"): (
+        "studies.moons.train.loss = mse: roc_auc needs probabilities of classes: one of cross_entropy,"
+    ),
+    ("metric: error_rate_percent", "metric: error_rate_percent\n    fails_below: 5"): (
+        "studies.moons.fails_below: of error_rate_percent, lower is better: use fails_above"
+    ),
     ("metric: error_rate_percent", "metric: mae"): "studies.moons.metric = mae: the study predicts classes",
     ("task: regression", "task: classification"): "studies.file.metric = mse: the study predicts classes",
     ("metric: mse\n    baseline", "metric: error_rate_percent\n    baseline"): (

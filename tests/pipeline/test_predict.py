@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import save_file
-from toy import SOURCE, train_variant
+from toy import SOURCE, train_variant, write_leaderboard
 
 import bancada
 from bancada.base import BadInput, files, index, lockfile, syntax
@@ -47,10 +47,7 @@ def write_model(classes: list[str], weights: np.ndarray, loss: str, diverged: di
     save_file({"0.weight": weights, "input_mean": MEAN, "input_std": STD}, folder / "weights.safetensors")
     files.INDEX.mkdir(parents=True, exist_ok=True)
     files.index("toy").write_text(json.dumps(index.of_models("toy", ["toy_tanh"])))
-    scores = "".join(
-        f"toy_tanh,validation,error_rate_percent,{seed},{of}\n" for seed, of in zip(SEEDS, (3, 1, 2), strict=True)
-    )
-    (files.evaluation("toy") / "per_seed.csv").write_text("variant,split,metric,seed,value\n" + scores)
+    write_leaderboard({"toy_tanh": "1"}, best_seeds={"toy_tanh": SEEDS[1]})
 
 
 def write_csv(columns: list[str], rows: np.ndarray = ROWS) -> Path:
@@ -201,8 +198,8 @@ def test_a_variant_that_is_not_ready_is_refused_with_the_way_out(line: Path) -> 
     with pytest.raises(BadInput, match=r"not evaluated yet; `dvc repro evaluate@toy` does it"):
         bancada.load("toy_tanh")
     weights.write_bytes(before)
-    (files.evaluation("toy") / "per_seed.csv").write_text("variant,split,metric,seed,value\n")
-    with pytest.raises(BadInput, match="no seed of toy_tanh has a score"):
+    write_leaderboard({"toy_tanh": "1"})
+    with pytest.raises(BadInput, match=r"leaderboard.csv: no best seed of toy_tanh"):
         bancada.load("toy_tanh")
 
 

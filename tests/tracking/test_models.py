@@ -27,8 +27,6 @@ from toy import NOBODY, SOURCE, commit, count, rows
 from toy_models import (
     FEATURES,
     KINDS,
-    SEEDS,
-    Values,
     expected,
     folder_of,
     model_of,
@@ -180,56 +178,6 @@ def test_a_champion_is_served_for_one_row_and_for_a_thousand(alone: Path, tmp_pa
         assert "row 1, column 'sugar': is empty" in refused.value.read().decode()
 
 
-@pytest.mark.parametrize(
-    ("values", "metric", "split", "seed"),
-    [
-        ([3.0, 1.0, 2.0], "error_rate_percent", "validation", 112),
-        ([2.0, 1.0, 1.0], "error_rate_percent", "validation", 112),  # equals: the first
-        ([0.5, 0.7, 0.9], "r2", "validation", 113),  # higher is better
-        ([None, 5.0, 4.0], "error_rate_percent", "validation", 113),
-        ([3.0, 1.0, 2.0], "error_rate_percent", "", 111),  # nothing held out: the first seed
-        ([None, 1.0, 2.0], "error_rate_percent", "", 112),
-        ([None, None, None], "error_rate_percent", "validation", None),
-    ],
-)
-def test_the_best_seed(bench: Path, values: Values, metric: str, split: str, seed: int | None) -> None:
-    scored({"toy_tanh": values}, metric, split)
-    assert evaluations.read("toy").best_seeds.get("toy_tanh") == seed
-
-
-def test_where_the_metric_is_not_defined_the_first_seed_that_did_not_diverge_is_the_best(bench: Path) -> None:
-    """R2 of one row: only the loss has values."""
-    scored({"toy_tanh": [None, None, None]}, "r2")
-    per_seed = files.evaluation("toy") / "per_seed.csv"
-    losses = "".join(f"toy_tanh,test,loss,{seed},{value}\n" for seed, value in zip(SEEDS, ("", 0.5, 0.25), strict=True))
-    per_seed.write_text(per_seed.read_text() + losses)
-    read = evaluations.read("toy")
-    assert (read.best_seeds, read.champion) == ({"toy_tanh": 112}, None)
-
-
-@pytest.mark.parametrize(
-    ("tanh", "adam", "metric", "split", "best"),
-    [
-        ([1.0, 2.0, 3.0], [2.0, 2.0, 2.5], "error_rate_percent", "validation", "toy_tanh"),
-        ([1.0, 2.0, 3.0], [2.0, 2.0, 2.5], "r2", "validation", "toy_adam"),
-        (
-            [1.0, 2.0, 3.0],
-            [2.0, 2.0, 2.0],
-            "error_rate_percent",
-            "validation",
-            "toy_adam",
-        ),  # the same mean, less spread
-        ([2.0, 2.0, 2.0], [2.0, 2.0, 2.0], "error_rate_percent", "validation", "toy_adam"),  # the first by name
-        ([9.0, 9.0, 9.0], [1.0, None, 1.0], "error_rate_percent", "validation", "toy_tanh"),
-        ([None, 1.0, 1.0], [1.0, None, 1.0], "error_rate_percent", "validation", None),
-        ([1.0, 2.0, 3.0], [2.0, 2.0, 2.5], "error_rate_percent", "", None),
-    ],
-)
-def test_the_champion(bench: Path, tanh: Values, adam: Values, metric: str, split: str, best: str | None) -> None:
-    scored({"toy_tanh": tanh, "toy_adam": adam}, metric, split)
-    assert evaluations.read("toy").champion == best
-
-
 def test_new_weights_make_a_new_version_and_the_alias_follows_the_best(bench: Path) -> None:
     trained("signs")
     trained("signs", "toy_adam", draw=50)
@@ -282,12 +230,13 @@ def champion_of(opened: Store) -> tuple[str, str, str]:
     return str(version.version), version.tags["bancada.variant"], version.tags["bancada.best_seed"]
 
 
-def test_without_rows_for_validation_there_is_a_model_and_no_champion(alone: Path) -> None:
+def test_without_rows_for_validation_the_baseline_is_the_champion_with_its_first_seed(bench: Path) -> None:
     trained("signs")
-    scored({"toy_tanh": [3.0, 1.0, 2.0]}, split="")
-    opened = recorded(alone)
-    assert opened.client.get_logged_model(model_of(opened)).tags["bancada.best_seed"] == "111"
-    assert count(alone, "registered_models") == 0
+    trained("signs", "toy_adam", draw=50)
+    scored({"toy_adam": [1.0, 1.0, 1.0], "toy_tanh": [3.0, 1.0, 2.0]}, split="")
+    commit()
+    opened = recorded(bench)
+    assert champion_of(opened) == ("1", "toy_tanh", "111")
 
 
 def test_weights_that_differ_from_the_runs_are_not_logged_as_its_model(alone: Path) -> None:

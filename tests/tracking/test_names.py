@@ -172,7 +172,7 @@ ONE_EACH: tuple[Values, Values] = ([1.0, None, 3.0], [None, 2.0, 3.0])
     ("tanh", "adam", "split"),
     [
         ([None, None, None], [None, None, None], "validation"),  # also R2 of one row, which is not defined
-        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], ""),  # no rows for validation any more
+        (*ONE_EACH, "validation"),
     ],
 )
 def test_committed_results_without_a_champion_take_the_alias_off(

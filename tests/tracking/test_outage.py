@@ -106,7 +106,7 @@ RUNS = f"select run_uuid from runs where {OF_THE_STUDY}"
 def count_scores(root: Path) -> int:
     """The cells of the evaluation that have a value."""
     with (root / "data/evaluation/moons/scores.csv").open(newline="") as file:
-        kept = [row[key] for row in csv.DictReader(file) for key in ("mean", "std", "median", "ci95_low", "ci95_high")]
+        kept = [row[key] for row in csv.DictReader(file) for key in evaluations.STATISTICS]
     return len(list(filter(None, kept)))
 
 

@@ -16,7 +16,7 @@ import torch
 from mlflow.pyfunc.scoring_server import invocations
 from safetensors.numpy import save_file
 from servers import served_model
-from toy import NOBODY, evaluate, train_variant
+from toy import NOBODY, evaluate, train_variant, write_leaderboard
 
 from bancada.base import files, tables, user_code
 from bancada.base.lockfile import dvc_md5
@@ -124,13 +124,8 @@ def trained(
 
 def logged(bench: Path) -> dict[str, Path]:
     """Record the study's variants. Return the folders of their models."""
-    per_seed = files.evaluation("toy") / "per_seed.csv"
-    lines = [
-        f"{path.name},validation,error_rate_percent,{seed},{value}"
-        for path in sorted(files.models("toy").iterdir())
-        for seed, value in zip(SEEDS, (5, 1, 3), strict=True)
-    ]
-    per_seed.write_text("\n".join(["variant,split,metric,seed,value", *lines, ""]))
+    variants = [path.name for path in sorted(files.models("toy").iterdir())]
+    write_leaderboard(dict.fromkeys(variants, "2.5"), best_seeds=dict.fromkeys(variants, SEEDS[1]))
     store = open_store(bench)
     recorder = Recorder(store, NOBODY)
     recorder.write_study("toy")

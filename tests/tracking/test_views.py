@@ -48,16 +48,16 @@ def test_a_study_is_described_by_its_leaderboard_and_a_run_by_its_place(recorded
     tags = experiment_tags(recorded)
     note, view = tags[NOTE], json.loads(tags[VIEW])
     assert view["name"] == "Leaderboard"
-    assert json.loads(view["state"])["orderByKey"] == "metrics.`test_error_rate_percent`"
+    assert json.loads(view["state"])["orderByKey"] == "metrics.`test_error_rate_percent_median`"
     assert note.startswith("2 variants, 3 seeds each.")
-    assert re.search(r"1 +toy_tanh +compiled +\d+ +2\.50", note)
+    assert re.search(r"1 +toy_tanh +compiled +\d+ +2\.5 +2\.5", note)
     notes = {
         run.info.run_name: run.data.tags[NOTE]
         for run in recorded.client.search_runs([e.experiment_id for e in recorded.client.search_experiments()])
     }
     assert notes == {
-        "toy_tanh": "1 of 2 by test_error_rate_percent: mean 2.5, 3 seeds; baseline",
-        "toy_adam": "2 of 2 by test_error_rate_percent: median 2.25, 3 seeds, 1 diverged; worse",
+        "toy_tanh": "1 of 2 by test_error_rate_percent: median 2.5, 3 seeds on one data set; baseline",
+        "toy_adam": "2 of 2 by test_error_rate_percent: median 2.25, 3 seeds on one data set, 1 failed; worse",
     }
 
 
@@ -68,12 +68,14 @@ def test_the_note_of_a_run_says_that_a_metric_is_not_defined_and_gives_no_place(
 
 
 def test_the_note_of_a_run_names_the_rate_that_was_overruled() -> None:
-    row = dict.fromkeys(COLUMNS, "") | {"rank": "1", "split": "test", "metric": "mse", "mean": "2", "num_seeds": "3"}
-    row |= {"diverged_seeds": "0", "verdict": "worse"}
-    assert run_note(row | {"note": "one seed: no interval"}, 2) == "1 of 2 by test_mse: mean 2, 3 seeds; worse"
+    row = dict.fromkeys(COLUMNS, "") | {"rank": "1", "split": "test", "metric": "mse", "median": "2", "num_seeds": "3"}
+    row |= {"over": "seeds on one data set", "best_seed": "7", "best_seed_is": "the first: why", "failed_seeds": "0"}
+    row |= {"verdict": "undecided", "reason": "ties", "median_low": "1.5", "median_high": "diverged"}
+    shown = "1 of 2 by test_mse: median 2 (95 % interval 1.5 to diverged), 3 seeds on one data set; undecided; ties"
+    assert run_note(row | {"note": "1 diverged"}, 2) == f"{shown}; best seed 7, the first: why"
     overruled = "lr = 0.01 replaces studies.s.train.lr = 0.003"
-    told = run_note(row | {"note": f"one seed: no interval; {overruled}"}, 2)
-    assert told == f"1 of 2 by test_mse: mean 2, 3 seeds; worse; {overruled}"
+    told = run_note(row | {"note": f"1 diverged; {overruled}"}, 2)
+    assert told == f"{shown}; {overruled}; best seed 7, the first: why"
 
 
 def test_changes_and_deletions_made_in_the_ui_stay(recorded: Store) -> None:

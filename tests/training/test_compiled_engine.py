@@ -47,7 +47,7 @@ def replicas(seeds: range, layers: Any = LAYERS, **changed: Any) -> list[Replica
 
 
 def trained(asked: list[Replica], of: Data, report: Any = None) -> list[Trained]:
-    return train(asked, of, report or Report())
+    return train(asked, {0: of}, report or Report())
 
 
 @pytest.mark.parametrize("cores", ["1", "2", "4"])

@@ -29,7 +29,7 @@ def replicas(name: str, device: str) -> list[Replica]:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_three_trainings_on_a_gpu_end_in_the_same_bytes(name: str) -> None:
     rows: Data = data_of(name)
-    first, *others = (processes.train(replicas(name, "cuda"), rows, Report()) for _ in range(3))
+    first, *others = (processes.train(replicas(name, "cuda"), {0: rows}, Report()) for _ in range(3))
     for other in others:
         for place in range(2):
             assert differences(first[place], other[place]) == []
@@ -37,6 +37,6 @@ def test_three_trainings_on_a_gpu_end_in_the_same_bytes(name: str) -> None:
 
 def test_what_a_gpu_gave_is_never_taken_for_what_a_cpu_gives() -> None:
     rows: Data = data_of("cnn")
-    names = [set(store.Store(replicas("cnn", device), rows).names) for device in ("cpu", "cuda")]
+    names = [set(store.Store(replicas("cnn", device), {0: rows}).names) for device in ("cpu", "cuda")]
     assert len(names[0]) == len(names[1]) == 2
     assert not names[0] & names[1]

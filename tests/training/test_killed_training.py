@@ -79,7 +79,7 @@ def test_killed_at_ten_random_moments_it_ends_in_the_bytes_of_an_undisturbed_run
     trained_again += (3 - finished - len(resumed_after(out))) * EPOCHS
     print(out, trained_again)
     assert trained_again < 3 * EPOCHS
-    assert [path for path in (own.root / REPLICAS).iterdir() if path.suffix != ".trained"] == []
+    assert [path for path in (own.root / REPLICAS).iterdir() if path.suffix != ".done"] == []
 
 
 @pytest.mark.long
@@ -169,13 +169,20 @@ def test_what_dvc_asks_for_anew_takes_from_the_store_what_is_the_same_and_nothin
 
 
 @pytest.mark.long
-def test_a_stage_that_is_forced_takes_what_is_in_the_store_unless_that_is_off(wine: Path, tmp_path: Path) -> None:
+def test_forcing_a_stage_trains_anew_and_takes_only_what_a_killed_one_left(wine: Path, tmp_path: Path) -> None:
     root = shutil.copytree(wine, tmp_path / "a clone", symlinks=True)
-    first = of(root)
-    assert FROM_THE_STORE.format(2, 2) in repro(root, "--force", "--single-item")
+    first, store = of(root), root / REPLICAS
+    assert {path.suffix for path in store.iterdir()} == {".done"}
+    assert "from the store" not in repro(root, "--force", "--single-item")
+    assert of(root) == first
+    shutil.rmtree(root / MODEL)
+    shutil.rmtree(root / ".dvc/cache")  # an out that was lost
+    assert "from the store" not in repro(root, "--single-item")
+    left = sorted(store.iterdir())[0]
+    left.rename(left.with_suffix(".trained"))  # as a stage leaves it that was killed later
+    assert FROM_THE_STORE.format(1, 2) in repro(root, "--force", "--single-item")
     assert of(root) == first
     assert "from the store" not in repro(root, "--force", "--single-item", BANCADA_REPLICAS="off")
-    assert of(root) == first
 
 
 @pytest.mark.long

@@ -41,7 +41,7 @@ def trained(variant: str, num_seeds: int = 10, engine: str | None = None) -> Tra
 
 def train(recipe: Recipe, preparation: Preparation) -> TrainingResult:
     replicas = [Replica(recipe, seed) for seed in recipe.seeds]
-    return replica.together(replica.train(replicas, learned(recipe, preparation), Report()))
+    return replica.together(replica.train(replicas, {0: learned(recipe, preparation)}, Report()))
 
 
 def test_lesson_1_gradient_descent_by_hand_ends_at_the_published_losses() -> None:
@@ -178,7 +178,7 @@ def by_engine(rows: Rows, begin: nn.Sequential, order: torch.Tensor) -> replica.
     own = np.empty(len(order), np.int64)
     own[kernel.order_of_rows(111, 0, len(order))] = order.numpy()
     learned = Data(Rows(rows.inputs[own], rows.targets[own]), rows.first(0), 2)
-    [trained] = replica.train([Replica(recipe.model_copy(update={"train": asked}), 111)], learned, Report())
+    [trained] = replica.train([Replica(recipe.model_copy(update={"train": asked}), 111)], {0: learned}, Report())
     return trained
 
 

@@ -250,13 +250,11 @@ def test_a_start_that_starts_nothing_is_refused_in_the_variant_and_told_in_the_s
     assert line.startswith("studies.toy.train.init has no effect: the variant has no linear layers")
 
 
-def test_given_parameters_are_for_the_small_vocabulary_alone() -> None:
-    given = {"init": {"name": "given", "weights": [[[1.0, 1.0, 1.0]]], "biases": [[0.0]]}}
-    asked = keys({"layers": [{"Linear": {"in_features": 2, "out_features": 3}}, 1], "train": given}, {})
-    with pytest.raises(
-        BadInput, match=r"variants.mine.train.init: a given start is for layers of the small vocabulary"
-    ):
-        fit.refuse_misfit(asked, fit.DataShape(2, 1, 0, 10))
+def test_given_parameters_that_do_not_fit_between_layers_of_torch_are_refused_by_torch() -> None:
+    given = {"name": "given", "weights": [[[1.0, 1.0]]], "biases": [[0.0]]}
+    line = refusal(replica([{"Linear": {"in_features": 2, "out_features": 3}}, 1], init=given), numbers())
+    assert line.startswith("params.yaml: variants.mine.layers: ")
+    assert "size mismatch for weight" in line
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -270,4 +268,4 @@ def test_a_process_that_ends_without_an_answer_is_lost_whatever_its_status(statu
         processes.try_first_batch(one, classes(3), WHERE)
     assert lost.value.filename == "variants.x: a first batch"
     with pytest.raises(processes.Lost, match=ended):
-        processes.train([one], classes(3), processes.Report())
+        processes.train([one], {0: classes(3)}, processes.Report())

@@ -186,7 +186,7 @@ def test_replicas_have_the_same_bytes_whatever_threads_the_process_has_used_that
     torch.rand(300, 300) @ torch.rand(300, 300)
     assert importlib.util.find_spec(processes.PRELOADED)  # the server passes over what it cannot import
     rows, seeds = data_of("lstm"), range(4)
-    found = processes.train([Replica(replica_of("lstm").recipe, seed) for seed in seeds], rows, Report())
+    found = processes.train([Replica(replica_of("lstm").recipe, seed) for seed in seeds], {0: rows}, Report())
     wanted = [torch_engine.train(replica_of("lstm", seed), rows, nobody) for seed in seeds]
     assert [differences(*pair) for pair in zip(found, wanted, strict=True)] == [[]] * 4
 

@@ -84,9 +84,9 @@ def test_a_replica_has_the_same_bytes_alone_in_company_and_in_any_number_of_proc
     wanted = [torch_engine.train(replica_of(name, seed), rows, nobody) for seed in seeds]
     for cores in ("1", "2"):
         monkeypatch.setenv("BANCADA_CORES", cores)
-        found = processes.train([replica_of(name, seed) for seed in seeds], rows, Report())
+        found = processes.train([replica_of(name, seed) for seed in seeds], {0: rows}, Report())
         assert [differences(*pair) for pair in zip(found, wanted, strict=True)] == [[], [], []]
-    alone = processes.train([replica_of(name, seeds[2])], rows, Report())
+    alone = processes.train([replica_of(name, seeds[2])], {0: rows}, Report())
     assert differences(alone[0], wanted[2]) == []
 
 
@@ -127,7 +127,7 @@ def test_the_small_vocabulary_is_trained_by_both_engines_alike(stack: list[Any],
     ]
     rows = Data(*flat, shaped.classes)
     one = torch_engine.train(small(stack, train, "torch"), rows, nobody)
-    [stacked] = replica.train([small(stack, train, "compiled")], rows, Report())
+    [stacked] = replica.train([small(stack, train, "compiled")], {0: rows}, Report())
     for key, value in stacked.weights.items():
         np.testing.assert_allclose(one.weights[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
     for key, values in stacked.history.items():

@@ -30,9 +30,15 @@ def _in_the_bench(own: Bench) -> Iterator[None]:
     user_code.forget()
 
 
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC's answer: dvc.lock holds the stage as it is."""
+    monkeypatch.setattr(store.Store, "_is_in_the_lock", lambda self: True)
+
+
 def opened(seeds: int = 3, rows: Data | None = None, **train: Any) -> store.Store:
     asked = recipe_of(NAME, **train)
-    return store.Store([Replica(asked, SEED + i) for i in range(seeds)], rows or data())
+    return store.Store([Replica(asked, SEED + i) for i in range(seeds)], {0: rows or data()})
 
 
 def trained_in(kept: store.Store, places: list[int]) -> list[Trained]:
@@ -46,6 +52,7 @@ def trained_in(kept: store.Store, places: list[int]) -> list[Trained]:
 def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without_a_store(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(store.Store, "_is_in_the_lock", lambda self: False)
     asked: list[int] = []
     whole = processes.train
 
@@ -55,12 +62,13 @@ def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without
 
     monkeypatch.setattr(processes, "train", spied)
     first = opened(3)
-    stage.train(first, data(), Report())
-    found = stage.train(opened(5), data(), Report())
+    stage.train(first, {0: data()}, Report())
+    first.end()
+    found = stage.train(opened(5), {0: data()}, Report())
     assert asked == [3, 2]
     assert capsys.readouterr().out == "x: 3 of 5 seeds from the store\n"
     monkeypatch.setenv("BANCADA_REPLICAS", "off")
-    wanted = stage.train(opened(5), data(), Report())
+    wanted = stage.train(opened(5), {0: data()}, Report())
     assert asked == [3, 2, 5]
     assert [differences(*pair) for pair in zip(found, wanted, strict=True)] == [[]] * 5
 
@@ -68,7 +76,7 @@ def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_what_comes_from_the_store_is_what_was_put_into_it(name: str) -> None:
     """Numbers without an axis included, such as a count of batches."""
-    kept = [store.Store([replica_of(name)], data_of(name)) for _ in range(2)]
+    kept = [store.Store([replica_of(name)], {0: data_of(name)}) for _ in range(2)]
     one = torch_engine.train(replica_of(name), data_of(name), nobody)
     kept[0].put(0, one)
     assert differences(kept[1].take()[0], one) == []
@@ -118,7 +126,7 @@ def test_the_same_code_data_and_settings_are_found_under_another_variants_name(o
     trained_in(opened(), [0])
     own.write_code("y", "f0")
     asked: Recipe = recipe_of(NAME).model_copy(update={"variant": "y", "study": "t"})
-    assert store.Store([Replica(asked, SEED)], data()).take().keys() == {0}
+    assert store.Store([Replica(asked, SEED)], {0: data()}).take().keys() == {0}
 
 
 @pytest.mark.parametrize("said", ["off", "OFF"])
@@ -130,6 +138,26 @@ def test_switched_off_it_takes_and_keeps_nothing(said: str, own: Bench, monkeypa
     trained_in(off, [1])
     monkeypatch.delenv("BANCADA_REPLICAS")
     assert opened().take().keys() == {0}
+
+
+def test_where_the_lock_holds_the_stage_only_what_a_killed_one_left_is_taken(locked: None) -> None:
+    """Forced, a finished stage is computed anew; seeds that a kill left finished or under way are not lost."""
+    finished = opened(2)
+    trained_in(finished, [0, 1])
+    finished.end()
+    killed = opened(4)
+    trained_in(killed, [2])
+    assert opened(4).take().keys() == {2}
+
+
+def test_a_finished_stage_that_is_trained_anew_and_killed_leaves_its_finished_seeds(locked: None) -> None:
+    first = opened(2)
+    trained_in(first, [0, 1])
+    first.end()
+    forced = opened(2)
+    assert forced.take() == {}
+    trained_in(forced, [1])
+    assert opened(2).take().keys() == {1}
 
 
 @pytest.mark.parametrize("damage", ["half", "empty", "a byte"])
@@ -249,7 +277,7 @@ def test_a_temporary_experiment_shares_the_store_of_the_main_repository(
 def test_a_fingerprint_depends_on_no_order_of_a_set(own: Bench, tmp_path: Path) -> None:
     script = (
         "from bancada.training import store; from examples import *;"
-        "print(store.Store([replica_of('residual')], data()).names)"
+        "print(store.Store([replica_of('residual')], {0: data()}).names)"
     )
     found = set()
     for number in range(3):
@@ -263,6 +291,6 @@ def test_a_fingerprint_depends_on_no_order_of_a_set(own: Bench, tmp_path: Path) 
 def test_nothing_of_a_fingerprint_is_left_out() -> None:
     """A key that is added to a recipe later counts as well."""
     assert issubclass(Recipe, BaseModel)
-    assert store.fingerprints([replica_of(NAME)], data(), '{"packages": {}}') != store.fingerprints(
-        [replica_of(NAME, standardize=True)], data(), '{"packages": {}}'
+    assert store.fingerprints([replica_of(NAME)], {0: data()}, '{"packages": {}}') != store.fingerprints(
+        [replica_of(NAME, standardize=True)], {0: data()}, '{"packages": {}}'
     )

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from bancada.base.tables import Table, as_written
-from bancada.evaluation.leaderboard import Cell, Entry
+from bancada.evaluation.entry import Entry
+from bancada.evaluation.leaderboard import Cell
 from bancada.evaluation.statistics import Summary, epochs_to_converge, summary, thinned
 from bancada.networks import encoding, metrics, saved
 from bancada.networks.preparation import SCALING, TARGET_SCALING
@@ -28,6 +29,7 @@ class Candidate:
     history: dict[str, np.ndarray]
     parts: dict[str, Table]  # the splits that have rows
     truth: tuple[list[float], float] | None  # the weights and the bias that made the rows, if they are known
+    asked: str = ""  # the study's metric
 
     @property
     def main_split(self) -> str:
@@ -52,6 +54,11 @@ class Candidate:
     def predicted(self, split: str) -> np.ndarray:
         """Return the decided class indices or the predicted numbers, [seed, row, target]."""
         return self.trained.decide(self.outputs[split])
+
+    def class_scores(self, split: str) -> Float64[np.ndarray, "seed row class"]:
+        """Return a score for each class, such as its probability."""
+        last = encoding.last_kind(self.trained.network.layers)
+        return self.trained.encoding.scores(self.outputs[split], probabilities=last == "softmax")
 
     def usable(self, split: str) -> Bool[np.ndarray, " seed"]:
         """Return which seeds have only finite outputs for the split: a seed that diverged has none."""
@@ -102,8 +109,10 @@ class Candidate:
         for split, rows in self.parts.items():
             of_split = {"loss": self.trained.loss(self.outputs[split], rows.targets)}
             for name, metric in metrics.METRICS.items():
-                if metric.function and metric.of == ("classes" if rows.classes else "numbers"):
-                    of_split[name] = metric.function(self.predicted(split), rows.targets)
+                fits = metric.of == ("classes" if rows.classes else "numbers")
+                if metric.function and fits and (name == self.asked or not metric.asked):
+                    taken = self.class_scores(split) if metric.of_scores else self.predicted(split)
+                    of_split[name] = metric.function(taken, rows.targets)
             found |= {(split, name): np.where(self.usable(split), of, np.inf) for name, of in of_split.items()}
         found |= {(self.main_split, name): values for name, values in self._weight_errors().items()}
         found[self.watched, "epochs_to_converge"] = self.epochs_to_converge
@@ -137,14 +146,16 @@ class Candidate:
 
     def entry(self, metric: str) -> Entry:
         """Return the variant's entry in the leaderboard of this metric."""
-        computed = self._computed.get((self.main_split, metric), np.full(len(self.trained.seeds), np.nan))
-        epochs = summary(self.epochs_to_converge).median
-        same_weights = all((value == value[0]).all() for value in self.trained.weights.values())
-        infinite = int(np.isinf(computed[self.finished]).sum())
-        diverged = len(self.trained.diverged)
-        values, overruled = self.of_finished(computed), self.trained.overruled
-        network = (self.trained.engine, self.trained.parameters)
-        return Entry(self.name, *network, values, epochs, diverged, same_weights, infinite, overruled)
+        nothing = np.full(len(self.trained.seeds), np.nan)
+        computed = self._computed.get((self.main_split, metric), nothing)
+        return Entry(
+            *(self.name, self.trained.engine, self.trained.parameters, self.of_finished(computed)),
+            validation=self.scores.get(("validation", metric), nothing),
+            finished=self.finished,
+            epochs_to_converge=summary(self.epochs_to_converge).median,
+            infinite_seeds=int(np.isinf(computed[self.finished]).sum()),
+            overruled=self.trained.overruled,
+        )
 
     def predictions(self, inputs: Table) -> Iterator[Sequence[Cell]]:
         """Yield the rows of predictions.csv: statistics over seeds, or the share of seeds that decide for a class."""

@@ -16,7 +16,9 @@ from typing import Any
 from bancada.base import BadInput, files, index, notify, params_file, stage, tables
 from bancada.evaluation import plots, settings, sheets
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
+from bancada.evaluation.entry import Terms
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
+from bancada.evaluation.reference import Reference, references
 from bancada.evaluation.statistics import Summary, summary
 from bancada.networks import metrics, saved
 from bancada.networks.unknown import ignored, refuse_unknown
@@ -31,7 +33,10 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     inputs = settings.new_inputs(study.predict, parts["train"])
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
     truth = settings.true_line(params, name)
-    candidates = [Candidate(key, saved.load(at), saved.read_history(at), parts, truth) for key, at in folders.items()]
+    candidates = [
+        Candidate(key, saved.load(at), saved.read_history(at), parts, truth, study.metric)
+        for key, at in folders.items()
+    ]
     for candidate in candidates:
         for part, rows in parts.items():
             where = f"{files.split(name) / part}.parquet: {candidate.name}"
@@ -40,7 +45,7 @@ def main(params: params_file.ParamsFile, name: str) -> None:
         for sentence in ignored(parts | {"predict": inputs}, candidate.trained.preparation):
             print(f"{candidate.name}: {sentence}", file=sys.stderr)
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
-        evaluate(study, name, candidates, inputs)
+        evaluate(study, name, candidates, inputs, settings.no_validation(params, name))
     for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():
         print(f"{name}: {overruled} in {count} of {len(candidates)} variants; {saved.LR_NULL}", file=sys.stderr)
 
@@ -58,17 +63,28 @@ def trained_variants(study: str) -> list[str]:
     return sorted(indexed)
 
 
-def evaluate(study: settings.Comparison, name: str, candidates: Sequence[Candidate], inputs: tables.Table) -> None:
+def evaluate(
+    study: settings.Comparison, name: str, candidates: Sequence[Candidate], inputs: tables.Table, no_validation: str
+) -> None:
     """Write all files of the evaluation. `inputs`: rows without targets, to predict."""
     seeds, folder = same_seeds(candidates), files.evaluation(name)
-    entries, split = [candidate.entry(study.metric) for candidate in candidates], candidates[0].main_split
-    board = leaderboard(entries, split, study.metric, seeds, study.baseline, study.min_difference)
+    entries, split, parts = [c.entry(study.metric) for c in candidates], candidates[0].main_split, candidates[0].parts
+    simple = references(parts["train"], parts[split], split, study.metric)
+    for left_out in (each for each in simple if each.note):
+        print(f"{name}: {left_out.reference} {left_out.note}", file=sys.stderr)
+    terms = Terms(
+        *(study.metric, split, seeds, study.baseline, study.min_difference, study.fails_beyond),
+        reference=tables.as_written(simple[0].value) if simple else math.nan,  # as the values of seeds
+        no_validation=no_validation,
+    )
+    board = leaderboard(entries, terms)
     scores = [((c.name, *key), values) for c in candidates for key, values in c.scores.items()]
     summaries = [(*label, *summary(values, label[-1] in metrics.HIGHER_IS_BETTER)) for label, values in scores]
     of_seeds = [(*label, *row) for label, values in scores for row in zip(seeds, values, strict=True)]
     write_csv(folder / "scores.csv", ("variant", "split", "metric", *Summary._fields), summaries)
     write_csv(folder / "per_seed.csv", ("variant", "split", "metric", "seed", "value"), of_seeds)
     write_csv(folder / "leaderboard.csv", COLUMNS, [tuple(row.values()) for row in board])
+    write_csv(folder / "reference.csv", Reference._fields, simple)
     write_csv(folder / "predictions.csv", PREDICTIONS, chain.from_iterable(c.predictions(inputs) for c in candidates))
     write_csv(folder / "loss.csv", CURVES, chain.from_iterable(c.mean_curves() for c in candidates))
     by_name = {candidate.name: candidate for candidate in candidates}
@@ -113,9 +129,11 @@ def write_metrics(folder: Path, board: Sequence[Row], overruled: Mapping[str, st
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
         for row in board:
-            over_seeds = ("mean", "ci95_low", "ci95_high")
-            shown = {key: tables.as_written(row[key]) if math.isfinite(row[key]) else None for key in over_seeds}
-            content: dict[str, Any] = {row["metric"]: shown, "diverged_seeds": row["diverged_seeds"]}
+            over_seeds = {key: row[key] for key in ("median", "median_low", "median_high", "mean")}
+            finite = {key: isinstance(value, float) and math.isfinite(value) for key, value in over_seeds.items()}
+            shown = {key: tables.as_written(value) if finite[key] else None for key, value in over_seeds.items()}
+            content: dict[str, Any] = {row["metric"]: shown, "failed_seeds": row["failed_seeds"]}
+            content["diverged_seeds"] = row["diverged_seeds"]
             if overruled[row["variant"]]:
                 content["overruled"] = overruled[row["variant"]]
             (unfinished / f"{row['variant']}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

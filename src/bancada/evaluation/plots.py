@@ -7,6 +7,7 @@ Variants differ in colour (Okabe and Ito's, for every kind of colour vision) and
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -19,9 +20,10 @@ from matplotlib.ticker import MaxNLocator
 from bancada.base.tables import Table, as_written
 from bancada.evaluation import drawn_rows
 from bancada.evaluation.candidates import Candidate
-from bancada.evaluation.leaderboard import ROWS_OF, Row, better, measured_on
+from bancada.evaluation.leaderboard import Row
 from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, of_class, sheet
 from bancada.evaluation.statistics import summary, thinned
+from bancada.evaluation.words import ROWS_OF, better, measured_on, over_replicas
 from bancada.networks import encoding, metrics, settings
 from bancada.networks.preparation import TARGET_SCALING
 
@@ -90,9 +92,9 @@ def loss(results: Results) -> Figure:
 
 
 def leaderboard(results: Results) -> Figure:
-    """Draw a dot for each seed, the mean and its 95 % interval, with the best variant on top."""
+    """Draw a dot for each seed, the median and its 95 % interval, with the best variant on top."""
     board, metric, seeds = results.board, results.board[0]["metric"], results.board[0]["num_seeds"]
-    over = f"{seeds} training seed{'s' * (seeds > 1)} on one data set"
+    over = over_replicas(seeds, results.board[0]["over"])
     title = f"{results.study}: {metrics.METRICS[metric].label} {measured_on(metric, results.split)}, {over}"
     labels = [candidate.name for candidate in results.candidates]
     longest = max(map(len, labels))
@@ -102,11 +104,12 @@ def leaderboard(results: Results) -> Figure:
         finite = np.isfinite(of_seeds)
         beside = place + (0.22 * np.linspace(-1, 1, seeds) if seeds > 1 else np.zeros(1))
         ax.plot(of_seeds[finite], beside[finite], "o", color=COLORS[5], markersize=4.5, label="one seed")
-        mean, interval = row["mean"], [row["ci95_low"], row["ci95_high"]]
-        if math.isfinite(interval[0]):
-            ax.plot(interval, [place, place], "-", color=COLORS[0], linewidth=2.2, label="95 % interval of the mean")
-        if math.isfinite(mean):
-            ax.plot([mean], [place], "D", color=COLORS[1], markersize=5.5, label="mean over seeds")
+        low, middle, high = (number(row[key]) for key in ("median_low", "median", "median_high"))
+        if math.isfinite(low) or math.isfinite(high):  # one of them may fall on a seed without a value
+            ends = [np.fmax(low, of_seeds[finite].min()), np.fmin(high, of_seeds[finite].max())]
+            ax.plot(ends, [place, place], "-", color=COLORS[0], linewidth=2.2, label="95 % interval of the median")
+        if math.isfinite(middle):
+            ax.plot([middle], [place], "D", color=COLORS[1], markersize=5.5, label="median over seeds")
         labels[place] += "".join(f"\n{why}" for why in missing(results.candidates[place], metric))
     ax.set_yticks(range(len(labels)), [literal(label) for label in labels])
     ax.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"{metrics.METRICS[metric].label}, {better(metric)}")
@@ -114,6 +117,11 @@ def leaderboard(results: Results) -> Figure:
         ax.set_xticks([])
     _scale_scores(ax, np.concatenate(values))
     return figure
+
+
+def number(cell: Any) -> float:
+    """Return a number of the leaderboard; NaN for a word or an empty cell."""
+    return cell if isinstance(cell, float) else math.nan
 
 
 def missing(candidate: Candidate, metric: str) -> list[str]:
@@ -152,13 +160,12 @@ def decision_regions(results: Results) -> Figure | None:
         for i, name in enumerate(rows.classes):
             chosen = rows.features[(rows.targets[:, 0] == i) & ~wrong]
             ax.plot(*chosen.T, ",", color=colors[i] * 0.7)
-            ax.plot(
-                [], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=literal(f"predicted {of_class(name)}")
-            )
+            label = literal(f"predicted {of_class(name)}")
+            ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=label)
         ax.plot(*rows.features[wrong].T, "x", color="black", markersize=3.5, label="wrong for the median seed")
-        mean = summary(candidate.scores[results.split, "error_rate_percent"]).mean
+        middle = summary(candidate.scores[results.split, "error_rate_percent"]).median
         without = ", ".join(missing(candidate, "error_rate_percent"))
-        subtitle = f"mean error rate {as_written(mean):.2f} %" if math.isfinite(mean) else without
+        subtitle = f"median error rate {as_written(middle):.3g} %" if math.isfinite(middle) else without
         ax.set(xlim=(left, right), ylim=(bottom, top), title=literal(f"{candidate.name}\n{subtitle}"))
         ax.grid(False)
     name_axes(panels, *rows.feature_names)

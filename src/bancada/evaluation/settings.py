@@ -2,18 +2,18 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bancada.base.cells import text_of, without_marks
 from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import bad, did_you_mean
+from bancada.base.refusals import bad, did_you_mean, wrong_key
 from bancada.base.settings import Finite, Interval, NotNegative, Settings, checked
 from bancada.base.tables import Table, coded
-from bancada.networks.metrics import METRICS
+from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS
 from bancada.networks.preparation import Preparation, Unprepared
 
 if TYPE_CHECKING:
@@ -30,9 +30,24 @@ class Comparison(Settings):
     metric: MetricName  # the leaderboard is ordered by it
     baseline: str | None = None  # the variant that the others are compared with
     min_difference: NotNegative = 0.0  # a smaller difference does not matter
+    fails_above: Finite | None = None  # a seed with a higher value has failed; a metric of which lower is better
+    fails_below: Finite | None = None  # the same, of which higher is better
     predict: list[dict[str, Given] | list[Given]] = []  # new inputs, by feature name or in the order of the features
     # [[x low, x high], [y low, y high]]
     decision_region: Annotated[list[Interval], Field(min_length=2, max_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _fails_on_the_worse_side(self) -> Self:
+        higher = self.metric in HIGHER_IS_BETTER
+        wrong, right = ("fails_above", "fails_below") if higher else ("fails_below", "fails_above")
+        if getattr(self, wrong) is not None:
+            raise wrong_key(wrong, f"of {self.metric}, {'higher' if higher else 'lower'} is better: use {right}")
+        return self
+
+    @property
+    def fails_beyond(self) -> float | None:
+        """The value beyond which a seed has failed."""
+        return self.fails_below if self.metric in HIGHER_IS_BETTER else self.fails_above
 
 
 def comparison(params: ParamsFile, study: str) -> Comparison:
@@ -40,6 +55,13 @@ def comparison(params: ParamsFile, study: str) -> Comparison:
     key = f"studies.{study}"
     raw = params.value(key)
     return checked(Comparison, {name: raw[name] for name in Comparison.model_fields if name in raw}, key)
+
+
+def no_validation(params: ParamsFile, study: str) -> str:
+    """Return why the study has no validation rows that seeds and variants may be chosen on; empty if it has."""
+    asked = params.value(f"studies.{study}")["split"].get("validation", 0)
+    same = "the study's validation rows are its test rows"
+    return same if asked == "test" else "" if asked else "the study has no validation rows"
 
 
 def true_line(params: ParamsFile, study: str) -> tuple[list[float], float] | None:

@@ -12,6 +12,8 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 
 from bancada.networks.settings import Layer, LayerSpec, Loss, TorchPart
 
+# Losses whose outputs are the probabilities of classes, or become them by softmax or by one sigmoid.
+OF_PROBABILITIES = ("cross_entropy", "CrossEntropyLoss", "NLLLoss", "bce", "BCELoss", "BCEWithLogitsLoss")
 UNDECIDED = -1  # in place of a class index, where an output is not finite
 
 THRESHOLDS = {"signs": 0.0, "bits": 0.5, "logits": 0.0}  # by the kind of encoding, for a network with one output
@@ -59,6 +61,22 @@ class Encoding:
         limit = self.threshold
         decided = outputs.argmax(axis=2, keepdims=True) if limit is None else outputs > limit
         return np.where(np.isfinite(outputs).all(axis=2, keepdims=True), decided, UNDECIDED).astype(np.int64)
+
+    def scores(
+        self, outputs: Float64[np.ndarray, "seed row output"], probabilities: bool
+    ) -> Float64[np.ndarray, "seed row class"]:
+        """Return a score for each class, by which rows are ordered. `probabilities`: the outputs are such already.
+
+        Several outputs go through softmax; one output is the second class's score, and the first class's turned round.
+        """
+        if self.kind != "one_hot":
+            return np.concatenate([-outputs, outputs], axis=2)
+        if probabilities:
+            return outputs
+        with np.errstate(invalid="ignore"):
+            powers = np.exp(outputs - outputs.max(axis=2, keepdims=True))
+            scores: Float64[np.ndarray, "seed row class"] = powers / powers.sum(axis=2, keepdims=True)
+        return scores
 
 
 def encoding(layers: Sequence[Layer] | None, loss: Loss, outputs: int, classes: int) -> Encoding:

@@ -19,6 +19,8 @@ class Metric(NamedTuple):
     of: Literal["classes", "numbers", "loss", "weights"]
     function: Callable[[Any, Any], Values] | None = None  # takes decisions or predictions, and the observed targets
     higher_is_better: bool = False
+    asked: bool = False  # it is computed only for a study whose `metric` it is
+    of_scores: bool = False  # the function takes a score for each class, such as its probability, not decisions
 
 
 def error_rate_percent(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:
@@ -51,6 +53,62 @@ def r2(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray
     return np.asarray(np.where(np.isnan(residual), np.nan, np.where(total > 0, explained, constant)).mean(axis=1))
 
 
+def of_each_seed(score: Callable[[Any, Any], float], predicted: np.ndarray, observed: np.ndarray) -> Values:
+    """Return scikit-learn's score of observed and predicted values for each seed; NaN where these are not finite."""
+    return np.array([score(observed, one) if np.isfinite(one).all() else np.nan for one in predicted], np.float64)
+
+
+def rmse(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
+    """Return the root of the mean squared error, averaged over targets."""
+    from sklearn.metrics import root_mean_squared_error
+
+    return of_each_seed(root_mean_squared_error, predicted, observed)
+
+
+def mape(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
+    """Return the mean of |error / observed|, as a share; not defined where an observed number is 0."""
+    from sklearn.metrics import mean_absolute_percentage_error
+
+    if (observed == 0).any():
+        return np.full(len(predicted), np.nan)
+    return of_each_seed(mean_absolute_percentage_error, predicted, observed)
+
+
+def balanced_accuracy(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:
+    """Return the mean over classes of the share of a class's rows that are decided rightly (recall)."""
+    from sklearn.metrics import recall_score
+
+    classes = np.unique(observed)  # balanced_accuracy_score warns of decisions for classes without rows
+    return of_each_seed(
+        lambda true, one: recall_score(true, one, labels=classes, average="macro", zero_division=0),
+        *(decided[..., 0], observed[:, 0]),
+    )
+
+
+def f1_macro(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:
+    """Return the mean over classes of F1, the harmonic mean of precision and recall."""
+    from sklearn.metrics import f1_score
+
+    return of_each_seed(
+        lambda true, one: f1_score(true, one, average="macro", zero_division=0), decided[..., 0], observed[:, 0]
+    )
+
+
+def roc_auc(scores: Float64[np.ndarray, "seed row class"], observed: Int64[np.ndarray, "row 1"]) -> Values:
+    """Return the area under the ROC curve, the mean over classes of each against the rest.
+
+    With two classes both are the same. It is not defined where a class has no rows.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    classes = range(scores.shape[2])
+    if len(np.unique(observed)) < len(classes):
+        return np.full(len(scores), np.nan)
+    return of_each_seed(
+        lambda true, one: float(np.mean([roc_auc_score(true == i, one[:, i]) for i in classes])), scores, observed[:, 0]
+    )
+
+
 def weight_error_max(weights: Real[np.ndarray, "seed feature"], true: Real[np.ndarray, " feature"]) -> Values:
     """Return the largest |w - true w| of a network with one linear layer."""
     return np.asarray(np.abs(weights - true).max(axis=1))
@@ -67,6 +125,11 @@ METRICS = {
     "mse": Metric("mean squared error", "numbers", mse),
     "mae": Metric("mean absolute error", "numbers", mae),
     "r2": Metric("R²", "numbers", r2, higher_is_better=True),
+    "balanced_accuracy": Metric("balanced accuracy", "classes", balanced_accuracy, higher_is_better=True, asked=True),
+    "f1_macro": Metric("macro F1", "classes", f1_macro, higher_is_better=True, asked=True),
+    "roc_auc": Metric("ROC AUC", "classes", roc_auc, higher_is_better=True, asked=True, of_scores=True),
+    "rmse": Metric("root mean squared error", "numbers", rmse, asked=True),
+    "mape": Metric("mean absolute percentage error", "numbers", mape, asked=True),
     "weight_error_max": Metric("largest |w - true w|", "weights", weight_error_max),
     "bias_error": Metric("|b - true b|", "weights", bias_error),
 }

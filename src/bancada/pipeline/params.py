@@ -11,11 +11,12 @@ from bancada.base.refusals import PARAMS_FILE, bad, did_you_mean
 from bancada.data import sources
 from bancada.data.settings import DataShape, Source, Split
 from bancada.evaluation.settings import Comparison, check_predict
-from bancada.networks.encoding import loss_name
+from bancada.networks.encoding import OF_PROBABILITIES, loss_name
 from bancada.networks.metrics import METRICS, OF_WEIGHTS
 from bancada.training.fit import refuse_misfit, refuse_stopping_without_rows, refuse_unfit_for_scratch
 from bancada.training.settings import Common, Recipe, TrainingKeys, Variant
 
+SCORED_BY = f"probabilities of classes: one of {', '.join(OF_PROBABILITIES)}"
 LONGEST_HISTORY = 2**27  # epochs times seeds; each takes some 50 bytes of memory
 
 
@@ -115,6 +116,8 @@ def _check_variant(name: str, params: Params) -> None:
     if recipe.scratch:
         refuse_unfit_for_scratch(keys)
     refuse_stopping_without_rows(keys, study.split.validation not in (0, "test"))
+    if METRICS[study.metric].of_scores and loss_name(recipe.train.loss) not in OF_PROBABILITIES:
+        raise bad(keys.written_at("loss"), loss_name(recipe.train.loss), f"{study.metric} needs {SCORED_BY}")
     if shape is None:
         return
     rows = study.split.counts(shape.rows)[0] if shape.rows and not study.split.grouped else 0

@@ -28,7 +28,7 @@ SWITCHES = "bancada.networks.portable"  # loads torch, which the small vocabular
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained variant. `best_seed` is chosen on validation rows, as for its model in MLflow."""
+    """A trained variant. `best_seed` is that of leaderboard.csv, as for its model in MLflow."""
 
     root: Path  # of the repository
     variant: str
@@ -114,8 +114,8 @@ def load(variant: str) -> Trained:
         if len(networks.diverged) == len(networks.seeds):
             raise BadInput(f"{variant}: every seed diverged, so there is no network to predict with; try a smaller lr")
         if best is None:
-            problem = f"no seed of {variant} has a score; `dvc repro evaluate@{study}` writes them"
-            raise BadInput(f"{files.evaluation(study) / 'per_seed.csv'}: {problem}")
+            problem = f"no best seed of {variant}; `dvc repro evaluate@{study}` writes them"
+            raise BadInput(f"{files.evaluation(study) / 'leaderboard.csv'}: {problem}")
         if networks.network.module and not lockfile.here().agrees("code", Path("src")):
             raise BadInput(
                 f"{variant}: src has changed since its training; `dvc repro evaluate@{study}` brings both up"

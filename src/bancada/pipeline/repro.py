@@ -1,6 +1,5 @@
 """`bancada repro`: what `dvc repro --keep-going` does, with a check before it, and leaderboards and MLflow after it."""
 
-import csv
 import logging
 import os
 import re
@@ -276,15 +275,10 @@ def _parts(params: Params, study: str, made: bool) -> dict[str, tables.Table]:
 
 def show_results(studies: Sequence[str]) -> None:
     """Print the leaderboards of studies whose evaluation is up to date, and the next command to type."""
-    from bancada.evaluation.leaderboard import EXPLANATION, format_leaderboard
+    from bancada.evaluation.words import report
 
-    tables_of = {study: files.evaluation(study) / "leaderboard.csv" for study in studies}
-    boards = {study: path for study, path in tables_of.items() if path.exists()}
-    for study, path in boards.items():
-        with path.open(newline="", encoding="utf-8") as file:
-            print("\n" + format_leaderboard(list(csv.DictReader(file)), study))
-    if boards:
-        print(f"\n{EXPLANATION}")
+    if shown := report(studies):
+        print(shown)
     if studies:
         print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
 

@@ -66,9 +66,9 @@ def set_champion(
 
 def _why_not(study: str, variant: str | None, registered: RegisteredModel | None, holder: ModelVersion | None) -> str:
     """Say why the alias may not move from the version that has it; nothing where it may. `variant`: the champion."""
-    lock, tables = lockfile.at_head(), ("scores.csv", "leaderboard.csv", "per_seed.csv")
+    lock, board = lockfile.at_head(), files.evaluation(study) / "leaderboard.csv"
     trained = variant is None or lock.names(f"train@{variant}", files.model(study, variant))
-    if not (trained and lock.names(f"evaluate@{study}", *(files.evaluation(study) / name for name in tables))):
+    if not (trained and lock.names(f"evaluate@{study}", board)):
         return "commit dvc.lock and data, then run `bancada track`"
     if holder and WEIGHTS_MD5 not in holder.tags:
         return "somebody gave it that alias, and it is not made by bancada"

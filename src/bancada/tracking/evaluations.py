@@ -1,7 +1,6 @@
 """What the runs of a study say of its evaluation, from the tables in data/evaluation/STUDY. No mlflow here.
 
-The best seed of a variant and the champion of a study are chosen on the validation rows, never on the test rows: the
-scores of what is chosen on the test rows would be better there than on new rows.
+leaderboard.csv says which seed of a variant is the best and which variant is the champion, and how they were chosen.
 """
 
 import csv
@@ -9,13 +8,11 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, pstdev
 
 from bancada.base import BadInput, files, lockfile
 from bancada.base.notify import first_line
-from bancada.networks.metrics import HIGHER_IS_BETTER
 
-STATISTICS = {"mean": "", "std": "_std", "median": "_median", "ci95_low": "_ci95_low", "ci95_high": "_ci95_high"}
+STATISTICS = {"mean": ""} | {name: f"_{name}" for name in ("std", "median", "median_low", "median_high")}
 Row = dict[str, str]  # of a table, by the names of its columns
 
 
@@ -26,7 +23,7 @@ class Evaluation:
     scores: dict[str, dict[str, float]]  # variant -> name of the metric in MLflow -> value; NaN for an empty cell
     leaderboard: list[Row]
     best_seeds: dict[str, int]  # by variant; a variant whose seeds all diverged has none
-    champion: str | None  # a variant; None where the metric has no value on validation rows
+    champion: str | None  # a variant, none of whose seeds diverged
     artifacts: dict[str, Path]  # tables and plots, by their paths in a run; the curves are metrics of the run
     md5: str  # of the artifacts
 
@@ -43,10 +40,7 @@ def read(study: str, lock: lockfile.Lock = lockfile.NONE) -> Evaluation:
         way_out = f"`git checkout -- {folder}` brings back what that names"
         raise BadInput(f"{folder}: not as in dvc.lock: {', '.join(damaged)}; {way_out}")
     try:
-        scores, leaderboard = _scores(_rows(folder / "scores.csv")), _rows(folder / "leaderboard.csv")
-        per_seed = _rows(folder / "per_seed.csv")
-        held_out = _by_seed(per_seed, "validation", leaderboard[0]["metric"] if leaderboard else "")
-        best_seeds, champion = _best_seeds(held_out, per_seed), _champion(held_out, leaderboard)
+        scores, leaderboard = _scores(_rows(folder / "scores.csv")), _leaderboard(_rows(folder / "leaderboard.csv"))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         why = f"{type(error).__name__}: {first_line(error)}"
         raise BadInput(f"{folder}: it cannot be read: {why}; `dvc repro {stage}` writes it") from None
@@ -55,6 +49,8 @@ def read(study: str, lock: lockfile.Lock = lockfile.NONE) -> Evaluation:
     artifacts = {_name(path.relative_to(folder)): path for path in found}
     hashes = "".join(f"{path.relative_to(folder)} {lockfile.md5(path)}\n" for path in found)
     md5 = hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest()
+    best_seeds = {row["variant"]: int(row["best_seed"]) for row in leaderboard if row["best_seed"]}
+    champion = next((row["variant"] for row in leaderboard if row["champion"] == "true"), None)
     return Evaluation(scores, leaderboard, best_seeds, champion, artifacts, md5)
 
 
@@ -70,6 +66,14 @@ def score_name(split: str, metric: str) -> str:
     the curves of the training.
     """
     return f"final_{split}_loss" if metric == "loss" else f"{split}_{metric}".lstrip("_")
+
+
+def _leaderboard(rows: list[Row]) -> list[Row]:
+    """Return the rows. Raise KeyError or ValueError where one has lost what this package reads."""
+    for row in rows:
+        _ = row["variant"], row["split"], row["metric"], int(row["num_seeds"]), int(row["diverged_seeds"])
+        _ = row["champion"], int(row["best_seed"] or 0)
+    return rows
 
 
 def _rows(path: Path) -> list[Row]:
@@ -90,41 +94,3 @@ def _scores(rows: list[Row]) -> dict[str, dict[str, float]]:
             name = score_name(row["split"], row["metric"]) + suffix
             scores.setdefault(row["variant"], {})[name] = value if math.isfinite(value) else math.nan
     return scores
-
-
-Values = dict[str, dict[int, float]]  # variant -> seed -> value, lower is better, of the seeds that have one
-
-
-def _by_seed(rows: list[Row], split: str, metric: str) -> Values:
-    """Return the values; a variant without any is left out."""
-    sign = -1 if metric in HIGHER_IS_BETTER else 1
-    values: Values = {}
-    for row in rows:
-        if (row["split"], row["metric"]) == (split, metric) and row["value"]:
-            values.setdefault(row["variant"], {})[int(row["seed"])] = sign * float(row["value"])
-    return values
-
-
-def _best_seeds(held_out: Values, per_seed: list[Row]) -> dict[str, int]:
-    """Return each variant's best seed on the validation rows, the first of equal ones.
-
-    Where no rows are held out, or the metric has no value on them, it is the first seed that has any value: a seed that
-    diverged has none.
-    """
-    if held_out:
-        return {variant: min(seeds, key=seeds.__getitem__) for variant, seeds in held_out.items()}
-    return {row["variant"]: int(row["seed"]) for row in reversed(per_seed) if row["value"]}
-
-
-def _champion(held_out: Values, leaderboard: list[Row]) -> str | None:
-    """Return the variant with the best mean over seeds, none of which may have diverged.
-
-    Of equal means, it is the one whose seeds differ less, then the first by name.
-    """
-    num_seeds = {row["variant"]: int(row["num_seeds"]) for row in leaderboard}
-    ranks = [
-        (mean(seeds.values()), pstdev(seeds.values()), variant)
-        for variant, seeds in held_out.items()
-        if len(seeds) == num_seeds[variant]
-    ]
-    return min(ranks)[-1] if ranks else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from bancada.evaluation.leaderboard import format_leaderboard
+from bancada.evaluation import words
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.tracking import evaluations, runs
 from bancada.tracking.experiments import experiment_id
@@ -88,7 +88,8 @@ def _page(experiment: str) -> str:
 def study_note(study: str, experiment: str, leaderboard: list[evaluations.Row]) -> str:
     """Return Markdown that explains the page and holds the leaderboard. The page shows its first line when folded."""
     variants, seeds = len(leaderboard), leaderboard[0]["num_seeds"]
-    table = "\n".join(f"    {line}" for line in format_leaderboard(leaderboard, study).splitlines())
+    board = words.format_leaderboard(leaderboard, study, words.read(study, "reference"))
+    table = "\n".join(f"    {line}" for line in board.splitlines())
     counts = f"{variants} variant{'s' * (variants > 1)}, {seeds} seed{'s' * (seeds != '1')} each"
     return f"""\
 {counts}. To compare them, open the view [{NAME}]({_page(experiment)}).
@@ -100,19 +101,18 @@ A run is a variant with its settings; scores and curves are means over its seeds
 
 
 def run_note(row: evaluations.Row, variants: int) -> str:
-    """Return one line with the variant's place, score, interval and verdict."""
+    """Return one line with the variant's place, median, interval and verdict, and how its best seed was chosen."""
     name = evaluations.score_name(row["split"], row["metric"])
     if not row["rank"]:
         return f"{name.removesuffix(row['metric'])}{row['note']}"
-    number = {
-        key: f"{float(row[key]):.4g}" if row[key] else "none" for key in ("mean", "median", "ci95_low", "ci95_high")
-    }
-    interval = f" (95 % interval {number['ci95_low']} to {number['ci95_high']})" if row["ci95_low"] else ""
-    score = f"mean {number['mean']}{interval}" if row["mean"] else f"median {number['median']}"
-    diverged = f", {row['diverged_seeds']} diverged" if row["diverged_seeds"] != "0" else ""
-    verdict = f"; {row['verdict']}" if row["verdict"] else ""
+    low, median, high = (words.short(row[key], digits=4) for key in ("median_low", "median", "median_high"))
+    interval = f" (95 % interval {low} to {high})" if low else ""
+    failed = f", {row['failed_seeds']} failed" if row["failed_seeds"] not in ("", "0") else ""
+    verdict = "".join(f"; {text}" for text in (row["verdict"], row["reason"]) if text)
     overruled = "".join(f"; {note}" for note in row["note"].split("; ") if note.startswith("lr = "))
-    return f"{row['rank']} of {variants} by {name}: {score}, {row['num_seeds']} seeds{diverged}{verdict}{overruled}"
+    over = words.over_replicas(int(row["num_seeds"]), row["over"])
+    best = f"; best seed {row['best_seed']}, {row['best_seed_is']}" if row["best_seed"] else ""
+    return f"{row['rank']} of {variants} by {name}: median {median}{interval}, {over}{failed}{verdict}{overruled}{best}"
 
 
 def run_color(place: int, fingerprint: str) -> str:

@@ -18,7 +18,7 @@ from bancada.networks.encoding import encoding, loss_name, width
 from bancada.networks.kernel.records import BEST_EPOCH, DIVERGED, DONE
 from bancada.networks.saved import HISTORY_COLUMNS
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Replica, Report, Rows, Trained
+from bancada.training.replica import Data, Draws, Replica, Report, Rows, Trained
 from bancada.training.settings import Recipe, Train
 
 ROUND_S = 0.2  # the time in which every replica advances by one slice, if that is more than SLICE_S and an epoch
@@ -26,11 +26,13 @@ SLICE_S = 0.02  # below which calls would cost more than epochs
 TELL_S = 0.1  # between two reports about epochs
 
 
-def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
-    """Train the replicas, which have one recipe, on all cores of this stage. Return results in their order."""
+def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
+    """Train the replicas on all cores of this stage. Return results in their order."""
     kernel.ready()
-    task, cores = Task.of(replicas[0].recipe, data), stage.cores()
-    running = {place: Running(task, replica) for place, replica in enumerate(replicas)}
+    cores = stage.cores()
+    recipes = {(id(one.recipe), one.draw): one.recipe for one in replicas}
+    tasks = {key: Task.of(recipe, data[key[1]]) for key, recipe in recipes.items()}
+    running = {place: Running(tasks[id(one.recipe), one.draw], one) for place, one in enumerate(replicas)}
     trained, told, told_s = dict[int, Trained](), 0, time.monotonic()
     with ThreadPoolExecutor(cores) as pool:
         try:
@@ -45,7 +47,7 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
                     ready.result()
                     one = running[place]
                     one.passed = one.done()
-                    if kernel.ended(task.settings, one.at):
+                    if kernel.ended(one.task.settings, one.at):
                         trained[place] = one.trained()
                         report.ended(place, trained[place])
                         del running[place]

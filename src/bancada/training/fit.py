@@ -44,7 +44,7 @@ def refuse_misfit(keys: TrainingKeys, shape: DataShape) -> None:
             raise bad(f"variants.{recipe.variant}.layers", None, "at least one linear layer is needed")
         if problem := misfit(recipe, width(layers), shape):
             raise bad(f"variants.{recipe.variant}.layers", None, problem)
-    if isinstance(recipe.train.init, GivenInit):
+    if recipe.network.flat and isinstance(recipe.train.init, GivenInit):
         _check_given_start(recipe, recipe.train.init, keys.written_at("init"), shape)
     if shape.rows:
         _check_batch_size(keys, recipe, shape.rows)
@@ -143,8 +143,6 @@ def _linear(recipe: Recipe) -> list[LayerSpec]:
 
 def _check_given_start(recipe: Recipe, init: GivenInit, key: str, shape: DataShape) -> None:
     """Raise BadInput if given parameters do not fit the linear layers."""
-    if not recipe.network.flat:
-        raise bad(key, None, "a given start is for layers of the small vocabulary alone")
     linear = _linear(recipe)
     if any(layer.bias is False for layer in linear) or not len(linear) == len(init.weights) == len(init.biases):
         raise bad(key, None, f"{len(linear)} linear layers need as many weights and biases, and a bias in each")

@@ -20,7 +20,7 @@ import numpy as np
 
 from bancada.base import BadInput, stage
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Replica, Report, Trained
+from bancada.training.replica import Data, Draws, Replica, Report, Trained
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 PRELOADED = "bancada.training.preloaded"
@@ -31,7 +31,7 @@ class Lost(ChildProcessError):
     """Processes that ended without a result, such as one that was killed. `filename`: what the first one did."""
 
 
-def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
+def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
     """Train the replicas, as many at a time as there are cores for this stage. Return results in their order.
 
     All replicas run, also where one fails; then raise BadInput for what is wrong in the user's file or does not fit
@@ -42,7 +42,7 @@ def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Train
 
 def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:
     """Raise BadInput for what does not fit. `where`: where the recipe's keys stand in params.yaml."""
-    _run([replica], data, Report(), where)
+    _run([replica], {replica.draw: data}, Report(), where)
 
 
 def check_gpu() -> None:
@@ -53,15 +53,15 @@ def check_gpu() -> None:
         raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
 
 
-def _run(replicas: Sequence[Replica], data: Data, report: Report, where: Where) -> list[Trained]:
+def _run(replicas: Sequence[Replica], data: Draws, report: Report, where: Where) -> list[Trained]:
     recipe = replicas[0].recipe
     if recipe.device == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
     cores = 1 if recipe.device == "cuda" else stage.cores()
     with stage.own_folder(f"{'rows' if where is None else 'first_batch'}@{recipe.variant}") as folder:
-        rows = folder / "rows"
-        checkpoint.write(rows, data)
-        ended = _ended(replicas, rows, report, where, cores)
+        for draw in {one.draw for one in replicas}:
+            checkpoint.write(folder / str(draw), data[draw])
+        ended = _ended(replicas, folder, report, where, cores)
     failed = [one for _, one in sorted(ended.items()) if isinstance(one, Exception)]
     if failed and isinstance(failed[0], BadInput) and len(failed) > 1:
         raise BadInput(f"{failed[0]} ({len(failed)} of {len(replicas)} seeds failed)")
@@ -71,9 +71,9 @@ def _run(replicas: Sequence[Replica], data: Data, report: Report, where: Where) 
 
 
 def _ended(
-    replicas: Sequence[Replica], rows: Path, report: Report, where: Where, cores: int
+    replicas: Sequence[Replica], folder: Path, report: Report, where: Where, cores: int
 ) -> dict[int, Trained | Exception | None]:
-    """Run all replicas. Return what each ended with, by its position."""
+    """Run all replicas. Return what each ended with, by its position. `folder` has the rows of each draw."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
     resource_tracker.ensure_running()  # which unblocks signals
@@ -87,7 +87,8 @@ def _ended(
             while waiting and len(running) < cores:
                 ours, theirs = context.Pipe(duplex=False)
                 place = waiting.pop(0)
-                process = context.Process(target=work, args=(replicas[place], rows, where, theirs), daemon=True)
+                asked = (replicas[place], folder / str(replicas[place].draw), where, theirs)
+                process = context.Process(target=work, args=asked, daemon=True)
                 process.start()
                 theirs.close()
                 running[ours] = place, process

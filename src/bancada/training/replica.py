@@ -62,7 +62,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Replica:
-    """A recipe and one of its seeds. In the file `state`, an engine may keep it while it is trained, to go on later.
+    """A recipe, one of its seeds and a draw of the data.
+
+    In the file `state`, an engine may keep it while it is trained, to go on later.
 
     `src`: the folder with the user's files, or with a copy of them.
     """
@@ -71,6 +73,10 @@ class Replica:
     seed: int
     state: Path | None = None
     src: Path = Path("src")
+    draw: int = 0
+
+
+Draws = Mapping[int, Data]  # by number: the rows of the study, or other ones in their place
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,8 @@ def check_device(device: str) -> None:
         import_module(ENGINES["torch"]).check_gpu()
 
 
-def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
-    """Train all replicas, whose recipe is the same, with its engine. Return their results in the same order."""
+def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
+    """Train all replicas, which have one engine, with it. Return their results in the same order."""
     engine = import_module(ENGINES[replicas[0].recipe.engine])
     trained: list[Trained] = engine.train(replicas, data, report)
     return trained

@@ -16,16 +16,16 @@ from bancada.networks import kernel
 from bancada.networks.encoding import loss_name
 from bancada.networks.saved import HISTORY_COLUMNS
 from bancada.networks.settings import GivenInit
-from bancada.training.replica import Data, Replica, Report, Trained
+from bancada.training.replica import Data, Draws, Replica, Report, Trained
 from bancada.training.settings import InverseTime, Train
 from bancada.training.streams import order
 
 
-def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
+def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
     """Train one line for each replica, as the other engines train a linear layer."""
     trained = list[Trained]()
     for place, replica in enumerate(replicas):
-        trained.append(train_line(replica, data))
+        trained.append(train_line(replica, data[replica.draw]))
         report.ended(place, trained[-1])
     return trained
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -19,11 +20,14 @@ from pathlib import Path
 
 from bancada.base import files, stage, syntax, user_code
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Replica, Trained
+from bancada.training.replica import Data, Draws, Replica, Trained
 
 MOST_BYTES = 2 * 2**30
 FOLDER = stage.FOLDER / "replicas"
-UNDER_WAY, FINISHED = ".state", ".trained"  # the end of an entry's name
+# The end of an entry's name: a state in the middle of a training, a finished replica of a stage that was killed before
+# it ended, and one of a stage that ended.
+UNDER_WAY, FINISHED, OF_FINISHED_STAGE = ".state", ".trained", ".done"
+DIFFER = 3  # the exit status of pipeline/locked.py where deps or params differ from dvc.lock's
 
 
 def folder() -> Path | None:
@@ -36,7 +40,7 @@ def folder() -> Path | None:
 class Store:
     """The entries of the replicas of one stage."""
 
-    def __init__(self, replicas: Sequence[Replica], data: Data) -> None:
+    def __init__(self, replicas: Sequence[Replica], data: Draws) -> None:
         self.replicas, self.recipe, self.folder = replicas, replicas[0].recipe, folder()
         code = files.code("train", self.recipe.variant)
         if not code.exists():  # the stage was started by hand: nobody knows whether the code is the same
@@ -50,9 +54,29 @@ class Store:
             prune(self.folder, self.names)
 
     def take(self) -> dict[int, Trained]:
-        """Return the finished replicas that are in the store, by position."""
-        found = {place: checkpoint.read(path) for place, path in enumerate(self._paths(FINISHED))}
-        return {place: trained for place, trained in found.items() if trained}
+        """Return the finished replicas that are in the store, by position.
+
+        Where dvc.lock already holds this stage with the same deps and params, somebody forces it to run: then only what
+        a stage left that did not end.
+        """
+        found = self._read(FINISHED)
+        ended = self._read(OF_FINISHED_STAGE)
+        return found if not ended or self._is_in_the_lock() else ended | found
+
+    def _read(self, suffix: str) -> dict[int, Trained]:
+        read = {place: checkpoint.read(path) for place, path in enumerate(self._paths(suffix))}
+        return {place: trained for place, trained in read.items() if trained}
+
+    def _is_in_the_lock(self) -> bool:
+        """Ask DVC, in a process of its own, because no stage imports it. What it cannot say counts as yes."""
+        command = [sys.executable, "-m", "bancada.pipeline.locked", f"train@{self.recipe.variant}"]
+        return subprocess.run(command, check=False).returncode != DIFFER
+
+    def end(self) -> None:
+        """Remember that the stage ended: from now on its replicas are those of a finished stage."""
+        for before, after in zip(self._paths(FINISHED), self._paths(OF_FINISHED_STAGE), strict=True):
+            with suppress(FileNotFoundError):  # another process has done it, or it was taken from there
+                before.replace(after)
 
     def put(self, place: int, trained: Trained) -> None:
         """Keep a finished replica."""
@@ -70,26 +94,25 @@ class Store:
         return [self.folder / f"{name}{suffix}" for name in self.names] if self.folder else []
 
 
-def fingerprints(replicas: Sequence[Replica], data: Data, code: str) -> list[str]:
+def fingerprints(replicas: Sequence[Replica], data: Draws, code: str) -> list[str]:
     """Return a hash of all that each replica depends on. `code`: the content of the stage's file in data/code."""
-    recipe = replicas[0].recipe
-    digest = hashlib.sha256()
+    packages = {package: version(package) for package in json.loads(code)["packages"]}
+    rows = {draw: _digest(data[draw]) for draw in {one.draw for one in replicas}}
+    found = []
+    for one in replicas:
+        recipe = one.recipe.model_dump(mode="json", exclude={"seeds", "study", "variant"})
+        portable = one.recipe.device == "cpu" and one.recipe.train.bits == "portable"
+        depends_on = [recipe, code, packages, rows[one.draw], "" if portable else platform.node(), one.seed]
+        found.append(hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:40])
+    return found
+
+
+def _digest(data: Data) -> str:
+    digest = hashlib.sha256(str(data.classes).encode())
     for rows in (data.train, data.validation):
         for array in (rows.inputs, rows.targets):
             digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
-    portable = recipe.device == "cpu" and recipe.train.bits == "portable"
-    shared = [
-        recipe.model_dump(mode="json", exclude={"seeds", "study", "variant"}),
-        code,
-        {package: version(package) for package in json.loads(code)["packages"]},
-        data.classes,
-        digest.hexdigest(),
-        "" if portable else platform.node(),
-    ]
-    return [
-        hashlib.sha256(json.dumps([*shared, replica.seed], sort_keys=True).encode()).hexdigest()[:40]
-        for replica in replicas
-    ]
+    return digest.hexdigest()
 
 
 def _changed(modules: Mapping[str, str], src: Path) -> str | None:

@@ -17,7 +17,7 @@ from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
-from bancada.training.replica import Data, Replica, Report, Rows, Trained
+from bancada.training.replica import Data, Draws, Replica, Report, Rows, Trained
 from bancada.training.settings import Recipe, training_keys
 
 PLAIN_LINES = 5  # lines of progress if there is no terminal
@@ -62,16 +62,17 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     described = description(asked, rows, shape, preparation.groups, keys.overruled())
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
-        kept = store.Store([Replica(recipe, seed, src=src) for seed in recipe.seeds], data)
+        kept = store.Store([Replica(recipe, seed, src=src) for seed in recipe.seeds], {0: data})
         with progress_shown(recipe, described) as report:
-            trained = train(kept, data, report)
+            trained = train(kept, {0: data}, report)
         save(folder, described, replica.together(trained), preparation.scaling)
+        kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")
 
 
-def train(kept: store.Store, data: Data, report: Report) -> list[Trained]:
+def train(kept: store.Store, data: Draws, report: Report) -> list[Trained]:
     """Train the replicas that are not in the store. Return the results of all, in their order."""
     found, count = kept.take(), len(kept.replicas)
     if found:

@@ -1,0 +1,241 @@
+"""What an evaluation says in words: titles, the leaderboard for a terminal, and a sentence for each study."""
+
+import csv
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bancada.base import files
+from bancada.evaluation.statistics import median_ranks, smallest_p, walsh_ranks
+from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS, OF_WEIGHTS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Texts = dict[str, str]  # a row of a CSV file
+WIDTH = 120  # letters in a line of the terminal
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+EXPLANATION = """\
+95 %: exact intervals, of the median over seeds, of the share of seeds that fail, and of the difference. failed: seeds
+that diverged, are not better than the majority class or the mean, or are beyond the study's limit. difference: to the
+baseline, paired by seed (Hodges-Lehmann). p: exact signed-rank test, alone and after Holm's correction. P(better):
+share of seeds on which the variant is better. epochs: to converge. params: numbers that a network learns. n. d.: not
+defined."""
+
+ROWS_OF = {  # the name of a main split in titles, with the reason if it is not the test rows
+    "test": "test rows",
+    "validation": "validation rows (there are no test rows)",
+    "train": "training rows (nothing is held out)",
+}
+
+
+def measured_on(metric: str, split: str) -> str:
+    """Return in words what a metric is about: the weights, or the rows of the main split."""
+    return "of the learned weights" if metric in OF_WEIGHTS else f"on the {ROWS_OF[split]}"
+
+
+def better(metric: str) -> str:
+    """Return in words which values of a metric are better."""
+    return f"{'higher' if metric in HIGHER_IS_BETTER else 'lower'} is better"
+
+
+def over_replicas(num_seeds: int, over: str) -> str:
+    """Return such as "10 seeds on one data set"; one seed has no plural."""
+    return f"{num_seeds} {over.replace('seeds', 'seed', 1) if num_seeds == 1 else over}"
+
+
+def report(studies: Sequence[str]) -> str:
+    """Return the leaderboards of these studies, as far as there are any, and a sentence for each."""
+    rows = {study: read(study, "leaderboard") for study in studies}
+    rows = {study: board for study, board in rows.items() if board}
+    if not rows:
+        return ""
+    boards = [format_leaderboard(board, study, read(study, "reference")) for study, board in rows.items()]
+    sentences = [f"{study}: {sentence(board)}" for study, board in rows.items()]
+    return "\n\n".join(["", *boards, EXPLANATION, "\n".join(sentences)])
+
+
+def read(study: str, table: str) -> list[Texts]:
+    """Return the rows of a table of the study's evaluation; none where the file is missing."""
+    path = files.evaluation(study) / f"{table}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def format_leaderboard(rows: Sequence[Texts], study: str, references: Sequence[Texts] = ()) -> str:
+    """Return leaderboard.csv and reference.csv, as csv.DictReader reads them, as tables for a terminal.
+
+    EXPLANATION says what they show.
+    """
+    from rich.console import Console
+
+    first, exponent = rows[0], _common_exponent(rows)
+    unit = f", in units of 1e{exponent}" if exponent else ""
+    over = over_replicas(int(first["num_seeds"]), first["over"])
+    measured = f"({better(first['metric'])}) {measured_on(first['metric'], first['split'])}"
+    parts: list[str | Table] = [f"{study}: {first['metric']}{unit} {measured}, over {over}"]
+    console = Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    table = _values(rows, 10.0**exponent, networks=True)
+    wide = console.measure(table).maximum >= WIDTH
+    parts += [_values(rows, 10.0**exponent, networks=False) if wide else table]
+    parts += _of_references(references, 10.0**exponent)
+    if any(row["verdict"] for row in rows if row["verdict"] != "baseline"):
+        parts += [_differences(rows, 10.0**exponent)]
+    with console.capture() as captured:
+        for part in (*parts, *_remarks(rows)):
+            console.print(part, highlight=False, markup=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def _values(rows: Sequence[Texts], unit: float, networks: bool) -> "Table":
+    """Return the table. `networks`: with the engine and the number of parameters beside each variant."""
+    beside = {"engine": "engine", "parameters": "params"} if networks else {}
+    numbers = ("median", "95 %", "mean", "sd", "min", "max", "failed", "95 %", "epochs")
+    table = _empty("#", "variant", *beside.values(), *numbers)
+    for row in rows:
+        failed = [f"{100 * float(row[key]):.0f}" if row[key] else "" for key in ("failed_low", "failed_high")]
+        table.add_row(
+            *(row[key] for key in ("rank", "variant", *beside)),
+            short(row["median"], unit) or "n. d.",
+            _interval(row, "median", unit),
+            *(short(row[key], unit) for key in ("mean", "sd", "min", "max")),
+            *(row["failed_seeds"], f"{failed[0]} to {failed[1]} %" if failed[0] else ""),
+            f"{float(row['epochs_to_converge']):.0f}" if row["epochs_to_converge"] else "",
+        )
+    return table
+
+
+def _differences(rows: Sequence[Texts], unit: float) -> "Table":
+    base = next(row["variant"] for row in rows if row["verdict"] == "baseline")
+    table = _empty(f"minus {base}", "difference", "95 %", "p", "p Holm", "P(better)", "verdict", "reason")
+    for row in rows:
+        if row["variant"] != base:
+            table.add_row(
+                *(row["variant"], short(row["difference"], unit, "+"), _interval(row, "difference", unit)),
+                *(f"{float(row[key]):.3f}" if row[key] else "" for key in ("p", "p_holm")),
+                f"{float(row['p_better']):.2f}" if row["p_better"] else "",
+                *(row["verdict"], row["reason"]),
+            )
+    return table
+
+
+def _empty(*columns: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, name in enumerate(columns):
+        words = i == 0 or name in ("variant", "engine", "verdict", "reason")
+        # Where a line has no room for all columns, long texts are folded.
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    return table
+
+
+def _of_references(references: Sequence[Texts], unit: float) -> list[str]:
+    shown = [f"{each['reference']} {short(each['value'], unit) or each['note']}" for each in references]
+    return [f"for reference: {', '.join(shown)}"] if shown else []
+
+
+def _remarks(rows: Sequence[Texts]) -> list[str]:
+    """Return what is to be said of all variants, and each note once, after the variants that it is about."""
+    first, count = rows[0], int(rows[0]["num_seeds"])
+    (rank, of_median), (_, of_difference) = median_ranks(count), walsh_ranks(count)
+    intervals = "none of the median and of differences: that takes 6 seeds"
+    if rank:
+        values = f"from value {rank} to {count + 1 - rank} of {count} (covers {100 * of_median:.1f} %)"
+        intervals = f"the median's {values}, the difference's covers {100 * of_difference:.1f} %"
+    compared = int(next((row["comparisons"] for row in rows if row["comparisons"]), "0"))
+    tests = [f"intervals: {intervals}"]
+    if first["over"] != "seeds on one data set":
+        tests = []
+    elif compared:
+        comparisons = "1 comparison" if compared == 1 else f"{compared} comparisons"
+        tests.append(f"{comparisons} with {count} seeds give no p below {smallest_p(count, compared):.2g} (Holm)")
+    champion = next((row["variant"] for row in rows if row["champion"] == "true"), "none")
+    notes: dict[str, list[str]] = {}
+    for row in rows:
+        for note in filter(None, row["note"].split("; ")):
+            notes.setdefault(note, []).append(row["variant"])
+    grouped = [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+    return [*tests, f"best seed of a variant: {first['best_seed_is']}; champion: {champion}", *grouped]
+
+
+def sentence(rows: Sequence[Texts]) -> str:
+    """Return what the study shows, in a sentence that a person can repeat."""
+    base = next((row["variant"] for row in rows if row["verdict"] == "baseline"), "")
+    others = [row for row in rows if row["variant"] != base]
+    by = {verdict: [row["variant"] for row in others if row["verdict"] == verdict] for verdict in VERDICTS}
+    if not base or not others:
+        first, label = rows[0], METRICS[rows[0]["metric"]].label
+        median = f"the median {label} of {first['variant']} is {short(first['median']) or 'not defined'}"
+        return f"{median}; nothing is compared" + " with it" * (len(rows) == 1)
+    told = [f"{_listed(by[word])} {_is(rows[0]['metric'], word, len(by[word]), base)}" for word in VERDICTS if by[word]]
+    return "; ".join(told) + _limits(others)
+
+
+VERDICTS = ("better", "worse", "equivalent", "not defined", "undecided")
+
+
+def _is(metric: str, verdict: str, count: int, base: str) -> str:
+    """Return such as "makes fewer errors than BASE", of one or more variants."""
+    if verdict not in ("better", "worse"):
+        return f"{'is' if count == 1 else 'are'} {verdict}" + f" to {base}" * (verdict == "equivalent")
+    lower = (verdict == "better") != (metric in HIGHER_IS_BETTER)
+    if metric == "error_rate_percent":
+        return f"make{'s' * (count == 1)} {'fewer' if lower else 'more'} errors than {base}"
+    return f"{'has' if count == 1 else 'have'} a {'lower' if lower else 'higher'} {METRICS[metric].label} than {base}"
+
+
+def _limits(others: Sequence[Texts]) -> str:
+    """Return which differences these seeds cannot show, where a comparison is undecided."""
+    undecided = [row for row in others if row["verdict"] == "undecided"]
+    if not undecided:
+        return ""
+    shown = [float(row["smallest_difference"]) for row in undecided if row["smallest_difference"]]
+    seeds = int(undecided[0]["num_seeds"])
+    these = f"with {'these ' + _number(seeds) + ' seeds' if seeds > 1 else 'one seed'}"
+    if not shown:
+        return f": {these}, no difference can be shown" if "no p below" in undecided[0]["reason"] or seeds == 1 else ""
+    low, high = (f"{value:.2g}" for value in (min(shown), max(shown)))
+    points = " points" if undecided[0]["metric"] == "error_rate_percent" else ""
+    which = f"below {low}{points}" + f" ({high} for the most scattered)" * (low != high)
+    return f": {these}, differences {which} cannot be shown"
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > 3:
+        return f"{_number(len(names))} of the others"
+    return ", ".join(names[:-1]) + " and " * (len(names) > 1) + (names[-1] if names else "")
+
+
+def _number(count: int) -> str:
+    return NUMBERS[count] if count < len(NUMBERS) else str(count)
+
+
+def _common_exponent(rows: Sequence[Texts]) -> int:
+    """Return a power of ten to divide by if all medians are tiny or huge, otherwise 0."""
+    largest = max(abs(float(row["median"])) if _is_number(row["median"]) else 0.0 for row in rows)
+    exponent = math.floor(math.log10(largest)) if largest > 0 else 0
+    return exponent if exponent < -2 or exponent > 4 else 0
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and not cell[-1].isalpha()
+
+
+def _interval(row: Texts, of: str, unit: float) -> str:
+    low, high = (short(row[f"{of}_{end}"], unit) for end in ("low", "high"))
+    return f"{low} to {high}" if low else ""
+
+
+def short(cell: str, unit: float = 1.0, sign: str = "", digits: int = 3) -> str:
+    """Return a number with a few digits, if need be in powers of ten; a word or an empty cell as it is."""
+    if not _is_number(cell):
+        return cell
+    number = float(cell) / unit
+    if 10**digits <= abs(number) < 1e5:
+        return f"{number:{sign}.0f}"
+    return "0" if number == 0 else f"{number:{sign}.{digits}g}".replace("e-0", "e-").replace("e+0", "e")

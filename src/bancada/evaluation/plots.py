@@ -21,7 +21,7 @@ from bancada.base.tables import Table, as_written
 from bancada.evaluation import drawn_rows
 from bancada.evaluation.candidates import Candidate
 from bancada.evaluation.leaderboard import Row
-from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, sheet
+from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, of_class, sheet
 from bancada.evaluation.statistics import summary, thinned
 from bancada.evaluation.words import ROWS_OF, better, measured_on, over_replicas
 from bancada.networks import encoding, metrics, settings
@@ -175,7 +175,8 @@ def decision_regions(results: Results) -> Figure | None:
         for i, name in enumerate(rows.classes):
             chosen = rows.features[(rows.targets[:, 0] == i) & ~wrong]
             ax.plot(*chosen.T, ",", color=colors[i] * 0.7)
-            ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=literal(f"predicted {name}"))
+            label = literal(f"predicted {of_class(name)}")
+            ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=label)
         ax.plot(*rows.features[wrong].T, "x", color="black", markersize=3.5, label=f"wrong for {whom}")
         middle = summary(candidate.scores[results.split, "error_rate_percent"]).median
         without = ", ".join(missing(candidate, "error_rate_percent"))
@@ -207,8 +208,8 @@ def confusion(results: Results) -> Figure | None:
     many = len(classes) >= MANY_CLASSES
     columns = 2 if many else COLUMNS
     height = max(1.2, 0.4 * len(classes))
-    places, names = range(len(classes)), [literal(str(label)) for label in classes]
-    left = 0.5 + 0.085 * max(len(str(label)) for label in classes)
+    places, names = range(len(classes)), [literal(of_class(label)) for label in classes]
+    left = 0.5 + 0.085 * max(len(of_class(label)) for label in classes)
     count = len(results.candidates)
     figure, panels = sheet(count, title, height, columns, shared=True, left=left, headings=1, entries=0)
     for ax, candidate in zip(panels, results.candidates, strict=True):

@@ -131,7 +131,7 @@ def test_after_two_signals_one_right_after_the_other_nothing_goes_on(project: Pa
     for i in range(count):
         folder = shutil.copytree(project, tmp_path / f"{i}")
         first, second = [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)][i % 2]
-        options: dict[str, Any] = {"cwd": folder, "env": environment(SLEEP="0.5"), "stdout": subprocess.DEVNULL}
+        options: dict[str, Any] = {"cwd": folder, "env": environment(SLEEP="30"), "stdout": subprocess.DEVNULL}
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as stopped:
             wait_for(folder / "a.started")
             stopped.send_signal(first)

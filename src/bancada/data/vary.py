@@ -12,7 +12,8 @@ DRAWS = "bancada.data.draws"
 
 def draws(params: ParamsFile, study: str, numbers: Sequence[int]) -> list[dict[str, Table]]:
     """Return the parts of the draws with these numbers; nothing where all replicas learn from the same data."""
-    if "data" not in params.value(f"studies.{study}.source").get("vary", ()):
+    source, _ = (params.value(f"studies.{study}.{key}") for key in ("source", "split"))  # a draw depends on both
+    if "data" not in source.get("vary", ()):
         return []
     by: Any = import_module(DRAWS)
     found: list[dict[str, Table]] = by.of_study(params, study, numbers)

@@ -113,8 +113,8 @@ def _is_closed(store: Store, run_id: str) -> bool:
 
 def remove_stale_curves(variant: str) -> None:
     """Remove the live file of a killed training, before the next training of the variant begins to write."""
-    with suppress(OSError), live.path_of(variant).open() as file:
-        if locks.attempt(file):  # otherwise a training writes it
+    with suppress(OSError), live.path_of(variant).open() as file, locks.attempt(file) as free:
+        if free:  # otherwise a training writes it
             live.path_of(variant).unlink(missing_ok=True)
 
 

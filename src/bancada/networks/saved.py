@@ -183,8 +183,10 @@ def load(folder: Path) -> SavedVariant:
     }
     diverged, kept = ({int(seed): epoch for seed, epoch in run[key].items()} for key in ("diverged", "kept"))
     scaling = {name: stored[name] for name in SCALING + TARGET_SCALING if name in stored}
-    of_seeds = [{name: of[place] for name, of in scaling.items()} for place in range(len(recipe["seeds"]))]
-    draws = [Preparation.stored(*pair) for pair in zip(run["draws"], of_seeds, strict=True)] if "draws" in run else []
+    draws = [
+        Preparation.stored(groups, {name: of_seeds[place] for name, of_seeds in scaling.items()})
+        for place, groups in enumerate(run.get("draws", ()))
+    ]
     names = ("study", "feature_names", "shape", "target_names", "classes", "parameters")
     return SavedVariant(
         network=Network(**asked),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
@@ -18,10 +19,12 @@ from scipy import stats
 from sklearn.datasets import load_wine
 from sklearn.model_selection import train_test_split
 
+import bancada
 from bancada.base import BadInput, files, tables
 from bancada.base.params_file import ParamsFile
 from bancada.data import draws, generate, split
 from bancada.evaluation import evaluate
+from bancada.networks import saved
 from bancada.pipeline import params as all_params
 from bancada.training import index, train
 
@@ -180,3 +183,33 @@ def test_a_function_that_does_not_use_its_seed_makes_no_new_data() -> None:
     params = asked(MOONS | {"source": source, "split": {"train": 0.5, "test": 0.5}})
     with pytest.raises(BadInput, match=r"draws 0 and 1 have the same rows, so the source does not use its seed"):
         draws.of_study(params, "it", range(2))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_every_seed_predicts_with_the_scaling_of_its_own_data() -> None:
+    """By hand: what is learned of rooms and prices in draw 2 scales the inputs and the outputs of seed 3 alone."""
+    source = {"kind": "house_prices", "rows": 60, "outliers": 2, "price_per_room": 9, "price_at_zero": -40, "seed": 4}
+    source |= {"noise_std": 2.5, "outlier_price": 10}
+    train_keys = {
+        "loss": "mse",
+        "lr": 0.1,
+        "batch_size": 20,
+        "epochs": 3,
+        "prepare": {"targets": {"standardize": True}},
+    }
+    house = {"source": source, "split": {"train": 40, "test": 20, "seed": 1}, "metric": "mae"}
+    params = asked(house | {"train": train_keys | {"standardize": True}}, num_seeds=3)
+    params.raw["variants"] = {name: {"study": "it", "layers": [1]} for name in ("a", "b")}
+    run(params)
+    rooms = np.array([[3.0], [7.0]])
+    rows = tables.read(files.split("it") / "test.parquet").with_features(rooms)
+    found = saved.load(files.model("it", "b")).predict(rows)
+    weights = load_file(files.model("it", "b") / files.WEIGHTS)
+    own = draws.of_study(params, "it", [2])[0]["train"]
+    inputs = (rooms - own.features.mean()) / own.features.std()
+    outputs = inputs * weights["0.weight"][2, 0, 0] + weights["0.bias"][2, 0]
+    np.testing.assert_allclose(found[2], outputs * own.targets.std() + own.targets.mean(), rtol=1e-6)
+    Path("dvc.yaml").touch()  # which makes the folder a repository
+    YAML().dump(params.raw, Path("params.yaml"))
+    table = bancada.load("b").predict(pd.DataFrame({"rooms": rooms[:, 0]}), seeds="all")
+    np.testing.assert_allclose(table.iloc[:, 0], found.mean(axis=0)[:, 0], rtol=1e-6)

@@ -58,7 +58,7 @@ def test_a_stopped_seed_converged_as_its_own_epochs_say():
 
 
 def test_the_loss_plot_marks_where_each_seed_ended():
-    drawn = plots.loss(plots.Results("study", [], [candidate([5, 6, 7])], None))
+    drawn = plots.loss(plots.Results("study", [{"over": "seeds on one data set"}], [candidate([5, 6, 7])], None))
     [marks] = [line for line in drawn.axes[0].get_lines() if line.get_label() == "end of a seed's training"]
     assert marks.get_xdata().tolist() == [3, 5]
     assert marks.get_ydata().tolist() == [1.2, 1.4]

@@ -160,7 +160,7 @@ class Bench:
         params |= {"studies": {}, "variants": {}}
         for name in names:
             of = EXAMPLES[name]
-            params["studies"][f"of_{name}"] = {"train": of["train"] | train}
+            params["studies"][f"of_{name}"] = {"source": {}, "split": {}, "train": of["train"] | train}
             params["variants"][name] = {"study": f"of_{name}", "module": of["module"]}
             self.write_rows(f"of_{name}", data_of(name))
             self.write_code(name, code)

@@ -73,7 +73,11 @@ def test_a_row_that_float32_cannot_hold_is_refused_before_the_training(
     train = {"loss": "mse", "lr": 0.01, "batch_size": "full", "epochs": 1, "standardize": True}
     common = {"seed": 1, "num_seeds": 1, "lr": None, "engine": None, "device": "cpu"}
     params = ParamsFile(
-        common | {"studies": {"study": {"train": train}}, "variants": {"one": {"study": "study", "layers": [1]}}}
+        common
+        | {
+            "studies": {"study": {"source": {}, "split": {}, "train": train}},
+            "variants": {"one": {"study": "study", "layers": [1]}},
+        }
     )
     rows = Table(np.array([[1e-30], [-1e-30]]), np.array([[1.0], [2]]), ["x"], ["y"], [])
     held_out = Table(np.array([[1e-30], [x if named else 1e-30]]), np.array([[1.0], [y]]), ["x"], ["y"], [])

@@ -114,7 +114,7 @@ def test_a_variant_whose_seeds_all_diverged_says_so(line: Path) -> None:
         ("edad,zona,ingresos\n1,2,3\n", "line 1: no column 'ingreso'; did you mean 'ingresos'?"),
         (
             "edad,zona,ingreso,zona\n1,2,3,4\n",
-            "line 1: columns 2, 4 are named 'zona'; give each column a name of its own",
+            "line 1: columns named 'zona': 2; give each column a name of its own",
         ),
         ("edad,ingreso,zona\n1,2,3\n1,,3\n", "line 3, column 'ingreso': is empty"),
         ("edad,ingreso,zona\n1,2,nan\n", "column 'zona': 1 of 1 rows has a mark of a missing value: line 2 (nan)"),

@@ -177,7 +177,7 @@ lr: null
 engine: null
 device: cpu
 studies:
-  toys: {{train: {{loss: cross_entropy, lr: 0.1, epochs: 3, batch_size: 16}}}}
+  toys: {{source: {{}}, split: {{}}, train: {{loss: cross_entropy, lr: 0.1, epochs: 3, batch_size: 16}}}}
 variants:
   toy: {{study: toys, layers: {json.dumps(LAYERS)}}}
 """
@@ -249,7 +249,7 @@ lr: null
 engine: null
 device: cpu
 studies:
-  toys: {{train: {{loss: cross_entropy, lr: 0.01, epochs: {epochs}, batch_size: 16}}}}
+  toys: {{source: {{}}, split: {{}}, train: {{loss: cross_entropy, lr: 0.01, epochs: {epochs}, batch_size: 16}}}}
 variants:
   toy: {{study: toys, layers: [16, tanh, 4]}}
 """

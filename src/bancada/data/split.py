@@ -164,11 +164,16 @@ def _copies(table: tables.Table, rows: dict[str, Rows]) -> Iterator[str]:
     """Yield a sentence for each pair of parts of which the second one has rows of the first one, too."""
     alike, same = _hashes(table)
     for first, second in combinations((part for part in files.PARTS if len(rows[part])), 2):
-        count, equal = (int(np.isin(hashes[rows[second]], hashes[rows[first]]).sum()) for hashes in (alike, same))
+        count, equal = (_in_both(hashes, rows[first], rows[second]) for hashes in (alike, same))
         if count:
             targets = f"{equal} with the same target, {count - equal} with another"
             stand = f"stand{'s' * (count == 1)} among the {'training' if first == 'train' else first} rows"
             yield f"{count} of {len(rows[second])} {second} rows {stand}, too ({targets})"
+
+
+def _in_both(hashes: UInt64[np.ndarray, " row"], first: Rows, second: Rows) -> int:
+    known = set(hashes[first].tolist())  # np.isin sorts such numbers by code that an emulated CPU cannot run
+    return sum(one in known for one in hashes[second].tolist())
 
 
 def _hashes(table: tables.Table) -> tuple[UInt64[np.ndarray, " row"], UInt64[np.ndarray, " row"]]:

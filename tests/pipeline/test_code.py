@@ -36,7 +36,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> set[str]:
 
 def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Callable[[], dict[str, str]]) -> None:
     now = written()
-    assert len(now) == 8 + 8 + 24 + 8 + 8
+    assert len(now) == 9 + 9 + 27 + 9 + 9
     assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
 
 
@@ -68,7 +68,16 @@ def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callabl
     assert changed(before, written()) == {"generate/houses.json"}
     before = written()
     edit(source / "networks/metrics.py", "METRICS = {", "METRICS = {**{}, ")
-    assert changed(before, written()) == {name for name in before if name.startswith("evaluate/")}
+    searching = {f"train/tuned_{name}.json" for name in ("sgd", "momentum", "adam")}  # the metric chooses for them
+    assert changed(before, written()) == {name for name in before if name.startswith("evaluate/")} | searching
+    before = written()
+    edit(
+        Path("params.yaml"),
+        "    metric: error_rate_percent\n    baseline: tuned_sgd",
+        "    metric: f1_macro\n    baseline: tuned_sgd",
+    )
+    edit(Path("params.yaml"), "    fails_above: 5\n", "")
+    assert changed(before, written()) == searching
     before = written()
     edit(source / "base/files.py", "import os\n", "import os, math\n")
     assert changed(before, written()) == set(before)
@@ -106,7 +115,7 @@ def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
 ) -> None:
     """torch is imported by the trainings and evaluations of two engines, numba by all; mlflow by no stage.
 
-    scikit-learn is imported by splits, and by sources that come with it.
+    scikit-learn is imported by splits, by sources that come with it, and by metrics: of evaluations and searches.
     """
     stale = {}
     for package in ("torch", "numba", "scikit-learn", "matplotlib", "numpy", "mlflow"):
@@ -119,7 +128,7 @@ def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
     assert {package: {name.partition("/")[0] for name in names} for package, names in stale.items()} == {
         "torch": {"train", "evaluate"},
         "numba": {"train", "evaluate"},
-        "scikit-learn": {"generate", "split"},
+        "scikit-learn": {"generate", "split", "train", "evaluate"},
         "matplotlib": {"evaluate"},
         "numpy": {"generate", "split", "train", "evaluate"},
         "mlflow": set(),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,9 +18,10 @@ from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
-from bancada.training.replica import Data, Draws, Replica, Report, Rows, Trained
+from bancada.training.replica import Data, Replica, Report, Rows, Trained
 from bancada.training.settings import Recipe, training_keys
 
+SEARCH = "bancada.training.search"  # only where a variant searches: it knows the metrics, and others need not
 PLAIN_LINES = 5  # lines of progress if there is no terminal
 
 
@@ -57,49 +59,27 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     learn, watch = (prepared(path, part, preparation) for path, part in zip(paths, (rows, validation), strict=True))
     data = Data(learn, watch, len(rows.classes))
     replica.try_first_batch(keys, data, src)
+    found = None
+    if asked_for := keys.search():
+        by: Any = import_module(SEARCH)
+        metric = params.value(f"studies.{recipe.study}.metric")
+        found = by.search(by.Asked(keys, asked_for, metric, rows, validation, preparation, data, src))
+        recipe = found.keys.recipe()
+        print(f"{variant}: {found.in_words()}", flush=True)
     shape = data.train.inputs.shape[1:]
     asked = recipe.model_dump(mode="json", exclude_none=True)
     described = description(asked, rows, shape, preparation.groups, keys.overruled())
+    described |= {"search": found.described} if found else {}
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
         kept = store.Store([Replica(recipe, seed, src=src) for seed in recipe.seeds], {0: data})
         with progress_shown(recipe, described) as report:
-            trained = train(kept, {0: data}, report)
-        save(folder, described, replica.together(trained), preparation.scaling)
+            trained = store.train(kept, {0: data}, report)
+        save(folder, described, replica.together(trained), preparation.scaling, found and found.trials)
         kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")
-
-
-def train(kept: store.Store, data: Draws, report: Report) -> list[Trained]:
-    """Train the replicas that are not in the store. Return the results of all, in their order."""
-    found, count = kept.take(), len(kept.replicas)
-    if found:
-        print(f"{kept.recipe.variant}: {len(found)} of {count} seeds from the store", flush=True)
-    for place, one in found.items():
-        report.ended(place, one)
-    left = kept.missing(found)
-    if left:
-        trained = replica.train(list(left.values()), data, Remaining(report, list(left), kept))
-        found |= dict(zip(left, trained, strict=True))
-    return [found[place] for place in range(count)]
-
-
-class Remaining(Report):
-    """A report on those replicas that had to be trained; `places` are their positions among all."""
-
-    def __init__(self, report: Report, places: list[int], kept: store.Store) -> None:
-        self.report, self.places, self.kept = report, places, kept
-
-    def epochs(self, places: Sequence[int], first: int, losses: replica.Losses) -> None:
-        """Pass them on."""
-        self.report.epochs([self.places[place] for place in places], first, losses)
-
-    def ended(self, place: int, trained: Trained) -> None:
-        """Keep the replica, and pass it on."""
-        self.kept.put(self.places[place], trained)
-        self.report.ended(self.places[place], trained)
 
 
 def as_taken(rows: tables.Table, network: Network) -> tables.Table:

@@ -1,0 +1,140 @@
+"""A search: many trainings of one variant, whose values of some keys are chosen by their scores on validation rows.
+
+All trials, from all tuning seeds, are replicas as those of the final training are. No test row is read here.
+"""
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from jaxtyping import Float64
+from tqdm import tqdm
+
+from bancada.base import stage
+from bancada.base.refusals import bad
+from bancada.base.tables import Table, as_written
+from bancada.networks import metrics, saved
+from bancada.networks.preparation import Preparation
+from bancada.training import replica, store
+from bancada.training.replica import Data, Replica, Report, Trained
+from bancada.training.settings import Recipe, TrainingKeys
+from bancada.training.space import Search
+
+PLAIN_LINES = 8  # lines of progress if there is no terminal
+A_CORE = 6  # trainings that an engine gets at once
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a search is about. `rows` and `validation` are raw, `data` are the same rows as engines get them."""
+
+    keys: TrainingKeys
+    search: Search
+    metric: str  # the study's
+    rows: Table
+    validation: Table
+    preparation: Preparation
+    data: Data
+    src: Path  # of the user's files
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found. `described`: for run.json; `trials`: the columns of search.parquet."""
+
+    keys: TrainingKeys  # with the chosen values
+    described: dict[str, Any]
+    trials: dict[str, Any]
+
+    def in_words(self) -> str:
+        """Return what was chosen, and by what."""
+        chosen = ", ".join(f"{key} = {value}" for key, value in self.described["chosen"].items())
+        of = f"trial {self.described['trial'] + 1} of {self.described['trials']}"
+        score = f"{self.described['metric']} {self.described['score']:.6g} on the validation rows"
+        return "; ".join(filter(None, [f"{chosen} ({of}: {score})", saved.at_edges(self.described)]))
+
+
+def search(asked: Asked) -> Found:
+    """Train all trials that are not in the store, and choose the best. Raise BadInput where none has a score."""
+    variant, points, seeds = asked.keys.name, asked.search.points(), asked.search.tuning_seeds()
+    recipes = [asked.keys.trial(point).model_copy(update={"seeds": seeds}) for point in points]
+    asked.keys.at_ends(lambda keys: replica.try_first_batch(keys, asked.data, asked.src))
+    replicas = [Replica(recipe, seed, src=asked.src) for recipe in recipes for seed in seeds]
+    kept = store.Store(replicas, {0: asked.data})
+    with Progress(variant, len(replicas)) as report:
+        at_once = stage.cores() * A_CORE
+        trained = store.train(kept, {0: asked.data}, report, "trainings of the search", at_once)
+    kept.end()
+    by_trial = [trained[i : i + len(seeds)] for i in range(0, len(trained), len(seeds))]
+    scores = np.array([scored(asked, *of_trial) for of_trial in zip(recipes, by_trial, strict=True)])
+    best = best_trial(scores, asked.metric in metrics.HIGHER_IS_BETTER)
+    if best is None:
+        problem = f"no trial of {len(points)} has a score ({asked.metric}) for each of its seeds; try another space"
+        raise bad(asked.keys.written_at("search"), None, problem)
+    chosen = points[best]
+    edges = [key for key, part in asked.search.space.items() if part.is_edge(chosen[key])]
+    described = asked.search.model_dump() | {"metric": asked.metric, "chosen": chosen}
+    described |= {"trial": best, "score": as_written(float(scores[best].mean())), "edges": edges}
+    trials = {"trial": np.repeat(np.arange(len(points)), len(seeds)), "seed": np.tile(seeds, len(points))}
+    trials |= {key: _column([point[key] for point in points], len(seeds)) for key in asked.search.space}
+    return Found(asked.keys.with_values(chosen), described, trials | {"score": scores.ravel()})
+
+
+def scored(asked: Asked, recipe: Recipe, trained: list[Trained]) -> Float64[np.ndarray, " seed"]:
+    """Return the metric of a trial's networks on the validation rows, as evaluations compute it; NaN for no number."""
+    described = saved.description(
+        recipe.model_dump(mode="json", exclude_none=True),
+        asked.rows,
+        asked.data.train.inputs.shape[1:],
+        asked.preparation.groups,
+    )
+    result = replica.together(trained)
+    networks = saved.restored(saved.with_result(described, result), result.weights | dict(asked.preparation.scaling))
+    if recipe.module:
+        torch_network: Any = import_module(saved.evaluated_by(recipe.engine))
+        torch_network.SRC = asked.src
+    outputs = networks.outputs(asked.validation)
+    values = metrics.of_rows(networks, asked.validation, outputs, asked.metric)[asked.metric]
+    ended = [one.diverged is None and math.isfinite(value) for one, value in zip(trained, values, strict=True)]
+    return np.where(ended, [as_written(float(value)) for value in values], np.nan)
+
+
+def best_trial(scores: Float64[np.ndarray, "trial seed"], higher: bool) -> int | None:
+    """Return the first of the trials with the best mean; None where each lacks the score of a seed."""
+    means = np.array([as_written(float(of_trial.mean())) for of_trial in scores])
+    costs = np.where(np.isfinite(means), -means if higher else means, np.inf)
+    return int(costs.argmin()) if np.isfinite(costs).any() else None
+
+
+def _column(values: list[Any], times: int) -> Any:
+    """Return a column of search.parquet: numbers of one type as they are, anything else as JSON texts."""
+    types = {type(value) for value in values}
+    if types == {int} or types == {float}:
+        return np.repeat(np.array(values), times)
+    return [json.dumps(value) for value in values for _ in range(times)]
+
+
+class Progress(Report):
+    """A report as a bar over all trainings of a search; elsewhere than on a terminal a few lines are printed."""
+
+    def __init__(self, variant: str, count: int) -> None:
+        self.variant, self.count, self.done = variant, count, 0
+        self.bar: tqdm[NoReturn] = tqdm(total=count, desc=f"{variant}: search", disable=not sys.stderr.isatty())
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def ended(self, place: int, trained: Trained) -> None:
+        """Show how many have ended."""
+        before, self.done = self.done, self.done + 1
+        self.bar.update()
+        if self.bar.disable and self.done * PLAIN_LINES // self.count > before * PLAIN_LINES // self.count:
+            print(f"{self.variant}: {self.done} of {self.count} trainings of the search", flush=True)

@@ -85,7 +85,7 @@ def test_the_best_point_is_found_where_it_is_known() -> None:
     best = int(np.argmin(np.abs(np.array(values) - 0.5)))
     asked, columns = found()
     assert asked["chosen"] == {"lr": values[best]}
-    assert asked["trial"] == best
+    assert asked["trial"] == best + 1
     assert {key: asked[key] for key in ("trials", "seeds", "seed", "metric", "edges")} == {
         "trials": 16,
         "seeds": 2,
@@ -95,7 +95,7 @@ def test_the_best_point_is_found_where_it_is_known() -> None:
     }
     assert list(columns) == ["trial", "seed", "lr", "score"]
     assert columns["lr"] == list(np.repeat(values, 2))
-    assert columns["trial"] == list(np.repeat(range(16), 2))
+    assert columns["trial"] == list(np.repeat(range(1, 17), 2))
     assert columns["seed"] == [2**31 + 1024, 2**31 + 1025] * 16
     mean = np.mean(np.reshape(columns["score"], (16, 2)), axis=1)
     assert asked["score"] == pytest.approx(mean[best], rel=1e-8)

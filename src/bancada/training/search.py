@@ -54,7 +54,7 @@ class Found:
     def in_words(self) -> str:
         """Return what was chosen, and by what."""
         chosen = ", ".join(f"{key} = {value}" for key, value in self.described["chosen"].items())
-        of = f"trial {self.described['trial'] + 1} of {self.described['trials']}"
+        of = f"trial {self.described['trial']} of {self.described['trials']}"
         score = f"{self.described['metric']} {self.described['score']:.6g} on the validation rows"
         return "; ".join(filter(None, [f"{chosen} ({of}: {score})", saved.at_edges(self.described)]))
 
@@ -79,8 +79,8 @@ def search(asked: Asked) -> Found:
     chosen = points[best]
     edges = [key for key, part in asked.search.space.items() if part.is_edge(chosen[key])]
     described = asked.search.model_dump() | {"metric": asked.metric, "chosen": chosen}
-    described |= {"trial": best, "score": as_written(float(scores[best].mean())), "edges": edges}
-    trials = {"trial": np.repeat(np.arange(len(points)), len(seeds)), "seed": np.tile(seeds, len(points))}
+    described |= {"trial": best + 1, "score": as_written(float(scores[best].mean())), "edges": edges}
+    trials = {"trial": np.repeat(np.arange(len(points)) + 1, len(seeds)), "seed": np.tile(seeds, len(points))}
     trials |= {key: _column([point[key] for point in points], len(seeds)) for key in asked.search.space}
     return Found(asked.keys.with_values(chosen), described, trials | {"score": scores.ravel()})
 

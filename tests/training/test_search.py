@@ -38,13 +38,16 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code.write_text(json.dumps({"modules": {}, "packages": {}}))
 
 
-def written(lr: float | None = None, seed: int = 1, num_seeds: int = 2, more: Any = None, **asked: Any) -> None:
+def written(
+    lr: float | None = None, seed: int = 1, num_seeds: int = 2, more: Any = None, study: Any = None, **asked: Any
+) -> None:
     """Write params.yaml and the rows. `asked`: keys of the search; `more`: of the training."""
     keys = {"trials": 8, "seeds": 2, "space": {"lr": LR}} | asked
-    study = {"source": SOURCE, "split": {"train": 30, "validation": 15, "test": 15}, "metric": "mse"}
-    study["train"] = TRAIN | {"search": keys} | (more or {})
+    line: dict[str, Any] = {"source": SOURCE, "split": {"train": 30, "validation": 15, "test": 15}, "metric": "mse"}
+    line |= study or {}
+    line["train"] = TRAIN | {"search": keys} | (more or {})
     params = {"seed": seed, "num_seeds": num_seeds, "lr": lr, "engine": None, "device": "cpu"}
-    params |= {"studies": {"line": study}, "variants": {"tuned": {"study": "line", "layers": [1]}}}
+    params |= {"studies": {"line": line}, "variants": {"tuned": {"study": "line", "layers": [1]}}}
     with Path("params.yaml").open("w") as file:
         YAML(typ="safe", pure=True).dump(params, file)
     if not files.split("line").exists():
@@ -81,7 +84,7 @@ def test_the_best_point_is_found_where_it_is_known() -> None:
     """One step of gradient descent on a line reaches its end at lr = 1/2: inputs have mean 0 and variance 1."""
     written(trials=16)
     trained()
-    values = [point["lr"] for point in Search(trials=16, space={"lr": LR}).points()]
+    values = [point["lr"] for point in search.points_of(Search(trials=16, space={"lr": LR}))]
     best = int(np.argmin(np.abs(np.array(values) - 0.5)))
     asked, columns = found()
     assert asked["chosen"] == {"lr": values[best]}
@@ -166,6 +169,18 @@ def test_more_trials_keep_the_first_ones_and_train_only_the_new(monkeypatch: pyt
     assert {name: values[:10] for name, values in after.items()} == before
     monkeypatch.setenv("BANCADA_REPLICAS", "off")
     assert trained() == with_store
+
+
+def test_another_metric_scores_the_same_trainings_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    written()
+    trained()
+    asked, code = spied(monkeypatch), files.code("train", "tuned")
+    code.write_text(json.dumps(json.loads(code.read_text()) | {"metric": "r2"}))
+    written(study={"metric": "r2"})
+    trained()
+    described, columns = found()
+    assert (asked, described["metric"]) == ([], "r2")
+    assert described["score"] == pytest.approx(max(np.mean(np.reshape(columns["score"], (8, 2)), axis=1)))
 
 
 def test_a_killed_search_goes_on_and_ends_in_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

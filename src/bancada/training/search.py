@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.stats import qmc
 from tqdm import tqdm
 
 from bancada.base import stage
@@ -47,6 +48,7 @@ class Asked:
 class Found:
     """What a search has found. `described`: for run.json; `trials`: the columns of search.parquet."""
 
+    kept: store.Store  # of the trials' replicas
     keys: TrainingKeys  # with the chosen values
     described: dict[str, Any]
     trials: dict[str, Any]
@@ -61,7 +63,7 @@ class Found:
 
 def search(asked: Asked) -> Found:
     """Train all trials that are not in the store, and choose the best. Raise BadInput where none has a score."""
-    variant, points, seeds = asked.keys.name, asked.search.points(), asked.search.tuning_seeds()
+    variant, points, seeds = asked.keys.name, points_of(asked.search), asked.search.tuning_seeds()
     recipes = [asked.keys.trial(point).model_copy(update={"seeds": seeds}) for point in points]
     asked.keys.at_ends(lambda keys: replica.try_first_batch(keys, asked.data, asked.src))
     replicas = [Replica(recipe, seed, src=asked.src) for recipe in recipes for seed in seeds]
@@ -69,7 +71,6 @@ def search(asked: Asked) -> Found:
     with Progress(variant, len(replicas)) as report:
         at_once = stage.cores() * A_CORE
         trained = store.train(kept, {0: asked.data}, report, "trainings of the search", at_once)
-    kept.end()
     by_trial = [trained[i : i + len(seeds)] for i in range(0, len(trained), len(seeds))]
     scores = np.array([scored(asked, *of_trial) for of_trial in zip(recipes, by_trial, strict=True)])
     best = best_trial(scores, asked.metric in metrics.HIGHER_IS_BETTER)
@@ -82,7 +83,21 @@ def search(asked: Asked) -> Found:
     described |= {"trial": best + 1, "score": as_written(float(scores[best].mean())), "edges": edges}
     trials = {"trial": np.repeat(np.arange(len(points)) + 1, len(seeds)), "seed": np.tile(seeds, len(points))}
     trials |= {key: _column([point[key] for point in points], len(seeds)) for key in asked.search.space}
-    return Found(asked.keys.with_values(chosen), described, trials | {"score": scores.ravel()})
+    return Found(kept, asked.keys.with_values(chosen), described, trials | {"score": scores.ravel()})
+
+
+def points_of(search: Search) -> list[dict[str, Any]]:
+    """Return the values of each trial, by the dotted keys of the space.
+
+    They are points of Sobol's sequence, which fills the space more evenly than independent numbers (Bergstra & Bengio
+    2012 compare both), and of which the first points stay the same when more are asked for.
+    """
+    sobol = qmc.Sobol(len(search.space), rng=search.seed)
+    shares = sobol.random_base2(math.ceil(math.log2(search.trials)))[: search.trials]
+    return [
+        {key: part.value(u) for (key, part), u in zip(search.space.items(), row, strict=True)}
+        for row in shares.tolist()
+    ]
 
 
 def scored(asked: Asked, recipe: Recipe, trained: list[Trained]) -> Float64[np.ndarray, " seed"]:

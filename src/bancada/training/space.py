@@ -1,8 +1,4 @@
-"""The space of a search: the key `search` of `train`, and the values of its trials.
-
-A trial is a point of Sobol's sequence, which fills the space more evenly than independent numbers (Bergstra & Bengio
-2012 compare both), and of which the first points stay the same when more are asked for.
-"""
+"""The space of a search: the key `search` of `train`, and which value of a range belongs to which share of it."""
 
 import math
 from collections.abc import Mapping
@@ -109,17 +105,6 @@ class Search(Settings):
     def tuning_seeds(self) -> list[int]:
         """Return the seeds from which each trial is trained."""
         return [FIRST + MOST_SEEDS * self.seed + i for i in range(self.seeds)]
-
-    def points(self) -> list[dict[str, Any]]:
-        """Return the values of each trial, by the dotted keys of the space."""
-        from scipy.stats import qmc  # for half a second
-
-        sobol = qmc.Sobol(len(self.space), rng=self.seed)
-        shares = sobol.random_base2(math.ceil(math.log2(self.trials)))[: self.trials]
-        return [
-            {key: part.value(u) for (key, part), u in zip(self.space.items(), row, strict=True)}
-            for row in shares.tolist()
-        ]
 
 
 def replaced(tree: Any, key: str, value: Any) -> Any:

@@ -49,7 +49,7 @@ class Store:
             why = f"{changed} is not as {code} says, so no seed is taken from the store or kept there"
             print(f"{self.recipe.variant}: {why}; `dvc repro code` brings it up to date", file=sys.stderr)
             self.folder = None
-        self.names = fingerprints(replicas, data, code.read_text("utf-8")) if self.folder else []
+        self.names = fingerprints(replicas, data, _without_metric(code)) if self.folder else []
         if self.folder:
             prune(self.folder, self.names)
 
@@ -127,6 +127,12 @@ class Remaining(Report):
         """Keep the replica, and pass it on."""
         self.kept.put(self.places[place], trained)
         self.report.ended(self.places[place], trained)
+
+
+def _without_metric(code: Path) -> str:
+    """Return the file without the metric of a search, which chooses among replicas, but changes none."""
+    content = json.loads(code.read_text("utf-8"))
+    return json.dumps({key: value for key, value in content.items() if key != "metric"})
 
 
 def fingerprints(replicas: Sequence[Replica], data: Draws, code: str) -> list[str]:

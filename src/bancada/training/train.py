@@ -77,6 +77,8 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
             trained = store.train(kept, {0: data}, report)
         save(folder, described, replica.together(trained), preparation.scaling, found and found.trials)
         kept.end()
+        if found:
+            found.kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")

@@ -49,6 +49,13 @@ def test_a_repository_that_git_refuses_names_the_way_out(repository: Path, monke
             ask(repository)
 
 
+def test_a_git_that_does_not_answer_is_an_error(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git, "PATIENCE_S", 0.2)
+    replace_git(repository, monkeypatch, "exec sleep 20")
+    with pytest.raises(BadInput, match=r"^git rev-parse: no answer in 0\.2 s$"):
+        git.commit_of(repository)
+
+
 def test_no_git_is_an_error_where_there_is_a_repository(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +84,18 @@ def test_a_file_at_a_commit_is_the_one_of_the_project(repository: Path) -> None:
     assert git.file_at(repository, commit, "dvc.yaml") == ""
     with pytest.raises(BadInput, match=r"^git ls-tree: "):
         git.file_at(repository, "0" * 40, "dvc.lock")
+
+
+@pytest.mark.parametrize("content", ["garbage\n", "", "0123456789" * 4 + "\n"])
+def test_a_broken_branch_is_not_told_as_a_repository_without_a_commit(repository: Path, content: str) -> None:
+    branch = succeeds(repository, "git", "symbolic-ref", "HEAD").strip()
+    for broken in (branch, "HEAD"):
+        (repository.parent / ".git" / broken).write_text(content)
+        with pytest.raises(
+            BadInput, match=r"^git(:| rev-parse:| status:) .*(HEAD|not a git repository|bad object)"
+        ) as raised:
+            git.commit_of(repository)
+        assert "\n" not in str(raised.value)
 
 
 def test_a_broken_commit_is_not_told_as_a_missing_one(repository: Path) -> None:

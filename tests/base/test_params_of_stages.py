@@ -83,7 +83,9 @@ def test_every_kind_of_stage_reads_the_keys_that_dvc_yaml_names_for_it_and_no_ot
         for stage, main in STAGES.items():
             params, name = Recording(), variant if stage == "train" else study
             main(params, name)
-            assert params.asked == named_in_dvc_yaml(stage, name), f"{stage}@{name}"
+            named = named_in_dvc_yaml(stage, name)
+            asked = {next((one for one in named if key.startswith(f"{one}.")), key) for key in params.asked}
+            assert asked == named, f"{stage}@{name}"
 
 
 def test_these_are_all_the_stages_that_are_made_for_each_study_or_variant() -> None:

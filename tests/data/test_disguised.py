@@ -21,6 +21,10 @@ def test_a_table_that_is_not_what_it_seems_is_recognised_and_told_with_the_way_o
         assert read_as(text, **keys) == {"x": [1, 4], "y": [2, 5]}
 
 
+def test_names_and_lines_stay_right_below_a_note_to_excel(folder):
+    assert "line 4 (#)" in refusal("sep=;\nx;c\n1;2\n#;3\n", separator=";")
+
+
 def test_an_encoding_that_is_given_is_used(folder):
     text = "cidade;c\nSão Paulo;1\nGoiânia;2\n"
     assert read_as(text.encode("cp1252"), encoding="cp1252", separator=";") == {"cidade": ["São Paulo", "Goiânia"]}
@@ -28,8 +32,10 @@ def test_an_encoding_that_is_given_is_used(folder):
     assert "is no text in UTF-16" in refusal(text, encoding="utf-16", separator=";")
 
 
-def test_a_byte_order_mark_is_dropped(folder):
-    assert read_as('\ufeff"x","y\u00a0",c\n1,2,3\n') == {"x": [1], "y": [2]}
+def test_invisible_characters_around_names_and_a_second_byte_order_mark_are_dropped(folder):
+    text = '\ufeff\ufeff"x\u200b","\u2060y\u00a0",c\n1,2,3\n'
+    assert read_as(text) == {"x": [1], "y": [2]}
+    assert read_as('\u200b"x","y",c\n1,2,3\n') == {"x": [1], "y": [2]}
     assert read_as("\ufeff\ufeffidade,c\n1,2\n") == {"idade": [1]}
 
 
@@ -39,6 +45,8 @@ def test_a_space_between_comma_and_quote_is_no_part_of_the_cell(folder):
 
 def test_a_hash_in_front_of_the_first_name_is_no_comment(folder):
     assert read_as("#id,x,c\n1,2,3\n") == {"#id": [1], "x": [2]}
+    assert read_as("#w,x,c\na,1,2\nb,3,4\n") == {"#w": ["a", "b"], "x": [1, 3]}
+    assert "semicolons separate" in refusal("#id;x;c\n1;2;3\n4;5;6\n")
 
 
 def test_header_false_numbers_the_columns_and_true_takes_numbers_for_names(folder):
@@ -71,7 +79,7 @@ def test_a_point_that_may_group_thousands_is_refused_as_ambiguous_unless_decimal
 
 def test_a_comma_inside_of_cells_does_not_hide_the_semicolons(folder):
     text = "x;w;c\n1;['x', 'y'];2\n2;['x', 'z'];3\n"
-    assert refusal(text) == "line 1: no ',' in it; add separator: \";\""
+    assert refusal(text) == 'line 1: semicolons separate the columns; add separator: ";"'
     assert read_as(text, separator=";") == {"x": [1, 2], "w": ["['x', 'y']", "['x', 'z']"]}
 
 
@@ -150,7 +158,9 @@ def test_characters_that_cannot_be_seen_are_shown_by_their_codes(folder):
     assert said.startswith("column 'x': 1 of 2 rows has no number: line 2 (1\\u200b); add missing: [\"1\\u200b\", ")
 
 
-def test_a_decimal_that_is_given_is_not_doubted(folder):
+def test_advice_keeps_to_the_decimal_that_is_given(folder):
+    said = refusal("x;c\n1.234,5;1\n7;2\n", separator=";", decimal=",")
+    assert said.endswith('(1.234,5); add decimal: ",", thousands: ".", or words: [x] if the column holds words')
     assert "decimal" not in refusal("x;c\n1,5;1\n7;2\n", separator=";", decimal=".")
     assert read_as("x;c\n1.234;1\n12.500;2\n", separator=";", thousands=" ") == {"x": [1.234, 12.5]}
 
@@ -169,6 +179,7 @@ def test_a_first_line_of_names_is_refused_where_header_gives_them(folder):
 def test_the_advice_for_rs_names_is_given_where_the_rows_are_as_r_writes_them(folder):
     way = "if the first cell is the row's name, as R writes it, add header: [row, x, c]"
     assert refusal("x,c\na,1,2\nb,3,4\n") == f"line 2: 3 cells, but the header has 2 columns; {way}"
+    assert refusal("x,c\n1,2,\n3,4,\n") == "line 2: 3 cells, but the header has 2 columns"  # the rows end in a comma
     assert refusal("x,c\n1,2\n1,3,4\n") == "line 3: 3 cells, but the header has 2 columns"
     assert refusal("x,c\n1,2\n3\n") == "line 3: 1 cell, but the header has 2 columns"
 

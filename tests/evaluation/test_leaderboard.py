@@ -117,14 +117,14 @@ def test_outputs_that_are_not_finite_are_not_called_diverged():
 
 def test_failed_seeds_are_those_beyond_the_reference_or_the_limit():
     values = np.array([0.1, 0.2, 4.9, 5, 5.1, 50, 60, NAN, 0, 1])
-    row = board(entry("base", values), reference=50.0)["base"]
+    row = board(entry("base", values), reference=[50.0])["base"]
     expected = scipy.stats.binomtest(3, 10).proportion_ci(method="exact")
     assert row["failed_seeds"] == 3  # 50, which is no better than the majority class, 60, and the diverged one
     assert (row["failed_low"], row["failed_high"]) == pytest.approx((expected.low, expected.high))
-    assert board(entry("base", values), reference=50.0, fails_beyond=5.0)["base"]["failed_seeds"] == 4
+    assert board(entry("base", values), reference=[50.0], fails_beyond=5.0)["base"]["failed_seeds"] == 4
     assert board(entry("base", values), fails_beyond=0.0)["base"]["failed_seeds"] == 9
     assert board(entry("base", -values), metric="r2", fails_beyond=-5.0)["base"]["failed_seeds"] == 4
-    assert "3  7 to 65 %" in printed(board(entry("base", values), reference=50.0))
+    assert "3  7 to 65 %" in printed(board(entry("base", values), reference=[50.0]))
 
 
 @pytest.mark.parametrize(("seeds", "variants", "enough"), [(8, 11, False), (10, 11, True), (5, 1, False), (6, 1, True)])

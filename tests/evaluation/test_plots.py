@@ -126,12 +126,12 @@ def test_one_feature_and_one_target_also_get_a_plot_of_the_fit(num_seeds):
     )
 
 
-def test_many_features_and_text_classes_are_drawn_by_principal_components():
+def test_many_features_and_classes_of_long_texts_are_drawn_by_principal_components():
     source = {"kind": "csv", "path": "data/sources/t.csv", "task": "classification", "targets": ["kind"]}
     params = given(source, [3], {"train": 9}, "error_rate_percent", variants=("base",), loss="cross_entropy")
     rng = np.random.default_rng(0)
     index = np.repeat([0, 1, 2], 3)[:, None]
-    rows = Table(rng.normal(size=(9, 4)), index, list("abcd"), ["kind"], ["ash", "beech", "oak"])
+    rows = Table(rng.normal(size=(9, 4)), index, list("abcd"), ["kind"], ["ash", "beech", "oak " * 25])
     write_split(rows)
     write_model(params, "base", rows, {"0.weight": rng.normal(size=(4, 3, 4)), "0.bias": np.zeros((4, 3))})
     main(params, "study")

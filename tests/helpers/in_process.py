@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from bancada.training import probing, torch_engine
-from bancada.training.replica import Data, Replica, Report, Trained
+from bancada.training.replica import Data, Draws, Replica, Report, Trained
 
 
-def train(replicas: Sequence[Replica], data: Data, report: Report) -> list[Trained]:
-    return [torch_engine.train(replica, data, lambda epoch, row: None) for replica in replicas]
+def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
+    return [torch_engine.train(replica, data[replica.draw], lambda epoch, row: None) for replica in replicas]
 
 
 def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:

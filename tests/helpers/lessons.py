@@ -79,10 +79,10 @@ def score(recipe: Recipe, preparation: Preparation, rows: Data, trained: Trained
     source = study.source
     truth = (list(map(float, source["weights"])), float(source["bias"])) if source["kind"] == "linear" else None
     asked = recipe.model_dump(mode="json", exclude_none=True)
-    described = saved.description(asked, parts["train"], rows.train.inputs.shape[1:], preparation.groups)
+    described = saved.description(asked, parts["train"], rows.train.inputs.shape[1:], [preparation])
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder) / "model"
-        saved.save(at, described, replica.together([trained]), preparation.scaling)
+        saved.save(at, described, replica.together([trained]), [preparation])
         with_rows = {name: part for name, part in parts.items() if len(part)}
         candidate = Candidate(recipe.variant, saved.load(at), saved.read_history(at), with_rows, truth)
     return float(candidate.scores[candidate.main_split, study.metric][0])

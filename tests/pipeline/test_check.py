@@ -1,13 +1,17 @@
 """`bancada check`: dvc.lock against what it speaks of, on a small repository; and the pre-commit hook that asks it."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from clones import PARAMS, run, succeeds
 from committed import BANCADA, METRICS, MODEL, commit, edit, edit_lock
+from dvc.rwlock import rwlock
+from idle import environment
 
 from bancada.base import BadInput
+from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
 from bancada.pipeline.check import Finding, add_code, audit, changed, check
 
@@ -263,6 +267,25 @@ def test_the_hook_adds_what_follows_from_a_comment_and_a_clone_of_the_commit_sta
     succeeds(tmp_path, "git", "clone", "-q", str(repository), "fresh")
     succeeds(tmp_path / "fresh", *BANCADA, "repro", "-q", BANCADA_TRACKING="off")
     assert succeeds(tmp_path / "fresh", "git", "status", "--porcelain") == ""
+
+
+def test_the_hook_waits_for_a_dvc_process_that_uses_the_same_files(repository: Path) -> None:
+    edit(repository / "src/bancada/base/tables.py", "import json\n", "import json  # a comment\n", 1)
+    with dvc.opened(repository) as repo:
+        [code] = [stage for stage in repo.index.stages if stage.addressing == "code"]
+        with rwlock(repo.tmp_dir, repo.fs, "dvc repro", [], [out.fs_path for out in code.outs], False):
+            hook = subprocess.Popen(
+                [*BANCADA, "check", "--hook"],
+                env=environment(),
+                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert hook.stderr
+            assert hook.stderr.readline() == "waiting for another DVC process to end\n"
+    output, errors = hook.communicate(timeout=60)
+    assert (hook.returncode, output, errors) == (0, "all that is here is as dvc.lock says\n", "")
+    assert succeeds(repository, "git", "diff", "--cached", "--name-only") == "dvc.lock\n"
 
 
 def test_an_error_of_the_hook_is_whole_and_names_a_way_out(repository: Path) -> None:

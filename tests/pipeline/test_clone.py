@@ -105,3 +105,14 @@ def test_in_a_subfolder_experiments_are_found_and_results_come_out_again(made: P
     shown = succeeds(bench, sys.executable, "-m", "bancada", "verify", "--stages", "split@moons")
     assert "• params.yaml" in shown
     assert run(bench, *BANCADA, "check").returncode == 1
+
+
+@pytest.mark.parametrize("told", ["true", "false"])
+def test_dvc_locks_in_a_temporary_clone_as_the_workspace_is_told_at_any_level(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    """Where a file system has no flock, the user is advised to set it, and cannot set it in a temporary clone."""
+    (tmp_path / "config").write_text(f"[core]\n    hardlink_lock = {told}\n")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path))
+    with clone_of(project, commit_of(project), "test") as clone:
+        assert succeeds(clone.root, "dvc", "config", "core.hardlink_lock").strip().lower() == told

@@ -36,7 +36,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> set[str]:
 
 def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Callable[[], dict[str, str]]) -> None:
     now = written()
-    assert len(now) == 9 + 9 + 27 + 9 + 9
+    assert len(now) == 10 + 10 + 30 + 10 + 10
     assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
 
 

@@ -2,9 +2,11 @@
 
 import http.server
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from clones import succeeds
 from committed import MODEL, commit, hash_in_lock
+from dvc.repo import Repo
 from idle import bancada, environment, run, wait_for
 from mounts import FILL, Mounted
 
@@ -183,17 +186,49 @@ def test_a_dvc_lock_that_is_none_is_refused_by_its_name(text: str) -> None:
 
 # --- locks ----------------------------------------------------------------------------------------------------------
 
-WITHOUT = "#include <errno.h>\nint flock(int fd, int operation) { errno = ENOLCK; return -1; }\n"
+WITHOUT = "#include <errno.h>\nint flock(int fd, int operation) { errno = %s; return -1; }\n"
+HOLD = "import sys; from pathlib import Path; from bancada.base.locks import locked\n"
+HOLD += "with locked(Path('held'), 0.1): print('mine', flush=True); sys.stdin.read()"
 
 
-def test_a_file_system_without_locks_is_refused_in_one_line(project: Path, tmp_path: Path) -> None:
-    """As some network file systems are: nothing would keep two processes from writing the same file."""
-    (tmp_path / "no_flock.c").write_text(WITHOUT)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_flock.so", "no_flock.c"], cwd=tmp_path, check=True)
-    refused = bancada(project, LD_PRELOAD=str(tmp_path / "no_flock.so"))
+def without_flock(folder: Path, errno: str) -> str:
+    """A library that takes flock away, as on some network file systems."""
+    (folder / "no_flock.c").write_text(WITHOUT % errno)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "no_flock.so", "no_flock.c"], cwd=folder, check=True)
+    return str(folder / "no_flock.so")
+
+
+@pytest.mark.parametrize("errno", ["", "ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_lock_keeps_others_out_and_ends_with_its_process_also_without_flock(tmp_path: Path, errno: str) -> None:
+    preload = {"LD_PRELOAD": without_flock(tmp_path, errno)} if errno else {}
+    command, pipes = (sys.executable, "-c", HOLD), {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(**preload), **pipes) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"mine\n"
+        refused = run(tmp_path, *command, **preload)
+        assert "TimeoutError: another process has held held for 0.1 s" in refused.stderr
+        holder.send_signal(signal.SIGKILL)
+    assert run(tmp_path, *command, **preload).stdout == "mine\n"
+    assert not (tmp_path / "held.held").exists()
+
+
+def test_without_flock_the_way_out_is_named_and_works(project: Path, tmp_path: Path, plain_lock: bytes) -> None:
+    preload = {"LD_PRELOAD": without_flock(tmp_path, "ENOLCK")}
+    assert bancada(project, "generate@s").returncode == 0  # where there was flock, DVC left files of its locks
+    old = ".dvc/tmp/lock .dvc/tmp/rwlock.lock"
+    said = ".dvc/tmp: there are no locks by flock; {} lets DVC lock by hard links\n".format
+    refused = bancada(project, **preload)
     assert (refused.returncode, refused.stdout) == (2, "")
-    why = "no locks (flock) on this file system: No locks available"
-    assert refused.stderr == f".dvc/tmp/bancada/repro.lock: {why}\n"
+    assert refused.stderr == said(f"`dvc config core.hardlink_lock true` and `rm {old}`")
+    assert run(project, "dvc", "config", "core.hardlink_lock", "true").returncode == 0
+    refused = bancada(project, **preload)
+    assert (refused.returncode, refused.stderr) == (2, said(f"`rm {old}`"))
+    for name in old.split():
+        (project / name).unlink()
+    done = bancada(project, **preload)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (project / "dvc.lock").read_bytes() == plain_lock
+    assert "nothing to do" in bancada(project, **preload).stdout
 
 
 def test_a_second_bancada_repro_waits_for_the_first(project: Path, plain_lock: bytes) -> None:
@@ -208,13 +243,39 @@ def test_a_second_bancada_repro_waits_for_the_first(project: Path, plain_lock: b
     assert (project / "dvc.lock").read_bytes() == plain_lock
 
 
-def test_beside_a_running_dvc_repro_nothing_runs(project: Path, plain_lock: bytes) -> None:
+def test_it_waits_for_a_running_dvc_repro_and_then_runs(project: Path, plain_lock: bytes) -> None:
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(["dvc", "repro"], cwd=project, env=environment(SLEEP="3"), **output) as plain:
+    with subprocess.Popen(["dvc", "repro"], cwd=project, env=environment(SLEEP="2"), **output) as plain:
         wait_for(project / "a.started")
-        refused = bancada(project)
+        done = bancada(project)
         assert plain.wait(60) == 0
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "is busy, it is being blocked by: (PID " in refused.stderr
-    assert refused.stderr.count("\n") == 1
+    assert (done.returncode, done.stderr) == (0, "waiting for another DVC process to end\n")
+    assert "nothing to do" in done.stdout
+    assert (project / "dvc.lock").read_bytes() == plain_lock
+
+
+@pytest.mark.parametrize("hardlink", ["false", "true"])
+def test_it_waits_as_long_as_dvcs_lock_is_held(project: Path, plain_lock: bytes, hardlink: str) -> None:
+    """Longer than DVC itself waits. A lock by hard links outlives a killed process: the line says which file it is."""
+    assert run(project, "dvc", "config", "core.hardlink_lock", hardlink).returncode == 0
+    command = [sys.executable, "-m", "bancada", "repro"]
+    with Repo(str(project)).lock:
+        waiting = subprocess.Popen(command, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr
+        hint = "; if there is none, `rm .dvc/tmp/lock`" if hardlink == "true" else ""
+        assert waiting.stderr.readline() == f"waiting for another DVC process to end{hint}\n"
+        time.sleep(4)
+        assert not (project / "data/raw/s").exists()
+    assert waiting.communicate(timeout=60)[1] == ""
+    assert (waiting.returncode, (project / "dvc.lock").read_bytes()) == (0, plain_lock)
+
+
+@pytest.mark.long
+def test_a_stage_that_ends_while_dvcs_lock_is_held_waits_and_is_kept(project: Path, plain_lock: bytes) -> None:
+    command = [sys.executable, "-m", "bancada", "repro"]
+    with subprocess.Popen(command, cwd=project, env=environment(SLEEP="1")) as ours:
+        wait_for(project / "a.started")
+        with Repo(str(project)).lock:
+            time.sleep(5)
+        assert ours.wait(60) == 0
     assert (project / "dvc.lock").read_bytes() == plain_lock

@@ -136,7 +136,7 @@ def test_a_sweep_with_two_workers_is_read_by_its_rates(repository: Path) -> None
         assert folder.is_relative_to(repository / "mlartifacts")
         assert {"weights.safetensors", "plots"} <= {path.name for path in folder.iterdir()}
     tracked = succeeds(repository, *BANCADA, "track", "--all-exps").splitlines()[-1]
-    assert " runs new, " in tracked
+    assert tracked == "2 runs new, 0 completed, 4 were complete"
 
 
 # In a process of its own, because mlflow warns of things that are errors in tests. Downloads all artifacts of the run

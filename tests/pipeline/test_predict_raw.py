@@ -128,7 +128,7 @@ def test_a_file_in_another_form_is_to_be_written_like_the_studys_table(bench: Pa
     rows = pd.DataFrame([KNOWN, KNOWN | {"peso": 1.5}])
     way = "the file needs a first line of names, and cells as params.yaml: studies.toy.source says"
     for how, problem in (
-        ({"sep": ","}, "line 1: no ';' in it"),
+        ({"sep": ","}, "line 1: commas separate the columns"),
         (
             {"decimal": "."},
             "column 'peso': 2 of 2 rows have a number in another form: lines 2 (10.0), 3 (1.5); mend them, or take"

@@ -124,6 +124,15 @@ def test_training_from_scratch_is_not_searched(tmp_path: Path) -> None:
         loaded(tmp_path, {"lr": LR}, {"source": line, "metric": "weight_error_max"}, {"layers": [1]})
 
 
+def test_a_search_over_splits_of_one_table_is_refused(tmp_path: Path) -> None:
+    """The validation rows of one split are training rows of others; a source with a seed has other rows for each."""
+    vary = {"vary": ["seed", "data"]}
+    table = {"source": {"kind": "sklearn", "name": "breast_cancer"} | vary, "split": {"train": 0.6, "validation": 0.4}}
+    with pytest.raises(BadInput, match=f"{AT}: the study's source has vary: .seed, data., so validation rows of one"):
+        loaded(tmp_path, {"lr": LR}, table)
+    assert loaded(tmp_path, {"lr": LR}, {"source": STUDY["source"] | vary}).training("tuned").search()
+
+
 def test_dotted_keys_reach_what_is_written_and_what_is_not(tmp_path: Path) -> None:
     """`adam` is a short form, whose betas are not written; a schedule has its own mapping."""
     space = {"optimizer.betas.1": {"low": 0.1, "high": 0.9}, "schedule.gamma": {"low": 0.1, "high": 0.9}}

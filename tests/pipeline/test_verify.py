@@ -75,9 +75,9 @@ def test_committed_results_come_out_again_whatever_the_shell_and_the_user_have_s
         "same bits",
     )
     assert (said["starts"], said["causes"], said["here"]) == ([], [], [])
-    assert "same bits: all 13 outs of 7 stages; commit" in shown
+    assert "same bits: all 14 outs of 7 stages; commit" in shown
     assert "train@moons_adam: finished in" in shown
-    assert "| evaluate@moons | same bits | 7 same bits |" in (repository / "verdict.md").read_text()
+    assert "| evaluate@moons | same bits | 8 same bits |" in (repository / "verdict.md").read_text()
     assert not (tmp_path / "everybody").exists()
     assert list((tmp_path / "a temp").iterdir()) == []
     after = succeeds(repository, "git", "status", "--porcelain", "--ignored").splitlines()
@@ -172,7 +172,7 @@ def test_files_of_git_that_no_stage_makes_are_named_as_check_names_them(reposito
     [found] = said["elsewhere"]
     assert found["line"].startswith(strays)
     assert said["here"] == []
-    assert "different: 12 same bits among 12 outs" in shown
+    assert "different: 13 same bits among 13 outs" in shown
 
 
 def test_a_stage_that_would_not_run_is_refused(repository: Path) -> None:

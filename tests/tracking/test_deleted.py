@@ -5,16 +5,18 @@ from pathlib import Path
 
 import pytest
 from catching_up import NOTHING_NEW
-from toy import commit, count, rows, train_variant
+from toy import NOBODY, commit, count, rows, train_variant
 from toy import evaluate as evaluate_toy
 from toy_models import scored, trained
 
 from bancada.base import files, notify
-from bancada.tracking import catch_up
+from bancada.tracking import catch_up, mirror
+from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
 BOTH = "select name, lifecycle_stage from runs order by name, lifecycle_stage"
 LEFT = "left out, because deleted in MLflow: {}; `bancada track --restore` brings them back"
+WHY = "because MLflow has another experiment of that name, maybe a deleted one"
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_a_deleted_experiment_stays_deleted_until_it_is_asked_for(
     assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "active")]
 
 
-def test_neither_an_evaluation_nor_a_training_brings_a_deleted_run_back(
+def test_an_evaluation_brings_no_deleted_run_back_and_a_training_makes_a_new_one(
     recorded: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     delete_run(recorded, "toy_tanh")
@@ -69,17 +71,35 @@ def test_neither_an_evaluation_nor_a_training_brings_a_deleted_run_back(
     with notify.recorded("evaluate@toy", files.evaluation("toy")):
         pass
     assert capfd.readouterr() == (f"bancada: {LEFT.format('toy/toy_tanh')}\n", "")
+    assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "deleted")]
     with notify.recorded("train@toy_tanh", files.model("toy", "toy_tanh")):
         pass
-    assert capfd.readouterr() == (f"bancada: {LEFT.format('toy/toy_tanh')}\n", "")
-    assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "deleted")]
+    assert capfd.readouterr() == ("", "")
+    assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "active"), ("toy_tanh", "deleted")]
+    assert catch_up.track(all_experiments=False) == 0
+    assert "0 runs new, 1 completed, 1 were complete" in capfd.readouterr().out
 
 
-def test_a_training_after_its_experiment_was_deleted_is_left_out_with_the_way_to_get_it(
+def test_a_training_after_its_experiment_was_deleted_begins_another_one(
     recorded: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """And no experiment, page or registered model is made for it."""
     delete_experiment(recorded)
+    result = mirror.result(files.model("toy", "toy_tanh"))
+    Recorder(open_store(recorded), NOBODY).write(result, began_ms=1)
+    experiments = "select name, lifecycle_stage from experiments where name != 'Default' order by experiment_id"
+    assert rows(recorded, experiments) == [("toy", "deleted"), ("toy (bancada)", "active")]
+    assert f"toy: its experiment in MLflow is called `toy (bancada)`, {WHY}\n" in capfd.readouterr().out
+    assert catch_up.track(all_experiments=False) == 0
+    assert capfd.readouterr().out.startswith("toy/toy_tanh: evaluation, description -> ")  # toy_adam stays deleted
+    assert count(recorded, "runs") == 3
+
+
+def test_no_experiment_is_made_where_no_run_is_written(recorded: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also where an evaluation ends, or where `bancada track` finds a training of other inputs."""
+    delete_experiment(recorded)
+    recorder = Recorder(open_store(recorded), NOBODY)
+    assert recorder.write_study("toy") == []
+    assert recorder.failed == {}
     train_variant("toy_tanh", "other code")
     assert catch_up.track(all_experiments=False) == 0
     assert LEFT.format("toy/toy_adam, toy/toy_tanh") in capfd.readouterr().out
@@ -89,6 +109,15 @@ def test_a_training_after_its_experiment_was_deleted_is_left_out_with_the_way_to
     assert catch_up.track(all_experiments=False, restore=True) == 0
     assert rows(recorded, experiments) == [("toy", "active")]
     assert rows(recorded, BOTH) == [("toy_adam", "active"), ("toy_tanh", "active"), ("toy_tanh", "active")]
+
+
+def test_an_experiment_beside_somebody_elses_deleted_one_says_so(
+    bench: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = open_store(bench).client
+    client.delete_experiment(client.create_experiment("toy"))
+    assert catch_up.track(all_experiments=False) == 0
+    assert f"toy: its experiment in MLflow is called `toy (bancada)`, {WHY}\n" in capfd.readouterr().out
 
 
 def test_a_deleted_model_is_named_whether_it_is_the_champions_or_not(
@@ -112,6 +141,15 @@ def test_a_deleted_model_is_named_whether_it_is_the_champions_or_not(
     assert capfd.readouterr().out.count(": model -> ") == 2
     assert catch_up.track(all_experiments=False) == 0
     assert capfd.readouterr().out.splitlines() == [NOTHING_NEW]
+
+
+def test_an_experiment_can_be_deleted_again_and_again(recorded: Path) -> None:
+    result = mirror.result(files.model("toy", "toy_tanh"))
+    for name in ("toy", "toy (bancada)", "toy (bancada 2)"):
+        opened = open_store(recorded)
+        Recorder(opened, NOBODY).write(result, began_ms=1)
+        opened.client.delete_experiment(opened.client.get_experiment_by_name(name).experiment_id)
+    assert count(recorded, "runs") == 2 + 2
 
 
 def test_a_model_that_was_deleted_is_left_out_and_stops_nothing(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:

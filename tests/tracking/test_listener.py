@@ -15,6 +15,7 @@ from bancada.base import files, notify
 from bancada.tracking import surroundings
 from bancada.tracking.experiments import find_run
 from bancada.tracking.store import open_store
+from bancada.training import live
 
 MODEL = files.model("toy", "toy_tanh")
 
@@ -36,6 +37,14 @@ def test_a_database_that_cannot_be_opened_raises_soon(bench: Path) -> None:
     with pytest.raises(sqlalchemy.exc.OperationalError, match="unable to open database file"):
         open_store(bench)
     assert time.monotonic() - began < 5
+
+
+def test_a_live_file_that_cannot_be_read_costs_no_result(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    live.path_of("toy_tanh").mkdir(parents=True)
+    with notify.recorded("train@toy_tanh", MODEL):
+        pass
+    assert capfd.readouterr() == ("", "")
+    assert rows(bench, "select name, status from runs") == [("toy_tanh", "FINISHED")]
 
 
 def test_a_stage_that_fails_is_not_recorded_and_does_not_wait(bench: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -236,7 +236,9 @@ def test_of_two_equal_trainings_at_once_one_is_shown_and_no_point_is_logged_twic
     assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(5 * 5 + 1,) * 2]
 
 
-def test_a_run_that_is_deleted_while_its_training_runs_is_left_alone(bench: Path, described: dict[str, Any]) -> None:
+def test_a_run_that_is_deleted_while_its_training_runs_is_left_alone_and_recorded_anew(
+    bench: Path, described: dict[str, Any]
+) -> None:
     opened, training = open_store(bench), LiveRun("toy_tanh", NOBODY, 0)
     with live.shown(described) as curves:
         show(curves, 0)
@@ -248,7 +250,8 @@ def test_a_run_that_is_deleted_while_its_training_runs_is_left_alone(bench: Path
         assert count(bench, "metrics") == 5
     training.end(opened, "KILLED")
     Recorder(opened, NOBODY).write(mirror.result(files.model("toy", "toy_tanh")), began_ms=1)
-    assert rows(bench, "select lifecycle_stage, status from runs") == [("deleted", "RUNNING")]
+    stages = rows(bench, "select lifecycle_stage, status from runs order by lifecycle_stage")
+    assert stages == [("active", "FINISHED"), ("deleted", "RUNNING")]
 
 
 @pytest.mark.parametrize(("host", "status_then"), [("{host}", "KILLED"), ("another-machine", "RUNNING")])

@@ -4,6 +4,7 @@ and nobody but the clone with the newest committed results moves the alias `cham
 import os
 import shutil
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from catching_up import NOTHING_NEW, go_to
@@ -11,7 +12,6 @@ from mlflow import MlflowClient
 from toy import NOBODY, commit, count, git, rows, write_lock
 from toy_models import scored, trained
 
-from bancada.base import BadInput
 from bancada.tracking import catch_up
 from bancada.tracking.experiments import experiment_id
 from bancada.tracking.record import Recorder
@@ -53,25 +53,29 @@ def test_a_renamed_experiment_keeps_its_name_and_its_runs(
     assert places == [((moved / "mlartifacts/toy").as_uri(),)]
 
 
-@pytest.mark.parametrize("is_deleted", [False, True])
-def test_somebody_elses_experiment_is_left_alone_and_named(
-    bench: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str], is_deleted: bool
+@pytest.mark.parametrize("has_runs", [False, True])
+def test_beside_somebody_elses_experiment_ours_has_another_name(
+    bench: Path, client: MlflowClient, capfd: pytest.CaptureFixture[str], has_runs: bool
 ) -> None:
-    """MLflow keeps the name of a deleted one."""
     foreign = client.create_experiment("toy", "file:///nowhere")
-    if is_deleted:
-        client.delete_experiment(foreign)
-    assert catch_up.track(all_experiments=False) == 1
-    taken = "toy: MLflow has another experiment of that name, maybe a deleted one, which is not made by bancada"
-    assert capfd.readouterr().err == f"not recorded: toy/toy_adam, toy/toy_tanh: {taken}; rename it, or the study\n"
+    if has_runs:
+        client.create_run(foreign, tags={"study": "toy"})
+    lines = tracked(capfd)
+    why = "because MLflow has another experiment of that name, maybe a deleted one"
+    assert lines[0] == f"toy: its experiment in MLflow is called `toy (bancada)`, {why}"
+    assert rows(bench, EXPERIMENTS) == [("toy",), ("toy (bancada)",)]
     assert dict(client.get_experiment(foreign).tags) == {}
-    assert rows(bench, "select count(*) from runs") == [(0,)]
+    assert len(client.search_runs([foreign])) == has_runs
+    assert tracked(capfd) == [NOTHING_NEW]
 
 
 def test_a_study_named_default_is_not_put_into_mlflows_own_experiment(bench: Path) -> None:
     """Whose files would be in ./mlruns."""
-    with pytest.raises(BadInput, match=r"^Default: MLflow has another experiment of that name"):
-        experiment_id(open_store(bench), "Default")
+    opened = open_store(bench)
+    found = opened.client.get_experiment(experiment_id(opened, "Default"))
+    assert found.name == "Default (bancada)"
+    assert Path(unquote(urlsplit(found.artifact_location).path)) == bench / "mlartifacts/Default"
+    assert experiment_id(opened, "Default") == found.experiment_id
 
 
 def test_nothing_is_made_beside_the_store_and_an_old_mlruns_stops_nothing(
@@ -118,12 +122,12 @@ def test_somebody_elses_registered_model_keeps_its_versions_and_its_champion(
     client.create_registered_model("toy")
     client.create_model_version("toy", "file:///theirs")
     client.set_registered_model_alias("toy", "champion", "1")
-    capfd.readouterr()
-    assert catch_up.track(all_experiments=False) == 1
-    taken = "toy: champion: toy: MLflow has another registered model of that name, "
-    assert capfd.readouterr().err.startswith(f"not recorded: {taken}")
+    lines = tracked(capfd)
+    assert any(line.startswith("toy: its registered model in MLflow is called `toy (bancada)`") for line in lines)
     assert [version.source for version in client.search_model_versions("name = 'toy'")] == ["file:///theirs"]
     assert client.get_registered_model("toy").aliases == {"champion": 1}
+    assert champion(champions, "toy (bancada)") == "toy_tanh"
+    assert tracked(capfd) == [NOTHING_NEW]
 
 
 def test_a_renamed_registered_model_keeps_its_name_and_its_champion(
@@ -233,6 +237,14 @@ def test_an_alias_of_an_older_champion_is_named_where_the_new_ones_run_was_delet
     client.delete_run(run_id)
     still = "the alias is still on version 1"
     assert f"toy: toy_adam is not the champion in MLflow yet; {still}: its model is not in MLflow" in tracked(capfd)
+    assert champion(champions) == "toy_tanh"
+
+
+def test_a_damaged_table_takes_no_alias_off(champions: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tracked(capfd)
+    (champions / "data/evaluation/toy/leaderboard.csv").write_text("variant,split\n")
+    assert catch_up.track(all_experiments=False) == 1
+    assert "champion" not in capfd.readouterr().out
     assert champion(champions) == "toy_tanh"
 
 

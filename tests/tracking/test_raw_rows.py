@@ -176,7 +176,7 @@ def test_predictions_are_in_the_targets_own_units(bench: Path) -> None:
     weights |= {name: np.zeros_like(value) for name, value in weights.items() if name.endswith(("weight", "bias"))}
     save_file(weights | {"2.bias": np.full((3, 1), 1.5, dtype=np.float32)}, path)
     result = mirror.result(path.parent)
-    with models.packed(result, 112, "run", "model", with_example=True) as packed:
+    with models.packed(result, 112, "run", "model") as packed:
         served = mlflow.pyfunc.load_model(str(packed))
         assert served.predict(NEW)["precio"].tolist() == [35.0] * 5
     assert saved.load(path.parent).predict(table_of(NEW, np.zeros((5, 1)))).tolist() == [[[35.0]] * 5] * 3

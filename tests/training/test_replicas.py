@@ -12,6 +12,7 @@ from examples import EXAMPLES, SEED, Bench, data, data_of, differences, nobody, 
 from safetensors.numpy import load_file
 
 from bancada.base import user_code
+from bancada.networks.preparation import Preparation
 from bancada.networks.saved import HISTORY_COLUMNS, save
 from bancada.training import processes, replica, torch_engine
 from bancada.training.replica import Data, Replica, Report, Trained, together
@@ -139,7 +140,7 @@ def test_a_parameter_that_is_a_transposed_view_is_stored_as_it_is(tmp_path: Path
     value = np.arange(6, dtype=np.float32).reshape(2, 3).T  # [3, 2], in column-major order
     one = Trained({"w": value, "count": np.array(7)}, {name: np.zeros(1) for name in HISTORY_COLUMNS}, 6, 1)
     described = {"recipe": {"seeds": [1, 2]}}
-    save(tmp_path / "model", described, together([one, one]), {})
+    save(tmp_path / "model", described, together([one, one]), [Preparation()])
     stored = load_file(tmp_path / "model/weights.safetensors")
     assert stored["w"].tolist() == [[[0, 3], [1, 4], [2, 5]]] * 2
     assert stored["count"].tolist() == [7, 7]

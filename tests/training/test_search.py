@@ -16,7 +16,7 @@ from examples import ROOT, data_of
 from ruamel.yaml import YAML
 
 from bancada.base import BadInput, files, params_file, tables
-from bancada.data import generate, split
+from bancada.data import draws, generate, split
 from bancada.networks import saved
 from bancada.training import compiled_engine, search, store, train
 from bancada.training.space import FIRST, Search
@@ -155,6 +155,27 @@ def test_tuning_seeds_are_never_those_of_a_final_training() -> None:
     assert first[0] == FIRST > 2**31 + 998
     assert second[0] > first[-1]
     assert last[-1] < 2**32
+
+
+def test_a_search_with_data_drawn_anew_has_draws_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each tuning seed, by which its networks are prepared and on whose validation rows they are scored."""
+    asked, of_study = list[list[int]](), draws.of_study
+    monkeypatch.setattr(draws, "of_study", lambda *rest: (asked.append(list(rest[2])), of_study(*rest))[1])
+    written(study={"source": SOURCE | {"vary": ["seed", "data"]}}, num_seeds=3, trials=1)
+    networks, scored = list[Any](), search.scored
+    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[2]), scored(*rest))[1])
+    trained()
+    assert asked == [[0, 1, 2], [1024, 1025]]
+    expected = []
+    for network, parts in zip(networks, of_study(params_file.read(), "line", asked[1]), strict=True):
+        rows, learned = parts["validation"], parts["train"].features
+        inputs = (rows.features - learned.mean()) / learned.std()
+        outputs = inputs * network.weights["0.weight"][0, 0] + network.weights["0.bias"][0]
+        expected.append(np.square(outputs - rows.targets).mean())
+    assert found()[1]["score"] == pytest.approx(expected, rel=1e-4)
+    assert expected[0] != expected[1]
+    run = json.loads((files.model("line", "tuned") / files.RUN).read_text())
+    assert len(run["draws"]) == 3
 
 
 def test_more_trials_keep_the_first_ones_and_train_only_the_new(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,18 +10,21 @@ from pathlib import Path
 
 from bancada.base import BadInput
 
+PATIENCE_S = 60.0
 # In the message of a git that refuses a repository of another user.
 WAY_OUT = re.compile(r"git config --global --add safe\.directory .+")
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run git in a folder, without git's optional locks. Raise BadInput where there is no git."""
+    """Run git in a folder, without git's optional locks. Raise BadInput where there is no git, or no answer in time."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "-C", str(folder), "-c", "core.quotePath=false", *arguments]
     try:
-        return subprocess.run(command, env=kept | {"GIT_OPTIONAL_LOCKS": "0"}, capture_output=True)
+        return subprocess.run(command, env=kept | {"GIT_OPTIONAL_LOCKS": "0"}, capture_output=True, timeout=PATIENCE_S)
     except OSError as error:
         raise BadInput(f"git, which must be on PATH: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise BadInput(f"git {arguments[0]}: no answer in {PATIENCE_S:g} s") from None
 
 
 def exact(folder: Path, *arguments: str) -> bytes:
@@ -68,6 +71,10 @@ def commit_of(folder: Path, rev: str = "HEAD") -> str:
     if not in_repository(folder):
         return ""
     done = run(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+    if done.returncode == 1 and rev == "HEAD":  # there is no commit yet, or the branch is broken
+        state = asked(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+        if "# branch.head (unknown)" in state:
+            raise BadInput("git: HEAD leads to no commit, for its branch is broken; `git fsck` says more")
     if done.returncode > 1:
         raise _failed("rev-parse", done)
     return done.stdout.decode().strip()

@@ -87,8 +87,7 @@ def refuse_unknown(texts: Texts, names: Iterable[str]) -> None:
         hints = [did_you_mean(name, texts.header, 0.6) for name in unknown]
         told = "; ".join(f"no column '{_one_line(name)}'{hint}" for name, hint in zip(unknown, hints, strict=True))
         columns = "" if all(hints) else f"; the columns are {_some(map(_one_line, texts.header), len(texts.header))}"
-        spaces = f"; add {line_to_add('separator', ' ')}" if len(known) == 1 and " " in texts.header[0] else ""
-        raise BadInput(f"{header_of(texts)}{told}{columns}{spaces}")
+        raise BadInput(f"{header_of(texts)}{told}{columns}")
 
 
 def header_of(texts: Texts) -> str:
@@ -210,8 +209,8 @@ class TextColumn:
         self._refuse(strange, "no number", [MISSING, *self.or_words])
         numbers = self.number | self.other_number
         fitting = [line for line, form in FORMS.items() if not (numbers & ~self._like(number_pattern(form))).any()]
-        forms = fitting[:1] if self.reading.decimal is None else []
-        self._refuse(self.other_number, "a number in another form", [*forms, *self.or_words])
+        forms = [line for line in fitting if self.reading.decimal in (None, FORMS[line].decimal)]
+        self._refuse(self.other_number, "a number in another form", [*forms[:1], *self.or_words])
         self._refuse(self._like("(?i:inf)") & self.number, "an infinite number", [MISSING])
         if self.number.any() and not self.told:
             self._refuse(self.truth, "true or false among numbers", [NUMBERS, *self.or_words])

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, model_validator
 from bancada.base.refusals import visible
 from bancada.base.settings import Settings
 
-SEPARATORS = (";", "|", "  ", "\t", ",")  # that a header shows; a single space may be part of a name
 PLAIN_NAME = re.compile(r"(?!(true|false|null|yes|no|on|off)$)[^\W\d]\w*", re.IGNORECASE)  # in YAML
 
 

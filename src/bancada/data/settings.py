@@ -33,6 +33,7 @@ def _distinct(names: list[str]) -> list[str]:
 SourceFile = Annotated[str, AfterValidator(_in_sources)]
 Columns = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 Seed = Annotated[int, Field(ge=0)]
+Vary = list[Literal["seed", "data"]]
 _rounded = np.vectorize(as_written, otypes=[np.float64])
 MOST_LABELS = 8  # in a message
 
@@ -52,15 +53,22 @@ class DataShape(NamedTuple):
         return f"{self.classes} classes" + f" ({names}{', ...' * (self.classes > MOST_LABELS)})" * bool(names)
 
 
+def _seed_first(vary: Vary) -> Vary:
+    if vary not in (["seed"], ["seed", "data"]):
+        raise ValueError("must be [seed] or [seed, data]")
+    return vary
+
+
 class Source(Settings, ABC):
     """Where a study's rows come from. Each module in `sources/` has one subclass as its SOURCE, and is named `kind`.
 
-    All random numbers come from the source's own seed.
+    All random numbers come from the source's own seed. `vary`: what differs from one replica of a variant to the next.
     """
 
     may_have_words: ClassVar[bool] = False  # among the features
     kind: str
     shape: Annotated[list[Count], Field(min_length=1)] | None = None  # of a row: [1, 8, 8]; null: a plain list
+    vary: Annotated[Vary, AfterValidator(_seed_first)] = ["seed"]  # with data: each has a draw of its own (draws.py)
 
     @abstractmethod
     def table_shape(self) -> DataShape | None:
@@ -102,6 +110,11 @@ class Source(Settings, ABC):
     def computed(self) -> bool:
         """Whether the numbers are computed here; otherwise they are taken as they stand in a file."""
         return True
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether another seed makes other rows; otherwise they are a table that can be split in another way."""
+        return "seed" in type(self).model_fields
 
     @property
     def names_features(self) -> bool:

@@ -17,7 +17,8 @@ from jaxtyping import Int64
 
 from bancada.base.refusals import BadInput
 from bancada.base.tables import arrow_array
-from bancada.data.reading import SEPARATORS, Reading, line_to_add, number_pattern
+from bancada.data import recognised
+from bancada.data.reading import Reading, line_to_add, number_pattern
 
 OF_TEXT = ("separator", "decimal", "thousands", "encoding", "header")  # keys of Reading
 CHUNK = 20_000  # rows that are held as Python's own texts at a time
@@ -48,21 +49,11 @@ def read(path: Path, reading: Reading, rows: int | None = None, ignore: Collecti
         return _of_parquet(path, content, reading, rows, ignore)
     encoding = reading.encoding or "utf-8"
     try:
+        recognised.refuse(path, content, reading)
         with TextIOWrapper(BytesIO(content), encoding, newline="") as file:
             return _of_csv(path, file, reading, rows, ignore)
     except UnicodeError:
-        place = len(content)
-        try:
-            content.decode(encoding)
-        except UnicodeDecodeError as found:  # the other knows the place in a piece of the file only
-            place = found.start
-        line = content.count(b"\n", 0, place) + 1
-        raise BadInput(f"{path}: line {line}: {_no_text(encoding)}") from None
-
-
-def _no_text(encoding: str) -> str:
-    ways = "add encoding: cp1252, or utf-16 or another, if it is a text; otherwise save the table as CSV or parquet"
-    return f"is no text in {encoding.upper()}; {ways}"
+        raise recognised.undecodable(path, content, encoding) from None
 
 
 def _of_csv(path: Path, file: Iterable[str], reading: Reading, rows: int | None, ignore: Collection[str]) -> Texts:
@@ -71,7 +62,7 @@ def _of_csv(path: Path, file: Iterable[str], reading: Reading, rows: int | None,
     line, cells = next(records, (1, list[str]()))
     if not cells:
         raise BadInput(f"{path}: is empty")
-    header, is_row = _header(path, line, [cell.strip() for cell in cells], reading)
+    header, is_row = _header(path, line, [recognised.bare(cell) for cell in cells], reading)
     records = chain([(line, cells)], records) if is_row else records
     places = {header[i]: i for i in reversed(range(len(header))) if header[i] not in ignore}
     lines, chunks = list[int](), {name: list[pa.Array]() for name in places}
@@ -80,7 +71,7 @@ def _of_csv(path: Path, file: Iterable[str], reading: Reading, rows: int | None,
             if len(cells) != len(header):
                 counts = f"{len(cells)} cell{'s' * (len(cells) > 1)}, but the header has {len(header)} columns"
                 names = line_to_add("header", ["row", *header])
-                of_r = cells == chunk[0][1] and not lines and len(cells) == len(header) + 1
+                of_r = cells == chunk[0][1] and not lines and len(cells) == len(header) + 1 and cells[-1].strip()
                 way = f"; if the first cell is the row's name, as R writes it, add {names}" if of_r else ""
                 raise BadInput(f"{path}: line {line}: {counts}{way}")
         lines += [line for line, _ in chunk]
@@ -108,24 +99,19 @@ def _header(path: Path, line: int, first: list[str], reading: Reading) -> tuple[
 
 
 def _lines(path: Path, file: Iterable[str], reading: Reading) -> Iterator[str]:
-    """Yield the lines for the parser. Raise BadInput if the first shows another separator, or for what is no text."""
-    separator = reading.separator or ","
+    """Yield the lines for the parser; a note to Excel is left empty. Raise BadInput for a line that is no text."""
     for number, line in enumerate(file, 1):
         if "\0" in line:
-            raise BadInput(f"{path}: line {number}: {_no_text(reading.encoding or 'utf-8')}")
+            raise BadInput(f"{path}: line {number}: {recognised.no_text(reading.encoding or 'utf-8')}")
         if number == 1:
-            line = line.lstrip("\ufeff")  # a byte order mark
-            others = [one[0] for one in SEPARATORS if one in line.strip()]
-            if others and separator not in line:
-                raise BadInput(f"{path}: line 1: no '{separator}' in it; add {line_to_add('separator', others[0])}")
-        if separator == " ":  # any number of spaces and tabs outside of quotes is one
-            line = re.sub(r'("[^"]*"?)|[ \t]+', lambda found: found[1] or " ", line.strip())
+            line = recognised.without_marks(line)
+            line = "\n" if recognised.NOTE.fullmatch(line) else line
         yield line
 
 
 def _records(path: Path, lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and the cells of the header and of each row that is not empty."""
-    reader, line = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), 1
+    reader, line = recognised.reader(lines, separator, strict=True), 1
     try:
         for cells in reader:
             if len(cells) > 1 or any(cell.strip() for cell in cells):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +30,14 @@ class Candidate:
     parts: dict[str, Table]  # the splits that have rows
     truth: tuple[list[float], float] | None  # the weights and the bias that made the rows, if they are known
     asked: str = ""  # the study's metric
+    draws: Sequence[dict[str, Table]] = ()  # the splits of each seed, where each has data of its own
+
+    def alone(self, place: int) -> "Candidate":
+        """Return the network of one seed, on its own data."""
+        trained, parts = self.trained.alone(place), self.draws[place] if self.draws else self.parts
+        own = self.history["seed"] == self.trained.seeds[place]
+        history = {name: values[own] for name, values in self.history.items()}
+        return replace(self, trained=trained, history=history, parts=parts, draws=())
 
     @property
     def main_split(self) -> str:
@@ -101,6 +109,9 @@ class Candidate:
         watched split.
         """
         found: dict[tuple[str, str], metrics.Values] = {}
+        if self.draws:
+            each = [self.alone(place)._computed for place in range(len(self.trained.seeds))]
+            return {key: np.concatenate([of[key] for of in each]) for key in each[0]}
         for split, rows in self.parts.items():
             of_split = metrics.of_rows(self.trained, rows, self.outputs[split], self.asked)
             found |= {(split, name): values for name, values in of_split.items()}

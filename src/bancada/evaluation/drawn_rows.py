@@ -5,7 +5,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from bancada.base.tables import Table
-from bancada.evaluation.sheets import COLUMNS, literal, marker, name_axes, sheet
+from bancada.evaluation.sheets import COLUMNS, literal, marker, name_axes, of_class, sheet
 from bancada.networks.unknown import counted
 
 MAX_FEATURES, MAX_OF_SHAPE = 24, 8  # panels; more cannot be read, and of a sequence or a picture tell little
@@ -39,7 +39,7 @@ def classes_in_the_plane(rows: Table, title: str) -> Figure:
         axes = [f"principal component {i + 1} ({100 * share:.0f} % of the variance)" for i, share in enumerate(shares)]
     for i, name in enumerate(rows.classes):
         chosen = points[rows.targets[:, 0] == i]
-        label = literal(f"{target} {name} ({len(chosen)})")
+        label = literal(f"{target} {of_class(name)} ({len(chosen)})")
         ax.plot(*chosen.T, linestyle="", label=label, **marker(i, len(points)))
     name_axes([ax], *axes)
     return figure

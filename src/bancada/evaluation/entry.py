@@ -10,12 +10,14 @@ from jaxtyping import Bool
 from bancada.evaluation.statistics import worst
 from bancada.networks.metrics import HIGHER_IS_BETTER, Values
 
+ONE_DATA_SET, DATA_SETS, SPLITS = "seeds on one data set", "data sets and seeds", "splits of one table and seeds"
+
 
 @dataclass(frozen=True)
 class Replicas:
     """What differs from one replica of a variant to the next."""
 
-    over: str = "seeds on one data set"  # in words, for titles and tables
+    over: str = ONE_DATA_SET  # in words, for titles and tables
     resplit: tuple[int, int] | None = None  # training and test rows, where each has another split of one table
 
 
@@ -29,7 +31,7 @@ class Terms:
     baseline: str | None = None
     min_difference: float = 0.0
     fails_beyond: float | None = None  # a seed that is worse than this has failed
-    reference: float = math.nan  # the metric's value of the study's majority class or mean
+    reference: Sequence[float] = (math.nan,)  # the metric's value of the majority class or mean; of all data, or each
     no_validation: str = ""  # why no validation rows can choose seeds and variants; empty if they can
     replicas: Replicas = Replicas()
 
@@ -85,6 +87,6 @@ class Entry:
         """Return which seeds diverged, are not better than the reference, or are beyond the limit of the study."""
         costs = terms.costs(self.values)
         limit = math.nan if terms.fails_beyond is None else terms.fails_beyond
-        reference, limit = terms.costs(np.array([terms.reference, limit]))  # infinite where there is none
-        failed: Bool[np.ndarray, " seed"] = (costs >= reference) | (costs > limit)
+        simple, worst_allowed = terms.costs(np.array(terms.reference)), terms.costs(np.array([limit]))
+        failed: Bool[np.ndarray, " seed"] = (costs >= simple) | (costs > worst_allowed)  # infinite where there is none
         return failed

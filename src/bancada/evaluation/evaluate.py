@@ -13,13 +13,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bancada.base import BadInput, files, index, notify, params_file, stage, tables
+from bancada.data import vary
 from bancada.evaluation import plots, settings, sheets, trials
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
-from bancada.evaluation.entry import Terms
+from bancada.evaluation.entry import DATA_SETS, ONE_DATA_SET, SPLITS, Replicas, Terms
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
 from bancada.evaluation.reference import Reference, references
-from bancada.evaluation.statistics import Summary, summary
+from bancada.evaluation.statistics import Summary, median, summary
 from bancada.networks import metrics, saved
 from bancada.networks.unknown import ignored, refuse_unknown
 
@@ -28,26 +31,54 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     """Compare the trained variants of a study and write its evaluation folder. Raise BadInput if a file is missing."""
     study = settings.comparison(params, name)
     parts = {part: tables.read(files.split(name) / f"{part}.parquet") for part in files.PARTS}
-    parts = {part: rows for part, rows in parts.items() if len(rows)}
+    [parts] = with_rows([parts])
     settings.check_predict(name, study.predict, parts["train"].feature_names, parts["train"].words)
     inputs = settings.new_inputs(study.predict, parts["train"])
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
     truth = settings.true_line(params, name)
+    trained = {variant: saved.load(at) for variant, at in folders.items()}
+    draws = with_rows(vary.draws(params, name, range(len(next(iter(trained.values())).seeds))))
     candidates = [
-        Candidate(key, saved.load(at), saved.read_history(at), parts, truth, study.metric)
+        Candidate(key, trained[key], saved.read_history(at), parts, truth, study.metric, draws)
         for key, at in folders.items()
     ]
     for candidate in candidates:
-        for part, rows in parts.items():
-            where = f"{files.split(name) / part}.parquet: {candidate.name}"
-            refuse_unknown(where, rows, candidate.trained.preparation)
+        for place, own in enumerate(draws or [parts]):
+            for part, rows in own.items():
+                where = f"{files.split(name) / part}.parquet: {candidate.name}" + f": draw {place}" * bool(draws)
+                refuse_unknown(where, rows, candidate.trained.alone(place).preparation)
         settings.refuse_unprepared(name, inputs, candidate.name, candidate.trained.preparation)
         for sentence in ignored(parts | {"predict": inputs}, candidate.trained.preparation):
             print(f"{candidate.name}: {sentence}", file=sys.stderr)
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
-        evaluate(study, name, candidates, inputs, settings.no_validation(params, name))
+        replicas = what_varies(candidates[0], bool(draws) and vary.splits_one_table(params, name))
+        evaluate(study, name, candidates, inputs, settings.no_validation(params, name), replicas)
     for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():
         print(f"{name}: {overruled} in {count} of {len(candidates)} variants; {saved.LR_NULL}", file=sys.stderr)
+
+
+def what_varies(candidate: Candidate, splits: bool) -> Replicas:
+    """Return what differs from one replica of a variant to the next. `splits`: how one table is split."""
+    if splits:
+        return Replicas(SPLITS, (len(candidate.parts["train"]), len(candidate.parts[candidate.main_split])))
+    return Replicas(DATA_SETS if candidate.draws else ONE_DATA_SET)
+
+
+def over_draws(
+    draws: Sequence[dict[str, tables.Table]], split: str, metric: str
+) -> tuple[list[Reference], list[float]]:
+    """Return the reference rows, each with the median of its values over the draws, and the first one's values."""
+    each = [references(parts["train"], parts[split], split, metric) for parts in draws]
+    rows = [
+        of_draws[0]._replace(value=median(np.array([one.value for one in of_draws])))
+        for of_draws in zip(*each, strict=True)
+    ]
+    return rows, [of[0].value for of in each if of] or [math.nan]
+
+
+def with_rows(draws: Sequence[dict[str, tables.Table]]) -> list[dict[str, tables.Table]]:
+    """Return the parts of each draw that have rows."""
+    return [{part: rows for part, rows in parts.items() if len(rows)} for parts in draws]
 
 
 def trained_variants(study: str) -> list[str]:
@@ -64,18 +95,24 @@ def trained_variants(study: str) -> list[str]:
 
 
 def evaluate(
-    study: settings.Comparison, name: str, candidates: Sequence[Candidate], inputs: tables.Table, no_validation: str
+    study: settings.Comparison,
+    name: str,
+    candidates: Sequence[Candidate],
+    inputs: tables.Table,
+    no_validation: str,
+    replicas: Replicas,
 ) -> None:
     """Write all files of the evaluation. `inputs`: rows without targets, to predict."""
     seeds, folder = same_seeds(candidates), files.evaluation(name)
     entries, split, parts = [c.entry(study.metric) for c in candidates], candidates[0].main_split, candidates[0].parts
-    simple = references(parts["train"], parts[split], split, study.metric)
+    simple, of_draws = over_draws(candidates[0].draws or [parts], split, study.metric)
     for left_out in (each for each in simple if each.note):
         print(f"{name}: {left_out.reference} {left_out.note}", file=sys.stderr)
     terms = Terms(
         *(study.metric, split, seeds, study.baseline, study.min_difference, study.fails_beyond),
-        reference=tables.as_written(simple[0].value) if simple else math.nan,  # as the values of seeds
+        reference=[tables.as_written(value) for value in of_draws],  # as the values of seeds
         no_validation=no_validation,
+        replicas=replicas,
     )
     board = leaderboard(entries, terms)
     scores = [((c.name, *key), values) for c in candidates for key, values in c.scores.items()]
@@ -91,7 +128,7 @@ def evaluate(
     write_metrics(folder / "metrics", board, {name: candidate.trained.overruled for name, candidate in by_name.items()})
     ordered = [by_name[row["variant"]] for row in board]
     searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
-    results = plots.Results(name, board, ordered, study.decision_region, searches)
+    results = plots.Results(name, board, ordered, study.decision_region, searches=searches)
     with files.whole(folder / "plots") as unfinished:
         unfinished.mkdir()
         for plot, draw in plots.PLOTS.items():

@@ -6,7 +6,7 @@ Variants differ in colour (Okabe and Ito's, for every kind of colour vision) and
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from bancada.base.tables import Table, as_written
 from bancada.evaluation import drawn_rows, searches
 from bancada.evaluation.candidates import Candidate
 from bancada.evaluation.leaderboard import Row
-from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, sheet
+from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, of_class, sheet
 from bancada.evaluation.statistics import summary, thinned
 from bancada.evaluation.trials import Searched
 from bancada.evaluation.words import ROWS_OF, better, measured_on, over_replicas
@@ -33,7 +33,7 @@ GRID = (160, 100)  # points of a decision region, across and up
 FIT_POINTS = 200
 PICTURES = 6  # of rows that a variant decides wrongly
 MANY_CLASSES = 5  # from so many on, a confusion has no numbers where no row is
-BANDS = "lines: median over seeds; bands: 10th to 90th percentile of seeds"
+BANDS = "lines: median; bands: 10th to 90th percentile"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,20 @@ class Results:
     board: Sequence[Row]
     candidates: Sequence[Candidate]
     region: list[list[float]] | None  # [[x low, x high], [y low, y high]] for the decision regions
+    of_first: bool = False  # of seeds that each have data of their own, only the first is shown
     searches: Sequence[Searched] = ()  # of the variants that searched
+
+    @property
+    def over(self) -> str:
+        """What the replicas differ in, in words, such as "10 seeds on one data set"."""
+        seeds = len(self.candidates[0].trained.seeds)
+        return "the first seed and its data alone" if self.of_first else over_replicas(seeds, self.board[0]["over"])
+
+    def first(self) -> "Results":
+        """Return the results of the first seed, where each has data of its own: rows of one data set can be drawn."""
+        if not self.candidates[0].draws:
+            return self
+        return replace(self, candidates=[candidate.alone(0) for candidate in self.candidates], of_first=True)
 
     @property
     def split(self) -> str:
@@ -70,7 +83,7 @@ def loss(results: Results) -> Figure:
     same = all(loss == losses[0] for loss in losses) and len(set(scaled)) == 1
     name = encoding.loss_name(losses[0]) if same else "each variant's own"
     kind = settings.LOSSES.get(name, name) + " of standardized targets" * (same and scaled[0])
-    title = f"{results.study}: loss ({kind}) by epoch\n{BANDS}"
+    title = f"{results.study}: loss ({kind}) by epoch\nover {results.over}: {BANDS}"
     height = 1.6 if len(candidates) > COLUMNS else 3.2
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)
     for ax, candidate in zip(panels, candidates, strict=True):
@@ -142,7 +155,8 @@ def decision_regions(results: Results) -> Figure | None:
     if not rows.classes or len(rows.feature_names) != 2 or rows.words:
         return None
     seeds = len(candidates[0].trained.seeds)
-    title = f"{results.study}: decisions of {seeds} seeds (paler: fewer seeds agree)\npoints: {ROWS_OF[results.split]}"
+    title = f"{results.study}: decisions over {results.over} (paler: fewer agree)\npoints: {ROWS_OF[results.split]}"
+    title += " of the first one" * bool(candidates[0].draws)
     title += " without empty cells" * bool(np.isnan(rows.features).any())
     height = 1.65 if len(candidates) > COLUMNS else 3.0
     figure, panels = sheet(len(candidates), title, height, shared=True, headings=2)
@@ -158,12 +172,14 @@ def decision_regions(results: Results) -> Figure | None:
         strength = np.where(first > 0, 0.1 + 0.5 * (first - second), 0)[:, :, None]
         picture = 1 - strength * (1 - colors[share.argmax(axis=2)])
         ax.imshow(picture, origin="lower", extent=(left, right, bottom, top), aspect="auto", interpolation="nearest")
-        wrong = wrong_for_the_median_seed(candidate)
+        wrong = wrong_for_the_median_seed(candidate.alone(0) if candidate.draws else candidate)
+        whom = "the first seed" if candidate.draws else "the median seed"
         for i, name in enumerate(rows.classes):
             chosen = rows.features[(rows.targets[:, 0] == i) & ~wrong]
             ax.plot(*chosen.T, ",", color=colors[i] * 0.7)
-            ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=literal(f"predicted {name}"))
-        ax.plot(*rows.features[wrong].T, "x", color="black", markersize=3.5, label="wrong for the median seed")
+            label = literal(f"predicted {of_class(name)}")
+            ax.plot([], [], "s", color=1 - 0.6 * (1 - colors[i]), markersize=9, label=label)
+        ax.plot(*rows.features[wrong].T, "x", color="black", markersize=3.5, label=f"wrong for {whom}")
         middle = summary(candidate.scores[results.split, "error_rate_percent"]).median
         without = ", ".join(missing(candidate, "error_rate_percent"))
         subtitle = f"median error rate {as_written(middle):.3g} %" if math.isfinite(middle) else without
@@ -185,16 +201,17 @@ def wrong_for_the_median_seed(candidate: Candidate) -> Bool[np.ndarray, " row"]:
 
 def confusion(results: Results) -> Figure | None:
     """Draw how many rows of each class are decided for each class, in percent, if targets are classes."""
+    results = results.first()
     classes = results.rows.classes
     if not classes:
         return None
     title = f"{results.study}: share of each class's rows by predicted class (%), {ROWS_OF[results.split]}"
-    title += "\nmean over the seeds that did not diverge"
+    title += f"\nmean over {results.over}, those apart that diverged"
     many = len(classes) >= MANY_CLASSES
     columns = 2 if many else COLUMNS
     height = max(1.2, 0.4 * len(classes))
-    places, names = range(len(classes)), [literal(str(label)) for label in classes]
-    left = 0.5 + 0.085 * max(len(str(label)) for label in classes)
+    places, names = range(len(classes)), [literal(of_class(label)) for label in classes]
+    left = 0.5 + 0.085 * max(len(of_class(label)) for label in classes)
     count = len(results.candidates)
     figure, panels = sheet(count, title, height, columns, shared=True, left=left, headings=1, entries=0)
     for ax, candidate in zip(panels, results.candidates, strict=True):
@@ -231,6 +248,7 @@ def confusion_percent(candidate: Candidate, split: str) -> Float64[np.ndarray, "
 
 def misclassified(results: Results) -> Figure | None:
     """Draw some of the rows that the best seed of each variant decides wrongly, if rows are pictures of classes."""
+    results = results.first()
     rows, pictures = results.rows, as_pictures(results.rows)
     if not rows.classes or pictures is None:
         return None
@@ -280,11 +298,12 @@ def as_pictures(rows: Table) -> Float64[np.ndarray, "row height width *color"] |
 
 def predicted_vs_observed(results: Results) -> Figure | None:
     """Draw predictions by observed numbers: the mean over seeds, and a bar from the lowest to the highest seed."""
+    results = results.first()
     rows = results.rows
     if rows.classes:
         return None
     pairs = [(candidate, i) for candidate in results.candidates for i in range(len(rows.target_names))]
-    title = f"{results.study}: predicted against observed, {ROWS_OF[results.split]}"
+    title = f"{results.study}: predicted against observed, {ROWS_OF[results.split]}\nover {results.over}"
     figure, panels = sheet(len(pairs), title, height=2.6, columns=3 if len(pairs) == 3 else 2, headings=1)
     many = len(rows) > 500
     for ax, (candidate, i) in zip(panels, pairs, strict=True):
@@ -313,7 +332,9 @@ def fit(results: Results) -> Figure | None:
     parts = {part: rows for part, rows in candidates[0].parts.items() if part != "validation"}
     low, high = _with_margins(np.concatenate([rows.features[:, 0] for rows in parts.values()]))
     grid = np.linspace(low, high, FIT_POINTS)
-    figure, (ax,) = sheet(1, f"{results.study}: fitted lines\n{BANDS}", 4.2, entries=len(parts) + len(candidates))
+    figure, (ax,) = sheet(
+        1, f"{results.study}: fitted lines\nover {results.over}: {BANDS}", 4.2, entries=len(parts) + len(candidates)
+    )
     for i, (part, rows) in enumerate(parts.items()):
         x, y = rows.features[:, 0], rows.targets[:, 0]
         label = f"{part} rows ({np.isfinite(x).sum()})"

@@ -38,6 +38,7 @@ LINE = 0.19  # height of a line of text in inches
 COLUMNS = 3  # panels side by side
 LEGEND_COLUMNS = 4
 MOST_TITLE = 88  # characters in a line of a title
+MOST_LABEL = 24  # characters of the label of a class
 LEGEND_MARKER = 5.0  # the least size of a marker: smaller ones do not show their colour
 PALETTE = 256  # colours of a PNG file, which makes it three times smaller
 
@@ -92,6 +93,12 @@ def literal(text: str) -> str:
     matplotlib takes text between two $ for a formula, and leaves out of a legend what begins with _.
     """
     return f"{' ' * text.startswith('_')}{text}".replace("$", r"\$")
+
+
+def of_class(label: object) -> str:
+    """Return the label of a class, cut if it is long, for `literal`."""
+    text = str(label)
+    return text if len(text) <= MOST_LABEL else f"{text[: MOST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def name_axes(panels: Sequence[Axes], across: str, up: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bancada.base import files
+from bancada.evaluation.entry import SPLITS
 from bancada.evaluation.statistics import median_ranks, smallest_p, walsh_ranks
 from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS, OF_WEIGHTS
 
@@ -149,7 +150,7 @@ def _remarks(rows: Sequence[Texts]) -> list[str]:
         intervals = f"the median's {values}, the difference's covers {100 * of_difference:.1f} %"
     compared = int(next((row["comparisons"] for row in rows if row["comparisons"]), "0"))
     tests = [f"intervals: {intervals}"]
-    if first["over"] != "seeds on one data set":
+    if first["over"] == SPLITS:
         tests = []
     elif compared:
         comparisons = "1 comparison" if compared == 1 else f"{compared} comparisons"

@@ -6,7 +6,7 @@ module does without torch, which takes seconds to load.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from safetensors import numpy as safetensors
 
 from bancada.base import files, tables
 from bancada.networks.encoding import Encoding, encoding, last_kind
-from bancada.networks.preparation import SCALING, TARGET_SCALING, Group, Preparation
+from bancada.networks.preparation import SCALING, TARGET_SCALING, Preparation
 from bancada.networks.settings import Network
 
 LR_NULL = "`lr: null` at the top of params.yaml lets each have its own"  # the way out for an overruled rate
@@ -43,13 +43,13 @@ def description(
     recipe: Mapping[str, Any],
     rows: tables.Table,
     inputs: Sequence[int],
-    groups: Sequence[Group] = (),
+    preparations: Sequence[Preparation] = (),
     overruled: str = "",
 ) -> dict[str, Any]:
     """Return the content of run.json, without what only the training shows. `recipe`: its study, variant and keys.
 
-    `inputs`: the shape of a row of inputs. `groups`: how columns are prepared. `overruled`: which learning rate the
-    `lr` at the top of params.yaml replaced, in words.
+    `inputs`: the shape of a row of inputs. `preparations`: of all seeds, or of each, where each has data of its own.
+    `overruled`: which learning rate the `lr` at the top of params.yaml replaced, in words.
     """
     described = {
         "study": recipe["study"],
@@ -61,7 +61,9 @@ def description(
         "classes": rows.classes,
         "train_rows": len(rows),
     }
-    more = {"preparation": [asdict(group) for group in groups], "overruled": overruled, "missing": rows.missing}
+    groups = [[asdict(group) for group in one.groups] for one in preparations]
+    more: dict[str, Any] = {"draws": groups} if len(groups) > 1 else {"preparation": groups[0] if groups else []}
+    more |= {"overruled": overruled, "missing": rows.missing}
     return described | {key: value for key, value in more.items() if value}
 
 
@@ -69,25 +71,33 @@ def save(
     folder: Path,
     described: dict[str, Any],
     result: TrainingResult,
-    scaling: Mapping[str, np.ndarray],
+    preparations: Sequence[Preparation],
     trials: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the folder: weights and scaling, history, and run.json with what the training has shown.
 
     `trials`: the columns of a search's table.
     """
-    seeds, run = described["recipe"]["seeds"], with_result(described, result)
+    scaling, seeds, run = scaling_of(preparations), described["recipe"]["seeds"], with_result(described, result)
     trained = np.isfinite(result.history["lr"])  # [seed, epoch]; the epoch in which a seed diverged is its last
     place, epoch = np.nonzero(trained)
     losses = {name: result.history[name][trained] for name in HISTORY_COLUMNS}
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
-        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | dict(scaling)))
+        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | scaling))
         columns = {"seed": np.array(seeds)[place], "epoch": epoch, **losses}
         tables.write_columns(columns, unfinished / files.HISTORY)
         (unfinished / files.RUN).write_text(json.dumps(run, indent=1) + "\n")
         if trials is not None:
             tables.write_columns(trials, unfinished / files.SEARCH)
+
+
+def scaling_of(preparations: Sequence[Preparation]) -> dict[str, np.ndarray]:
+    """Return the scaling of all seeds or, where each has data of its own, of each: [seed, ...]."""
+    first, *others = preparations
+    if not others:
+        return dict(first.scaling)
+    return {name: np.stack([one.scaling[name] for one in preparations]) for name in first.scaling}
 
 
 def with_result(described: dict[str, Any], result: TrainingResult) -> dict[str, Any]:
@@ -118,6 +128,20 @@ class SavedVariant:
     overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
     search: Mapping[str, Any] | None = None  # what was asked of the search that chose the recipe, and what it chose
     missing: Sequence[str] = ()  # texts that mean an empty cell
+    draws: Sequence[Preparation] = ()  # one for each seed, where each has data of its own; `preparation` is the first
+
+    def alone(self, place: int) -> "SavedVariant":
+        """Return the network of the seed at this place alone, with its own preparation."""
+        seed = self.seeds[place]
+        return replace(
+            self,
+            seeds=[seed],
+            diverged={key: epoch for key, epoch in self.diverged.items() if key == seed},
+            kept={key: epoch for key, epoch in self.kept.items() if key == seed},
+            weights={name: values[place : place + 1] for name, values in self.weights.items()},
+            preparation=self.draws[place] if self.draws else self.preparation,
+            draws=(),
+        )
 
     @cached_property
     def encoding(self) -> Encoding:
@@ -130,6 +154,8 @@ class SavedVariant:
         `rows` has raw features; the order of its columns does not matter. Raise Unprepared for a cell that the
         preparation has no number for.
         """
+        if self.draws:
+            return np.concatenate([self.alone(place).outputs(rows) for place in range(len(self.seeds))])
         rows = rows if rows.feature_names == self.feature_names else rows.only(self.feature_names)
         inputs = self.preparation.inputs(rows.features, self.feature_names, rows.words)
         by: Any = import_module(evaluated_by(self.engine))
@@ -141,6 +167,9 @@ class SavedVariant:
     ) -> Int64[np.ndarray, "seed row 1"] | Float64[np.ndarray, "seed row target"]:
         """Return the decided class indices, UNDECIDED where an output is not finite, or the predicted numbers."""
         decided = self.encoding.decide(outputs)
+        if self.draws and not self.classes:
+            each = zip(self.draws, decided, strict=True)
+            return np.stack([preparation.in_own_units(one) for preparation, one in each])
         return decided if self.classes else self.preparation.in_own_units(decided)
 
     def class_scores(self, outputs: Float64[np.ndarray, "seed row output"]) -> Float64[np.ndarray, "seed row class"]:
@@ -155,6 +184,9 @@ class SavedVariant:
         self, outputs: Float64[np.ndarray, "seed row output"], targets: Shaped[np.ndarray, "row target"]
     ) -> Float64[np.ndarray, " seed"]:
         """Return the training loss of each seed over these rows, in the units that the networks learn."""
+        if self.draws:
+            each = range(len(self.seeds))
+            return np.concatenate([self.alone(i).loss(outputs[i : i + 1], targets) for i in each])
         targets = targets if self.classes else self.preparation.learned(targets)
         by: Any = import_module(evaluated_by(self.engine))
         found: np.ndarray = by.losses_of_seeds(self.network.loss, outputs, targets, self.encoding)
@@ -178,6 +210,11 @@ def restored(run: Mapping[str, Any], stored: Mapping[str, np.ndarray]) -> SavedV
         key: recipe["train"][key] for key in ("loss", "bits")
     }
     diverged, kept = ({int(seed): epoch for seed, epoch in run[key].items()} for key in ("diverged", "kept"))
+    scaling = {name: stored[name] for name in SCALING + TARGET_SCALING if name in stored}
+    draws = [
+        Preparation.stored(groups, {name: of_seeds[place] for name, of_seeds in scaling.items()})
+        for place, groups in enumerate(run.get("draws", ()))
+    ]
     names = ("study", "feature_names", "shape", "target_names", "classes", "parameters")
     return SavedVariant(
         network=Network(**asked),
@@ -188,7 +225,8 @@ def restored(run: Mapping[str, Any], stored: Mapping[str, np.ndarray]) -> SavedV
         search=run.get("search"),
         missing=run.get("missing", ()),
         weights={name: value for name, value in stored.items() if name not in SCALING + TARGET_SCALING},
-        preparation=Preparation.stored(run.get("preparation", []), stored),
+        preparation=draws[0] if draws else Preparation.stored(run.get("preparation", []), stored),
+        draws=draws,
         diverged=diverged,
         kept=kept,
         **{name: run[name] for name in names},

@@ -73,7 +73,9 @@ def add_code() -> list[Finding]:
     added by hand: git takes no other files into a commit of named files. Raise BadInput where the stage cannot run.
     """
     with dvc.opened(Path.cwd()) as repo:
-        repo.reproduce([CODE_STAGE])
+        with dvc.held(repo):
+            pass  # from now on, nothing is locked by another process
+        repo.reproduce([CODE_STAGE], repro_fn=dvc.bring_up)
     made = [str(lockfile.LOCK_FILE), str(files.CODE)]
     named_files = Path(os.environ.get("GIT_INDEX_FILE", "")).name.startswith("next-index")
     if named_files and subprocess.run(["git", "diff", "--quiet", "--", *made]).returncode:

@@ -9,10 +9,12 @@ from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvc.config import Config
+
 from bancada.base import BadInput, files, lockfile
 from bancada.base.dvc_errors import NOWHERE
 from bancada.base.git import asked, commit_of, fetch_missing, in_repository
-from bancada.pipeline.dvc_internals import opened, runs, why_missing
+from bancada.pipeline.dvc_internals import by_hardlink, opened, runs, why_missing
 
 GRACE_S = 5.0  # how long after Ctrl-C it may take to end by itself
 NOT_RUN = "could not be run"
@@ -84,17 +86,21 @@ def clone_of(source: Path, commit: str, purpose: str) -> Iterator[Clone]:
         if not (clone.root / ".dvc").is_dir() or not (clone.root / "dvc.yaml").is_file():
             raise BadInput(f"commit {commit[:10]}: holds no dvc.yaml, or no .dvc")
         (folder / "nothing").mkdir()
-        (clone.root / ".dvc" / "config.local").write_text(CONFIG.format(folder=folder))
+        hardlink_lock = str(by_hardlink(Config(str(source / ".dvc")))).lower()
+        config = CONFIG.format(folder=folder, hardlink_lock=hardlink_lock)
+        (clone.root / ".dvc" / "config.local").write_text(config)
         yield clone
 
 
-# An empty cache of the clone's own, also where the user's configuration names one for all repositories.
+# An empty cache of the clone's own, also where the user's configuration names one for all repositories. DVC locks as in
+# the workspace, where a user sets hardlink_lock for a file system without locks.
 CONFIG = """\
 [core]
     analytics = false
     check_update = false
     autostage = false
     site_cache_dir = {folder}/site
+    hardlink_lock = {hardlink_lock}
 [cache]
     dir = {folder}/cache
     type = reflink,copy

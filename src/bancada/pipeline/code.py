@@ -18,7 +18,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from bancada.base import BadInput, files, lockfile, syntax, user_code
-from bancada.data import sources
+from bancada.data import sources, vary
 from bancada.networks import saved
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements
@@ -34,7 +34,7 @@ STAGES = {  # of each study, and, for `train`, of each variant
 }
 # These import sources, engines, searches and the user's files by a computed name: the entries name those modules.
 DECLARED = frozenset(
-    {module.__name__ for module in (sources, replica, saved, user_code, preparing, train)} | {train.SEARCH}
+    {module.__name__ for module in (sources, vary, replica, saved, user_code, preparing, train)} | {train.SEARCH}
 )
 OWN = ("bancada", *user_code.FOLDERS)
 
@@ -68,10 +68,12 @@ def contents(params: Params, root: Path) -> dict[str, str]:
 
 def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
     """Return the modules that a stage imports because params.yaml names them."""
+    source = params.source(params.variants[name].study if stage == "train" else name)
+    own = [user_code.locate(src, file, "sources")] if (file := getattr(source, "file", None)) else []
+    made = [sources.module_of(source.kind), *own]
     if stage == "generate":
-        source = params.source(name)
-        own = [user_code.locate(src, file, "sources")] if (file := getattr(source, "file", None)) else []
-        return [sources.module_of(source.kind), *own]
+        return made
+    draws = [vary.DRAWS, *made] if "data" in source.vary and stage in ("train", "evaluate") else []
     variants = {"train": [name], "evaluate": params.variants_of(name)}.get(stage, [])
     recipes = [params.recipe(variant) for variant in variants]
     engines = [replica.ENGINES[recipe.engine] for recipe in recipes] if stage == "train" else []
@@ -79,7 +81,7 @@ def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
     searches = stage == "train" and params.training(name).search() is not None
     evaluated = [saved.evaluated_by(recipe.engine) for recipe in recipes if stage == "evaluate" or searches]
     modules = [user_code.locate(src, recipe.module.file) for recipe in recipes if recipe.module]
-    return sorted({*engines, *fitted, *evaluated, *modules, *([train.SEARCH] if searches else [])})
+    return sorted({*engines, *fitted, *evaluated, *modules, *draws, *([train.SEARCH] if searches else [])})
 
 
 def _depends_on(entries: tuple[str, ...], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:

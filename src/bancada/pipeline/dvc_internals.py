@@ -2,28 +2,34 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import psutil
 from dvc.config import NoRemoteError
 from dvc.dependency import ParamsDependency
 from dvc.dvcfile import PROJECT_FILE
-from dvc.repo import Repo, lock_repo
+from dvc.lock import LockError
+from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.rwlock import RWLOCK_FILE
+from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 from dvc.scm import NoSCM
 from dvc.stage import PipelineStage
+from dvc.stage.serialize import to_lockfile
+from dvc.utils.serialize import modify_yaml
 
-from bancada.base import BadInput, files
-from bancada.base.dvc_errors import NOWHERE, cause, described, line_of
+from bancada.base import BadInput, files, locks
+from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown
 from bancada.base.git import refuse_broken
-from bancada.base.lockfile import LOCK_FILE
 
 logging.getLogger("dvc").setLevel(logging.CRITICAL)  # errors are raised
-BEFORE = Path(".dvc.lock.before.unfinished")  # what dvc.lock was, while DVC writes it
-EMPTY = b"schema: '2.0'\n"  # a dvc.lock of no stages
+POLL_S = 0.2
 
 
 @contextmanager
@@ -37,13 +43,10 @@ def opened(root: Path) -> Iterator[Any]:
             raise BadInput(line_of(error)) from None
 
 
-def open_repo(root: Path, wait: bool = False) -> Any:
-    """Return DVC's repository at `root`. With `wait`, its lock is waited for; else that fails after 3 s, as in DVC.
-
-    Raise BadInput where git cannot use the repository around.
-    """
+def open_repo(root: Path) -> Any:
+    """Return DVC's repository at `root`, not yet locked. Raise BadInput where git cannot use the repository around."""
     refuse_broken(root)
-    return Repo(str(root), _wait_for_lock=wait)
+    return Repo(str(root))
 
 
 def planned(repo: Any, targets: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, set[str]]]:
@@ -90,44 +93,111 @@ def is_params(dep: Any) -> bool:
 
 def changed(repo: Any, targets: Sequence[str]) -> list[str]:
     """Return those of the stages for these targets whose files, parameters or commands are not as dvc.lock says."""
-    with lock_repo(repo):
+    with held(repo):
+        repo._reset()
         return [name for name, stage in planned(repo, targets)[0].items() if stage.changed()]
 
 
-def bring_up(stage: Any, **options: Any) -> bool:
-    """Bring up a stage and its entry in dvc.lock, as `dvc repro` does. Return whether there was anything to do.
+def bring_up(stage: Any, stopped: Callable[[], bool] = lambda: False, **options: Any) -> bool:
+    """Bring up a stage and its entry in dvc.lock, as `dvc repro` does, once no other DVC process works here.
 
-    DVC writes dvc.lock in place. Where that fails, it is put back as it was.
+    Return whether there was anything to do.
     """
-    if not stage.reproduce(**options):
+    hold(stage.repo, stopped)
+    if stopped() or not stage.reproduce(**options):
         return False
-    with files.whole(BEFORE) as unfinished:
-        unfinished.write_bytes(LOCK_FILE.read_bytes() if LOCK_FILE.exists() else EMPTY)
-    try:
+    if not runs(stage):
         stage.dump(update_pipeline=False)
-    except BaseException:
-        BEFORE.replace(LOCK_FILE)
-        raise
-    BEFORE.unlink()
+        return True
+    # DVC itself writes dvc.lock in place: a kill would leave half a file.
+    lock = Path(stage.dvcfile.path).with_suffix(".lock")
+    with files.whole(lock) as unfinished:
+        if lock.exists():
+            unfinished.write_bytes(lock.read_bytes())
+        with modify_yaml(str(unfinished)) as content:
+            content.setdefault("schema", "2.0")
+            content.setdefault("stages", {}).update(to_lockfile(stage))
+    stage.repo.scm_context.track_file(str(lock))
     return True
 
 
-def mend(repo: Any) -> None:
-    """Put away what a process left that was killed while DVC wrote, for DVC's commands would fail.
+@contextmanager
+def held(repo: Any) -> Iterator[None]:
+    """Hold the repository's lock during the block, as `hold` does."""
+    hold(repo)
+    try:
+        yield
+    finally:
+        repo.lock.unlock()
 
-    It is half a dvc.lock, half a list of the files in use, and folders of the run cache that hold no run yet.
+
+def hold(repo: Any, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Hold the repository's lock, once no other DVC process works here; say so once where that takes time.
+
+    Raise BadInput where the lock cannot be had because of the file system. Without the lock, return where `stopped`.
     """
-    with repo.lock:
-        if BEFORE.exists():
-            BEFORE.replace(LOCK_FILE)
-        in_use = Path(repo.tmp_dir, RWLOCK_FILE)
-        try:
-            json.loads(in_use.read_text()) if in_use.exists() else None
-        except json.JSONDecodeError:
-            in_use.unlink()
-        for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
-            with suppress(OSError):  # it holds a run
-                folder.rmdir()
+    refuse_without_locks(repo)
+    waits = False
+    while not (_alone(repo) or stopped()):
+        if not waits:  # a lock by hard links stays when its process is killed
+            hint = f"; if there is none, `rm {shown(repo.lock.lockfile)}`" if by_hardlink(repo.config) else ""
+            print(f"waiting for another DVC process to end{hint}", file=sys.stderr)
+        waits = True
+        time.sleep(POLL_S)
+    if waits:
+        repo._reset()  # the other process may have written dvc.lock
+
+
+def _alone(repo: Any) -> bool:
+    """Hold the repository's lock, and return True, unless another process has it or uses files while it is unlocked."""
+    try:
+        repo.lock._wait = False  # it fails after three seconds; where DVC takes it again after a stage, never
+        if not repo.lock.is_locked:
+            repo.lock.lock()
+    except LockError:
+        return False
+    finally:
+        repo.lock._wait = True
+    in_use = _mend(repo)
+    users = [*in_use.get("write", {}).values(), *chain.from_iterable(in_use.get("read", {}).values())]
+    if any(user["pid"] != os.getpid() and psutil.pid_exists(user["pid"]) for user in users):
+        repo.lock.unlock()
+        return False
+    return True
+
+
+def _mend(repo: Any) -> dict[str, Any]:
+    """Put away what DVC cannot read because a process was killed while it wrote. Return DVC's list of files in use.
+
+    It is half of that list, or folders of the run cache that hold no run yet.
+    """
+    for folder in Path(repo.stage_cache.cache_dir).glob("*/*"):
+        with suppress(OSError):  # it holds a run
+            folder.rmdir()
+    path = Path(repo.tmp_dir, RWLOCK_FILE)
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+    except json.JSONDecodeError:
+        path.unlink()
+        return {}
+
+
+def refuse_without_locks(repo: Any) -> None:
+    """Raise BadInput where DVC's locks cannot be had because of the file system; name DVC's way out."""
+    folder, hardlink = Path(repo.tmp_dir), by_hardlink(repo.config)
+    # By flock, the file has the number of a process; by hard links, the path of a file.
+    kept = [path for path in (folder / "lock", folder / RWLOCK_LOCK) if path.exists()]
+    old = [shown(path) for path in kept if path.read_text().strip().isdigit()]
+    if old if hardlink else not locks.exist(folder):
+        todo = [*["`dvc config core.hardlink_lock true`"] * (not hardlink), *[f"`rm {' '.join(old)}`"] * bool(old)]
+        raise BadInput(
+            f"{shown(folder)}: there are no locks by flock; {' and '.join(todo)} lets DVC lock by hard links"
+        )
+
+
+def by_hardlink(config: Mapping[str, Any]) -> bool:
+    """Return whether DVC is told to lock by hard links, for file systems without flock."""
+    return bool(config["core"].get("hardlink_lock", False))
 
 
 def why_missing(repo: Any, error: Exception, md5: str) -> str:

@@ -92,6 +92,12 @@ def _check_study(name: str, params: Params) -> None:
     if split.column in getattr(source, "ignore", ()):
         key = f"{key}.split.{'groups' if split.groups else 'order'}"
         raise bad(key, split.column, "is in source.ignore, so that data/raw lacks it; take it out of there")
+    if "data" in source.vary and not source.has_seed:
+        if split.order:
+            problem = "rows in order are always split alike, so there is no other draw of this table"
+            raise bad(f"{key}.source.vary", source.vary, problem)
+        if split.seed + params.num_seeds > 2**32:
+            raise bad(f"{key}.split.seed", split.seed, f"too large for {params.num_seeds} draws; 2**32 ends them")
     if not source.has_classes and split.stratify:
         raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
     features = source.feature_names()
@@ -112,11 +118,11 @@ def _check_variant(name: str, params: Params) -> None:
     search = keys.search()
     trainings = max(params.num_seeds, search.trials * search.seeds if search else 0)
     _check_training(keys, params.studies[study], params.shape(study), trainings)
-    refuse_search(keys, params.studies[study])
+    refuse_search(keys, params.studies[study], params.source(study))
     keys.at_ends(lambda at: _check_training(at, params.studies[study], params.shape(study), trainings))
 
 
-def refuse_search(keys: TrainingKeys, study: Study) -> None:
+def refuse_search(keys: TrainingKeys, study: Study, source: Source) -> None:
     """Raise BadInput if the variant searches, but the study has no scores on validation rows that may choose."""
     search, where = keys.search(), keys.written_at("search")
     if search is None:
@@ -126,6 +132,11 @@ def refuse_search(keys: TrainingKeys, study: Study) -> None:
     if study.split.validation in (0, "test"):
         problem = "needs validation rows of its own, because test rows may not choose; see split.validation"
         raise bad(where, None, problem)
+    if "data" in source.vary and not source.has_seed:
+        problem = (
+            "the study's source has vary: [seed, data], so validation rows of one split are training rows of others"
+        )
+        raise bad(where, None, f"{problem}; take data out of source.vary")
     if study.metric in OF_WEIGHTS:
         raise bad(where, None, f"the study's metric chooses, and {study.metric} is none of validation rows")
     if study.metric == "loss" and any(key.partition(".")[0] == "loss" for key in search.space):

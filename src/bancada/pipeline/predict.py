@@ -75,10 +75,10 @@ class Trained:
         )
         finished = [seed for seed in networks.seeds if seed not in networks.diverged]
         used = finished if seeds == "all" else [self.best_seed]
-        outputs = self._outputs(rows)[[networks.seeds.index(seed) for seed in used]]
-        for _, row, _ in np.argwhere(~np.isfinite(outputs))[:1]:
+        outputs, places = self._outputs(rows), [networks.seeds.index(seed) for seed in used]
+        for _, row, _ in np.argwhere(~np.isfinite(outputs[places]))[:1]:
             raise BadInput(f"{self.variant}: row {row + 1}: the network gives no finite output")
-        decided = networks.decide(outputs)
+        decided = networks.decide(outputs)[places]
         if networks.classes and seeds == "all":
             return {str(name): (decided[..., 0] == i).mean(0) for i, name in enumerate(networks.classes)}
         if networks.classes:

@@ -6,11 +6,11 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, suppress
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, Literal
 
 import psutil
@@ -46,12 +46,12 @@ def repro(targets: Sequence[str], force: bool = False, quiet: bool = False) -> i
     """
     params = load()
     warn_of_other_packages()
-    with locks.locked(FOLDER / "repro.lock", on_wait=_tell_wait), closing(dvc.open_repo(Path.cwd(), wait=True)) as repo:
-        dvc.mend(repo)
-        run = Run(repo, targets, params, force)
-        refuse_other_files(repo, Path.cwd(), params)
-        for finding in named(leftovers.find(repo, Path.cwd())):
-            print(finding, file=sys.stderr)
+    with locks.locked(FOLDER / "repro.lock", on_wait=_tell_wait), closing(dvc.open_repo(Path.cwd())) as repo:
+        with dvc.held(repo):
+            run = Run(repo, targets, params, force)
+            refuse_other_files(repo, Path.cwd(), params)
+            for finding in named(leftovers.find(repo, Path.cwd())):
+                print(finding, file=sys.stderr)
         run.go()
     run.explain()
     if run.status == 0 and not quiet:
@@ -78,7 +78,7 @@ class Run:
         self.after: set[str] = set()  # stages that ran, and all that depend on one
         self.failed: dict[str, tuple[int, str]] = {}  # the exit status, and why
         self.changed: list[str] = []  # while it ran
-        self.stopped = False  # by Ctrl-C, for example
+        self.stopped = 0  # the first signal that came, such as that of Ctrl-C
 
     def go(self) -> None:
         """Run what is stale. Raise BadInput, before any stage but `code` runs, for data that do not fit."""
@@ -114,23 +114,38 @@ class Run:
         return stale
 
     def _bring_up(self, targets: Sequence[str]) -> None:
-        """Let DVC bring up targets, in a thread, so that a signal never comes in the middle of its writing."""
-        reproduce = partial(self.repo.reproduce, targets or None, on_error="keep-going", repro_fn=self._stage)
-        done = ThreadPoolExecutor(1).submit(reproduce)
-        try:
-            with suppress(ReproductionError):  # what failed is in self.failed
-                done.result()
-        except (KeyboardInterrupt, SystemExit):
-            self.stopped = True
-            _end_stage(done)
-            raise
+        """Let DVC bring up targets, in a thread, so that a signal never comes in the middle of its writing.
+
+        Meanwhile signals are only noted. The first one stops all; where DVC hangs, the program ends without it.
+        """
+        errors, events = list[BaseException](), SimpleQueue[int]()  # the numbers of signals; 0: DVC is done
+
+        def note(number: int) -> None:
+            self.stopped = self.stopped or number
+            events.put(number)
+
+        def reproduce() -> None:
+            try:
+                self.repo.reproduce(targets or None, on_error="keep-going", repro_fn=self._stage)
+            except BaseException as error:  # raised again below
+                errors.append(error)
+            events.put(0)
+
+        with _noted(note):
+            Thread(target=reproduce, daemon=True).start()
+            if events.get():
+                _end_stage(events)
+        if self.stopped:
+            raise KeyboardInterrupt if self.stopped == signal.SIGINT else SystemExit(128 + self.stopped)
+        if errors and not isinstance(errors[0], ReproductionError):  # what failed is in self.failed
+            raise errors[0]
 
     def _stage(self, stage: Any, **options: Any) -> None:
         """Bring up a stage. Raise where that fails: DVC then leaves out what depends on it."""
         name, began = stage.addressing, time.monotonic()
         options["force"] = self.force and name not in self.done
         try:
-            ran = not self.stopped and dvc.bring_up(stage, **options)
+            ran = dvc.bring_up(stage, lambda: self.stopped > 0, **options)
         except Exception as error:  # whatever it is, it is told
             if not self.stopped:
                 self.failed[name] = _explained(error)
@@ -151,6 +166,8 @@ class Run:
 
     def _began(self, record: logging.LogRecord) -> bool:
         """Note that a stage's command starts, from DVC's log, which is shown nowhere."""
+        if self.stopped:
+            sys.exit()  # the thread that would start it
         if found := re.match("Running stage '(.+)':", record.getMessage()):
             name = found[1]
             print(f"{name}: started", flush=True)
@@ -201,15 +218,34 @@ def _explained(error: Exception) -> tuple[int, str]:
     return status, f"{f'killed by {name}{often}' if name else f'exit status {status}'}; its output stands above"
 
 
-def _end_stage(done: Future[Any]) -> None:
+@contextmanager
+def _noted(note: Callable[[int], None]) -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and a closed terminal be noted during the block, where they are not ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, lambda came, _: note(came))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_stage(events: SimpleQueue[int]) -> None:
     """End the stage that runs: first as Ctrl-C, so that it leaves no half-written file, then by force."""
-    with suppress(KeyboardInterrupt, SystemExit):  # a second Ctrl-C: no patience
-        for sent, patience_s in ((0, TERMINAL_S), (signal.SIGINT, GRACE_S)):
-            _send(sent)
-            if wait([done], patience_s).done:
+    for sent, patience_s in ((0, TERMINAL_S), (signal.SIGINT, GRACE_S)):
+        _send(sent)
+        with suppress(Empty):
+            if not events.get(timeout=patience_s):
                 return
-    _send(signal.SIGKILL)
-    wait([done], GRACE_S)
+            break  # another signal: no patience
+    until = time.monotonic() + GRACE_S
+    while time.monotonic() < until:
+        _send(signal.SIGKILL)  # also to what DVC has started since
+        with suppress(Empty):
+            if not events.get(timeout=TERMINAL_S):
+                return
 
 
 def _send(sent: int) -> None:

@@ -118,7 +118,10 @@ def _inputs(folder: Path, lock: lockfile.Lock) -> mirror.Inputs | None:
 
 
 def _evaluation(study: str, results: Sequence[mirror.Result], lock: lockfile.Lock) -> evaluations.Evaluation | None:
-    """Return the study's evaluation if there is one, and if it is of these models. Raise BadInput for a damaged one."""
+    """Return the study's evaluation if there is one and it is of these models, without what is damaged in it.
+
+    Raise BadInput where dvc.lock does not name it.
+    """
     folder, stage = files.evaluation(study), f"evaluate@{study}"
     if not folder.exists() and not lock.hashes(stage):
         return None

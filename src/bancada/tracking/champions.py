@@ -102,9 +102,10 @@ def _created_version(store: Store, study: str, run: Run) -> tuple[RegisteredMode
     """Create a version, in a registered model that is created where there is none."""
     client, model = store.client, store.client.get_logged_model(run.data.tags[MODEL])
     registered = _registered(store, study) or created(
+        store,
         "registered model",
         study,
-        create=lambda: client.create_registered_model(study, {STUDY: study}),
+        create=lambda name: client.create_registered_model(name, {STUDY: study}),
         find=lambda: _registered(store, study),
     )
     # Its location, not `models:/ID`: that, MLflow's registry would look up in its default store.

@@ -6,19 +6,22 @@ leaderboard.csv says which seed of a variant is the best and which variant is th
 import csv
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from bancada.base import BadInput, files, lockfile
+from bancada.base import files, lockfile
 from bancada.base.notify import first_line
 
 STATISTICS = {"mean": ""} | {name: f"_{name}" for name in ("std", "median", "median_low", "median_high")}
 Row = dict[str, str]  # of a table, by the names of its columns
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A study's evaluation folder."""
+    """A study's evaluation folder, without what is damaged in it."""
 
     scores: dict[str, dict[str, float]]  # variant -> name of the metric in MLflow -> value; NaN for an empty cell
     leaderboard: list[Row]
@@ -26,6 +29,7 @@ class Evaluation:
     champion: str | None  # a variant, none of whose seeds diverged
     artifacts: dict[str, Path]  # tables and plots, by their paths in a run; the curves are metrics of the run
     md5: str  # of the artifacts
+    left_out: dict[Path, str]  # files and folders that are not used, and why
 
     def variants(self) -> list[str]:
         """Return the variants that were evaluated."""
@@ -33,25 +37,38 @@ class Evaluation:
 
 
 def read(study: str, lock: lockfile.Lock = lockfile.NONE) -> Evaluation:
-    """Read the folder. Raise BadInput where something in it differs from dvc.lock, is missing or cannot be read."""
-    stage, folder = f"evaluate@{study}", files.evaluation(study)
-    known = [path for path in map(Path, sorted(lock.hashes(stage))) if path.parent == folder]
-    if damaged := [path.name for path in known if not lock.agrees(stage, path)]:
-        way_out = f"`git checkout -- {folder}` brings back what that names"
-        raise BadInput(f"{folder}: not as in dvc.lock: {', '.join(damaged)}; {way_out}")
-    try:
-        scores, leaderboard = _scores(_rows(folder / "scores.csv")), _leaderboard(_rows(folder / "leaderboard.csv"))
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        why = f"{type(error).__name__}: {first_line(error)}"
-        raise BadInput(f"{folder}: it cannot be read: {why}; `dvc repro {stage}` writes it") from None
+    """Read the folder. What differs from dvc.lock, is missing or cannot be read is left out."""
+    folder, left_out = files.evaluation(study), _damaged(study, lock)
+
+    def table(name: str, parse: Callable[[list[Row]], T]) -> T:
+        path = folder / name
+        try:
+            return parse([] if path in left_out else _rows(path))
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            left_out[path] = f"{type(error).__name__}: {first_line(error)}"
+            return parse([])
+
+    scores, leaderboard = table("scores.csv", _scores), table("leaderboard.csv", _leaderboard)
     found = [path for path in sorted(folder.glob("*.csv")) if path.name != "loss.csv"]
     found += sorted((folder / "plots").rglob("*.png"))
-    artifacts = {_name(path.relative_to(folder)): path for path in found}
-    hashes = "".join(f"{path.relative_to(folder)} {lockfile.md5(path)}\n" for path in found)
+    artifacts = {_name(path.relative_to(folder)): path for path in found if not {path, *path.parents} & left_out.keys()}
+    hashes = "".join(f"{path.relative_to(folder)} {lockfile.md5(path)}\n" for path in artifacts.values())
     md5 = hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest()
     best_seeds = {row["variant"]: int(row["best_seed"]) for row in leaderboard if row["best_seed"]}
     champion = next((row["variant"] for row in leaderboard if row["champion"] == "true"), None)
-    return Evaluation(scores, leaderboard, best_seeds, champion, artifacts, md5)
+    return Evaluation(scores, leaderboard, best_seeds, champion, artifacts, md5, left_out)
+
+
+def _damaged(study: str, lock: lockfile.Lock) -> dict[Path, str]:
+    """Return the tables and the folder of plots that are not those that dvc.lock names, and why."""
+    stage, folder = f"evaluate@{study}", files.evaluation(study)
+    known = [path for path in map(Path, sorted(lock.hashes(stage))) if path.parent == folder]
+    recorded = [path for path in known if path.name == "plots" or (path.suffix == ".csv" and path.name != "loss.csv")]
+    return {
+        path: f"{lockfile.DIFFERS if path.exists() else 'it is missing'}; `git checkout -- {path}` brings that one back"
+        for path in recorded
+        if not lock.agrees(stage, path)
+    }
 
 
 def _name(path: Path) -> str:

@@ -9,17 +9,16 @@ from typing import TypeVar
 from mlflow.entities import Experiment, LifecycleStage, Run, RunInfo, ViewType
 from mlflow.exceptions import MlflowException
 
-from bancada.base import BadInput
 from bancada.tracking.store import STUDY, Store
 
 OLDEST_FIRST = ["attributes.start_time ASC", "attributes.run_id ASC"]
 T = TypeVar("T")
 
 
-def experiment_of(store: Store, study: str) -> Experiment | None:
-    """Return the study's experiment, whatever its name is, also a deleted one; None where there is none."""
+def experiments_of(store: Store, study: str) -> list[Experiment]:
+    """Return the study's experiments, whatever their names are, the oldest first; deleted ones come last."""
     found = store.client.search_experiments(ViewType.ALL, filter_string=f"tags.`{STUDY}` = '{study}'")
-    return min(found, key=lambda each: int(each.creation_time or 0), default=None)
+    return sorted(found, key=lambda each: (is_deleted(each), int(each.creation_time or 0)))
 
 
 def is_deleted(found: Experiment | RunInfo) -> bool:
@@ -28,30 +27,36 @@ def is_deleted(found: Experiment | RunInfo) -> bool:
 
 
 def experiment_id(store: Store, study: str) -> str:
-    """Return the id of the study's experiment; create it where there is none."""
-    found = experiment_of(store, study)
-    if found is None:
-        client, location = store.client, (store.artifacts / study).as_uri() if store.artifacts else None
-        found = created(
-            "experiment",
-            study,
-            create=lambda: client.get_experiment(client.create_experiment(study, location, {STUDY: study})),
-            find=lambda: experiment_of(store, study),
-        )
-    return str(found.experiment_id)
+    """Return the id of the study's experiment; create it where there is none, or where someone deleted it."""
+    location = (store.artifacts / study).as_uri() if store.artifacts else None
+
+    def find() -> str | None:
+        return next((each.experiment_id for each in experiments_of(store, study) if not is_deleted(each)), None)
+
+    def create(name: str) -> str:
+        return str(store.client.create_experiment(name, location, {STUDY: study}))
+
+    return find() or created(store, "experiment", study, create, find)
 
 
-def created(kind: str, study: str, create: Callable[[], T], find: Callable[[], T | None]) -> T:
-    """Create an experiment or a registered model. Raise BadInput where its name belongs to somebody else's."""
-    try:
-        return create()
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        if found := find():  # another machine has created it meanwhile
-            return found
-        taken = f"MLflow has another {kind} of that name, maybe a deleted one, which is not made by bancada"
-        raise BadInput(f"{study}: {taken}; rename it, or the study") from None
+def created(store: Store, kind: str, study: str, create: Callable[[str], T], find: Callable[[], T | None]) -> T:
+    """Create an experiment or a registered model, with another name where the study's is taken, and say so."""
+    name, number = study, 0
+    while True:
+        try:
+            made = create(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            if found := find():  # another machine has created it meanwhile
+                return found
+            number += 1
+            name = f"{study} (bancada {number})" if number > 1 else f"{study} (bancada)"
+            continue
+        if name != study:
+            why = f"because MLflow has another {kind} of that name, maybe a deleted one"
+            store.say(f"{study}: its {kind} in MLflow is called `{name}`, {why}")
+        return made
 
 
 def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
@@ -59,19 +64,16 @@ def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
 
     It is the oldest, if machines that share a server made two.
     """
-    if (experiment := experiment_of(store, study)) is None:
+    if not (ids := [each.experiment_id for each in experiments_of(store, study)]):
         return None
     of_these = f"tags.`bancada.fingerprint` = '{fingerprint}'"
-    found = store.client.search_runs([experiment.experiment_id], of_these, ViewType.ALL, order_by=OLDEST_FIRST)
+    found = store.client.search_runs(ids, of_these, ViewType.ALL, order_by=OLDEST_FIRST)
     return min(found, key=lambda run: is_deleted(run.info), default=None)
 
 
 def deleted(store: Store, study: str, run: Run | None) -> bool:
     """Return whether someone deleted the run, or, where there is no run, the study's experiment."""
-    if run:
-        return is_deleted(run.info)
-    experiment = experiment_of(store, study)
-    return experiment is not None and is_deleted(experiment)
+    return is_deleted(run.info) if run else any(map(is_deleted, experiments_of(store, study)[:1]))
 
 
 def known(get: Callable[[str], T], identity: str) -> T | None:

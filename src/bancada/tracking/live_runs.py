@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from bancada.base import locks
 from bancada.tracking import mirror, runs, surroundings
-from bancada.tracking.experiments import deleted, find_run, is_deleted
+from bancada.tracking.experiments import find_run, is_deleted
 from bancada.tracking.store import Failed, Store
 from bancada.training import live
 
@@ -59,11 +59,14 @@ class LiveRun:
     def _begin(self, store: Store, training: mirror.Description) -> None:
         """Create or find the run and set it to RUNNING.
 
-        A run that is finished or deleted, or that another process with the same training writes to, is left alone.
+        A run that is finished, or that another process with the same training writes to, is left alone, and so is one
+        that someone deleted: this training is recorded anew.
         """
         with store.lock():
             found = find_run(store, training.study, training.fingerprint)
-            if runs.is_finished(found) or deleted(store, training.study, found) or _is_anothers(found, training):
+            if found and is_deleted(found.info):
+                found = None
+            if runs.is_finished(found) or _is_anothers(found, training):
                 return
             run, self.logged = runs.begin(store, found, training, self.origin, self.began_ms)
             self.run_id = run.info.run_id
@@ -110,8 +113,8 @@ def _is_closed(store: Store, run_id: str) -> bool:
 
 def remove_stale_curves(variant: str) -> None:
     """Remove the live file of a killed training, before the next training of the variant begins to write."""
-    with suppress(FileNotFoundError), live.path_of(variant).open() as file:
-        if locks.attempt(file):  # otherwise a training writes it
+    with suppress(OSError), live.path_of(variant).open() as file, locks.attempt(file) as free:
+        if free:  # otherwise a training writes it
             live.path_of(variant).unlink(missing_ok=True)
 
 

@@ -105,6 +105,7 @@ def packed(result: Result, seed: int, run_id: str, model_id: str) -> Iterator[Pa
 
 def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: int) -> Path:
     """Write the network's weights, its description and the user's files into a new folder. Return that."""
+    trained = trained.alone(trained.seeds.index(seed))
     keys = ("feature_names", "target_names", "classes", "shape")
     described: dict[str, Any] = {key: getattr(trained, key) for key in keys}
     described |= {key: result.recipe[key] for key in ("layers", "module") if key in result.recipe}
@@ -117,8 +118,10 @@ def _network(folder: Path, trained: saved.SavedVariant, result: Result, seed: in
     described |= {"bits": trained.network.bits, "outputs": trained.output_count}
     if trained.network.module:
         _copy_users_files(result, folder / "src")
+    weights = {name: np.array(of[0], order="C") for name, of in trained.weights.items()}
+    weights |= dict(trained.preparation.scaling)
     (folder / "network.json").write_text(json.dumps(described, indent=1) + "\n")
-    (folder / "weights.safetensors").write_bytes(save(_weights(trained, seed)))
+    (folder / "weights.safetensors").write_bytes(save(weights))
     return folder
 
 
@@ -130,14 +133,6 @@ def _code(folder: Path) -> Path:
 def _code_hash() -> str:
     content = b"".join(path.read_bytes() for path in (SERVING, *COPIED))
     return hashlib.md5(content, usedforsecurity=False).hexdigest()[:8]
-
-
-def _weights(trained: saved.SavedVariant, seed: int) -> dict[str, np.ndarray]:
-    """Return one seed's weights, by state_dict's names, and the scaling, which all seeds share."""
-    place = trained.seeds.index(seed)
-    return {name: np.array(value[place], order="C") for name, value in trained.weights.items()} | dict(
-        trained.preparation.scaling
-    )
 
 
 def probability_rule(trained: saved.SavedVariant) -> str | None:

@@ -8,6 +8,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,11 @@ from bancada.base import files, lockfile
 from bancada.networks.saved import read_search
 from bancada.tracking import champions, evaluations, mirror, models, runs, surroundings, views
 from bancada.tracking.evaluations import Evaluation
-from bancada.tracking.experiments import deleted, find_run
+from bancada.tracking.experiments import deleted, find_run, is_deleted
 from bancada.tracking.mirror import Point, Result
 from bancada.tracking.store import Failed, Store, artifact_paths
 
+UPLOADS = 8  # at a time, to a server
 EVALUATION = "bancada.evaluation"  # tag: a hash of the evaluation that the run holds
 WARNING = "bancada.warning"  # tag
 TRIALS = "search.json"  # search.parquet as a table that MLflow's pages show
@@ -76,6 +78,7 @@ class Recorder:
     ) -> list[str]:
         """Write results of a study, its evaluation, and its page and champion. Return the runs' ids."""
         run_ids, left = dict[str, str](), list[str]()
+        self.failed.update({str(path): why for path, why in evaluation.left_out.items()} if evaluation else {})
         for result in results:
             with self.store.part(result.name, self.failed):
                 if run_id := self.write(result, evaluation).run_id:
@@ -93,15 +96,17 @@ class Recorder:
         """Write what the result's run lacks.
 
         `began_ms`: the time at which its training began, if it has just ended; then it confirms a run that has the
-        training already.
+        training already, and begins a new one in place of one that someone deleted.
         """
         store, written = self.store, list[str]()
         with store.lock():
             run = find_run(store, result.study, result.fingerprint)
-            if deleted(store, result.study, run):
+            if began_ms is None and deleted(store, result.study, run):
                 if not self.restore:
                     return Outcome("", [])
                 run, written = runs.restored(store, result, run), ["restored"] if run else []
+            elif run and is_deleted(run.info):
+                run = None
             if finished := runs.is_finished(run):
                 written += runs.set_tags(store, run, self._confirmation(run, result, began_ms))
             else:
@@ -125,7 +130,7 @@ class Recorder:
         if run_ids and evaluation.leaderboard:
             with store.part(f"{study}: description", self.failed):
                 written += views.show_study(store, study, evaluation)
-        if run_ids and not self.origin.experiment:
+        if run_ids and not self.origin.experiment and evaluation.leaderboard:
             with store.part(f"{study}: champion", self.failed):
                 written += champions.set_champion(store, study, evaluation, run_ids, restore=self.restore)
         for line in written:
@@ -183,7 +188,10 @@ class Recorder:
         return written
 
     def _add_scores(self, run: Run, result: Result, evaluation: Evaluation) -> list[str]:
-        """Log the newest scores, with the evaluation's number as their step, and let its files replace the old ones."""
+        """Log the newest scores, with the evaluation's number as their step, and let its files replace the old ones.
+
+        An evaluation that has lost files adds nothing to a run that has the same scores already.
+        """
         if run.data.tags.get(EVALUATION) == evaluation.md5:
             return []
         number, before = int(run.data.tags.get("bancada.evaluations", "0")), run.data.metrics
@@ -193,6 +201,8 @@ class Recorder:
             # NaN is logged only for a score that has gone.
             if value != before.get(name) and not (math.isnan(value) and math.isnan(before.get(name, math.nan)))
         ]
+        if evaluation.left_out and number and not points:
+            return []
         runs.add_points(self.store, run.info.run_id, points)
         if number:
             tracking_uri = self.store.client.tracking_uri
@@ -217,12 +227,15 @@ class Recorder:
 
     def _upload(self, run: Run, result: Result, paths: Mapping[str, Path]) -> int:
         """Upload files. Return how many; one that is refused stops no other."""
-        done = 0
-        for name, path in paths.items():
+
+        def upload(name: str, path: Path) -> bool:
             with self.store.part(f"{result.name}: {name}", self.failed):
                 self.store.client.log_artifact(run.info.run_id, str(path), name.rpartition("/")[0] or None)
-                done += 1
-        return done
+                return True
+            return False
+
+        with ThreadPoolExecutor(1 if self.store.artifacts else UPLOADS) as pool:
+            return sum(pool.map(upload, paths, paths.values()))  # after a failure, or Ctrl-C, it cancels the rest
 
 
 def left_deleted(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TypeGuard
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from bancada.tracking import mirror
-from bancada.tracking.experiments import experiment_id, experiment_of, find_run, is_deleted
+from bancada.tracking.experiments import experiment_id, experiments_of, find_run, is_deleted
 from bancada.tracking.store import STUDY, Store
 from bancada.tracking.surroundings import Origin
 from bancada.training import live
@@ -45,9 +45,10 @@ def begin(
 
 
 def restored(store: Store, training: mirror.Description, run: Run | None) -> Run | None:
-    """Bring back a run that someone deleted, and its study's experiment if that was deleted."""
-    experiment = experiment_of(store, training.study)
-    if experiment and is_deleted(experiment):  # it brings back its runs
+    """Bring back a run that someone deleted, and its experiment if that was deleted; without a run, the study's."""
+    found = experiments_of(store, training.study)
+    experiment = next(each for each in found if run is None or each.experiment_id == run.info.experiment_id)
+    if is_deleted(experiment):  # it brings back its runs
         store.client.restore_experiment(experiment.experiment_id)
     elif run:
         store.client.restore_run(run.info.run_id)

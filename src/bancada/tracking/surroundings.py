@@ -95,8 +95,10 @@ class Origin:
         tags = {"git.problem": self.problem} if self.problem else {}
         if self.commit:
             tags |= {"git.commit": self.commit, "git.clean": UNKNOWN if self.clean is None else json.dumps(self.clean)}
+        if self.commit not in ("", UNKNOWN):
+            tags["mlflow.source.git.commit"] = self.commit
         if self.clean is not None:
-            tags |= {"mlflow.source.git.commit": self.commit, "mlflow.source.git.dirty": json.dumps(not self.clean)}
+            tags["mlflow.source.git.dirty"] = json.dumps(not self.clean)
         return tags
 
 
@@ -105,15 +107,18 @@ def origin() -> Origin:
     known = Origin(os.environ.get("DVC_EXP_NAME") or None)
     try:
         commit = git.commit_of(Path())
-        return _with_diff(replace(known, commit=commit), "HEAD") if commit else known
     except BadInput as error:
         return replace(known, commit=UNKNOWN, problem=f"the commit is recorded as unknown: {error}")
+    return _with_diff(replace(known, commit=commit), "HEAD") if commit else known
 
 
 def _with_diff(known: Origin, *commits: str) -> Origin:
     """Return the origin with the difference of this folder, or of the second commit, from the first one."""
-    diff = git.exact(Path(), "diff", *PATCH, *commits, "--", *PATHS)
-    diff = diff if len(commits) > 1 else _untracked() + diff
+    try:
+        diff = git.exact(Path(), "diff", *PATCH, *commits, "--", *PATHS)
+        diff = diff if len(commits) > 1 else _untracked() + diff
+    except BadInput as error:
+        return replace(known, problem=f"git.clean is recorded as unknown: {error}")
     if why := _not_to_be_kept(diff):
         return replace(known, clean=False, problem=f"git.diff is left out, so the run cannot be reproduced: {why}")
     return replace(known, clean=not diff, diff=diff)

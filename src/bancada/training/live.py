@@ -113,7 +113,7 @@ def _writer(path: Path, held: ExitStack) -> Callable[[Mapping[str, Any]], None]:
     with suppress(OSError):  # curves are not worth a training
         path.parent.mkdir(parents=True, exist_ok=True)
         file = held.enter_context(path.open("a", buffering=1))
-        if locks.attempt(file):
+        if held.enter_context(locks.attempt(file)):
             file.truncate(0)  # the content is from a training that was killed
             held.callback(_delete, file)
             return partial(_write, file)
@@ -138,7 +138,7 @@ def _delete(file: IO[str]) -> None:
 def running(path: Path) -> bool:
     """Return whether the training that writes this file is running."""
     try:
-        with path.open() as file:
-            return not locks.attempt(file)
+        with path.open() as file, locks.attempt(file) as free:
+            return not free
     except FileNotFoundError:
         return False

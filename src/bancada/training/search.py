@@ -6,10 +6,11 @@ All trials, from all tuning seeds, are replicas as those of the final training a
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from jaxtyping import Float64
@@ -18,13 +19,15 @@ from tqdm import tqdm
 
 from bancada.base import stage
 from bancada.base.refusals import bad
-from bancada.base.tables import Table, as_written
+from bancada.base.tables import as_written
 from bancada.networks import metrics, saved
-from bancada.networks.preparation import Preparation
 from bancada.training import replica, store
-from bancada.training.replica import Data, Replica, Report, Trained
+from bancada.training.replica import Replica, Report, Trained
 from bancada.training.settings import Recipe, TrainingKeys
 from bancada.training.space import Search
+
+if TYPE_CHECKING:
+    from bancada.training.train import Learned
 
 PLAIN_LINES = 8  # lines of progress if there is no terminal
 A_CORE = 6  # trainings that an engine gets at once
@@ -32,15 +35,12 @@ A_CORE = 6  # trainings that an engine gets at once
 
 @dataclass(frozen=True)
 class Asked:
-    """What a search is about. `rows` and `validation` are raw, `data` are the same rows as engines get them."""
+    """What a search is about. `learned`: the rows of the study, or those of each tuning seed."""
 
     keys: TrainingKeys
     search: Search
     metric: str  # the study's
-    rows: Table
-    validation: Table
-    preparation: Preparation
-    data: Data
+    learned: Sequence["Learned"]
     src: Path  # of the user's files
 
 
@@ -65,12 +65,14 @@ def search(asked: Asked) -> Found:
     """Train all trials that are not in the store, and choose the best. Raise BadInput where none has a score."""
     variant, points, seeds = asked.keys.name, points_of(asked.search), asked.search.tuning_seeds()
     recipes = [asked.keys.trial(point).model_copy(update={"seeds": seeds}) for point in points]
-    asked.keys.at_ends(lambda keys: replica.try_first_batch(keys, asked.data, asked.src))
-    replicas = [Replica(recipe, seed, src=asked.src) for recipe in recipes for seed in seeds]
-    kept = store.Store(replicas, {0: asked.data})
+    data = {draw: one.data for draw, one in enumerate(asked.learned)}
+    asked.keys.at_ends(lambda keys: replica.try_first_batch(keys, data[0], asked.src))
+    of_seeds = list(zip(seeds, list(data) if len(data) > 1 else [0] * len(seeds), strict=True))
+    replicas = [Replica(recipe, seed, src=asked.src, draw=draw) for recipe in recipes for seed, draw in of_seeds]
+    kept = store.Store(replicas, data)
     with Progress(variant, len(replicas)) as report:
         at_once = stage.cores() * A_CORE
-        trained = store.train(kept, {0: asked.data}, report, "trainings of the search", at_once)
+        trained = store.train(kept, data, report, "trainings of the search", at_once)
     by_trial = [trained[i : i + len(seeds)] for i in range(0, len(trained), len(seeds))]
     scores = np.array([scored(asked, *of_trial) for of_trial in zip(recipes, by_trial, strict=True)])
     best = best_trial(scores, asked.metric in metrics.HIGHER_IS_BETTER)
@@ -102,19 +104,19 @@ def points_of(search: Search) -> list[dict[str, Any]]:
 
 def scored(asked: Asked, recipe: Recipe, trained: list[Trained]) -> Float64[np.ndarray, " seed"]:
     """Return the metric of a trial's networks on the validation rows, as evaluations compute it; NaN for no number."""
-    described = saved.description(
-        recipe.model_dump(mode="json", exclude_none=True),
-        asked.rows,
-        asked.data.train.inputs.shape[1:],
-        asked.preparation.groups,
-    )
-    result = replica.together(trained)
-    networks = saved.restored(saved.with_result(described, result), result.weights | dict(asked.preparation.scaling))
+    learned, preparations = asked.learned, [one.preparation for one in asked.learned]
+    of, shape = recipe.model_dump(mode="json", exclude_none=True), learned[0].data.train.inputs.shape[1:]
+    described, result = saved.description(of, learned[0].rows, shape, preparations), replica.together(trained)
+    run, weights = saved.with_result(described, result), result.weights | saved.scaling_of(preparations)
+    networks = saved.restored(run, weights)
     if recipe.module:
         torch_network: Any = import_module(saved.evaluated_by(recipe.engine))
         torch_network.SRC = asked.src
-    outputs = networks.outputs(asked.validation)
-    values = metrics.of_rows(networks, asked.validation, outputs, asked.metric)[asked.metric]
+    each = [networks.alone(place) for place in range(len(learned))] if len(learned) > 1 else [networks]
+    pairs = [(one, of_draw.held_out) for one, of_draw in zip(each, learned, strict=True)]
+    values = np.concatenate(
+        [metrics.of_rows(one, rows, one.outputs(rows), asked.metric)[asked.metric] for one, rows in pairs]
+    )
     ended = [one.diverged is None and math.isfinite(value) for one, value in zip(trained, values, strict=True)]
     return np.where(ended, [as_written(float(value)) for value in values], np.nan)
 

@@ -102,6 +102,10 @@ class Search(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
     space: Annotated[dict[str, Part], Field(min_length=1)]
 
+    def tuning_draws(self) -> list[int]:
+        """Return the draws of the data for these seeds, where each has one of its own: none is of a final training."""
+        return [seed - 2**31 for seed in self.tuning_seeds()]
+
     def tuning_seeds(self) -> list[int]:
         """Return the seeds from which each trial is trained."""
         return [FIRST + MOST_SEEDS * self.seed + i for i in range(self.seeds)]

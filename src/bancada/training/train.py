@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,13 +13,15 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from bancada.base import files, notify, params_file, stage, tables, user_code
+from bancada.base.refusals import bad
+from bancada.data import vary
 from bancada.networks.preparation import Preparation
 from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
 from bancada.training.replica import Data, Replica, Report, Rows, Trained
-from bancada.training.settings import Recipe, training_keys
+from bancada.training.settings import Recipe, TrainingKeys, training_keys
 
 SEARCH = "bancada.training.search"  # only where a variant searches: it knows the metrics, and others need not
 PLAIN_LINES = 5  # lines of progress if there is no terminal
@@ -43,12 +45,13 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     """Do what `main` does, with the user's files in `src`."""
     keys = training_keys(params, variant)
     recipe = keys.recipe()
-    paths = [files.split(recipe.study) / f"{part}.parquet" for part in files.PARTS[:2]]
-    rows, validation = (as_taken(tables.read(path), recipe.network) for path in paths)
+    given = {part: tables.read(files.split(recipe.study) / f"{part}.parquet") for part in files.PARTS[:2]}
+    drawn = vary.draws(params, recipe.study, range(len(recipe.seeds)))
     replica.check_device(recipe.device)
-    preparation = fit.preparation(keys, rows)
-    refuse_unknown(f"{paths[1]}: {keys.written_at('prepare')}", validation, preparation)
-    fit.refuse_stopping_without_rows(keys, len(validation) > 0)
+    learned = [Learned.of(keys, parts) for parts in (drawn or [given])]
+    first, rows = learned[0], learned[0].rows
+    refuse_other_inputs(keys, learned)
+    fit.refuse_stopping_without_rows(keys, len(first.data.validation) > 0)
     for sentence in keys.overrides():
         print(f"{variant}: {sentence}")
     if overruled := keys.overruled():
@@ -56,32 +59,69 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]:
         print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
-    learn, watch = (prepared(path, part, preparation) for path, part in zip(paths, (rows, validation), strict=True))
-    data = Data(learn, watch, len(rows.classes))
-    replica.try_first_batch(keys, data, src)
+    data = {number: one.data for number, one in enumerate(learned)}
+    replica.try_first_batch(keys, first.data, src)
     found = None
-    if asked_for := keys.search():
+    if search := keys.search():
         by: Any = import_module(SEARCH)
         metric = params.value(f"studies.{recipe.study}.metric")
-        found = by.search(by.Asked(keys, asked_for, metric, rows, validation, preparation, data, src))
+        tuned = [Learned.of(keys, parts) for parts in vary.draws(params, recipe.study, search.tuning_draws())]
+        refuse_other_inputs(keys, tuned)
+        found = by.search(by.Asked(keys, search, metric, tuned or [first], src))
         recipe = found.keys.recipe()
         print(f"{variant}: {found.in_words()}", flush=True)
-    shape = data.train.inputs.shape[1:]
+    shape, preparations = first.data.train.inputs.shape[1:], [one.preparation for one in learned]
     asked = recipe.model_dump(mode="json", exclude_none=True)
-    described = description(asked, rows, shape, preparation.groups, keys.overruled())
+    described = description(asked, rows, shape, preparations, keys.overruled())
     described |= {"search": found.described} if found else {}
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
-        kept = store.Store([Replica(recipe, seed, src=src) for seed in recipe.seeds], {0: data})
+        draws = list(data) * (1 if drawn else len(recipe.seeds))
+        replicas = [Replica(recipe, seed, src=src, draw=draw) for seed, draw in zip(recipe.seeds, draws, strict=True)]
+        kept = store.Store(replicas, data)
         with progress_shown(recipe, described) as report:
-            trained = store.train(kept, {0: data}, report)
-        save(folder, described, replica.together(trained), preparation.scaling, found and found.trials)
+            trained = store.train(kept, data, report)
+        save(folder, described, replica.together(trained), preparations, found and found.trials)
         kept.end()
         if found:
             found.kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A draw of the data as a training takes it: what its training rows have taught, and the rows prepared by that."""
+
+    rows: tables.Table  # for training, as they were given
+    held_out: tables.Table  # for validation, likewise
+    preparation: Preparation
+    data: Data
+
+    @classmethod
+    def of(cls, keys: TrainingKeys, parts: Mapping[str, tables.Table]) -> "Learned":
+        """Return the training and validation rows, prepared. Raise BadInput where the variant cannot take them."""
+        recipe = keys.recipe()
+        paths = {part: files.split(recipe.study) / f"{part}.parquet" for part in files.PARTS[:2]}
+        rows, validation = (as_taken(parts[part], recipe.network) for part in paths)
+        preparation = fit.preparation(keys, rows)
+        refuse_unknown(f"{paths['validation']}: {keys.written_at('prepare')}", validation, preparation)
+        learn, watch = (
+            prepared(path, part, preparation) for path, part in zip(paths.values(), (rows, validation), strict=True)
+        )
+        return cls(rows, validation, preparation, Data(learn, watch, len(rows.classes)))
+
+
+def refuse_other_inputs(keys: TrainingKeys, learned: Sequence[Learned]) -> None:
+    """Raise BadInput where draws of the data have other inputs than the first: their networks would differ."""
+    names = [one.preparation.input_names(one.rows.feature_names) for one in learned]
+    for number, own in enumerate(names):
+        if own != names[0]:
+            other = sorted({*own} ^ {*names[0]})[0]
+            problem = f"draw {number} of the data and draw 0 differ in the input '{other}'"
+            way = "prepare that column in another way, or take data out of source.vary"
+            raise bad(keys.written_at("prepare"), None, f"{problem}; {way}")
 
 
 def as_taken(rows: tables.Table, network: Network) -> tables.Table:

@@ -46,6 +46,11 @@ class Classification(Source):
         """Whether there is no file."""
         return self.path is None
 
+    @property
+    def has_seed(self) -> bool:
+        """Whether there is no file."""
+        return self.path is None
+
     def make(self, key: str) -> Table:
         """Draw the rows in random order, each class normal with sd 1 around its own random mean.
 

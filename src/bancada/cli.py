@@ -154,6 +154,16 @@ def predict(
         predict(variant, table, out, seeds)
 
 
+@app.command()
+def search(variant: Annotated[str, typer.Argument(help="Of params.yaml, with train.search, and trained.")]) -> None:
+    """Print the trials of a variant's search that are here, best first, with the score of each seed."""
+    with at_the_root(kept=""):
+        from bancada.base import params_file
+        from bancada.evaluation.trials import table
+
+        print(table(params_file.read(), variant))
+
+
 @contextmanager
 def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     """Run the block in the repository's root. `kept` says what Ctrl-C leaves.

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bancada.evaluation.searches import Searched, best_of, parallel, search, tuning
+from bancada.evaluation.searches import best_of, parallel, search, tuning
+from bancada.evaluation.trials import Searched
 
 LR: dict[str, Any] = {"low": 0.001, "high": 1.0, "log": True}
 
@@ -65,7 +66,7 @@ def test_sheets_have_a_panel_for_each_value_and_none_without_a_search() -> None:
     assert parallel("moons", [one]) is None
     sheet = search("moons", [one])
     assert sheet
-    assert [ax.get_title() for ax in sheet.axes] == ["tuned: 3 trials, 1 diverged\nlr (chosen: 1)"]
+    assert [ax.get_title() for ax in sheet.axes] == ["tuned: 3 trials, 1 diverged\nlr\nchosen: 1"]
     three = searched([[1.0], [2.0]], a=LR, b=LR, c=LR)
     drawn = parallel("moons", [three])
     assert drawn

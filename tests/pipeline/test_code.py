@@ -69,7 +69,16 @@ def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callabl
     assert changed(before, written()) == {"generate/houses.json"}
     before = written()
     edit(source / "networks/metrics.py", "METRICS = {", "METRICS = {**{}, ")
-    assert changed(before, written()) == {name for name in before if name.startswith("evaluate/")}
+    searching = {f"train/tuned_{name}.json" for name in ("sgd", "momentum", "adam")}  # the metric chooses for them
+    assert changed(before, written()) == {name for name in before if name.startswith("evaluate/")} | searching
+    before = written()
+    edit(
+        Path("params.yaml"),
+        "    metric: error_rate_percent\n    baseline: tuned_sgd",
+        "    metric: f1_macro\n    baseline: tuned_sgd",
+    )
+    edit(Path("params.yaml"), "    fails_above: 5\n", "")
+    assert changed(before, written()) == searching
     before = written()
     edit(source / "base/files.py", "import os\n", "import os, math\n")
     assert changed(before, written()) == set(before)
@@ -107,7 +116,7 @@ def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
 ) -> None:
     """torch is imported by the trainings and evaluations of two engines, numba by all; mlflow by no stage.
 
-    scikit-learn is imported by splits, by sources that come with it, by evaluations (scores, references), and by the
+    scikit-learn is imported by splits, by sources that come with it, and by metrics: of evaluations and searches, and by
     trainings that split data of their own.
     """
     stale = {}
@@ -119,7 +128,8 @@ def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
     of_torch = {f"evaluate/{study}.json" for study in ("orchard5", "orchard", "line", "digits")}
     assert {name for name in stale["torch"] if name.startswith("evaluate")} == of_torch
     of_scikit = {name for name in stale["scikit-learn"] if name.startswith("train")}
-    assert of_scikit == {f"train/redrawn_{variant}.json" for variant in ("tanh", "tanh_small", "sigmoid")}
+    redrawn = {f"train/redrawn_{variant}.json" for variant in ("tanh", "tanh_small", "sigmoid")}
+    assert of_scikit == redrawn | {f"train/tuned_{variant}.json" for variant in ("sgd", "momentum", "adam")}
     assert {package: {name.partition("/")[0] for name in names} for package, names in stale.items()} == {
         "torch": {"train", "evaluate"},
         "numba": {"train", "evaluate"},

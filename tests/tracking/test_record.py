@@ -29,7 +29,7 @@ from toy import (
     write_pipeline_files,
 )
 
-from bancada.base import files, notify
+from bancada.base import files, notify, tables
 from bancada.base.lockfile import md5
 from bancada.pipeline import code
 from bancada.tracking import mirror, surroundings
@@ -385,3 +385,27 @@ def test_the_uri_of_a_database_is_read_as_sqlalchemy_reads_it(bench: Path, monke
             assert database_file(surroundings.store_uri(bench)) == bench / name
     assert database_file("sqlite:///:memory:") is None
     assert database_file("postgresql://here/a") is None
+
+
+# --- searches -------------------------------------------------------------------------------------------------------
+
+
+def test_the_trials_of_a_search_are_a_file_a_table_and_curves_of_the_variants_run(bench: Path) -> None:
+    """Curves leave out a trial with a seed that diverged. A second recording adds nothing."""
+    folder = files.model("toy", "toy_tanh")
+    run = json.loads((folder / "run.json").read_text())
+    run["search"] = {"seeds": 2, "metric": "error_rate_percent", "chosen": {"lr": 0.5}, "edges": []}
+    (folder / "run.json").write_text(json.dumps(run))
+    trials: dict[str, Any] = {"trial": np.repeat([1, 2, 3], 2), "seed": np.tile([7, 8], 3)}
+    trials |= {"lr": np.repeat([0.1, 9.0, 0.5], 2), "score": np.array([4.0, 2.0, np.nan, 1.0, 1.0, 2.0])}
+    trials["batch_size"] = [json.dumps(value) for value in (4, 4, "full", "full", 4, 4)]
+    tables.write_columns(trials, folder / files.SEARCH)
+    store = open_store(bench)
+    run_id = Recorder(store, NOBODY).write(mirror.result(folder)).run_id
+    for name, expected in {"search/score": [(1, 3.0), (3, 1.5)], "search/best": [(1, 3.0), (2, 3.0), (3, 1.5)]}.items():
+        assert [(point.step, point.value) for point in store.client.get_metric_history(run_id, name)] == expected
+    assert {files.SEARCH, "search.json"} <= artifacts(store, run_id)
+    shown = store.client.load_table(store.client.get_run(run_id).info.experiment_id, "search.json", [run_id])
+    assert shown["lr"].tolist() == [0.1, 0.1, 9.0, 9.0, 0.5, 0.5]
+    assert shown["batch_size"].tolist() == [4, 4, "full", "full", 4, 4]
+    assert Recorder(store, NOBODY).write(mirror.result(folder)).written == []

@@ -9,6 +9,7 @@ from scipy.stats import qmc
 
 from bancada.base import BadInput
 from bancada.base.settings import checked
+from bancada.training.search import points_of
 from bancada.training.space import Choices, Range, Search, replaced
 
 LR = {"low": 0.001, "high": 1, "log": True}
@@ -23,11 +24,11 @@ def test_trials_are_the_points_of_scipys_sobol_sequence(seed: int) -> None:
     space = {"lr": LR, "optimizer.momentum": {"low": 0.0, "high": 0.5}}
     shares = qmc.Sobol(2, rng=seed).random_base2(5)
     expected = [(float(f"{10 ** (3 * u - 3):.6g}"), float(f"{v / 2:.6g}")) for u, v in shares.tolist()]
-    assert [tuple(point.values()) for point in search(seed=seed, space=space).points()] == expected
+    assert [tuple(point.values()) for point in points_of(search(seed=seed, space=space))] == expected
 
 
 def test_more_trials_begin_with_the_same_ones() -> None:
-    few, many = search(trials=5).points(), search(trials=100).points()
+    few, many = points_of(search(trials=5)), points_of(search(trials=100))
     assert many[:5] == few
     assert len(many) == 100
 

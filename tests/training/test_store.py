@@ -16,7 +16,6 @@ from pydantic import BaseModel
 
 from bancada.base import files, syntax, user_code
 from bancada.training import checkpoint, processes, store, torch_engine
-from bancada.training import train as stage
 from bancada.training.replica import Data, Replica, Report, Trained
 from bancada.training.settings import Recipe
 
@@ -62,13 +61,13 @@ def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without
 
     monkeypatch.setattr(processes, "train", spied)
     first = opened(3)
-    stage.train(first, {0: data()}, Report())
+    store.train(first, {0: data()}, Report())
     first.end()
-    found = stage.train(opened(5), {0: data()}, Report())
+    found = store.train(opened(5), {0: data()}, Report())
     assert asked == [3, 2]
     assert capsys.readouterr().out == "x: 3 of 5 seeds from the store\n"
     monkeypatch.setenv("BANCADA_REPLICAS", "off")
-    wanted = stage.train(opened(5), {0: data()}, Report())
+    wanted = store.train(opened(5), {0: data()}, Report())
     assert asked == [3, 2, 5]
     assert [differences(*pair) for pair in zip(found, wanted, strict=True)] == [[]] * 5
 

@@ -15,7 +15,8 @@ OF_GIT = (CODE, INDEX, EVALUATION)  # what git keeps of the folders in which the
 MADE = (*OF_GIT, DATA / "raw", DATA / "split", DATA / "models")  # all of those folders
 PARTS = ("train", "validation", "test")
 WEIGHTS, HISTORY, RUN = "weights.safetensors", "history.parquet", "run.json"
-MODEL_FILES = (WEIGHTS, HISTORY, RUN)  # the files of a model
+MODEL_FILES = (WEIGHTS, HISTORY, RUN)  # the files of every model
+SEARCH = "search.parquet"  # of the trials, where there was a search
 
 
 def root() -> Path:
@@ -45,6 +46,11 @@ def models(study: str) -> Path:
 def model(study: str, variant: str) -> Path:
     """Return the folder of weights.safetensors, history.parquet and run.json."""
     return models(study) / variant
+
+
+def of_model(folder: Path) -> list[str]:
+    """Return the names of the files of the model in a folder."""
+    return [*MODEL_FILES, *([SEARCH] if (folder / SEARCH).exists() else [])]
 
 
 def index(study: str) -> Path:

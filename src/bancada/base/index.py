@@ -20,8 +20,8 @@ MD5 = partial(hashlib.md5, usedforsecurity=False)
 def of_models(study: str, variants: Collection[str]) -> Hashes:
     """Return the hashes of these variants' files, in the order of the names. Raise BadInput where one is missing."""
     return {
-        name: {file: _md5(files.model(study, name) / file, name) for file in files.MODEL_FILES}
-        for name in sorted(variants)
+        name: {file: _md5(folder / file, name) for file in files.of_model(folder)}
+        for name, folder in ((name, files.model(study, name)) for name in sorted(variants))
     }
 
 

@@ -1,11 +1,14 @@
 """params.yaml as the user wrote it, read as YAML 1.2; keys with dots, such as `studies.moons.split`, find a value."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import ScalarNode
 
 from bancada.base.refusals import PARAMS_FILE, BadInput, did_you_mean
 
@@ -28,10 +31,24 @@ class ParamsFile:
         return found
 
 
+class _Constructor(SafeConstructor):
+    def construct_yaml_int(self, node: ScalarNode) -> int:
+        """Refuse 010, which is 10 in YAML 1.2, 8 in YAML 1.1, and might be meant as a text."""
+        if re.fullmatch("[-+]?0[0-9_]+", node.value):
+            problem = f"{node.value}: write a whole number without leading zeros, or a text in quotes"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        return int(super().construct_yaml_int(node))
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.construct_yaml_int)
+
+
 def read(path: Path = Path(PARAMS_FILE)) -> ParamsFile:
     """Read the file. Raise BadInput, with the line number if it is known, if the file is not a YAML mapping."""
     try:
-        raw = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))  # YAML 1.2: 1e-05 is a number
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Constructor = _Constructor
+        raw = yaml.load(path.read_text("utf-8"))  # YAML 1.2: 1e-05 is a number
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

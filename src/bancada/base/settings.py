@@ -17,6 +17,9 @@ Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
+STORABLE = "a finite number, a text, true, false or null, or a list or mapping of these"
+
+
 def _rising(interval: list[float]) -> list[float]:
     if interval[0] >= interval[1]:
         raise ValueError("must be [low, high]")
@@ -26,14 +29,17 @@ def _rising(interval: list[float]) -> list[float]:
 def _storable(args: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a class or function. Raise an error that names the first one that JSON cannot keep."""
     for key, value in args.items():
-        try:
-            same = json.loads(json.dumps(value, allow_nan=False)) == value
-        except (TypeError, ValueError):
-            same = False
-        if not same:
-            problem = "must be a finite number, a text, true, false or null, or a list or mapping of these"
-            raise wrong_key(f"{key}{shown(value) or f' = {value}'}", problem)
+        if not is_storable(value):
+            raise wrong_key(f"{key}{shown(value) or f' = {value}'}", f"must be {STORABLE}")
     return args
+
+
+def is_storable(value: Any) -> bool:
+    """Return whether JSON can keep the value as it is."""
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError):
+        return False
 
 
 Args = Annotated[dict[str, Any], AfterValidator(_storable)]

@@ -63,11 +63,6 @@ class Candidate:
         """Return the decided class indices or the predicted numbers, [seed, row, target]."""
         return self.trained.decide(self.outputs[split])
 
-    def class_scores(self, split: str) -> Float64[np.ndarray, "seed row class"]:
-        """Return a score for each class, such as its probability."""
-        last = encoding.last_kind(self.trained.network.layers)
-        return self.trained.encoding.scores(self.outputs[split], probabilities=last == "softmax")
-
     def usable(self, split: str) -> Bool[np.ndarray, " seed"]:
         """Return which seeds have only finite outputs for the split: a seed that diverged has none."""
         finite: Bool[np.ndarray, " seed"] = np.isfinite(self.outputs[split]).all(axis=(1, 2))
@@ -118,13 +113,8 @@ class Candidate:
             each = [self.alone(place)._computed for place in range(len(self.trained.seeds))]
             return {key: np.concatenate([of[key] for of in each]) for key in each[0]}
         for split, rows in self.parts.items():
-            of_split = {"loss": self.trained.loss(self.outputs[split], rows.targets)}
-            for name, metric in metrics.METRICS.items():
-                fits = metric.of == ("classes" if rows.classes else "numbers")
-                if metric.function and fits and (name == self.asked or not metric.asked):
-                    taken = self.class_scores(split) if metric.of_scores else self.predicted(split)
-                    of_split[name] = metric.function(taken, rows.targets)
-            found |= {(split, name): np.where(self.usable(split), of, np.inf) for name, of in of_split.items()}
+            of_split = metrics.of_rows(self.trained, rows, self.outputs[split], self.asked)
+            found |= {(split, name): values for name, values in of_split.items()}
         found |= {(self.main_split, name): values for name, values in self._weight_errors().items()}
         found[self.watched, "epochs_to_converge"] = self.epochs_to_converge
         return found
@@ -166,6 +156,7 @@ class Candidate:
             epochs_to_converge=summary(self.epochs_to_converge).median,
             infinite_seeds=int(np.isinf(computed[self.finished]).sum()),
             overruled=self.trained.overruled,
+            searched=saved.at_edges(self.trained.search),
         )
 
     def predictions(self, inputs: Table) -> Iterator[Sequence[Cell]]:

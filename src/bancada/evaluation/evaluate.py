@@ -17,7 +17,7 @@ import numpy as np
 
 from bancada.base import BadInput, files, index, notify, params_file, stage, tables
 from bancada.data import vary
-from bancada.evaluation import plots, settings, sheets
+from bancada.evaluation import plots, settings, sheets, trials
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.entry import DATA_SETS, ONE_DATA_SET, SPLITS, Replicas, Terms
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
@@ -126,7 +126,9 @@ def evaluate(
     write_csv(folder / "loss.csv", CURVES, chain.from_iterable(c.mean_curves() for c in candidates))
     by_name = {candidate.name: candidate for candidate in candidates}
     write_metrics(folder / "metrics", board, {name: candidate.trained.overruled for name, candidate in by_name.items()})
-    results = plots.Results(name, board, [by_name[row["variant"]] for row in board], study.decision_region)
+    ordered = [by_name[row["variant"]] for row in board]
+    searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
+    results = plots.Results(name, board, ordered, study.decision_region, searches=searches)
     with files.whole(folder / "plots") as unfinished:
         unfinished.mkdir()
         for plot, draw in plots.PLOTS.items():

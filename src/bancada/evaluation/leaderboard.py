@@ -67,7 +67,7 @@ def leaderboard(entries: Sequence[Entry], terms: Terms) -> list[Row]:
             "best_seed": choice.seeds[entry.variant],
             "best_seed_is": choice.how,
             "champion": entry.variant == choice.champion,
-            "note": "; ".join(filter(None, [*_notes(entry, terms), entry.overruled])),
+            "note": "; ".join(filter(None, [*_notes(entry, terms), entry.overruled, entry.searched])),
         }
         rows.append(row)
     return rows

@@ -18,11 +18,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bancada.base.tables import Table, as_written
-from bancada.evaluation import drawn_rows
+from bancada.evaluation import drawn_rows, searches
 from bancada.evaluation.candidates import Candidate
 from bancada.evaluation.leaderboard import Row
 from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, of_class, sheet
 from bancada.evaluation.statistics import summary, thinned
+from bancada.evaluation.trials import Searched
 from bancada.evaluation.words import ROWS_OF, better, measured_on, over_replicas
 from bancada.networks import encoding, metrics, settings
 from bancada.networks.preparation import TARGET_SCALING
@@ -44,6 +45,7 @@ class Results:
     candidates: Sequence[Candidate]
     region: list[list[float]] | None  # [[x low, x high], [y low, y high]] for the decision regions
     of_first: bool = False  # of seeds that each have data of their own, only the first is shown
+    searches: Sequence[Searched] = ()  # of the variants that searched
 
     @property
     def over(self) -> str:
@@ -350,6 +352,21 @@ def fit(results: Results) -> Figure | None:
     return figure
 
 
+def search(results: Results) -> Figure | None:
+    """Draw the score of each trial of a search against each value."""
+    return searches.search(results.study, results.searches)
+
+
+def parallel(results: Results) -> Figure | None:
+    """Draw the values of each trial that go together, where more than two were searched."""
+    return searches.parallel(results.study, results.searches)
+
+
+def tuning(results: Results) -> Figure | None:
+    """Draw the best score of each variant by its number of trials."""
+    return searches.tuning(results.study, results.searches)
+
+
 def _write_why_empty(ax: Axes, candidate: Candidate, metric: str) -> None:
     ax.text(0.5, 0.5, "\n".join(missing(candidate, metric)), ha="center", va="center", transform=ax.transAxes)
 
@@ -388,5 +405,8 @@ def _with_margins(values: Float64[np.ndarray, " value"]) -> list[float]:
     return [low - margin, high + margin]
 
 
-DRAWN = (loss, leaderboard, data, decision_regions, confusion, misclassified, predicted_vs_observed, fit)
+DRAWN = (
+    *(loss, leaderboard, data, decision_regions, confusion, misclassified, predicted_vs_observed, fit),
+    *(search, parallel, tuning),
+)
 PLOTS: dict[str, Callable[[Results], Figure | None]] = {draw.__name__: draw for draw in DRAWN}

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,43 +11,10 @@ from matplotlib.figure import Figure
 
 from bancada.evaluation.sheets import COLORS, STYLES, literal, sheet
 from bancada.evaluation.statistics import thinned
+from bancada.evaluation.trials import Searched
 
 MOST_POINTS = 200  # of a curve
 MANY_KEYS = 3  # from so many on, parallel coordinates show which values go together
-
-
-@dataclass(frozen=True)
-class Searched:
-    """A variant's trials. `label`: the score in words; `higher`: whether more of it is better."""
-
-    variant: str
-    space: dict[str, Any]  # dotted key -> low, high and log, or choices
-    values: dict[str, list[Any]]  # dotted key -> its value in each trial
-    scores: Float64[np.ndarray, "trial seed"]  # NaN where a training diverged
-    label: str
-    higher: bool
-
-    @property
-    def means(self) -> Float64[np.ndarray, " trial"]:
-        """The score of each trial: the mean over its seeds, NaN if one of them diverged."""
-        means: Float64[np.ndarray, " trial"] = self.scores.mean(axis=1)
-        return means
-
-    @property
-    def order(self) -> list[int]:
-        """The trials, the best one first; those with a seed that diverged come last."""
-        signed = -self.means if self.higher else self.means
-        return [int(trial) for trial in np.argsort(np.where(np.isfinite(signed), signed, np.inf), kind="stable")]
-
-    def places(self, key: str) -> Float64[np.ndarray, " trial"]:
-        """Return where each trial's value lies in its range, from 0 to 1; choices lie side by side."""
-        part, values = self.space[key], self.values[key]
-        if "choices" in part:
-            choices = [repr(choice) for choice in part["choices"]]
-            return np.array([choices.index(repr(value)) for value in values]) / max(1, len(choices) - 1)
-        low, high, at = (np.log(x) if part["log"] else np.asarray(x) for x in (part["low"], part["high"], values))
-        found: Float64[np.ndarray, " trial"] = (at - low) / (high - low) if high > low else 0.0 * at
-        return found
 
 
 def best_of(scores: Float64[np.ndarray, " trial"], count: int) -> tuple[float, float, float]:
@@ -95,7 +61,7 @@ def search(study: str, searches: Sequence[Searched]) -> Figure | None:
         return None
     title = f"{study}: {searches[0].label} on the validation rows, by the values that were searched"
     title += "\ndots: mean of a trial over its seeds; lines: lowest to highest seed"
-    figure, panels = sheet(len(panels_of), title, 2.2, headings=2)
+    figure, panels = sheet(len(panels_of), title, 2.2, headings=3)
     for ax, (searched, key) in zip(panels, panels_of, strict=True):
         best, finite, x = searched.order[0], np.isfinite(searched.means), searched.places(key)
         low, high = searched.scores[finite].min(axis=1), searched.scores[finite].max(axis=1)
@@ -104,7 +70,8 @@ def search(study: str, searches: Sequence[Searched]) -> Figure | None:
         if finite[best]:
             ax.plot(x[best], searched.means[best], "D", color=COLORS[1], markersize=7, label="chosen")
         lost = f", {(~finite).sum()} diverged" * bool((~finite).any())
-        chosen = f"{key} (chosen: {_short(searched.values[key][best])})"
+        at_edge = ", at the edge" * (key in searched.edges)
+        chosen = f"{key}\nchosen: {_short(searched.values[key][best])}{at_edge}"
         ax.set_title(literal(f"{searched.variant}: {len(x)} trials{lost}\n{chosen}"))
         _name_places(ax, searched.space[key])
         _scale(ax, searched.scores[finite].ravel())
@@ -129,7 +96,13 @@ def parallel(study: str, searches: Sequence[Searched]) -> Figure | None:
             low, high = _ends(searched.space[key])
             ax.text(x, 1.04, high, ha="center", va="bottom")
             ax.text(x, -0.04, low, ha="center", va="top")
-        ax.set(ylim=(-0.15, 1.15), yticks=[], xticks=range(len(keys)), title=literal(searched.variant))
+        ax.set(
+            xlim=(-0.3, len(keys) - 0.7),
+            ylim=(-0.15, 1.15),
+            yticks=[],
+            xticks=range(len(keys)),
+            title=literal(searched.variant),
+        )
         ax.set_xticklabels([literal(key) for key in keys])
     return figure
 

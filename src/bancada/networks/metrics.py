@@ -9,6 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64, Real
 
+from bancada.base.tables import Table
+from bancada.networks.saved import SavedVariant
+
 Values = Float64[np.ndarray, " seed"]
 
 
@@ -21,6 +24,24 @@ class Metric(NamedTuple):
     higher_is_better: bool = False
     asked: bool = False  # it is computed only for a study whose `metric` it is
     of_scores: bool = False  # the function takes a score for each class, such as its probability, not decisions
+
+
+def of_rows(
+    trained: SavedVariant, rows: Table, outputs: Float64[np.ndarray, "seed row output"], asked: str
+) -> dict[str, Values]:
+    """Return the training loss and each metric that is defined on these rows, by name, from the outputs for them.
+
+    A metric that is computed only where asked for is there if it is `asked`. The value of a seed with outputs that are
+    not finite is infinite.
+    """
+    found = {"loss": trained.loss(outputs, rows.targets)}
+    for name, metric in METRICS.items():
+        fits = metric.of == ("classes" if rows.classes else "numbers")
+        if metric.function and fits and (name == asked or not metric.asked):
+            taken = trained.class_scores(outputs) if metric.of_scores else trained.decide(outputs)
+            found[name] = metric.function(taken, rows.targets)
+    usable = np.isfinite(outputs).all(axis=(1, 2))
+    return {name: np.where(usable, values, np.inf) for name, values in found.items()}
 
 
 def error_rate_percent(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:

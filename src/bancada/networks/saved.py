@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int64, Shaped
 from safetensors import numpy as safetensors
 
 from bancada.base import files, tables
-from bancada.networks.encoding import Encoding, encoding
+from bancada.networks.encoding import Encoding, encoding, last_kind
 from bancada.networks.preparation import SCALING, TARGET_SCALING, Preparation
 from bancada.networks.settings import Network
 
@@ -67,15 +67,18 @@ def description(
     return described | {key: value for key, value in more.items() if value}
 
 
-def save(folder: Path, described: dict[str, Any], result: TrainingResult, preparations: Sequence[Preparation]) -> None:
-    """Write the folder: weights and scaling, history, and run.json with what the training has shown."""
-    first, *others = preparations
-    scaling = dict(first.scaling)
-    if others:  # [seed, ...]
-        scaling = {name: np.stack([one.scaling[name] for one in preparations]) for name in first.scaling}
-    seeds = described["recipe"]["seeds"]
-    diverged, kept = ({seeds[i]: epoch for i, epoch in found.items()} for found in (result.diverged, result.kept))
-    run = described | {"diverged": diverged, "kept": kept, "parameters": result.parameters, "outputs": result.outputs}
+def save(
+    folder: Path,
+    described: dict[str, Any],
+    result: TrainingResult,
+    preparations: Sequence[Preparation],
+    trials: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the folder: weights and scaling, history, and run.json with what the training has shown.
+
+    `trials`: the columns of a search's table.
+    """
+    scaling, seeds, run = scaling_of(preparations), described["recipe"]["seeds"], with_result(described, result)
     trained = np.isfinite(result.history["lr"])  # [seed, epoch]; the epoch in which a seed diverged is its last
     place, epoch = np.nonzero(trained)
     losses = {name: result.history[name][trained] for name in HISTORY_COLUMNS}
@@ -85,6 +88,23 @@ def save(folder: Path, described: dict[str, Any], result: TrainingResult, prepar
         columns = {"seed": np.array(seeds)[place], "epoch": epoch, **losses}
         tables.write_columns(columns, unfinished / files.HISTORY)
         (unfinished / files.RUN).write_text(json.dumps(run, indent=1) + "\n")
+        if trials is not None:
+            tables.write_columns(trials, unfinished / files.SEARCH)
+
+
+def scaling_of(preparations: Sequence[Preparation]) -> dict[str, np.ndarray]:
+    """Return the scaling of all seeds or, where each has data of its own, of each: [seed, ...]."""
+    first, *others = preparations
+    if not others:
+        return dict(first.scaling)
+    return {name: np.stack([one.scaling[name] for one in preparations]) for name in first.scaling}
+
+
+def with_result(described: dict[str, Any], result: TrainingResult) -> dict[str, Any]:
+    """Return the whole content of run.json."""
+    seeds = described["recipe"]["seeds"]
+    diverged, kept = ({str(seeds[i]): at for i, at in found.items()} for found in (result.diverged, result.kept))
+    return described | {"diverged": diverged, "kept": kept, "parameters": result.parameters, "outputs": result.outputs}
 
 
 @dataclass(frozen=True)
@@ -106,6 +126,7 @@ class SavedVariant:
     weights: dict[str, np.ndarray]  # by state_dict's names, [seed, ...]
     preparation: Preparation
     overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
+    search: Mapping[str, Any] | None = None  # what was asked of the search that chose the recipe, and what it chose
     missing: Sequence[str] = ()  # texts that mean an empty cell
     draws: Sequence[Preparation] = ()  # one for each seed, where each has data of its own; `preparation` is the first
 
@@ -151,6 +172,10 @@ class SavedVariant:
             return np.stack([preparation.in_own_units(one) for preparation, one in each])
         return decided if self.classes else self.preparation.in_own_units(decided)
 
+    def class_scores(self, outputs: Float64[np.ndarray, "seed row output"]) -> Float64[np.ndarray, "seed row class"]:
+        """Return a score for each class, such as its probability."""
+        return self.encoding.scores(outputs, probabilities=last_kind(self.network.layers) == "softmax")
+
     def predict(self, rows: tables.Table) -> Int64[np.ndarray, "seed row 1"] | Float64[np.ndarray, "seed row target"]:
         """Return what `decide` makes of the outputs for these rows."""
         return self.decide(self.outputs(rows))
@@ -175,8 +200,11 @@ def evaluated_by(engine: str) -> str:
 
 def load(folder: Path) -> SavedVariant:
     """Return the variant that `save` wrote."""
-    run = json.loads((folder / files.RUN).read_text())
-    stored: Mapping[str, np.ndarray] = safetensors.load_file(folder / files.WEIGHTS)
+    return restored(json.loads((folder / files.RUN).read_text()), safetensors.load_file(folder / files.WEIGHTS))
+
+
+def restored(run: Mapping[str, Any], stored: Mapping[str, np.ndarray]) -> SavedVariant:
+    """Return the variant of a run.json with these weights and scaling."""
     recipe = run["recipe"]
     asked = {key: recipe.get(key) for key in ("layers", "module")} | {
         key: recipe["train"][key] for key in ("loss", "bits")
@@ -194,6 +222,7 @@ def load(folder: Path) -> SavedVariant:
         engine=recipe["engine"],
         output_count=run["outputs"],
         overruled=run.get("overruled", ""),
+        search=run.get("search"),
         missing=run.get("missing", ()),
         weights={name: value for name, value in stored.items() if name not in SCALING + TARGET_SCALING},
         preparation=draws[0] if draws else Preparation.stored(run.get("preparation", []), stored),
@@ -202,6 +231,26 @@ def load(folder: Path) -> SavedVariant:
         kept=kept,
         **{name: run[name] for name in names},
     )
+
+
+def at_edges(search: Mapping[str, Any] | None) -> str:
+    """Return which chosen values lie at the edge of what was searched, in words; an empty string if none does."""
+    edges = [f"{key} = {search['chosen'][key]}" for key in search["edges"]] if search else []
+    return f"chosen at the edge of what was searched: {', '.join(edges)}" if edges else ""
+
+
+def read_search(folder: Path) -> tuple[dict[str, Any], dict[str, list[Any]]] | None:
+    """Return what run.json says of a search, and the columns of its table; None where there was none.
+
+    The columns are trial, seed, the searched keys and score. Texts in the file are JSON: values of choices.
+    """
+    if not (folder / files.SEARCH).exists():
+        return None
+    columns = tables.read_columns(folder / files.SEARCH)[0]
+    return json.loads((folder / files.RUN).read_text())["search"], {
+        name: values.tolist() if isinstance(values, np.ndarray) else [json.loads(text) for text in values.to_pylist()]
+        for name, values in columns.items()
+    }
 
 
 def read_history(folder: Path) -> dict[str, np.ndarray]:

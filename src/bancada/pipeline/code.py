@@ -23,7 +23,7 @@ from bancada.networks import saved
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements
 from bancada.pipeline.params import Params
-from bancada.training import preparing, replica
+from bancada.training import preparing, replica, train
 
 STAGES = {  # of each study, and, for `train`, of each variant
     "generate": "bancada.data.generate",
@@ -32,8 +32,10 @@ STAGES = {  # of each study, and, for `train`, of each variant
     "evaluate": "bancada.evaluation.evaluate",
     "train": "bancada.training.train",
 }
-# These import kinds of sources, engines and the user's files by a computed name: the entries name those modules.
-DECLARED = frozenset(module.__name__ for module in (sources, vary, replica, saved, user_code, preparing))
+# These import sources, engines, searches and the user's files by a computed name: the entries name those modules.
+DECLARED = frozenset(
+    {module.__name__ for module in (sources, vary, replica, saved, user_code, preparing, train)} | {train.SEARCH}
+)
 OWN = ("bancada", *user_code.FOLDERS)
 
 
@@ -57,7 +59,10 @@ def contents(params: Params, root: Path) -> dict[str, str]:
         entries = (STAGES[stage], *_by_name(stage, name, params, folder.path))
         if entries not in known:
             known[entries] = _depends_on(entries, folder, versions)
-        found[f"{stage}/{name}.json"] = json.dumps(known[entries], indent=1) + "\n"
+        # The metric chooses, and dvc.yaml, which is the same for all variants, does not name it for a training.
+        searches = stage == "train" and params.training(name).search()
+        chosen_by = {"metric": params.studies[params.variants[name].study].metric} if searches else {}
+        found[f"{stage}/{name}.json"] = json.dumps(known[entries] | chosen_by, indent=1) + "\n"
     return found
 
 
@@ -73,9 +78,10 @@ def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
     recipes = [params.recipe(variant) for variant in variants]
     engines = [replica.ENGINES[recipe.engine] for recipe in recipes] if stage == "train" else []
     fitted = [preparing.BY_SCIKIT_LEARN for recipe in recipes if recipe.train.prepare and stage == "train"]
-    evaluated = [saved.evaluated_by(recipe.engine) for recipe in recipes if stage == "evaluate"]
+    searches = stage == "train" and params.training(name).search() is not None
+    evaluated = [saved.evaluated_by(recipe.engine) for recipe in recipes if stage == "evaluate" or searches]
     modules = [user_code.locate(src, recipe.module.file) for recipe in recipes if recipe.module]
-    return sorted({*engines, *fitted, *evaluated, *modules, *draws})
+    return sorted({*engines, *fitted, *evaluated, *modules, *draws, *([train.SEARCH] if searches else [])})
 
 
 def _depends_on(entries: tuple[str, ...], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:

@@ -114,10 +114,39 @@ def _check_study(name: str, params: Params) -> None:
 
 
 def _check_variant(name: str, params: Params) -> None:
-    keys, study = params.training(name), params.studies[params.variants[name].study]
-    recipe, shape = keys.recipe(), params.shape(params.variants[name].study)
-    if recipe.train.epochs * len(recipe.seeds) > LONGEST_HISTORY:
-        problem = f"too many for {len(recipe.seeds)} seeds; epochs times seeds may be {LONGEST_HISTORY}"
+    keys, study = params.training(name), params.variants[name].study
+    search = keys.search()
+    trainings = max(params.num_seeds, search.trials * search.seeds if search else 0)
+    _check_training(keys, params.studies[study], params.shape(study), trainings)
+    refuse_search(keys, params.studies[study], params.source(study))
+    keys.at_ends(lambda at: _check_training(at, params.studies[study], params.shape(study), trainings))
+
+
+def refuse_search(keys: TrainingKeys, study: Study, source: Source) -> None:
+    """Raise BadInput if the variant searches, but the study has no scores on validation rows that may choose."""
+    search, where = keys.search(), keys.written_at("search")
+    if search is None:
+        return
+    if keys.variant.scratch:
+        raise bad(f"variants.{keys.name}.scratch", True, "training from scratch has no search; write search: null")
+    if study.split.validation in (0, "test"):
+        problem = "needs validation rows of its own, because test rows may not choose; see split.validation"
+        raise bad(where, None, problem)
+    if "data" in source.vary and not source.has_seed:
+        problem = (
+            "the study's source has vary: [seed, data], so validation rows of one split are training rows of others"
+        )
+        raise bad(where, None, f"{problem}; take data out of source.vary")
+    if study.metric in OF_WEIGHTS:
+        raise bad(where, None, f"the study's metric chooses, and {study.metric} is none of validation rows")
+    if study.metric == "loss" and any(key.partition(".")[0] == "loss" for key in search.space):
+        raise bad(f"{where}.space.loss", None, "the study's metric, its loss, would not be the same for all trials")
+
+
+def _check_training(keys: TrainingKeys, study: Study, shape: DataShape | None, trainings: int) -> None:
+    recipe = keys.recipe()
+    if recipe.train.epochs * trainings > LONGEST_HISTORY:
+        problem = f"too many for {trainings} seeds; epochs times seeds may be {LONGEST_HISTORY}"
         raise bad(keys.written_at("epochs"), recipe.train.epochs, problem)
     if recipe.scratch:
         refuse_unfit_for_scratch(keys)
@@ -129,7 +158,7 @@ def _check_variant(name: str, params: Params) -> None:
     rows = study.split.counts(shape.rows)[0] if shape.rows and not study.split.grouped else 0
     refuse_misfit(keys, shape._replace(rows=rows, features=0 if recipe.train.prepare else shape.features))
     if study.metric in OF_WEIGHTS and not recipe.network.one_linear:
-        raise bad(f"variants.{name}.layers", None, f"{study.metric} is known for a single linear layer alone")
+        raise bad(f"variants.{keys.name}.layers", None, f"{study.metric} is known for a single linear layer alone")
 
 
 def _check_same_loss(study: str, params: Params) -> None:

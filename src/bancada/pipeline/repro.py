@@ -296,7 +296,9 @@ def _try_variant(keys: TrainingKeys, parts: dict[str, tables.Table], inputs: tab
         refuse_unknown(f"{PARAMS_FILE}: {keys.written_at('prepare')}: {part} rows", parts[part], learned)
     refuse_unprepared(recipe.study, inputs, recipe.variant, learned)
     training = prepared(path, rows, learned)
-    try_first_batch(keys, Data(training, training.first(0), len(rows.classes)))
+    data = Data(training, training.first(0), len(rows.classes))
+    try_first_batch(keys, data)
+    keys.at_ends(lambda at: try_first_batch(at, data))
     told = [*doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]
     return told + ignored(parts | {"predict": inputs}, learned)
 

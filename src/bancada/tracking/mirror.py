@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from bancada.base import files, lockfile
-from bancada.networks.saved import carried, read_history
+from bancada.networks.metrics import HIGHER_IS_BETTER
+from bancada.networks.saved import carried, read_history, read_search
 from bancada.training.live import kept_epochs
 
 
@@ -185,6 +186,20 @@ def curves(result: Result) -> list[Point]:
         *(Point("last_epoch", seed, epoch) for seed, epoch in last.items()),
         *(ended(n + 1) for n in range(len(result.recipe["seeds"])) if result.recipe.get("engine") in ONE_BY_ONE),
         *([Point("parameters", 0, result.count)] if result.count else []),
+        *of_search(result.folder),
+    ]
+
+
+def of_search(folder: Path) -> list[Point]:
+    """Return the score of each trial of a search, if there was one, and the best so far; the step is the trial."""
+    if not (search := read_search(folder)):
+        return []
+    asked, columns = search
+    scores = np.reshape(columns["score"], (-1, asked["seeds"])).mean(axis=1)
+    best = (np.fmax if asked["metric"] in HIGHER_IS_BETTER else np.fmin).accumulate(scores)
+    curves = {"search/score": scores, "search/best": best}
+    return [
+        Point(name, int(i) + 1, float(of[i])) for name, of in curves.items() for i in np.flatnonzero(np.isfinite(of))
     ]
 
 

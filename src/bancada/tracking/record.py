@@ -13,12 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.parquet as pq
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from bancada.base import files, lockfile
+from bancada.networks.saved import read_search
 from bancada.tracking import champions, evaluations, mirror, models, runs, surroundings, views
 from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.experiments import deleted, find_run, is_deleted
@@ -28,6 +30,7 @@ from bancada.tracking.store import Failed, Store, artifact_paths
 UPLOADS = 8  # at a time, to a server
 EVALUATION = "bancada.evaluation"  # tag: a hash of the evaluation that the run holds
 WARNING = "bancada.warning"  # tag
+TRIALS = "search.json"  # search.parquet as a table that MLflow's pages show
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,9 @@ class Recorder:
                 path = Path(folder, "git.diff")  # mlflow's own log_text takes UTF-8 alone
                 path.write_bytes(self.origin.diff)
                 client.log_artifact(run_id, str(path))
+        if TRIALS not in artifact_paths(store, run) and (search := read_search(result.folder)):
+            with store.part(f"{result.name}: {TRIALS}", self.failed):
+                client.log_table(run_id, pd.DataFrame(search[1]), TRIALS)
         client.set_terminated(run_id, "FINISHED")
         finished = client.get_run(run_id)
         if runs.LIVE_FILE in finished.data.tags:  # the path may belong to another training tomorrow
@@ -212,7 +218,7 @@ class Recorder:
         """Return the files that the run lacks, by their names in it, if those here are still the run's."""
         tags, wanted = self.store.client.get_run(run.info.run_id).data.tags, dict[str, Path]()
         if tags.get(models.WEIGHTS_MD5) == result.weights_md5:
-            wanted |= {name: result.folder / name for name in files.MODEL_FILES}
+            wanted |= {name: result.folder / name for name in files.of_model(result.folder)}
             wanted |= {"requirements.lock": Path("requirements.lock")} if self.requirements else {}
         if evaluation and tags.get(EVALUATION) == evaluation.md5:
             wanted |= evaluation.artifacts

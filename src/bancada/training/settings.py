@@ -1,12 +1,12 @@
 """The keys of params.yaml about training, and which key replaces which."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from bancada.base.params_file import ParamsFile
-from bancada.base.refusals import bad
+from bancada.base.refusals import PARAMS_FILE, BadInput, bad
 from bancada.base.settings import Count, Fraction, NotNegative, Positive, Settings, checked
 from bancada.networks.settings import (
     WHOSE,
@@ -18,9 +18,11 @@ from bancada.networks.settings import (
     TorchInit,
     TorchPart,
     by_name,
+    is_torch_name,
     torchs_own,
 )
 from bancada.training.prepare import Prepare
+from bancada.training.space import Search, replaced
 
 
 class SGD(Settings):
@@ -148,6 +150,7 @@ class Train(Settings):
     class_weight: Literal["balanced"] | None = None  # classes count the same, however many rows they have
     # portable: the same bytes on every x86-64 CPU with AVX2; this_machine: faster, the same bytes on this machine alone
     bits: Literal["portable", "this_machine"] = "portable"
+    search: Search | None = None  # it chooses values of these keys, or of a module's arguments, on validation rows
 
     def batch_rows(self, rows: int) -> int:
         """Return the number of rows in a batch, of which the last one may have fewer. `rows`: those of the training."""
@@ -228,7 +231,7 @@ class TrainingKeys:
         return Recipe(
             **{key: getattr(self.variant, key) for key in ("study", "layers", "module", "scratch")},
             variant=self.name,
-            train=train.model_copy(update={"engine": None}),
+            train=train.model_copy(update={"engine": None, "search": None}),
             seeds=[self.common.seed + i for i in range(self.common.num_seeds)],
             device=self.common.device,
             engine=engine,
@@ -239,6 +242,58 @@ class TrainingKeys:
         checked(Train, self.variant.train, f"variants.{self.name}.train", partial=True)
         lr = {"lr": self.common.lr} if self.common.lr else {}
         return checked(Train, {**self.shared, **self.variant.train, **lr}, f"variants.{self.name}.train")
+
+    def search(self) -> Search | None:
+        """Return the search that comes before the training, if there is one. An `lr` at the top is not searched."""
+        asked = self._train().search
+        space = (
+            {key: part for key, part in asked.space.items() if not (key == "lr" and self.common.lr)} if asked else {}
+        )
+        return asked.model_copy(update={"space": space}) if asked and space else None
+
+    def with_values(self, values: Mapping[str, Any]) -> "TrainingKeys":
+        """Return the keys with values at dotted keys of `train`, or of a module's `args`, in place of a search.
+
+        What is not written on the way to a value has its default. Raise BadInput for a key that cannot have a value.
+        """
+        module, defaults = self.variant.module, self._train().model_dump()
+        own: dict[str, Any] = {**self.variant.train, "search": None}
+        for key, value in values.items():
+            first, _, rest = key.partition(".")
+            try:
+                if module and first == "args" and rest:
+                    module = module.model_copy(update={"args": replaced(module.args, rest, value)})
+                    continue
+                if first not in Train.model_fields or first in NOT_SEARCHED:
+                    raise KeyError(first)
+                written = own.get(first, self.shared.get(first))
+                own[first] = replaced(_filled(written, defaults[first]), rest, value) if rest else value
+            except KeyError as error:
+                where, what = f"{self.written_at('search')}.space.{key}", error.args[0]
+                raise bad(where, None, f"no key of train that can be searched: {what}") from None
+        variant = self.variant.model_copy(update={"train": own, "module": module})
+        return TrainingKeys(self.name, variant, self.shared, self.common)
+
+    def trial(self, values: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with these values. Raise BadInput where it needs another engine than the variant's."""
+        recipe, (engine, _) = self.with_values(values).recipe(), self.engine()
+        if recipe.engine != engine:
+            problem = f"engine {recipe.engine} would train it, and {engine} other trials; `engine: torch` trains all"
+            raise bad(f"variants.{self.name}.train.engine", None, problem)
+        return recipe
+
+    def at_ends(self, check: "Callable[[TrainingKeys], None]") -> None:
+        """Call `check` at both ends of each range of the search, and at each choice. A BadInput names them."""
+        search = self.search()
+        for key, part in search.space.items() if search else ():
+            for value in part.extremes():
+                at = self.with_values({key: value})
+                try:
+                    self.trial({key: value})
+                    check(at)
+                except BadInput as error:
+                    reason = str(error).removeprefix(f"{PARAMS_FILE}: ")
+                    raise bad(f"{self.written_at('search')}.space.{key}", value, f"with it, {reason}") from None
 
     def engine(self) -> tuple[Engine, str]:
         """Return which engine trains the variant, and why, in words.
@@ -275,8 +330,8 @@ class TrainingKeys:
     def overrides(self) -> list[str]:
         """Return a sentence for each training key of the variant that replaces one of its study."""
         return [
-            f"variants.{self.name}.train.{key} = {value}"
-            f" replaces studies.{self.variant.study}.train.{key} = {self.shared[key]}"
+            f"variants.{self.name}.train.{key}{_shown(value)}"
+            f" replaces studies.{self.variant.study}.train.{key}{_shown(self.shared[key])}"
             for key, value in self.variant.train.items()
             if key in self.shared
         ]
@@ -284,7 +339,28 @@ class TrainingKeys:
     def overruled(self) -> str:
         """Return which learning rate the `lr` at the top replaces, in words; an empty string if there is none."""
         lr, below = self.common.lr, self.variant.train.get("lr", self.shared.get("lr"))
-        return "" if lr is None or below in (None, lr) else f"lr = {lr} replaces {self.written_at('lr')} = {below}"
+        if lr is None:
+            return ""
+        found = [] if below in (None, lr) else [f"{self.written_at('lr')} = {below}"]
+        asked = self._train().search
+        found += [f"{self.written_at('search')}.space.lr"] if asked and "lr" in asked.space else []
+        return f"lr = {lr} replaces {' and '.join(found)}" if found else ""
+
+
+def _shown(value: Any) -> str:
+    return "" if isinstance(value, Mapping) and "space" in value else f" = {value}"  # a space has many lines
+
+
+# Keys of `train` that no search may change: they decide what a row is, or who trains.
+NOT_SEARCHED = ("search", "standardize", "prepare", "engine", "bits")
+
+
+def _filled(written: Any, default: Any) -> Any:
+    """Return what is written of an optimizer, for example, as a mapping with all its options."""
+    written = {"name": written} if isinstance(written, str) else written
+    if not isinstance(written, Mapping) or is_torch_name(written.get("name")):
+        return default if written is None else written
+    return {**default, **written}
 
 
 def training_keys(params: ParamsFile, name: str) -> TrainingKeys:

@@ -1,8 +1,4 @@
-"""The space of a search: the key `search` of `train`, and the values of its trials.
-
-A trial is a point of Sobol's sequence, which fills the space more evenly than independent numbers (Bergstra & Bengio
-2012 compare both), and of which the first points stay the same when more are asked for.
-"""
+"""The space of a search: the key `search` of `train`, and which value of a range belongs to which share of it."""
 
 import math
 from collections.abc import Mapping
@@ -10,10 +6,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from bancada.base.settings import Count, Finite, Settings
+from bancada.base.settings import STORABLE, Count, Finite, Settings, is_storable
 
 DIGITS = 6  # of values that are no whole numbers: more would not be the same with the logarithm of another CPU
 BELOW_1 = math.nextafter(1, 0)
+MOST_SEEDS = 1000  # of a trial
+FIRST = 2**31 + 1024  # of the seeds of searches; `seed` and `num_seeds` at the top end before 2 ** 31 + 1000
 
 
 class Range(Settings):
@@ -39,8 +37,9 @@ class Range(Settings):
         u, whole = min(u, BELOW_1), isinstance(self.low, int) and isinstance(self.high, int)
         low, high = self.low, self.high + whole  # each whole number has the same share of an even range
         found = low * (high / low) ** u if self.log else low + (high - low) * u
-        rounded = math.floor(found) if whole else float(f"{found:.{DIGITS}g}")
-        return min(max(rounded, self.low), self.high)
+        if whole:
+            return min(max(math.floor(found), self.low), self.high)
+        return float(min(max(float(f"{found:.{DIGITS}g}"), self.low), self.high))
 
     def is_edge(self, value: Any) -> bool:
         """Return whether a value lies in the outer twentieth of the range, so that a better one may lie outside."""
@@ -61,6 +60,8 @@ class Choices(Settings):
     @classmethod
     def _distinct(cls, choices: list[Any]) -> list[Any]:
         for i, choice in enumerate(choices):
+            if not is_storable(choice):
+                raise ValueError(f"{choice!r}: each must be {STORABLE}")
             if any(type(choice) is type(other) and choice == other for other in choices[:i]):
                 raise ValueError(f"{choice!r} is named twice")
         return choices
@@ -78,33 +79,36 @@ class Choices(Settings):
         return self.choices
 
 
+def _kind(part: Any) -> str:
+    has_choices = "choices" in part if isinstance(part, Mapping) else isinstance(part, Choices)
+    return "choices" if has_choices else "range"
+
+
 Part = Annotated[
     Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
-    Discriminator(lambda raw: "choices" if isinstance(raw, Mapping) and "choices" in raw else "range"),
+    Discriminator(_kind),
 ]
 
 
 class Search(Settings):
     """A random search, quasi-random in fact: `trials` points of the space, each scored as the mean over `seeds` seeds.
 
-    The points and seeds follow from `seed` alone.
+    The points and seeds follow from `seed` alone. No seed of a trial is one of a final training: those are below FIRST,
+    and those of a search below 2 ** 32, for the compiled engine draws from 32 bits of a seed.
     """
 
     trials: Annotated[Count, Field(le=100_000)]
-    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 3
+    seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
     space: Annotated[dict[str, Part], Field(min_length=1)]
 
-    def points(self) -> list[dict[str, Any]]:
-        """Return the values of each trial, by the dotted keys of the space."""
-        from scipy.stats import qmc  # for half a second
+    def tuning_draws(self) -> list[int]:
+        """Return the draws of the data for these seeds, where each has one of its own: none is of a final training."""
+        return [seed - 2**31 for seed in self.tuning_seeds()]
 
-        sobol = qmc.Sobol(len(self.space), rng=self.seed)
-        shares = sobol.random_base2(math.ceil(math.log2(self.trials)))[: self.trials]
-        return [
-            {key: part.value(u) for (key, part), u in zip(self.space.items(), row, strict=True)}
-            for row in shares.tolist()
-        ]
+    def tuning_seeds(self) -> list[int]:
+        """Return the seeds from which each trial is trained."""
+        return [FIRST + MOST_SEEDS * self.seed + i for i in range(self.seeds)]
 
 
 def replaced(tree: Any, key: str, value: Any) -> Any:

@@ -19,8 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bancada.base import files, stage, syntax, user_code
-from bancada.training import checkpoint
-from bancada.training.replica import Data, Draws, Replica, Trained
+from bancada.training import checkpoint, replica
+from bancada.training.replica import Data, Draws, Losses, Replica, Report, Trained
 
 MOST_BYTES = 2 * 2**30
 FOLDER = stage.FOLDER / "replicas"
@@ -49,7 +49,7 @@ class Store:
             why = f"{changed} is not as {code} says, so no seed is taken from the store or kept there"
             print(f"{self.recipe.variant}: {why}; `dvc repro code` brings it up to date", file=sys.stderr)
             self.folder = None
-        self.names = fingerprints(replicas, data, code.read_text("utf-8")) if self.folder else []
+        self.names = fingerprints(replicas, data, _without_metric(code)) if self.folder else []
         if self.folder:
             prune(self.folder, self.names)
 
@@ -92,6 +92,47 @@ class Store:
 
     def _paths(self, suffix: str) -> list[Path]:
         return [self.folder / f"{name}{suffix}" for name in self.names] if self.folder else []
+
+
+def train(kept: Store, data: Draws, report: Report, what: str = "seeds", at_once: int | None = None) -> list[Trained]:
+    """Train the replicas that are not in the store. Return the results of all, in their order.
+
+    `what` they are, in words. `at_once`: how many an engine gets, all of which it may train side by side.
+    """
+    found, count = kept.take(), len(kept.replicas)
+    if found:
+        print(f"{kept.recipe.variant}: {len(found)} of {count} {what} from the store", flush=True)
+    for place, one in found.items():
+        report.ended(place, one)
+    left = kept.missing(found)
+    places = list(left)
+    for first in range(0, len(places), at_once or count):
+        some = places[first : first + (at_once or count)]
+        trained = replica.train([left[place] for place in some], data, Remaining(report, some, kept))
+        found |= dict(zip(some, trained, strict=True))
+    return [found[place] for place in range(count)]
+
+
+class Remaining(Report):
+    """A report on those replicas that had to be trained; `places` are their positions among all."""
+
+    def __init__(self, report: Report, places: list[int], kept: Store) -> None:
+        self.report, self.places, self.kept = report, places, kept
+
+    def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
+        """Pass them on."""
+        self.report.epochs([self.places[place] for place in places], first, losses)
+
+    def ended(self, place: int, trained: Trained) -> None:
+        """Keep the replica, and pass it on."""
+        self.kept.put(self.places[place], trained)
+        self.report.ended(self.places[place], trained)
+
+
+def _without_metric(code: Path) -> str:
+    """Return the file without the metric of a search, which chooses among replicas, but changes none."""
+    content = json.loads(code.read_text("utf-8"))
+    return json.dumps({key: value for key, value in content.items() if key != "metric"})
 
 
 def fingerprints(replicas: Sequence[Replica], data: Draws, code: str) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,9 +20,10 @@ from bancada.networks.saved import LR_NULL, description, save
 from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
-from bancada.training.replica import Data, Draws, Replica, Report, Rows, Trained
+from bancada.training.replica import Data, Replica, Report, Rows, Trained
 from bancada.training.settings import Recipe, TrainingKeys, training_keys
 
+SEARCH = "bancada.training.search"  # only where a variant searches: it knows the metrics, and others need not
 PLAIN_LINES = 5  # lines of progress if there is no terminal
 
 
@@ -59,18 +61,30 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)
     data = {number: one.data for number, one in enumerate(learned)}
     replica.try_first_batch(keys, first.data, src)
+    found = None
+    if search := keys.search():
+        by: Any = import_module(SEARCH)
+        metric = params.value(f"studies.{recipe.study}.metric")
+        tuned = [Learned.of(keys, parts) for parts in vary.draws(params, recipe.study, search.tuning_draws())]
+        refuse_other_inputs(keys, tuned)
+        found = by.search(by.Asked(keys, search, metric, tuned or [first], src))
+        recipe = found.keys.recipe()
+        print(f"{variant}: {found.in_words()}", flush=True)
     shape, preparations = first.data.train.inputs.shape[1:], [one.preparation for one in learned]
     asked = recipe.model_dump(mode="json", exclude_none=True)
     described = description(asked, rows, shape, preparations, keys.overruled())
+    described |= {"search": found.described} if found else {}
     folder = files.model(recipe.study, variant)
     with notify.recorded(f"train@{variant}", folder):
         draws = list(data) * (1 if drawn else len(recipe.seeds))
         replicas = [Replica(recipe, seed, src=src, draw=draw) for seed, draw in zip(recipe.seeds, draws, strict=True)]
         kept = store.Store(replicas, data)
         with progress_shown(recipe, described) as report:
-            trained = train(kept, data, report)
-        save(folder, described, replica.together(trained), preparations)
+            trained = store.train(kept, data, report)
+        save(folder, described, replica.together(trained), preparations, found and found.trials)
         kept.end()
+        if found:
+            found.kept.end()
     for seed, one in zip(recipe.seeds, trained, strict=True):
         if one.diverged is not None:
             print(f"{variant}: seed {seed} diverged in epoch {one.diverged + 1}{one.note and f' ({one.note})'}")
@@ -81,6 +95,7 @@ class Learned:
     """A draw of the data as a training takes it: what its training rows have taught, and the rows prepared by that."""
 
     rows: tables.Table  # for training, as they were given
+    held_out: tables.Table  # for validation, likewise
     preparation: Preparation
     data: Data
 
@@ -95,7 +110,7 @@ class Learned:
         learn, watch = (
             prepared(path, part, preparation) for path, part in zip(paths.values(), (rows, validation), strict=True)
         )
-        return cls(rows, preparation, Data(learn, watch, len(rows.classes)))
+        return cls(rows, validation, preparation, Data(learn, watch, len(rows.classes)))
 
 
 def refuse_other_inputs(keys: TrainingKeys, learned: Sequence[Learned]) -> None:
@@ -107,36 +122,6 @@ def refuse_other_inputs(keys: TrainingKeys, learned: Sequence[Learned]) -> None:
             problem = f"draw {number} of the data and draw 0 differ in the input '{other}'"
             way = "prepare that column in another way, or take data out of source.vary"
             raise bad(keys.written_at("prepare"), None, f"{problem}; {way}")
-
-
-def train(kept: store.Store, data: Draws, report: Report) -> list[Trained]:
-    """Train the replicas that are not in the store. Return the results of all, in their order."""
-    found, count = kept.take(), len(kept.replicas)
-    if found:
-        print(f"{kept.recipe.variant}: {len(found)} of {count} seeds from the store", flush=True)
-    for place, one in found.items():
-        report.ended(place, one)
-    left = kept.missing(found)
-    if left:
-        trained = replica.train(list(left.values()), data, Remaining(report, list(left), kept))
-        found |= dict(zip(left, trained, strict=True))
-    return [found[place] for place in range(count)]
-
-
-class Remaining(Report):
-    """A report on those replicas that had to be trained; `places` are their positions among all."""
-
-    def __init__(self, report: Report, places: list[int], kept: store.Store) -> None:
-        self.report, self.places, self.kept = report, places, kept
-
-    def epochs(self, places: Sequence[int], first: int, losses: replica.Losses) -> None:
-        """Pass them on."""
-        self.report.epochs([self.places[place] for place in places], first, losses)
-
-    def ended(self, place: int, trained: Trained) -> None:
-        """Keep the replica, and pass it on."""
-        self.kept.put(self.places[place], trained)
-        self.report.ended(self.places[place], trained)
 
 
 def as_taken(rows: tables.Table, network: Network) -> tables.Table:

@@ -116,7 +116,7 @@ def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
 ) -> None:
     """torch is imported by the trainings and evaluations of two engines, numba by all; mlflow by no stage.
 
-    scikit-learn is imported by splits, by sources that come with it, and by metrics: of evaluations and searches, and by
+    scikit-learn is imported by splits, by sources that come with it, by metrics (evaluations and searches), and by
     trainings that split data of their own.
     """
     stale = {}

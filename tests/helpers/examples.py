@@ -160,7 +160,8 @@ class Bench:
         params |= {"studies": {}, "variants": {}}
         for name in names:
             of = EXAMPLES[name]
-            params["studies"][f"of_{name}"] = {"train": of["train"] | train}
+            drawn_once = {"source": {"kind": "python"}, "split": {"train": 1.0}}  # the stage asks whether rows vary
+            params["studies"][f"of_{name}"] = {"train": of["train"] | train} | drawn_once
             params["variants"][name] = {"study": f"of_{name}", "module": of["module"]}
             self.write_rows(f"of_{name}", data_of(name))
             self.write_code(name, code)

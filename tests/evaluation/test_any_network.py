@@ -156,6 +156,7 @@ def test_rows_that_pass_in_chunks_give_what_they_give_at_once(undrawn):
     assert [float(value) for value in values("own", "error_rate_percent")] == pytest.approx(wrong)
 
 
+@pytest.mark.long
 def test_an_evaluation_has_the_same_bytes_in_two_processes_though_the_module_draws_numbers():
     noisy = {"module": NET["module"] | {"args": {"noise": True}}}
     run(given({"small": MLP, "own": noisy}))

@@ -114,6 +114,7 @@ def test_a_table_is_split_by_the_seed_of_its_draw_and_draw_0_is_what_the_stages_
                 np.testing.assert_array_equal(stored.features, parts[part].features)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("undrawn")
 def test_splits_of_one_table_have_no_interval_of_the_median_and_the_corrected_variance_in_p() -> None:
     """Nadeau & Bengio 2003: the variance of the mean is (1/n + test rows / training rows) times the sample's."""
@@ -131,6 +132,7 @@ def test_splits_of_one_table_have_no_interval_of_the_median_and_the_corrected_va
     assert float(board["b"]["p"]) == pytest.approx(2 * stats.t.sf(abs(t), SEEDS - 1), rel=1e-6)
 
 
+@pytest.mark.long
 def test_plots_and_tables_say_what_the_replicas_differ_in() -> None:
     run(asked(MOONS, num_seeds=3))
     assert {row["over"] for row in rows("leaderboard")} == {"data sets and seeds"}
@@ -185,6 +187,7 @@ def test_a_function_that_does_not_use_its_seed_makes_no_new_data() -> None:
         draws.of_study(params, "it", range(2))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("undrawn")
 def test_every_seed_predicts_with_the_scaling_of_its_own_data() -> None:
     """By hand: what is learned of rooms and prices in draw 2 scales the inputs and the outputs of seed 3 alone."""

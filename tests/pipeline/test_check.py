@@ -297,6 +297,7 @@ def test_an_error_of_the_hook_is_whole_and_names_a_way_out(repository: Path) -> 
         add_code()
 
 
+@pytest.mark.long
 def test_a_source_that_git_does_not_know_is_named(repository: Path) -> None:
     """A commit would leave it out, and dvc.lock was made with it."""
     (repository / "data/sources/mine.csv").write_text("a,b\n1,2\n")

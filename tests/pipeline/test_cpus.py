@@ -12,6 +12,7 @@ RAW = cpus.wanted_params()
 STAGES = [f"train@{name}" for name, variant in RAW["variants"].items() if variant["study"] != "pixels"]
 
 
+@pytest.mark.long
 def test_a_training_with_adam_and_one_with_batch_norm_end_in_the_same_bytes_on_a_haswell() -> None:
     ran, other = cpus.differing(["train@moons_adam", "train@moons_batch_norm"], ["Haswell"])
     assert len(ran) == 4  # with the rows and their split

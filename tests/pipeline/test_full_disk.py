@@ -29,7 +29,7 @@ def run(bench: Bench, mounted: Mounted, *command: str) -> subprocess.CompletedPr
         ("generate", "line", "data/raw", "data/raw/line.parquet"),
         ("split", "line", "data/split", "data/split/line"),
         ("train", "line_adam", "data/models/line", MODEL),
-        ("evaluate", "line", EVALUATION, f"{EVALUATION}/scores.csv"),
+        pytest.param("evaluate", "line", EVALUATION, f"{EVALUATION}/scores.csv", marks=pytest.mark.long),
     ],
 )
 def test_a_stage_names_the_file_and_leaves_the_older_one(

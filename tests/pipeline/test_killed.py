@@ -171,7 +171,7 @@ def steps(start: Start, hook: Path, program: str, place: str) -> int:
     return int(re.findall(rb"(\d+) steps", errors)[-1])
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [15, pytest.param(1, marks=pytest.mark.long)])
 def test_a_training_killed_before_the_steps_of_its_writing(complete: Bench, tmp_path: Path, every: int) -> None:
     """Over an older model, whose folder has to make way."""
     bench = complete.copy(tmp_path / "a clone")
@@ -200,7 +200,10 @@ def test_an_evaluation_killed_before_a_step_of_its_writing(complete: Bench, tmp_
         bench.ends_as_if_undisturbed()
 
 
-@pytest.mark.parametrize("place", ["dvc.lock", "/rwlock", ".dvc/cache", ".dvc/tmp"])
+LONG = [pytest.param(place, marks=pytest.mark.long) for place in (".dvc/cache", ".dvc/tmp")]
+
+
+@pytest.mark.parametrize("place", ["dvc.lock", "/rwlock", *LONG])
 def test_bancada_repro_killed_before_a_step_of_its_bookkeeping(project: Path, plain_lock: bytes, place: str) -> None:
     """While it takes up what stages left: dvc.lock, DVC's list of files in use, the cache, its temporary files."""
     undisturbed, hook = shutil.copytree(project, project.parent / "undisturbed"), project.parent / "sitecustomize.py"

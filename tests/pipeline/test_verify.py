@@ -84,6 +84,7 @@ def test_committed_results_come_out_again_whatever_the_shell_and_the_user_have_s
     assert set(after) - set(before.splitlines()) == {"!! verdict.json", "!! verdict.md"}
 
 
+@pytest.mark.long
 def test_what_is_wrong_in_the_workspace_alone_is_found(repository: Path) -> None:
     """A result changed by hand, and a model left over from a removed variant."""
     shutil.copytree(repository / MODEL, repository / "data/models/moons/moons_gone")
@@ -232,6 +233,7 @@ def test_data_that_dvc_add_keeps_come_from_the_cache_and_where_they_are_nowhere_
     assert refused.stderr.startswith("data/sources/large.csv: kept by DVC, and in neither DVC's cache nor a remote")
 
 
+@pytest.mark.long
 def test_a_shallow_clone_as_ci_makes_it_is_verified(repository: Path, tmp_path: Path) -> None:
     succeeds(tmp_path, "git", "clone", "-q", "--depth", "1", repository.as_uri(), "shallow")
     verify(tmp_path / "shallow", "--stages", "generate@moons", status=0)
@@ -252,6 +254,7 @@ def test_what_cannot_be_verified_is_one_line_with_status_2(repository: Path, tmp
     assert "no git repository" in refusal(repository)
 
 
+@pytest.mark.long
 def test_a_stage_that_fails_shows_what_it_said(repository: Path) -> None:
     with (repository / "src/bancada/data/generate.py").open("a") as file:
         file.write('\nraise SystemExit("the rows are out")\n')
@@ -265,7 +268,9 @@ def test_a_stage_that_fails_shows_what_it_said(repository: Path) -> None:
     assert (repository / "verdict.md").read_text().startswith("### Reproduction: could not be run")
 
 
-@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
+)
 def test_interrupted_it_leaves_nothing_behind(
     repository: Path, tmp_path: Path, sent: signal.Signals, status: int
 ) -> None:

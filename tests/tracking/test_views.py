@@ -152,6 +152,7 @@ def status_of(port: int, name: str) -> int:
         return connection.getresponse().status
 
 
+@pytest.mark.long
 def test_the_run_table_shows_each_run_with_its_test_error(recorded: Store, browser: webdriver.Chrome) -> None:
     """At the address that `bancada ui` prints, for this machine and for a name that is allowed."""
     Path("dvc.yaml").touch()

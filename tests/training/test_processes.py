@@ -117,6 +117,7 @@ def own_folders(own: Bench) -> list[str]:
     return sorted(path.name for path in (own.root / ".dvc/tmp/bancada").glob("*@*") if path.is_dir())
 
 
+@pytest.mark.long
 def test_a_file_that_is_edited_while_seeds_train_is_used_by_none_of_them(own: Bench, start: Start) -> None:
     own.write(["residual"], num_seeds=3, epochs=100)
     own.train("residual", BANCADA_REPLICAS="off")

@@ -159,7 +159,7 @@ def stacked(task: Task, seeds: int) -> Run:
 
     def run(epochs: int) -> None:
         asked = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": epochs})})
-        replica.train([replica.Replica(asked, seed) for seed in range(seeds)], {0: data}, replica.Report())
+        replica.train([replica.Replica(asked, seed) for seed in range(seeds)], data, replica.Silent())
 
     return run
 

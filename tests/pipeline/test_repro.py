@@ -123,7 +123,7 @@ def test_ctrl_c_after_a_closed_terminal_kills_a_stage_that_is_deaf_to_the_first(
         os.kill(int((project / "a.started").read_text()), 0)
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.long)])
 def test_after_two_signals_one_right_after_the_other_nothing_goes_on(project: Path, tmp_path: Path, count: int) -> None:
     """However short the time between them, which is 0 to 50 ms."""
     command = [sys.executable, "-m", "bancada", "repro"]

@@ -24,7 +24,7 @@ def attempt(file: IO[str]) -> Iterator[bool]:
     """Lock an open file during the block, and until it is closed. Yield False if another process holds the lock."""
     locked, beside = _flock(file), SoftFileLock(f"{file.name}.held", blocking=False)
     if locked is None:
-        with suppress(Timeout):
+        with suppress(Timeout):  # another process has it
             beside.acquire()
         locked = beside.is_locked
     try:

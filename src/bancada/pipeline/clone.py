@@ -36,7 +36,7 @@ class Clone:
         with subprocess.Popen(command, cwd=self.root, env=self._environment()) as process:
             try:
                 status = process.wait()
-            except BaseException as signalled:
+            except BaseException as signalled:  # whatever ends this process ends the run, and is raised again
                 with suppress(subprocess.TimeoutExpired):  # Ctrl-C in a terminal has reached it, too
                     process.wait(GRACE_S if isinstance(signalled, KeyboardInterrupt) else 0)
                 process.terminate()

@@ -236,14 +236,14 @@ def _end_stage(events: SimpleQueue[int]) -> None:
     """End the stage that runs: first as Ctrl-C, so that it leaves no half-written file, then by force."""
     for sent, patience_s in ((0, TERMINAL_S), (signal.SIGINT, GRACE_S)):
         _send(sent)
-        with suppress(Empty):
+        with suppress(Empty):  # it has not ended yet
             if not events.get(timeout=patience_s):
                 return
             break  # another signal: no patience
     until = time.monotonic() + GRACE_S
     while time.monotonic() < until:
         _send(signal.SIGKILL)  # also to what DVC has started since
-        with suppress(Empty):
+        with suppress(Empty):  # it has not ended yet
             if not events.get(timeout=TERMINAL_S):
                 return
 

@@ -52,6 +52,7 @@ class LiveRun:
 
     def _lines(self) -> list[str]:
         """Return the complete lines of the live file; none if the training has ended."""
+        # Without a file, the training has ended.
         with suppress(FileNotFoundError), live.path_of(self.variant).open() as file:
             return [line for line in file if line.endswith("\n")]
         return []
@@ -113,6 +114,7 @@ def _is_closed(store: Store, run_id: str) -> bool:
 
 def remove_stale_curves(variant: str) -> None:
     """Remove the live file of a killed training, before the next training of the variant begins to write."""
+    # Curves are not worth a result: a file that cannot be read stays.
     with suppress(OSError), live.path_of(variant).open() as file, locks.attempt(file) as free:
         if free:  # otherwise a training writes it
             live.path_of(variant).unlink(missing_ok=True)

@@ -54,6 +54,7 @@ def show(host: str, port: int, allowed_hosts: str | None) -> int:
     with _server(uri, options) as server:
         try:
             while server.poll() is None:
+                # Until it answers, it is starting.
                 with suppress(OSError, HTTPException), closing(HTTPConnection(here, port, timeout=2)) as asked:
                     asked.request("GET", f"{prefix}/health")
                     asked.getresponse()

@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -135,3 +137,14 @@ def wait_for(path: Path) -> None:
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < until, f"{path.name} never came"
         time.sleep(0.02)
+
+
+def ends(pid: int, within_s: float = 5) -> bool:
+    """Return whether the process ends in time. A zombie has ended: it waits for its parent, which may be any."""
+    with suppress(psutil.NoSuchProcess):
+        process, until = psutil.Process(pid), time.monotonic() + within_s
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+    return True

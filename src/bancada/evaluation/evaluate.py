@@ -22,6 +22,7 @@ from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.entry import DATA_SETS, ONE_DATA_SET, SPLITS, Replicas, Terms
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
 from bancada.evaluation.reference import Reference, references
+from bancada.evaluation.results import Results
 from bancada.evaluation.statistics import Summary, median, summary
 from bancada.networks import metrics, saved
 from bancada.networks.unknown import ignored, refuse_unknown
@@ -128,7 +129,7 @@ def evaluate(
     write_metrics(folder / "metrics", board, {name: candidate.trained.overruled for name, candidate in by_name.items()})
     ordered = [by_name[row["variant"]] for row in board]
     searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
-    results = plots.Results(name, board, ordered, study.decision_region, searches=searches)
+    results = Results(name, board, ordered, study.decision_region, searches=searches)
     with files.whole(folder / "plots") as unfinished:
         unfinished.mkdir()
         for plot, draw in plots.PLOTS.items():

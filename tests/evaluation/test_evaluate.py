@@ -175,6 +175,20 @@ def test_a_rate_that_was_overruled_is_told_by_both_stages_the_leaderboard_and_th
     assert [content.get("overruled") for content in metrics] == [overruled if n == "base" else None for n in notes]
 
 
+def test_the_num_seeds_of_a_study_is_told_by_both_stages_the_leaderboard_and_the_metrics(undrawn, capsys):
+    params = given(LINE, [1], {"train": 6}, "mse", num_seeds=1, variants=("base",), lr=0.003)
+    params.raw["studies"]["study"]["train"]["num_seeds"] = 3
+    write_split(line_rows())
+    train.main(params, "base")
+    told = "studies.study.train.num_seeds = 3 replaces num_seeds = 1"
+    assert capsys.readouterr().err == f"base: {told}\n"
+    main(params, "study")
+    assert capsys.readouterr().err == f"study: {told} in 1 of 1 variant\n"
+    [row] = read("leaderboard.csv")
+    assert (row["num_seeds"], row["note"]) == ("3", told)
+    assert json.loads((files.evaluation("study") / "metrics/base.json").read_text())["overruled"] == told
+
+
 def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):
     def outs():
         return {path.name: path.read_bytes() for path in files.evaluation("study").rglob("*") if path.is_file()}

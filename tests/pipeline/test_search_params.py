@@ -55,6 +55,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"space": {"standardize": {"choices": [True, False]}}},
         f"{AT}.space.standardize: no key of train that can be searched: standardize",
     ),
+    "what decides on seeds": (
+        {"space": {"num_seeds": {"choices": [2, 3]}}},
+        f"{AT}.space.num_seeds: no key of train that can be searched: num_seeds",
+    ),
     "the lower end": (
         {"space": {"lr": {"low": 0.0, "high": 1.0}}},
         f"{AT}.space.lr = 0.0: with it, variants.tuned.train.lr = 0.0: must be greater than 0",

@@ -25,7 +25,7 @@ from bancada.evaluation.reference import Reference, references
 from bancada.evaluation.results import Results
 from bancada.evaluation.statistics import Summary, median, summary
 from bancada.networks import metrics, saved
-from bancada.networks.unknown import ignored, refuse_unknown
+from bancada.networks.unknown import counted, ignored, refuse_unknown
 
 
 def main(params: params_file.ParamsFile, name: str) -> None:
@@ -54,8 +54,10 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
         replicas = what_varies(candidates[0], bool(draws) and vary.splits_one_table(params, name))
         evaluate(study, name, candidates, inputs, settings.no_validation(params, name), replicas)
-    for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():
-        print(f"{name}: {overruled} in {count} of {len(candidates)} variants; {saved.LR_NULL}", file=sys.stderr)
+    overruled = Counter(candidate.trained.overruled for candidate in candidates if candidate.trained.overruled)
+    for sentence, count in overruled.items():
+        where = f"in {count} of {counted(len(candidates), 'variant')}"
+        print(f"{name}: {sentence} {where}{saved.way_out(sentence)}", file=sys.stderr)
 
 
 def what_varies(candidate: Candidate, splits: bool) -> Replicas:
@@ -165,7 +167,7 @@ def _cell(value: Cell) -> str:
 
 
 def write_metrics(folder: Path, board: Sequence[Row], overruled: Mapping[str, str]) -> None:
-    """Write one small file for each variant, a row of `dvc metrics show`, with the learning rate that was overruled."""
+    """Write one small file for each variant, a row of `dvc metrics show`, with the key that was overruled."""
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
         for row in board:

@@ -62,7 +62,7 @@ def test_the_leaderboard_is_of_the_test_rows_and_the_best_seed_of_the_validation
     assert list(rows) == ["base", "mixed", "diverged"]
     assert {row["split"] for row in rows.values()} == {"test"}
     assert rows["base"]["verdict"] == "baseline"
-    assert rows["mixed"]["reason"] == "4 seeds: no p below 0.25; 2 comparisons need 7; 3 of 4 seeds are equal"
+    assert rows["mixed"]["reason"] == "4 seeds: no p below 0.25; 2 comparisons need 7; equal on 3 of 4 seeds"
     assert (rows["diverged"]["max"], rows["diverged"]["failed_seeds"]) == ("diverged", "1")
     assert [row["best_seed"] for row in rows.values()] == ["7", "7", "7"]
     assert {row["best_seed_is"] for row in rows.values()} == {"the best on the validation rows"}

@@ -27,6 +27,8 @@ from bancada.evaluation.statistics import Summary, median, summary
 from bancada.networks import metrics, saved
 from bancada.networks.unknown import counted, ignored, refuse_unknown
 
+MOST_NAMED = 5  # seeds in a message
+
 
 def main(params: params_file.ParamsFile, name: str) -> None:
     """Compare the trained variants of a study and write its evaluation folder. Raise BadInput if a file is missing."""
@@ -38,7 +40,7 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
     truth = settings.true_line(params, name)
     trained = {variant: saved.load(at) for variant, at in folders.items()}
-    draws = with_rows(vary.draws(params, name, range(len(next(iter(trained.values())).seeds))))
+    draws = with_rows(vary.draws(params, name, range(len(same_seeds(trained)))))
     candidates = [
         Candidate(key, trained[key], saved.read_history(at), parts, truth, study.metric, draws)
         for key, at in folders.items()
@@ -106,7 +108,7 @@ def evaluate(
     replicas: Replicas,
 ) -> None:
     """Write all files of the evaluation. `inputs`: rows without targets, to predict."""
-    seeds, folder = same_seeds(candidates), files.evaluation(name)
+    seeds, folder = candidates[0].trained.seeds, files.evaluation(name)
     entries, split, parts = [c.entry(study.metric) for c in candidates], candidates[0].main_split, candidates[0].parts
     simple, of_draws = over_draws(candidates[0].draws or [parts], split, study.metric)
     for left_out in (each for each in simple if each.note):
@@ -140,14 +142,15 @@ def evaluate(
                 sheets.write(figure, unfinished / f"{plot}.png")
 
 
-def same_seeds(candidates: Sequence[Candidate]) -> list[int]:
+def same_seeds(trained: Mapping[str, saved.SavedVariant]) -> list[int]:
     """Return the seeds of all variants. Raise BadInput if they differ: variants are compared seed by seed."""
-    first = candidates[0]
-    for other in candidates:
-        if other.trained.seeds != first.trained.seeds:
-            problem = f"trained with other seeds than {first.name}; `dvc repro` trains both from the same"
-            raise BadInput(f"{files.model(other.trained.study, other.name)}: {problem}")
-    return first.trained.seeds
+    name, first = next(iter(trained.items()))
+    for other, variant in trained.items():
+        if variant.seeds != first.seeds:
+            which = ", ".join(map(str, sorted({*variant.seeds} ^ {*first.seeds})[:MOST_NAMED])) or "their order"
+            problem = f"trained with other seeds than {name} ({which}); `dvc repro` trains both from the same"
+            raise BadInput(f"{files.model(variant.study, other)}: {problem}")
+    return first.seeds
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

@@ -104,10 +104,11 @@ def as_word(value: float, *entries: Entry) -> float | str:
 
 
 def _notes(entry: Entry, terms: Terms) -> list[str]:
+    seeds = "seed" if len(entry.values) == 1 else "seeds"
     sentences = {
-        "diverged": "{} seeds diverged: no mean",
-        "not finite": "{} seeds gave numbers that are not finite: no mean",
-        "not defined": terms.metric + " is not defined on these rows, for {} seeds",
+        "diverged": f"{{}} {seeds} diverged: no mean",
+        "not finite": f"{{}} {seeds} gave numbers that are not finite: no mean",
+        "not defined": f"{terms.metric} is not defined on these rows, for {{}} {seeds}",
     }
     return [sentences[why].format(count) for why, count in entry.missing().items()]
 
@@ -136,7 +137,7 @@ def _compare(entries: Sequence[Entry], terms: Terms) -> dict[str, Row]:
         shown = smallest_difference(of.differences, len(tested)) if undecided else math.nan
         complete = np.isfinite(of.differences).all()
         if 0 < of.equal < len(of.differences):
-            reason = "; ".join(filter(None, [reason, f"{of.equal} of {len(of.differences)} seeds are equal"]))
+            reason = "; ".join(filter(None, [reason, f"equal on {of.equal} of {len(of.differences)} seeds"]))
         cells = (
             of.estimate if complete else math.nan,
             *(as_word(bound, entry, base) for bound in (of.low, of.high)),

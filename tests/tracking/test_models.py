@@ -42,6 +42,7 @@ from bancada.tracking.record import Recorder
 from bancada.tracking.serving import ServedModel
 from bancada.tracking.store import Store, open_store
 from bancada.tracking.surroundings import Origin
+from bancada.tracking.views import NOTE
 
 
 @pytest.fixture
@@ -237,6 +238,8 @@ def test_without_rows_for_validation_the_baseline_is_the_champion_with_its_first
     commit()
     opened = recorded(bench)
     assert champion_of(opened) == ("1", "toy_tanh", "111")
+    described = opened.client.get_logged_model(model_of(opened)).tags[NOTE]
+    assert described == "The network of seed 111, one of 3 seeds on one data set. It was chosen as told by a test."
 
 
 def test_weights_that_differ_from_the_runs_are_not_logged_as_its_model(alone: Path) -> None:

@@ -26,7 +26,7 @@ from bancada.evaluation.leaderboard import COLUMNS
 from bancada.tracking import ui
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, open_store
-from bancada.tracking.views import NOTE, VIEW, run_color, run_note
+from bancada.tracking.views import NOTE, VIEW, model_note, run_color, run_note
 
 PATIENCE_S = 60  # for a page, on a machine that is busy
 
@@ -49,7 +49,7 @@ def test_a_study_is_described_by_its_leaderboard_and_a_run_by_its_place(recorded
     note, view = tags[NOTE], json.loads(tags[VIEW])
     assert view["name"] == "Leaderboard"
     assert json.loads(view["state"])["orderByKey"] == "metrics.`test_error_rate_percent_median`"
-    assert note.startswith("2 variants, 3 seeds each.")
+    assert note.startswith("2 variants, 3 seeds on one data set each.")
     assert re.search(r"1 +toy_tanh +compiled +\d+ +2\.5 +2\.5", note)
     notes = {
         run.info.run_name: run.data.tags[NOTE]
@@ -77,6 +77,8 @@ def test_the_note_of_a_run_names_what_was_overruled() -> None:
     overruled = f"lr = 0.01 replaces studies.s.train.lr = 0.003; {seeds}"
     told = run_note(row | {"note": f"1 diverged; {overruled}"}, 2)
     assert told == f"{shown}; {overruled}; best seed 7, the first: why"
+    drawn = row | {"over": "data sets and seeds"}
+    assert model_note(drawn) == "The network of seed 7, one of 3 data sets and seeds. It was chosen as the first: why."
 
 
 def test_changes_and_deletions_made_in_the_ui_stay(recorded: Store) -> None:

@@ -184,6 +184,7 @@ class Recorder:
             seed = evaluation.best_seeds.get(result.variant)
             written += models.log_model(store, run, result, seed, restore=self.restore)
         with store.part(f"{result.name}: description", failed):
+            run = store.client.get_run(run.info.run_id)  # with its model
             written += views.show_run(store, run, evaluation, result.variant)
         return written
 

@@ -16,8 +16,10 @@ from mlflow.entities import Run
 
 from bancada.evaluation import words
 from bancada.networks.metrics import HIGHER_IS_BETTER
+from bancada.networks.unknown import counted
 from bancada.tracking import evaluations, runs
-from bancada.tracking.experiments import experiment_id
+from bancada.tracking.experiments import experiment_id, known
+from bancada.tracking.models import MODEL, SEED
 from bancada.tracking.store import Store
 
 KEY = "bancada"
@@ -46,14 +48,20 @@ def show_study(store: Store, study: str, evaluation: evaluations.Evaluation) -> 
 
 
 def show_run(store: Store, run: Run, evaluation: evaluations.Evaluation, variant: str) -> list[str]:
-    """Describe and colour the run of a variant on the leaderboard. Return what was written, in words."""
+    """Describe the run of a variant on the leaderboard, and its model, and colour it. Return what was written."""
     row = next((row for row in evaluation.leaderboard if row["variant"] == variant), None)
     if row is None:
         return []
     variants = sorted(row["variant"] for row in evaluation.leaderboard)
     color = run_color(variants.index(variant), run.data.tags["bancada.fingerprint"])
     tags = _changed({NOTE: run_note(row, len(variants)), "mlflow.runColor": color}, run.data.tags)
-    return ["description"] if runs.set_tags(store, run, tags) else []
+    written = ["description"] if runs.set_tags(store, run, tags) else []
+    model = known(store.client.get_logged_model, run.data.tags[MODEL]) if MODEL in run.data.tags else None
+    note = {NOTE: model_note(row)} if row["best_seed"] == run.data.tags.get(SEED) else {}
+    if model and (tags := _changed(note, model.tags)):
+        store.client.set_logged_model_tags(model.model_id, tags)
+        written.append("description of the model")
+    return written
 
 
 def _changed(tags: Mapping[str, str], existing: Mapping[str, str]) -> dict[str, str]:
@@ -87,14 +95,14 @@ def _page(experiment: str) -> str:
 
 def study_note(study: str, experiment: str, leaderboard: list[evaluations.Row]) -> str:
     """Return Markdown that explains the page and holds the leaderboard. The page shows its first line when folded."""
-    variants, seeds = len(leaderboard), leaderboard[0]["num_seeds"]
+    over = words.over_replicas(int(leaderboard[0]["num_seeds"]), leaderboard[0]["over"])
     board = words.format_leaderboard(leaderboard, study, words.read(study, "reference"))
     table = "\n".join(f"    {line}" for line in board.splitlines())
-    counts = f"{variants} variant{'s' * (variants > 1)}, {seeds} seed{'s' * (seeds != '1')} each"
+    counts = f"{counted(len(leaderboard), 'variant')}, {over} each"
     return f"""\
 {counts}. To compare them, open the view [{NAME}]({_page(experiment)}).
 
-A run is a variant with its settings; scores and curves are means over its seeds.
+A run is a variant with its settings; scores and curves are means over them.
 
 {table}
 """
@@ -113,6 +121,12 @@ def run_note(row: evaluations.Row, variants: int) -> str:
     over = words.over_replicas(int(row["num_seeds"]), row["over"])
     best = f"; best seed {row['best_seed']}, {row['best_seed_is']}" if row["best_seed"] else ""
     return f"{row['rank']} of {variants} by {name}: median {median}{interval}, {over}{failed}{verdict}{overruled}{best}"
+
+
+def model_note(row: evaluations.Row) -> str:
+    """Return which seed's network the model of a variant is, and why."""
+    over = words.over_replicas(int(row["num_seeds"]), row["over"])
+    return f"The network of seed {row['best_seed']}, one of {over}. It was chosen as {row['best_seed_is']}."
 
 
 def run_color(place: int, fingerprint: str) -> str:

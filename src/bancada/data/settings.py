@@ -66,6 +66,7 @@ class Source(Settings, ABC):
     """
 
     may_have_words: ClassVar[bool] = False  # among the features
+    computed: ClassVar[bool] = True  # otherwise numbers are taken as they stand in a file, or as the user made them
     kind: str
     shape: Annotated[list[Count], Field(min_length=1)] | None = None  # of a row: [1, 8, 8]; null: a plain list
     vary: Annotated[Vary, AfterValidator(_seed_first)] = ["seed"]  # with data: each has a draw of its own (draws.py)
@@ -105,11 +106,6 @@ class Source(Settings, ABC):
         """Raise BadInput if a row of so many features cannot have `shape`."""
         if self.shape and (size := math.prod(self.shape)) != features:
             raise bad(f"{key}.shape", self.shape, f"must hold the {features} features of a row, not {size} numbers")
-
-    @property
-    def computed(self) -> bool:
-        """Whether the numbers are computed here; otherwise they are taken as they stand in a file."""
-        return True
 
     @property
     def has_seed(self) -> bool:

@@ -76,7 +76,7 @@ class Python(Described):
         import pandas as pd  # takes half a second
 
         if isinstance(returned, pd.DataFrame):
-            return self.table_of(self._texts(returned), key)
+            return self.table_of(self._texts(returned))
         if isinstance(returned, Mapping) and returned.keys() - FOR_SPLIT == {"inputs", "target"}:
             return self._of_arrays(returned, key)
         what = f"a mapping of {', '.join(map(str, returned)) or 'nothing'}" if isinstance(returned, Mapping) else ""
@@ -146,7 +146,7 @@ class Python(Described):
             raise self._bad(f"'{min(both)}' is both a target and another column; name the target otherwise")
         columns = dict(zip([*features, *targets], [*rows.reshape(len(rows), -1).T, *target.T], strict=True)) | arrays
         described = self.model_copy(update={"features": features, "targets": targets})
-        made = described.table_of(self._texts(columns), key)
+        made = described.table_of(self._texts(columns))
         return replace(made, row_shape=list(rows.shape[1:]) if rows.ndim > 2 else None)
 
     def _array(self, name: str, value: Any) -> np.ndarray:

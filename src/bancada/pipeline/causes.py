@@ -25,6 +25,11 @@ class Cause:
     todo: str
 
 
+def proved(root: Path, names: Sequence[str]) -> list[Cause]:
+    """Return why results of these variants may differ from those of the commit in `root`."""
+    return [*of_the_environment(root), *of_the_bits(root, names)]
+
+
 def of_the_bits(root: Path, names: Sequence[str]) -> list[Cause]:
     """Return that trainings among these variants ask for the bits of one machine alone: then CPUs may differ."""
     runs = [

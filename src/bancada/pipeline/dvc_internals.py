@@ -25,7 +25,7 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import modify_yaml
 
 from bancada.base import BadInput, files, locks
-from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown
+from bancada.base.dvc_errors import NOWHERE, cause, described, shown, told
 from bancada.base.git import refuse_broken
 
 logging.getLogger("dvc").setLevel(logging.CRITICAL)  # errors are raised
@@ -40,7 +40,9 @@ def opened(root: Path) -> Iterator[Any]:
             with open_repo(root) as repo:
                 yield repo
         except Exception as error:  # DVC's errors share no base class; any other is raised again
-            raise BadInput(line_of(error)) from None
+            if line := told(error):
+                raise BadInput(line) from None
+            raise
 
 
 def open_repo(root: Path) -> Any:

@@ -159,7 +159,7 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
         what = "the recipe, the rows, the code, or the version of a package"
         found.append(Cause(f"its inputs are not those of the run, whose fingerprint is another: {what}", ""))
     if difference.verdict != Verdict.SAME:
-        found += [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, [made.variant])]
+        found += causes.proved(clone.root, [made.variant])
         python = run.tags.get("bancada.python")
         if python and python != platform.python_version():
             found.append(Cause(f"the run was made with Python {python}", "try it with that"))

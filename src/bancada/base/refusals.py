@@ -2,12 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 PARAMS_FILE = "params.yaml"
+MOST_NAMED = 3  # names in one line
 
 
 class BadInput(ValueError):
@@ -20,9 +21,21 @@ def bad(key: str, value: Any, problem: str) -> BadInput:
 
 
 def shown(value: Any) -> str:
-    """Return ` = VALUE` on one line, cut if it is long; an empty string for an empty value, None or a mapping."""
-    text = " ".join(str(value).split()) if isinstance(value, str | int | float) else ""
-    return f" = {visible(text[:60])}" if text else ""
+    """Return ` = VALUE`, as `one_line` has it; an empty string for an empty value, None or a mapping."""
+    text = one_line(value) if isinstance(value, str | int | float) else ""
+    return f" = {text}" if text else ""
+
+
+def one_line(value: Any) -> str:
+    """Return the text of a value on one line, cut if it is long."""
+    return visible(" ".join(str(value).split())[:60])
+
+
+def several(names: Iterable[str], most: int = MOST_NAMED, count: int = 0) -> str:
+    """Return the first names, and how many more there are: of `count`, where only some of them are given."""
+    names = list(names)
+    more = max(count, len(names)) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def visible(text: str) -> str:

@@ -20,7 +20,7 @@ Parts = dict[str, tables.Table]  # train, validation and test
 
 def of_study(params: ParamsFile, study: str, numbers: Sequence[int]) -> list[Parts]:
     """Return the draws with these numbers. Raise BadInput, which names the draw, where one is impossible."""
-    key, source = f"studies.{study}", source_of(params, study)
+    key, source = f"studies.{study}", sources.of_study(params, study)
     split = settings.checked(Split, params.value(f"{key}.split"), f"{key}.split")
     table = None if source.has_seed else tables.read(files.raw(study))
     found = [draw(source, split, table, number, key) for number in numbers]
@@ -28,12 +28,6 @@ def of_study(params: ParamsFile, study: str, numbers: Sequence[int]) -> list[Par
         problem = f"draws {numbers[0]} and {numbers[1]} have the same rows, so the source does not use its seed"
         raise refusals.bad(f"{key}.source.vary", source.vary, problem)
     return found
-
-
-def source_of(params: ParamsFile, study: str) -> Source:
-    """Return the study's source. Raise BadInput where its keys are wrong."""
-    key = f"studies.{study}.source"
-    return sources.load(params.value(key), key)
 
 
 def draw(source: Source, split: Split, table: tables.Table | None, number: int, key: str) -> Parts:

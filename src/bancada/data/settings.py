@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from bancada.base.refusals import bad, shown
+from bancada.base.refusals import bad, one_line
 from bancada.base.settings import Count, Settings
 from bancada.base.tables import Table, as_written
 
@@ -49,7 +49,7 @@ class DataShape(NamedTuple):
 
     def named_classes(self) -> str:
         """Return how many classes there are, and the first ones by name."""
-        names = ", ".join(shown(label)[3:] for label in self.labels[:MOST_LABELS])
+        names = ", ".join(map(one_line, self.labels[:MOST_LABELS]))
         return f"{self.classes} classes" + f" ({names}{', ...' * (self.classes > MOST_LABELS)})" * bool(names)
 
 

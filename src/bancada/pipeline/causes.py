@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bancada.base import files
+from bancada.base.refusals import several
 from bancada.pipeline import requirements
-from bancada.pipeline.check import several
 from bancada.pipeline.requirements import LOCK
 
 CPUINFO = Path("/proc/cpuinfo")

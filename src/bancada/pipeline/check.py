@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bancada.base import BadInput, files, lockfile
+from bancada.base.refusals import MOST_NAMED, several
 from bancada.pipeline import code, kept, leftovers, params, requirements
 from bancada.pipeline import dvc_internals as dvc
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
-MOST_NAMED = 3  # stages or files in one line
 CODE_STAGE = "code"
 PRUNE, RERUN = "`bancada check --prune`", "`bancada repro`"
 CHANGED = "changed since dvc.lock was made"
@@ -41,13 +41,6 @@ class Finding:
     def __str__(self) -> str:
         concerned = f"{several(self.stages)}: " if self.stages else ""
         return f"{concerned}{self.subject}: {self.problem}; {self.remedy}"
-
-
-def several(names: Iterable[str], most: int = MOST_NAMED) -> str:
-    """Return the first few names, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def check(prune: bool) -> list[Finding]:

@@ -111,16 +111,22 @@ def bring_up(stage: Any, stopped: Callable[[], bool] = lambda: False, **options:
     if not runs(stage):
         stage.dump(update_pipeline=False)
         return True
-    # DVC itself writes dvc.lock in place: a kill would leave half a file.
     lock = Path(stage.dvcfile.path).with_suffix(".lock")
+    with rewritten(lock) as content:
+        content.setdefault("schema", "2.0")
+        content.setdefault("stages", {}).update(to_lockfile(stage))
+    stage.repo.scm_context.track_file(str(lock))
+    return True
+
+
+@contextmanager
+def rewritten(lock: Path) -> Iterator[Any]:
+    """Yield the content of a dvc.lock to be changed. DVC itself writes it in place: a kill would leave half a file."""
     with files.whole(lock) as unfinished:
         if lock.exists():
             unfinished.write_bytes(lock.read_bytes())
         with modify_yaml(str(unfinished)) as content:
-            content.setdefault("schema", "2.0")
-            content.setdefault("stages", {}).update(to_lockfile(stage))
-    stage.repo.scm_context.track_file(str(lock))
-    return True
+            yield content
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bancada.base import BadInput, user_code
 from bancada.base.cells import text_of
-from bancada.base.refusals import bad, wrong_key
+from bancada.base.refusals import bad, several, wrong_key
 from bancada.base.settings import Args
 from bancada.base.tables import Table
 from bancada.data import reads, sources, texts
@@ -98,8 +98,7 @@ class Python(Described):
             raise BadInput(reason if reason.startswith("src/") else f"{self.file}: in a second process: {reason}")
         first, second = digests(table), json.loads(done.stdout)
         if differ := [name for name in first | second if first.get(name) != second.get(name)]:
-            more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-            raise self._bad(f"another call with the same arguments differs in {differ[0]}{more}; {WHY}")
+            raise self._bad(f"another call with the same arguments differs in {several(differ, 1)}; {WHY}")
 
     def _bad(self, problem: str) -> BadInput:
         return BadInput(f"{self.file}: {self.name}: {problem}")

@@ -48,10 +48,9 @@ def test_a_table_without_a_shape_has_plain_rows():
 
 
 @pytest.mark.parametrize("shape", [[1, 8, 9], [64, 2], [63]])
-def test_a_shape_that_does_not_hold_the_features_is_refused_with_their_number(shape, tmp_path, monkeypatch):
-    in_folder(tmp_path, monkeypatch, DIGITS | {"shape": shape})
+def test_a_shape_that_does_not_hold_the_features_is_refused_with_their_number(shape):
     with pytest.raises(BadInput) as refused:
-        params.load()
+        sources.load(DIGITS | {"shape": shape}, KEY).table(KEY)
     size = int(np.prod(shape))
     expected = f"params.yaml: {KEY}.shape: must hold the 64 features of a row, not {size} numbers"
     assert str(refused.value) == expected

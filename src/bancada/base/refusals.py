@@ -52,13 +52,12 @@ def did_you_mean(name: Any, known: Any, cutoff: float = 0.5) -> str:
 
 def unknown_key(key: Any, known: Any) -> PydanticCustomError:
     """Return the error that a validator raises for a key that its mapping does not have."""
-    hint = did_you_mean(key, known)
-    return PydanticCustomError("unknown_key", "unknown key{hint}", {"key": key, "hint": hint})
+    return wrong_key(str(key), f"unknown key{did_you_mean(key, known)}")
 
 
 def wrong_key(key: str, problem: str) -> PydanticCustomError:
     """Return the error that a validator raises for a key inside of its mapping, such as one that is missing."""
-    return PydanticCustomError("unknown_key", "{problem}", {"key": key, "problem": problem})
+    return PydanticCustomError("wrong_key", "{problem}", {"key": key, "problem": problem})
 
 
 def explained(errors: list[ErrorDetails], raw: Any, prefix: str) -> BadInput:
@@ -89,7 +88,7 @@ def _place(error: ErrorDetails, raw: Any, prefix: str) -> tuple[str, Any]:
                 raw = raw.get(key)
         # any other part is pydantic's own name for the kind of a value
     context = error.get("ctx", {})
-    if error["type"] == "unknown_key":
+    if error["type"] == "wrong_key":
         return ".".join([*keys, str(context["key"])]), None
     if error["type"].startswith("union_tag") and isinstance(raw, Mapping):
         keys.append(str(context["discriminator"]).strip("'"))

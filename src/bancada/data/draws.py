@@ -7,8 +7,6 @@ et al. 2021, "Accounting for variance in machine learning benchmarks").
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from bancada.base import files, refusals, settings, tables
 from bancada.base.params_file import ParamsFile
 from bancada.data import sources
@@ -24,7 +22,7 @@ def of_study(params: ParamsFile, study: str, numbers: Sequence[int]) -> list[Par
     split = settings.checked(Split, params.value(f"{key}.split"), f"{key}.split")
     table = None if source.has_seed else tables.read(files.raw(study))
     found = [draw(source, split, table, number, key) for number in numbers]
-    if len(found) > 1 and source.has_seed and _same(found[0]["train"], found[1]["train"]):
+    if len(found) > 1 and source.has_seed and found[0]["train"].digests() == found[1]["train"].digests():
         problem = f"draws {numbers[0]} and {numbers[1]} have the same rows, so the source does not use its seed"
         raise refusals.bad(f"{key}.source.vary", source.vary, problem)
     return found
@@ -40,8 +38,3 @@ def draw(source: Source, split: Split, table: tables.Table | None, number: int, 
         return divide(table, split)
     except ValueError as error:
         raise refusals.bad(f"{key}.split", None, f"draw {number}: {error}") from None
-
-
-def _same(one: tables.Table, other: tables.Table) -> bool:
-    pairs = ((one.features, other.features), (one.targets, other.targets))
-    return all(a.shape == b.shape and np.array_equal(a, b, equal_nan=True) for a, b in pairs)

@@ -39,7 +39,7 @@ MOST_LABELS = 8  # in a message
 
 
 class DataShape(NamedTuple):
-    """The shape of a table that is not made yet. `classes` is 0 if targets are numbers, `rows` 0 if unknown."""
+    """The shape of what a network learns from. `classes` is 0 if targets are numbers; 0 features or rows: unknown."""
 
     features: int
     targets: int
@@ -65,19 +65,10 @@ class Source(Settings, ABC):
     All random numbers come from the source's own seed. `vary`: what differs from one replica of a variant to the next.
     """
 
-    may_have_words: ClassVar[bool] = False  # among the features
     computed: ClassVar[bool] = True  # otherwise numbers are taken as they stand in a file, or as the user made them
     kind: str
     shape: Annotated[list[Count], Field(min_length=1)] | None = None  # of a row: [1, 8, 8]; null: a plain list
     vary: Annotated[Vary, AfterValidator(_seed_first)] = ["seed"]  # with data: each has a draw of its own (draws.py)
-
-    @abstractmethod
-    def table_shape(self) -> DataShape | None:
-        """Return the shape of the table, or None if it is known only when the table is made."""
-
-    def feature_names(self) -> list[str] | None:
-        """Return the names of the features, or None if they are known only when the table is made."""
-        return None
 
     @abstractmethod
     def make(self, key: str) -> Table:
@@ -120,8 +111,7 @@ class Source(Settings, ABC):
     @property
     def has_classes(self) -> bool:
         """Whether the target is a class; otherwise targets are numbers."""
-        shape = self.table_shape()
-        return shape is not None and shape.classes > 0
+        return getattr(self, "task", "regression") == "classification"
 
 
 def _form_of_dates(form: str) -> str:

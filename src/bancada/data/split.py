@@ -53,7 +53,7 @@ def divide(
     """
     if split.stratify and not table.classes:
         raise ValueError("only classes can be stratified")
-    kept = _features(table, split)
+    kept = features_of(table, split)
     if split.order:
         ranks = _ranks(table, split.order, split.order_format)
         train, validation, _ = split.counts(len(table))
@@ -73,8 +73,8 @@ def divide(
     return {name: kept.take(rows[name]) for name in files.PARTS}
 
 
-def _features(table: tables.Table, split: Split) -> tables.Table:
-    """Return the table without the columns that are no features."""
+def features_of(table: tables.Table, split: Split) -> tables.Table:
+    """Return the table without the columns that are no features. Raise ValueError if a row is not left as it should."""
     asides = table.asides if table.asides is not None else [split.column]
     names = [name for name in table.feature_names if name not in asides]
     if not names:

@@ -19,7 +19,6 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
-from dvc.scm import NoSCM
 from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import modify_yaml
@@ -70,11 +69,6 @@ def runs(stage: Any) -> bool:
 def entry(stage: Any) -> Any:
     """Return what dvc.lock says of a stage; None where it has no entry."""
     return (stage.dvcfile.lockfile_contents.get("stages") or {}).get(stage.name)
-
-
-def has_git(repo: Any) -> bool:
-    """Return whether DVC found a git repository around its own."""
-    return not isinstance(repo.scm, NoSCM)
 
 
 def path_of(item: Any, root: Path) -> str:

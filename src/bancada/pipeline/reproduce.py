@@ -21,9 +21,9 @@ from bancada.base.git import asked, commit_of
 from bancada.base.refusals import PARAMS_FILE, several
 from bancada.pipeline import causes, verdict
 from bancada.pipeline.causes import Cause
+from bancada.pipeline.check import CODE_FOLDER, SOURCES
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
-from bancada.pipeline.kept import CODE_FOLDER, SOURCES
 from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS_MD5

@@ -1,14 +1,14 @@
 """A synthetic table of classes. Lesson 2."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from bancada.base.settings import Count
 from bancada.base.tables import Table
-from bancada.data.settings import Columns, DataShape, Seed, Source
+from bancada.data.settings import Columns, Seed, Source
 
 # The mean distance between the means of two classes, in standard deviations of a class. With it, a small network is
 # wrong about a third of the test rows of `quality`, as it is with the real wines.
@@ -18,6 +18,7 @@ CLASS_DISTANCE = 1.6
 class Classification(Source):
     """Lesson 2: a synthetic table with given numbers of rows by class."""
 
+    task: ClassVar[str] = "classification"
     kind: Literal["classification"]
     class_counts: Annotated[dict[int, Count], Field(min_length=2)]
     features: Annotated[Columns, Field(min_length=2)]
@@ -29,15 +30,6 @@ class Classification(Source):
         if self.target in self.features:
             raise ValueError(f"'{self.target}' is both a feature and the target")
         return self
-
-    def table_shape(self) -> DataShape:
-        """Return the shape."""
-        rows, labels = sum(self.class_counts.values()), sorted(self.class_counts)
-        return DataShape(len(self.features), 1, len(labels), rows, labels)
-
-    def feature_names(self) -> list[str]:
-        """Return the names of the columns."""
-        return self.features
 
     def make(self, key: str) -> Table:
         """Draw the rows in random order, each class normal with sd 1 around its own random mean."""

@@ -13,7 +13,7 @@ from bancada.base.settings import Count
 from bancada.base.tables import Table
 from bancada.data import columns, labels, texts
 from bancada.data.reading import Reading
-from bancada.data.settings import Columns, DataShape, Source, SourceFile
+from bancada.data.settings import Columns, Source, SourceFile
 
 
 class Described(Source, Reading):
@@ -22,7 +22,6 @@ class Described(Source, Reading):
     Where `features` are given, the other columns that are not in `ignore` are kept for the split.
     """
 
-    may_have_words: ClassVar[bool] = True
     computed: ClassVar[bool] = False
     targets: Columns
     task: Literal["regression", "classification"]
@@ -38,15 +37,6 @@ class Described(Source, Reading):
             if both := set(uses[use]) & set(uses.get(other, self.targets)):
                 raise ValueError(f"'{min(both)}' is both {use} and {other}")
         return self
-
-    def feature_names(self) -> list[str] | None:
-        """Return `features`."""
-        return self.features
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether the target is a class."""
-        return self.task == "classification"
 
     def table_of(self, found: texts.Texts) -> Table:
         """Return the columns that the keys name, as `make` does."""
@@ -87,12 +77,6 @@ class CsvFile(Described):
     kind: Literal["table", "csv"]
     path: SourceFile
     rows: Count | None = None  # read only the first rows, this many; null: all
-
-    def table_shape(self) -> DataShape | None:
-        """Return the shape if the file need not be read for it: targets are numbers, and `features` are given."""
-        if self.task == "classification" or self.features is None:
-            return None
-        return DataShape(features=len(self.features), targets=len(self.targets), classes=0, rows=self.rows or 0)
 
     def make(self, key: str) -> Table:
         """Read the columns that the keys below `key` of params.yaml name.

@@ -127,8 +127,9 @@ def shorten(raw: dict[str, Any]) -> None:
     params = Params.model_validate(raw)
     for name, variant in raw["variants"].items():
         train = params.recipe(name).train
-        shape = params.source(variant["study"]).table_shape()
-        rows = params.studies[variant["study"]].split.counts(shape.rows if shape else 15)[0]
+        key = f"studies.{variant['study']}.source"
+        table = params.source(variant["study"]).table(key)
+        rows = params.studies[variant["study"]].split.counts(len(table))[0]
         updates = 1 if train.batch_size == "full" else -(-rows // train.batch_size)
         variant["train"] = {**variant.get("train", {}), "epochs": min(train.epochs, max(1, UPDATES // updates))}
 

@@ -47,14 +47,19 @@ def test_a_table_without_a_shape_has_plain_rows():
     assert (made.row_shape, made.shape) == (None, [13])
 
 
-@pytest.mark.parametrize("shape", [[1, 8, 9], [64, 2], [63]])
-def test_a_shape_that_does_not_hold_the_features_is_refused_with_their_number(shape, tmp_path, monkeypatch):
-    in_folder(tmp_path, monkeypatch, DIGITS | {"shape": shape})
+@pytest.mark.parametrize("shape", [[1, 8, 9], [64, 2]])
+def test_a_shape_that_does_not_hold_the_features_is_refused_with_their_number(shape):
     with pytest.raises(BadInput) as refused:
-        params.load()
+        sources.load(DIGITS | {"shape": shape}, KEY).table(KEY)
     size = int(np.prod(shape))
     expected = f"params.yaml: {KEY}.shape: must hold the 64 features of a row, not {size} numbers"
     assert str(refused.value) == expected
+
+
+def test_one_feature_less_is_refused_by_the_split_which_may_take_one_out():
+    rows = sources.load(DIGITS | {"shape": [63]}, KEY).table(KEY)
+    with pytest.raises(BadInput, match=r"^params.yaml: studies.mine.split: .* shape \[63\] do not hold their 64 feat"):
+        split.parts_of(rows, Split(train=0.5, test=0.5), "studies.mine.split")
 
 
 @pytest.mark.parametrize(

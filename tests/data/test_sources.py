@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from bancada.base import BadInput
-from bancada.data.sources.classification import Classification
 from bancada.data.sources.csv import CsvFile
 from bancada.data.sources.half_moons import HalfMoons
 from bancada.data.sources.house_prices import HousePrices
@@ -142,18 +140,7 @@ def test_scikit_learns_tables_keep_their_rows_and_labels(name):
         assert np.array_equal(table.targets[:, 0], bunch.target)
     else:
         assert [table.classes[i] for i in table.targets[:, 0]] == [bunch.target_names[i] for i in bunch.target]
-    shape = source.table_shape()
-    assert (table.features.shape, len(table.classes)) == ((shape.rows, shape.features), shape.classes)
-
-
-@pytest.mark.parametrize("study", ["orchard5", "quality", "moons", "houses", "line"])
-def test_the_declared_shape_is_the_shape_of_the_table(study, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    source = PARAMS.source(study)
-    table, shape = source.make(KEY), source.table_shape()
-    assert table.features.shape == (shape.rows, shape.features)
-    assert (table.targets.shape[1], len(table.classes)) == (shape.targets, shape.classes)
-    assert table.feature_names == source.feature_names()
+    assert source.has_classes == bool(table.classes)
 
 
 @pytest.mark.parametrize("study", ["quality", "moons", "houses", "line"])
@@ -185,29 +172,15 @@ def test_another_seed_gives_other_rows():
     assert not np.array_equal(small_moons(10, 1).make(KEY).features, small_moons(10, 2).make(KEY).features)
 
 
-def test_the_real_wines_are_read_where_a_path_is_set_and_their_id_is_no_feature(folder):
-    names = PARAMS.source("quality").feature_names()
-    quality = PARAMS.source("quality").model_dump() | {"path": "data/sources/WineQT.csv"}
+def test_the_real_wines_are_read_in_place_of_the_made_ones_and_their_id_is_no_feature(folder):
+    names = PARAMS.source("quality").features
     path = folder / "data" / "sources" / "WineQT.csv"
-
-    def write(labels):
+    keys = {"kind": "csv", "path": "data/sources/WineQT.csv", "task": "classification", "targets": ["quality"]}
+    source = CsvFile.model_validate(keys | {"features": names})
+    for labels in (["5", "6", "5"], ["5.0", "6.0", "5.0"]):
         with path.open("w", newline="") as file:
             rows = [[f"{row}.{column}" for column in range(11)] + [label, row] for row, label in enumerate(labels)]
             csv.writer(file).writerows([[*names, "quality", "Id"], *rows])
-
-    write([5, 6, 5])
-    table = Classification.model_validate(quality).make(KEY)
-    assert table.feature_names == names
-    assert table.features[1].tolist() == [float(f"1.{column}") for column in range(11)]
-    assert table.classes == [3, 4, 5, 6, 7, 8]
-    assert table.targets[:, 0].tolist() == [2, 3, 2]
-    write(["5.0", "6.0", "5.0"])
-    assert Classification.model_validate(quality).make(KEY).targets[:, 0].tolist() == [2, 3, 2]
-    write(["5", "6", "05"])
-    with pytest.raises(BadInput, match=r"line 4, column 'quality' = 05: is no class of"):
-        Classification.model_validate(quality).make(KEY)
-    write([5, 6, 9])
-    with pytest.raises(
-        BadInput, match=r"line 4, column 'quality' = 9: is no class of studies.mine.source.class_counts"
-    ):
-        Classification.model_validate(quality).make(KEY)
+        table = source.make(KEY).only(names)
+        assert table.features[1].tolist() == [float(f"1.{column}") for column in range(11)]
+        assert (table.classes, table.targets[:, 0].tolist()) == ([5, 6], [0, 1, 0])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from bancada.base.lockfile import Lock
 from bancada.pipeline import causes
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.check import Finding
@@ -48,7 +49,7 @@ class Made:
         with (self.root / "dvc.lock").open("w") as file:
             YAML().dump({"schema": "2.0", "stages": self.after}, file)
         upstream = {"code": set[str](), "generate@s": {"code"}, "train@v": {"generate@s"}, "evaluate@s": {"train@v"}}
-        said = Committed(upstream, self.lock, self.findings, self.kept)
+        said = Committed(upstream, Lock(self.lock), self.findings, self.kept)
         return {stage.name: stage for stage in judge(said, self.root, self.fetch)}
 
 
@@ -80,12 +81,12 @@ def test_numbers_are_compared_where_the_committed_file_can_be_had(made: Made) ->
     (made.root / MODEL / "run.json").write_text('{"loss": 0.5000001}\n')
     made.after["train@v"]["outs"][0]["md5"] = "bb"
     [out] = made.judged()["train@v"].outs
-    assert (out.verdict, out.difference.at) == (Verdict.WITHIN, "run.json: loss")
+    assert (out.difference.verdict, out.difference.at) == (Verdict.WITHIN, "run.json: loss")
     assert out.difference.relative == pytest.approx(2e-7, rel=1e-6)
     shutil.rmtree(made.kept / MODEL)
     made.missing = "in neither DVC's cache nor a remote"
     [out] = made.judged()["train@v"].outs
-    assert out.verdict == Verdict.DIFFERENT
+    assert out.difference.verdict == Verdict.DIFFERENT
     assert out.difference.problem == f"not compared number by number: the committed one is {made.missing}"
 
 

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from bancada.base import BadInput
 from bancada.base.lockfile import dvc_md5
-from bancada.pipeline import check, kept
+from bancada.pipeline import check
 from bancada.pipeline.dvc_internals import opened
 
 LITTER = (
@@ -29,7 +29,7 @@ def checked(root: Path) -> tuple[int, str]:
 
 def unknown(root: Path) -> list[str]:
     with opened(root) as repo:
-        return kept.unknown_to_git(repo, root, [])
+        return [name for found in check.unknown_to_git(repo, root) for name in found.subject.split(", ")]
 
 
 def test_what_systems_and_editors_leave_beside_files_is_no_change_to_git_dvc_or_bancada(repository: Path) -> None:

@@ -33,7 +33,7 @@ SOURCE = {
     "missing": ["?", ""],
     "words": ["turno", "zona"],
 }
-TOLD = "column 'peso': empty cells imputed: 2; column 'sexo': empty cells imputed: 1; column 'sexo': without a word of "
+TOLD = "column 'peso': empty cells imputed: 2; column 'sexo': empty cells imputed: 1; column 'sexo' has 2 cells with "
 KNOWN = {"peso": 10.0, "turno": "2", "sexo": "AA", "zona": "10"}
 
 
@@ -73,7 +73,8 @@ def test_rows_of_a_file_and_of_a_data_frame_get_the_bits_of_the_evaluation(
     np.testing.assert_array_equal(pd.read_csv("out.csv")["precio"], expected[1])
     told = capsys.readouterr().err
     assert told.startswith(f"rows.csv: {TOLD}")
-    assert "rows: 2 (A, Ç); column 'zona': without a word of the training rows: 2 (empty, 99)" in told
+    assert "words of no training row (A, Ç); column 'zona' has 1 cell with a word of no training row (99);" in told
+    assert told.endswith("column 'zona' has 1 empty cell\n")
     assert told.count("\n") == 1
 
 

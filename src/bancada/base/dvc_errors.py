@@ -22,8 +22,8 @@ def told(error: BaseException) -> str:
     if isinstance(error, YAMLFileCorruptedError):
         mark = getattr(error.__cause__, "problem_mark", None)
         path = Path(shown(error.path))
-        conflict = conflict_in(path.read_text(errors="replace"), path) if path.exists() else ""
-        return f"{path}{f': line {mark.line + 1}' if mark else ''}: no YAML{conflict}"
+        conflict = path.exists() and merge_conflict_marker.search(path.read_text(errors="replace"))
+        return f"{path}{f': line {mark.line + 1}' if mark else ''}: no YAML{_side_of(path) if conflict else ''}"
     if isinstance(error, YAMLValidationError):
         first, *others = error.exc.errors
         more = f" (and {len(others)} more)" if others else ""
@@ -38,13 +38,6 @@ def told(error: BaseException) -> str:
     lines = dict.fromkeys(" ".join(line.split()) for line in str(error).splitlines())
     text = " ".join(filter(None, lines)) if _of_dvc(error) or isinstance(error, OSError) else ""
     return text or (type(error).__name__ if _of_dvc(error) else "")
-
-
-def line_of(error: Exception) -> str:
-    """Return an error of DVC, or of the system, in one line; raise any other again."""
-    if line := told(error):
-        return line
-    raise error
 
 
 def described(error: BaseException) -> str:
@@ -63,10 +56,8 @@ def _of_dvc(error: BaseException) -> bool:
     return any(kind.__module__.partition(".")[0] in PACKAGES for kind in type(error).__mro__)
 
 
-def conflict_in(text: str, path: Path) -> str:
-    """Return what to do where a text has git's marks of a merge conflict; nothing where it has none."""
-    if not merge_conflict_marker.search(text):
-        return ""
+def _side_of(path: Path) -> str:
+    """Return what to do where a file has git's marks of a merge conflict."""
     again = ", and `bancada repro` brings it up" if path.name == "dvc.lock" else ""
     return f", with a merge conflict: `git checkout --ours {path}` or `--theirs` chooses a side{again}"
 

@@ -1,7 +1,7 @@
 """dvc.lock, and DVC's hashes of the files that it names, found by DVC's own code. No stage imports this."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,14 @@ from dvc.fs.dvc import DVCFileSystem
 from dvc.ignore import DvcIgnoreFilter
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
+from dvc_data.hashfile.build import build
+from dvc_data.hashfile.db import HashFileDB
 from dvc_data.hashfile.hash import file_md5
-from dvc_data.hashfile.hash_info import HashInfo
-from dvc_data.hashfile.meta import Meta
-from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import localfs
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from bancada.base import BadInput
-from bancada.base.dvc_errors import conflict_in
+from bancada.base.dvc_errors import told
 from bancada.base.git import commit_of, fetch_missing, file_at, refuse_broken
 
 LOCK_FILE = Path("dvc.lock")
@@ -33,10 +31,11 @@ class Lock:
 
     stages: dict[str, Any]
 
-    def hashes(self, stage: str) -> dict[str, str]:
-        """Return the hashes of all files that the stage last read or made, by path."""
+    def hashes(self, stage: str, *kinds: str) -> dict[str, str]:
+        """Return the hashes of all files that the stage last read or made, by path; `kinds`: of its deps or outs."""
         entry = self.stages.get(stage, {})
-        return {item["path"]: item.get("md5", "") for kind in ("deps", "outs") for item in entry.get(kind, ())}
+        items = [item for kind in kinds or ("deps", "outs") for item in entry.get(kind, ())]
+        return {item["path"]: item.get("md5", "") for item in items}
 
     def agrees(self, stage: str, *paths: Path) -> bool:
         """Return whether these are the files that the stage last read or made; those that dvc.lock does not name count.
@@ -56,10 +55,11 @@ class Lock:
 NONE = Lock({})
 
 
-def here() -> Lock:
-    """Read the current folder's dvc.lock, if there is one. Raise BadInput where the file cannot be read."""
+def here(root: Path = Path()) -> Lock:
+    """Read the dvc.lock in a folder, if there is one. Raise BadInput where the file cannot be read."""
+    path = root / LOCK_FILE
     try:
-        return parse(LOCK_FILE.read_text("utf-8") if LOCK_FILE.exists() else "")
+        return parse(path.read_text("utf-8") if path.exists() else "")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{LOCK_FILE}: it cannot be read: {error}") from None
 
@@ -73,11 +73,9 @@ def at_head() -> Lock:
 def parse(text: str) -> Lock:
     """Read the text of a dvc.lock. Raise BadInput where it is none."""
     try:
-        read = YAML(typ="safe").load(text) if text else {}
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f": line {mark.line + 1}" if mark else ""
-        raise BadInput(f"{LOCK_FILE}{place}: no YAML{conflict_in(text, LOCK_FILE)}") from None
+        read = parse_yaml(text, LOCK_FILE)
+    except YAMLFileCorruptedError as error:
+        raise BadInput(told(error)) from None
     stages = (read.get("stages") or {}) if isinstance(read, dict) else None
     if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
         raise BadInput(f"{LOCK_FILE}: its stages are no mapping; `git checkout -- {LOCK_FILE}` restores it")
@@ -86,25 +84,17 @@ def parse(text: str) -> Lock:
 
 def dvc_md5(path: Path) -> str:
     """Return DVC's hash of a file, or of a folder without files that .dvcignore hides; empty where nothing is."""
-    if not path.is_dir():
-        return md5(path) if path.exists() else ""
-    found = map(Path, DvcIgnoreFilter(localfs, str(Path.cwd())).find(localfs, str(path.absolute())))
-    return folder_md5({inside.relative_to(path.absolute()).as_posix(): md5(inside) for inside in found})
+    if not path.exists():
+        return ""
+    ignore = DvcIgnoreFilter(localfs, str(Path.cwd()))
+    _, _, made = build(HashFileDB(localfs, ""), str(path.absolute()), localfs, "md5", dry_run=True, ignore=ignore)
+    return str(made.hash_info.value)
 
 
 def hidden_from_dvc(root: Path) -> Callable[[Path], bool]:
     """Return the question whether a file or folder in the repository at `root` is hidden by a .dvcignore."""
     ignore = DvcIgnoreFilter(localfs, str(root.absolute()))
     return lambda path: bool(ignore.is_ignored(localfs, str(path.absolute())))
-
-
-def folder_md5(hashes: Mapping[str, str]) -> str:
-    """Return DVC's hash of a folder with files of these hashes, by their paths in it."""
-    tree = Tree()  # type: ignore[no-untyped-call]  # dvc_data has no types here
-    for path, value in hashes.items():
-        tree.add(tuple(path.split("/")), Meta(), HashInfo("md5", value))
-    tree.digest()
-    return str(tree.hash_info.value)
 
 
 @contextmanager

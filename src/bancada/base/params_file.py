@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import ScalarNode
 
 from bancada.base.refusals import PARAMS_FILE, BadInput, did_you_mean
@@ -53,11 +53,10 @@ def read(path: Path = Path(PARAMS_FILE)) -> ParamsFile:
         raise BadInput(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not a text in UTF-8 ({error.reason})") from None
-    except MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise BadInput(f"{path}:{line} {' '.join(str(error.problem).split())}") from None
     except YAMLError as error:
-        raise BadInput(f"{path}: {str(error).splitlines()[0]}") from None
+        mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
+        what = " ".join(problem.split()) if problem else str(error).splitlines()[0]
+        raise BadInput(f"{path}:{f' line {mark.line + 1}' if mark else ''} {what}") from None
     except (ValueError, KeyError) as error:  # for example 2024-99-99, which looks like a date
         raise BadInput(f"{path}: a value cannot be read: {error}") from None
     if not isinstance(raw, Mapping):

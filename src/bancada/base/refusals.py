@@ -2,12 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 PARAMS_FILE = "params.yaml"
+MOST_NAMED = 3  # names in one line
 
 
 class BadInput(ValueError):
@@ -20,9 +21,21 @@ def bad(key: str, value: Any, problem: str) -> BadInput:
 
 
 def shown(value: Any) -> str:
-    """Return ` = VALUE` on one line, cut if it is long; an empty string for an empty value, None or a mapping."""
-    text = " ".join(str(value).split()) if isinstance(value, str | int | float) else ""
-    return f" = {visible(text[:60])}" if text else ""
+    """Return ` = VALUE`, as `one_line` has it; an empty string for an empty value, None or a mapping."""
+    text = one_line(value) if isinstance(value, str | int | float) else ""
+    return f" = {text}" if text else ""
+
+
+def one_line(value: Any) -> str:
+    """Return the text of a value on one line, cut if it is long."""
+    return visible(" ".join(str(value).split())[:60])
+
+
+def several(names: Iterable[str], most: int = MOST_NAMED, count: int = 0) -> str:
+    """Return the first names, and how many more there are: of `count`, where only some of them are given."""
+    names = list(names)
+    more = max(count, len(names)) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def visible(text: str) -> str:
@@ -39,13 +52,12 @@ def did_you_mean(name: Any, known: Any, cutoff: float = 0.5) -> str:
 
 def unknown_key(key: Any, known: Any) -> PydanticCustomError:
     """Return the error that a validator raises for a key that its mapping does not have."""
-    hint = did_you_mean(key, known)
-    return PydanticCustomError("unknown_key", "unknown key{hint}", {"key": key, "hint": hint})
+    return wrong_key(str(key), f"unknown key{did_you_mean(key, known)}")
 
 
 def wrong_key(key: str, problem: str) -> PydanticCustomError:
     """Return the error that a validator raises for a key inside of its mapping, such as one that is missing."""
-    return PydanticCustomError("unknown_key", "{problem}", {"key": key, "problem": problem})
+    return PydanticCustomError("wrong_key", "{problem}", {"key": key, "problem": problem})
 
 
 def explained(errors: list[ErrorDetails], raw: Any, prefix: str) -> BadInput:
@@ -76,7 +88,7 @@ def _place(error: ErrorDetails, raw: Any, prefix: str) -> tuple[str, Any]:
                 raw = raw.get(key)
         # any other part is pydantic's own name for the kind of a value
     context = error.get("ctx", {})
-    if error["type"] == "unknown_key":
+    if error["type"] == "wrong_key":
         return ".".join([*keys, str(context["key"])]), None
     if error["type"].startswith("union_tag") and isinstance(raw, Mapping):
         keys.append(str(context["discriminator"]).strip("'"))

@@ -16,12 +16,8 @@ FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs, loss curves and files of
 
 
 def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
-    """Call `main` with params.yaml and the study or variant that the command line names.
-
-    Exit with status 2 for bad input, with 1 if a file cannot be read or written, for example on a full disk, and with
-    130 for Ctrl-C.
-    """
-    try:
+    """Call `main` with params.yaml and the study or variant that the command line names. Exit as `told_errors` does."""
+    with told_errors():
         if len(sys.argv) != 2:
             raise BadInput(f"usage: python -m bancada.PACKAGE.STAGE NAME, with NAME one of the {of} of params.yaml")
         params, name = params_file.read(), sys.argv[1]
@@ -32,6 +28,16 @@ def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studie
         with alone if DVC_FOLDER.is_dir() else nullcontext():  # a killed `dvc repro` may have left one running
             main(params, name)
         gc.freeze()  # Python searches all objects for garbage when it ends: half a second with torch loaded
+
+
+@contextmanager
+def told_errors() -> Iterator[None]:
+    """End the process where the block fails, with one line on stderr.
+
+    The status is 2 for bad input, 1 if a file cannot be read or written, for example on a full disk, 130 for Ctrl-C.
+    """
+    try:
+        yield
     except BadInput as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -1,5 +1,6 @@
 """Tables of rows: features and targets as arrays, stored as parquet files that say which column is what."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -70,6 +71,14 @@ class Table:
         cells = self.features[:, self.feature_names.index(name)]
         places = pa.array(np.nan_to_num(cells).astype(np.int32), mask=np.isnan(cells))
         return pa.DictionaryArray.from_arrays(places, pa.array(self.words[name], pa.string())).cast(pa.string())
+
+    def digests(self) -> dict[str, str]:
+        """Return a digest of each column, and of what the columns are."""
+        kinds = [self.feature_names, self.target_names, self.classes, self.row_shape, self.asides, {**self.words}]
+        columns = dict(zip([f"column '{name}'" for name in self.feature_names], self.features.T, strict=True))
+        columns |= zip([f"target '{name}'" for name in self.target_names], self.targets.T, strict=True)
+        of_columns = {name: hashlib.blake2b(cells.tobytes()).hexdigest() for name, cells in columns.items()}
+        return {"its columns, words, classes or shape": json.dumps(kinds), **of_columns}
 
 
 def coded(texts: pa.Array | pa.ChunkedArray) -> tuple[Float64[np.ndarray, " row"], list[str]]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int32, Int64
 
 from bancada.base.cells import text_of, without_marks
-from bancada.base.refusals import BadInput, did_you_mean, shown
+from bancada.base.refusals import BadInput, did_you_mean, one_line, several
 from bancada.base.settings import LARGEST
 from bancada.base.tables import arrow_array
 from bancada.data import labels
@@ -66,7 +66,7 @@ def cells(texts: Texts, reading: Reading, kinds: Mapping[str, Kind]) -> dict[str
     refuse_unknown(texts, kinds)
     counts = Counter(texts.header)
     if wrong := [name for name in kinds if not name or counts[name] > 1]:
-        told = "; ".join(f"columns named '{_one_line(name)}': {counts[name]}" for name in wrong)
+        told = "; ".join(f"columns named '{one_line(name)}': {counts[name]}" for name in wrong)
         ways = f"give each column a name of its own, or add {line_to_add('ignore', wrong)}"
         raise BadInput(f"{header_of(texts)}{told}; {ways}")
     found, problems = dict[str, Cells](), dict[str, Unusable]()
@@ -85,8 +85,8 @@ def refuse_unknown(texts: Texts, names: Iterable[str]) -> None:
     known = set(texts.header)
     if unknown := [name for name in dict.fromkeys(names) if name not in known]:
         hints = [did_you_mean(name, texts.header, 0.6) for name in unknown]
-        told = "; ".join(f"no column '{_one_line(name)}'{hint}" for name, hint in zip(unknown, hints, strict=True))
-        columns = "" if all(hints) else f"; the columns are {_some(map(_one_line, texts.header), len(texts.header))}"
+        told = "; ".join(f"no column '{one_line(name)}'{hint}" for name, hint in zip(unknown, hints, strict=True))
+        columns = "" if all(hints) else f"; the columns are {several(map(one_line, texts.header), MOST)}"
         raise BadInput(f"{header_of(texts)}{told}{columns}")
 
 
@@ -103,12 +103,10 @@ def _told(texts: Texts, problems: Mapping[str, Unusable], reading: Reading) -> s
             ways.setdefault(way, []).append(name)
         column, count = texts.columns[name], len(problem.rows)
         found = [(row, column[row].as_py()) for row in problem.rows[:MOST].tolist()]
-        rows = [
-            f"{texts.lines[row]} ({_one_line('' if cell is None else str(cell)) or 'empty'})" for row, cell in found
-        ]
-        which = f"{texts.unit}{'s' * (count > 1)} {_some(rows, count)}"
+        rows = [f"{texts.lines[row]} ({one_line('' if cell is None else str(cell)) or 'empty'})" for row, cell in found]
+        which = f"{texts.unit}{'s' * (count > 1)} {several(rows, MOST, count)}"
         has = f"{count} of {len(column)} rows {'have' if count > 1 else 'has'}"
-        told.append(f"column '{_one_line(name)}': {has} {problem.what}: {which}")
+        told.append(f"column '{one_line(name)}': {has} {problem.what}: {which}")
     marks = {*(reading.missing or ())}.union(*(problem.marks for problem in problems.values()))
     lines = {"missing": line_to_add("missing", [*sorted(marks - {""}), ""])}
     added = [
@@ -118,14 +116,6 @@ def _told(texts: Texts, problems: Mapping[str, Unusable], reading: Reading) -> s
     way = f"add {', or '.join(added)}" if added else "mend them, or take them out"
     more = f"; and {len(problems) - MOST} more columns" if len(problems) > MOST else ""
     return f"{'; '.join(told)}{more}; {way}"
-
-
-def _some(names: Iterable[str], count: int) -> str:
-    return ", ".join(list(names)[:MOST]) + (f" and {count - MOST} more" if count > MOST else "")
-
-
-def _one_line(text: str) -> str:
-    return shown(text)[3:]
 
 
 def _cells(column: pa.ChunkedArray, name: str, kind: Kind, reading: Reading) -> Cells:

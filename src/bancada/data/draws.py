@@ -7,8 +7,6 @@ et al. 2021, "Accounting for variance in machine learning benchmarks").
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from bancada.base import files, refusals, settings, tables
 from bancada.base.params_file import ParamsFile
 from bancada.data import sources
@@ -20,20 +18,14 @@ Parts = dict[str, tables.Table]  # train, validation and test
 
 def of_study(params: ParamsFile, study: str, numbers: Sequence[int]) -> list[Parts]:
     """Return the draws with these numbers. Raise BadInput, which names the draw, where one is impossible."""
-    key, source = f"studies.{study}", source_of(params, study)
+    key, source = f"studies.{study}", sources.of_study(params, study)
     split = settings.checked(Split, params.value(f"{key}.split"), f"{key}.split")
     table = None if source.has_seed else tables.read(files.raw(study))
     found = [draw(source, split, table, number, key) for number in numbers]
-    if len(found) > 1 and source.has_seed and _same(found[0]["train"], found[1]["train"]):
+    if len(found) > 1 and source.has_seed and found[0]["train"].digests() == found[1]["train"].digests():
         problem = f"draws {numbers[0]} and {numbers[1]} have the same rows, so the source does not use its seed"
         raise refusals.bad(f"{key}.source.vary", source.vary, problem)
     return found
-
-
-def source_of(params: ParamsFile, study: str) -> Source:
-    """Return the study's source. Raise BadInput where its keys are wrong."""
-    key = f"studies.{study}.source"
-    return sources.load(params.value(key), key)
 
 
 def draw(source: Source, split: Split, table: tables.Table | None, number: int, key: str) -> Parts:
@@ -46,8 +38,3 @@ def draw(source: Source, split: Split, table: tables.Table | None, number: int, 
         return divide(table, split)
     except ValueError as error:
         raise refusals.bad(f"{key}.split", None, f"draw {number}: {error}") from None
-
-
-def _same(one: tables.Table, other: tables.Table) -> bool:
-    pairs = ((one.features, other.features), (one.targets, other.targets))
-    return all(a.shape == b.shape and np.array_equal(a, b, equal_nan=True) for a, b in pairs)

@@ -8,7 +8,7 @@ def main(params: params_file.ParamsFile, study: str) -> None:
     """Make the table that `studies.STUDY.source` describes. Raise BadInput if that is impossible."""
     compiled_code.begin()
     key = f"studies.{study}.source"
-    source = sources.load(params.value(key), key)
+    source = sources.of_study(params, study)
     table = source.table(key)
     source.refuse_changing(table, key)
     tables.write(table, files.raw(study))

@@ -4,27 +4,21 @@ import os
 import site
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import all_suffixes
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bancada.base import BadInput, user_code
 
 PYTHON = (sys.prefix, sys.base_prefix, *site.getsitepackages(), site.getusersitepackages())
 SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/Library", "/System")
+WHY = "where DVC notices when it changes"
 
 
-class _Watch(NamedTuple):
-    src: Path
-    file: str  # of the user's
-    temporary: str  # folder
-    problems: list[str]
-
-
-_watches: list[_Watch] = []
+_refusals: list[Callable[[Path, bool], None]] = []  # of the blocks that run now
 
 
 @contextmanager
@@ -38,14 +32,21 @@ def only_sources(src: Path, file: str) -> Iterator[None]:
     the stage code. What libraries in C open by themselves, and what other processes do, is not seen.
     """
     _install()
-    watch = _Watch(src.absolute(), file, tempfile.gettempdir(), [])
-    _watches.append(watch)
+    problems, root = list[str](), src.absolute().parent
+    nobodys = (*SYSTEM, tempfile.gettempdir())
+
+    def refuse(path: Path, writes: bool) -> None:
+        if problem := _problem(path, root, nobodys, writes):
+            problems.append(f"{user_code.place(src) or file}: {problem}")
+            raise BadInput(problems[-1])
+
+    _refusals.append(refuse)
     try:
         yield
     finally:
-        _watches.remove(watch)
-    if watch.problems:
-        raise BadInput(watch.problems[0])
+        _refusals.remove(refuse)
+    if problems:
+        raise BadInput(problems[0])
 
 
 @cache
@@ -54,26 +55,21 @@ def _install() -> None:
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    if _watches and event in ("open", "sqlite3.connect") and isinstance(args[0], str | bytes | os.PathLike):
-        watch = _watches[-1]
+    if _refusals and event in ("open", "sqlite3.connect") and isinstance(args[0], str | bytes | os.PathLike):
         path = Path(os.path.normpath(Path.cwd() / os.fsdecode(args[0])))
-        writes = event == "open" and bool(args[2] & (os.O_WRONLY | os.O_RDWR))
-        if problem := _problem(path, watch, writes):
-            watch.problems.append(f"{user_code.place(watch.src) or watch.file}: {problem}")
-            raise BadInput(watch.problems[-1])
+        _refusals[-1](path, event == "open" and bool(args[2] & (os.O_WRONLY | os.O_RDWR)))
 
 
-def _problem(path: Path, watch: _Watch, writes: bool) -> str:
-    root, module = watch.src.parent, path.name.endswith(tuple(all_suffixes()))
-    if any(path.is_relative_to(folder) for folder in PYTHON):
+def _problem(path: Path, root: Path, nobodys: Sequence[str], writes: bool) -> str:
+    module, inside = path.name.endswith(tuple(all_suffixes())), path.is_relative_to(root)
+    if _lies_in(path, PYTHON) or (not inside and (module or _lies_in(path, nobodys))):
         return ""
-    if path.is_relative_to(root):
-        path = path.relative_to(root)
-        if writes:
-            return f"writes {path}; a source must return its rows, and leave files as they are"
-        allowed = path.is_relative_to("data/sources") or (module and path.is_relative_to("src"))
-    else:
-        allowed = module or any(path.is_relative_to(folder) for folder in (*SYSTEM, watch.temporary))
-    if allowed or not (root / path).exists():
-        return ""
-    return f"opens {path}; move it into data/sources, where DVC notices when it changes"
+    shown = path.relative_to(root) if inside else path
+    if inside and writes:
+        return f"writes {shown}; a source must return its rows, and leave files as they are"
+    watched = path.is_relative_to(root / "data/sources") or (module and path.is_relative_to(root / "src"))
+    return "" if watched or not path.exists() else f"opens {shown}; move it into data/sources, {WHY}"
+
+
+def _lies_in(path: Path, folders: Sequence[str]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)

@@ -9,7 +9,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
-from bancada.base.refusals import BadInput, shown
+from bancada.base.refusals import BadInput, one_line
 from bancada.data.reading import Reading, line_to_add, number_pattern
 
 SAMPLE, ROWS = 2**16, 20  # bytes and rows at the beginning whose form is looked at
@@ -118,7 +118,7 @@ def undecodable(path: Path, content: bytes, encoding: str) -> BadInput:
     if encoding != "utf-8" or CONTROL.search(content):
         return BadInput(f"{path}: line {line}: {no_text(encoding)}")
     text = content[max(start, place - ROWS) :].split(b"\n", 1)[0].decode("cp1252", "replace")
-    way = f"if it should be '{shown(text)[3:]}', add encoding: cp1252, otherwise its own"
+    way = f"if it should be '{one_line(text)}', add encoding: cp1252, otherwise its own"
     if not content.decode(encoding, "ignore").isascii():
         way = "others are in UTF-8, so mend this one"
     what = f"not a text in UTF-8: byte {place - start + 1} of it is {content[place]:02X}"

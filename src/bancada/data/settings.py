@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from bancada.base.refusals import bad, shown
+from bancada.base.refusals import bad, one_line
 from bancada.base.settings import Count, Settings
 from bancada.base.tables import Table, as_written
 
@@ -39,7 +39,7 @@ MOST_LABELS = 8  # in a message
 
 
 class DataShape(NamedTuple):
-    """The shape of a table that is not made yet. `classes` is 0 if targets are numbers, `rows` 0 if unknown."""
+    """The shape of what a network learns from. `classes` is 0 if targets are numbers; 0 features or rows: unknown."""
 
     features: int
     targets: int
@@ -49,7 +49,7 @@ class DataShape(NamedTuple):
 
     def named_classes(self) -> str:
         """Return how many classes there are, and the first ones by name."""
-        names = ", ".join(shown(label)[3:] for label in self.labels[:MOST_LABELS])
+        names = ", ".join(map(one_line, self.labels[:MOST_LABELS]))
         return f"{self.classes} classes" + f" ({names}{', ...' * (self.classes > MOST_LABELS)})" * bool(names)
 
 
@@ -65,18 +65,10 @@ class Source(Settings, ABC):
     All random numbers come from the source's own seed. `vary`: what differs from one replica of a variant to the next.
     """
 
-    may_have_words: ClassVar[bool] = False  # among the features
+    computed: ClassVar[bool] = True  # otherwise numbers are taken as they stand in a file, or as the user made them
     kind: str
     shape: Annotated[list[Count], Field(min_length=1)] | None = None  # of a row: [1, 8, 8]; null: a plain list
     vary: Annotated[Vary, AfterValidator(_seed_first)] = ["seed"]  # with data: each has a draw of its own (draws.py)
-
-    @abstractmethod
-    def table_shape(self) -> DataShape | None:
-        """Return the shape of the table, or None if it is known only when the table is made."""
-
-    def feature_names(self) -> list[str] | None:
-        """Return the names of the features, or None if they are known only when the table is made."""
-        return None
 
     @abstractmethod
     def make(self, key: str) -> Table:
@@ -107,11 +99,6 @@ class Source(Settings, ABC):
             raise bad(f"{key}.shape", self.shape, f"must hold the {features} features of a row, not {size} numbers")
 
     @property
-    def computed(self) -> bool:
-        """Whether the numbers are computed here; otherwise they are taken as they stand in a file."""
-        return True
-
-    @property
     def has_seed(self) -> bool:
         """Whether another seed makes other rows; otherwise they are a table that can be split in another way."""
         return "seed" in type(self).model_fields
@@ -124,8 +111,7 @@ class Source(Settings, ABC):
     @property
     def has_classes(self) -> bool:
         """Whether the target is a class; otherwise targets are numbers."""
-        shape = self.table_shape()
-        return shape is not None and shape.classes > 0
+        return getattr(self, "task", "regression") == "classification"
 
 
 def _form_of_dates(form: str) -> str:

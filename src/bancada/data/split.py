@@ -5,13 +5,16 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import combinations, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt64
+from jaxtyping import Float64, Int64
 
 from bancada.base import files, params_file, refusals, settings, stage, tables
 from bancada.data.settings import Split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_NAMED = 10  # rows in a message
 
@@ -50,7 +53,7 @@ def divide(
     """
     if split.stratify and not table.classes:
         raise ValueError("only classes can be stratified")
-    kept = _features(table, split)
+    kept = features_of(table, split)
     if split.order:
         ranks = _ranks(table, split.order, split.order_format)
         train, validation, _ = split.counts(len(table))
@@ -70,8 +73,8 @@ def divide(
     return {name: kept.take(rows[name]) for name in files.PARTS}
 
 
-def _features(table: tables.Table, split: Split) -> tables.Table:
-    """Return the table without the columns that are no features."""
+def features_of(table: tables.Table, split: Split) -> tables.Table:
+    """Return the table without the columns that are no features. Raise ValueError if a row is not left as it should."""
     asides = table.asides if table.asides is not None else [split.column]
     names = [name for name in table.feature_names if name not in asides]
     if not names:
@@ -88,8 +91,7 @@ def _drawn(table: tables.Table, kept: tables.Table, split: Split) -> dict[str, R
     if split.groups:
         groups = np.unique(_cells(table, "groups", split.groups), return_inverse=True)[1]
     elif split.copies:
-        first_seen = dict[int, int]()
-        groups = np.array([first_seen.setdefault(row, len(first_seen)) for row in _hashes(kept)[0].tolist()])
+        groups = _hashes(kept)[0].factorize()[0]  # numbered as they are first seen
     size, unit = (len(table), "rows") if groups is None else (len(np.unique(groups)), "groups")
     wanted = 1 + sum(part not in (0, "test") for part in (split.validation, split.test))
     if groups is not None and size < wanted:
@@ -121,8 +123,7 @@ def _cells(table: tables.Table, key: str, name: str) -> Float64[np.ndarray, " ro
     cells = table.features[:, table.feature_names.index(name)]
     empty = (np.flatnonzero(np.isnan(cells)) + 1).tolist()
     if empty:
-        more = f" and {len(empty) - MOST_NAMED} more" if len(empty) > MOST_NAMED else ""
-        which = f"row{'s' * (len(empty) > 1)} {', '.join(map(str, empty[:MOST_NAMED]))}{more}"
+        which = f"row{'s' * (len(empty) > 1)} {refusals.several(map(str, empty), MOST_NAMED)}"
         raise ValueError(f"{key} = {name}: empty in {which}; fill the cells, or take the rows out")
     return cells
 
@@ -164,26 +165,20 @@ def _copies(table: tables.Table, rows: dict[str, Rows]) -> Iterator[str]:
     """Yield a sentence for each pair of parts of which the second one has rows of the first one, too."""
     alike, same = _hashes(table)
     for first, second in combinations((part for part in files.PARTS if len(rows[part])), 2):
-        count, equal = (_in_both(hashes, rows[first], rows[second]) for hashes in (alike, same))
+        count, equal = (int(one[rows[second]].isin(one[rows[first]]).sum()) for one in (alike, same))
         if count:
             targets = f"{equal} with the same target, {count - equal} with another"
             stand = f"stand{'s' * (count == 1)} among the {'training' if first == 'train' else first} rows"
             yield f"{count} of {len(rows[second])} {second} rows {stand}, too ({targets})"
 
 
-def _in_both(hashes: UInt64[np.ndarray, " row"], first: Rows, second: Rows) -> int:
-    known = set(hashes[first].tolist())  # np.isin sorts such numbers by code that an emulated CPU cannot run
-    return sum(one in known for one in hashes[second].tolist())
-
-
-def _hashes(table: tables.Table) -> tuple[UInt64[np.ndarray, " row"], UInt64[np.ndarray, " row"]]:
+def _hashes(table: tables.Table) -> "list[pd.Series[int]]":
     """Return a hash of each row's features, and of its features and targets. An empty cell equals another one."""
     import pandas as pd  # takes half a second
 
     cells = np.where(np.isnan(table.features), np.nan, table.features) + 0.0  # one kind of NaN, and of zero
     both = np.column_stack([cells, table.targets + 0.0])
-    alike, same = (pd.util.hash_pandas_object(pd.DataFrame(part), index=False) for part in (cells, both))
-    return alike.to_numpy(), same.to_numpy()
+    return [pd.util.hash_pandas_object(pd.DataFrame(part), index=False) for part in (cells, both)]
 
 
 if __name__ == "__main__":

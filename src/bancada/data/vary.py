@@ -23,4 +23,4 @@ def draws(params: ParamsFile, study: str, numbers: Sequence[int]) -> list[dict[s
 def splits_one_table(params: ParamsFile, study: str) -> bool:
     """Return whether the study's draws are of one table, so that they are not independent."""
     by: Any = import_module(DRAWS)
-    return not by.source_of(params, study).has_seed
+    return not by.sources.of_study(params, study).has_seed

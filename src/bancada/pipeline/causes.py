@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bancada.base import files
+from bancada.base.refusals import several
 from bancada.pipeline import requirements
-from bancada.pipeline.check import several
 from bancada.pipeline.requirements import LOCK
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -23,6 +23,11 @@ class Cause:
 
     text: str
     todo: str
+
+
+def proved(root: Path, names: Sequence[str]) -> list[Cause]:
+    """Return why results of these variants may differ from those of the commit in `root`."""
+    return [*of_the_environment(root), *of_the_bits(root, names)]
 
 
 def of_the_bits(root: Path, names: Sequence[str]) -> list[Cause]:

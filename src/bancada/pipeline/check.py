@@ -13,19 +13,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from dvc.scm import NoSCM
+
 from bancada.base import BadInput, files, lockfile
-from bancada.pipeline import code, kept, leftovers, params, requirements
+from bancada.base.git import asked
+from bancada.base.refusals import MOST_NAMED, several
+from bancada.pipeline import code, leftovers, params, requirements
 from bancada.pipeline import dvc_internals as dvc
 
 # stale: a rerun was forgotten. lock: dvc.lock contradicts itself. file: a result that is here is not the one that
 # dvc.lock names. gone: a file or an entry is left over from what dvc.yaml no longer has.
 Kind = Literal["stale", "lock", "file", "gone"]
-MOST_NAMED = 3  # stages or files in one line
 CODE_STAGE = "code"
 PRUNE, RERUN = "`bancada check --prune`", "`bancada repro`"
 CHANGED = "changed since dvc.lock was made"
 PROBLEMS = {"modified": CHANGED, "new": "dvc.yaml names it, dvc.lock does not", "deleted": "is missing"}
 MISSING = object()
+CODE_FOLDER, SOURCES = "src", files.DATA / "sources"
+OTHERS = (str(SOURCES), *map(str, files.OF_GIT))
+SUBMODULE = "160000"  # the mode of a file that stands for one
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,6 @@ class Finding:
     def __str__(self) -> str:
         concerned = f"{several(self.stages)}: " if self.stages else ""
         return f"{concerned}{self.subject}: {self.problem}; {self.remedy}"
-
-
-def several(names: Iterable[str], most: int = MOST_NAMED) -> str:
-    """Return the first few names, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def check(prune: bool) -> list[Finding]:
@@ -141,12 +140,25 @@ def changed(key: str, before: Any, now: Any) -> Iterator[str]:
 
 
 def unknown_to_git(repo: Any, root: Path) -> Iterator[Finding]:
-    """Yield the files that results depend on, or that are results, and that a commit would leave out."""
+    """Yield the files that DVC hashes and a commit would leave out, as they are new to git or ignored by it.
+
+    With them, results cannot be of the commit that they are in. Code that git ignores counts where a module imports it,
+    and then data/code has its hash.
+    """
+    if isinstance(repo.scm, NoSCM):
+        return
     left = leftovers.find(repo, root)
-    if found := kept.unknown_to_git(repo, root, [*left.results, *left.strays]):
+    no_matter = [*left.results, *left.strays, *(dvc.path_of(out, root) for out in repo.index.outs if out.use_cache)]
+    new = asked(root, "ls-files", "-z", "--others", "--exclude-standard", "--", CODE_FOLDER)
+    new += asked(root, "ls-files", "-z", "--others", "--", *OTHERS)
+    hashed = [path for path in new.split("\0") if path and not repo.dvcignore.is_ignored(repo.fs, str(root / path))]
+    if found := [path for path in hashed if not any(f"{path}/".startswith(f"{one}/") for one in no_matter)]:
         todo = f"`git add -f {' '.join(found[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
         yield Finding("file", several(found), "git does not know it, and a clone would not have it", todo)
-    if found := kept.open_submodules(repo, root):
+    options = ("--raw", "-z", "--relative", "--ignore-submodules=none")
+    changes = asked(root, "diff", *options, "--", CODE_FOLDER, *OTHERS).split("\0")
+    pairs = zip(changes[::2], changes[1::2], strict=False)
+    if found := [path for change, path in pairs if change[1:].startswith(SUBMODULE)]:
         todo = f"commit there, then `git add {' '.join(found[:MOST_NAMED])}`"
         yield Finding("file", several(found), "a submodule with what is not committed, so a clone lacks it", todo)
 

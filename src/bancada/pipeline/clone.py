@@ -14,6 +14,7 @@ from dvc.config import Config
 from bancada.base import BadInput, files, lockfile
 from bancada.base.dvc_errors import NOWHERE
 from bancada.base.git import asked, commit_of, fetch_missing, in_repository
+from bancada.pipeline.check import SUBMODULE
 from bancada.pipeline.dvc_internals import by_hardlink, opened, runs, why_missing
 
 GRACE_S = 5.0  # how long after Ctrl-C it may take to end by itself
@@ -62,12 +63,9 @@ class Clone:
 
 def head(root: Path, rev: str = "HEAD") -> str:
     """Return the full name of a commit. Raise BadInput where there is no git, no repository or no such commit."""
-    if not in_repository(root):
-        raise BadInput(f"{root}: no git repository")
-    commit = commit_of(root, rev)
-    if not commit:
-        raise BadInput(f"{root}: no commit {rev} in this git repository")
-    return commit
+    if commit := commit_of(root, rev):
+        return commit
+    raise BadInput(f"{root}: no commit {rev}" if in_repository(root) else f"{root}: no git repository")
 
 
 @contextmanager
@@ -119,9 +117,6 @@ def _check_out(source: Path, commit: str, folder: Path) -> None:
         entry, _, path = line.partition("\t")
         if entry.startswith(SUBMODULE) and (source / path / ".git").exists():
             _check_out(source / path, entry.split()[2], folder / path)
-
-
-SUBMODULE = "160000 commit "  # in what `git ls-tree` prints
 
 
 def fetch_inputs(clone: Clone) -> None:

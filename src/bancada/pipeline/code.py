@@ -18,6 +18,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from bancada.base import BadInput, files, lockfile, syntax, user_code
+from bancada.base.stage import told_errors
 from bancada.data import sources, vary
 from bancada.networks import saved
 from bancada.pipeline import params as all_params
@@ -129,8 +130,5 @@ _distributions = cache(packages_distributions)  # it reads the files of every pa
 
 
 if __name__ == "__main__":
-    try:
+    with told_errors():
         main()
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)

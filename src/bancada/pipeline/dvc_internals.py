@@ -19,13 +19,12 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
-from dvc.scm import NoSCM
 from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import modify_yaml
 
 from bancada.base import BadInput, files, locks
-from bancada.base.dvc_errors import NOWHERE, cause, described, line_of, shown
+from bancada.base.dvc_errors import NOWHERE, cause, described, shown, told
 from bancada.base.git import refuse_broken
 
 logging.getLogger("dvc").setLevel(logging.CRITICAL)  # errors are raised
@@ -40,7 +39,9 @@ def opened(root: Path) -> Iterator[Any]:
             with open_repo(root) as repo:
                 yield repo
         except Exception as error:  # DVC's errors share no base class; any other is raised again
-            raise BadInput(line_of(error)) from None
+            if line := told(error):
+                raise BadInput(line) from None
+            raise
 
 
 def open_repo(root: Path) -> Any:
@@ -68,11 +69,6 @@ def runs(stage: Any) -> bool:
 def entry(stage: Any) -> Any:
     """Return what dvc.lock says of a stage; None where it has no entry."""
     return (stage.dvcfile.lockfile_contents.get("stages") or {}).get(stage.name)
-
-
-def has_git(repo: Any) -> bool:
-    """Return whether DVC found a git repository around its own."""
-    return not isinstance(repo.scm, NoSCM)
 
 
 def path_of(item: Any, root: Path) -> str:
@@ -109,16 +105,22 @@ def bring_up(stage: Any, stopped: Callable[[], bool] = lambda: False, **options:
     if not runs(stage):
         stage.dump(update_pipeline=False)
         return True
-    # DVC itself writes dvc.lock in place: a kill would leave half a file.
     lock = Path(stage.dvcfile.path).with_suffix(".lock")
+    with rewritten(lock) as content:
+        content.setdefault("schema", "2.0")
+        content.setdefault("stages", {}).update(to_lockfile(stage))
+    stage.repo.scm_context.track_file(str(lock))
+    return True
+
+
+@contextmanager
+def rewritten(lock: Path) -> Iterator[Any]:
+    """Yield the content of a dvc.lock to be changed. DVC itself writes it in place: a kill would leave half a file."""
     with files.whole(lock) as unfinished:
         if lock.exists():
             unfinished.write_bytes(lock.read_bytes())
         with modify_yaml(str(unfinished)) as content:
-            content.setdefault("schema", "2.0")
-            content.setdefault("stages", {}).update(to_lockfile(stage))
-    stage.repo.scm_context.track_file(str(lock))
-    return True
+            yield content
 
 
 @contextmanager

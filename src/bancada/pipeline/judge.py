@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bancada.base import BadInput, files, lockfile
-from bancada.base.lockfile import LOCK_FILE
+from bancada.base.lockfile import Lock
 from bancada.pipeline.check import Finding, audit
-from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
+from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different, worst
 from bancada.pipeline.dvc_internals import opened, planned, runs
 
 Fetch = Callable[[Path, Path, str], str]  # (path, where to, hash) -> why that is impossible, or nothing
@@ -19,7 +18,7 @@ class Committed:
     """What the commit says of the stages that are to run, before they do."""
 
     upstream: Mapping[str, set[str]]  # of each stage, in the pipeline's order
-    entries: dict[str, Any]  # of dvc.lock
+    lock: Lock
     findings: Sequence[Finding]  # what of the committed files is not as dvc.lock says
     kept: Path  # a folder with the outs that git keeps
 
@@ -31,12 +30,7 @@ class Out:
     path: str
     lock: str
     made: str
-    difference: Difference
-
-    @property
-    def verdict(self) -> Verdict:
-        """How far what was made is from what is committed."""
-        return self.difference.verdict
+    difference: Difference  # of what was made from what is committed
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Stage:
     @property
     def verdict(self) -> Verdict:
         """The worst of its outs; `different` where the commit is wrong."""
-        return Verdict.DIFFERENT if self.findings else max((out.verdict for out in self.outs), default=Verdict.SAME)
+        return Verdict.DIFFERENT if self.findings else worst(out.difference for out in self.outs).verdict
 
 
 def committed(root: Path, targets: Sequence[str], kept: Path) -> Committed:
@@ -67,28 +61,23 @@ def committed(root: Path, targets: Sequence[str], kept: Path) -> Committed:
             raise BadInput(f"dvc.yaml: {name}: is frozen, so it would not run, and nothing could be said of it")
     if not stages:
         raise BadInput(f"--stages {', '.join(targets)}: no stage that runs")
-    entries, findings = _entries(root), audit(root)
+    lock, findings = lockfile.here(root), audit(root)
     for path in [out.def_path for stage in stages.values() for out in stage.outs]:
         if (root / path).exists():
             (kept / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).rename(kept / path)
     for folder in files.MADE:
         files.remove(root / folder)
-    return Committed({name: upstream[name] for name in stages}, entries, findings, kept)
-
-
-def _entries(root: Path) -> dict[str, Any]:
-    return lockfile.parse((root / LOCK_FILE).read_text("utf-8")).stages
+    return Committed({name: upstream[name] for name in stages}, lock, findings, kept)
 
 
 def judge(expected: Committed, root: Path, fetch: Fetch) -> list[Stage]:
     """Compare every stage that ran in the clone at `root`."""
-    stages, after = [], _entries(root)
+    stages, after = [], lockfile.here(root)
     for name, upstream in expected.upstream.items():
-        locked = {item["path"]: item.get("md5", "") for item in expected.entries.get(name, {}).get("outs", ())}
-        outs = []
-        for item in after.get(name, {}).get("outs", ()):
-            path, lock, made = item["path"], locked.get(item["path"], ""), item.get("md5", "")
+        before, outs = expected.lock.hashes(name, "outs"), []
+        for path, made in after.hashes(name, "outs").items():
+            lock = before.get(path, "")
             same = made == lock
             outs.append(Out(path, lock, made, SAME if same else _difference(path, lock, expected.kept, root, fetch)))
         findings = [finding for finding in expected.findings if name in finding.stages]

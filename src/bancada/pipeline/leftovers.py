@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
-
 from bancada.base import files, lockfile
 from bancada.base.lockfile import LOCK_FILE
 from bancada.pipeline import dvc_internals as dvc
@@ -55,9 +53,7 @@ def prune(root: Path) -> Iterator[str]:
             files.remove(root / name)
             yield f"removed: {name}"
         if left.entries:
-            content = parse_yaml_for_update((root / LOCK_FILE).read_text("utf-8"), str(LOCK_FILE))
-            for name in left.entries:
-                del content["stages"][name]
-            with files.whole(root / LOCK_FILE) as unfinished:
-                unfinished.write_text(dumps_yaml(content), encoding="utf-8")
+            with dvc.rewritten(root / LOCK_FILE) as content:
+                for name in left.entries:
+                    del content["stages"][name]
             yield f"taken out of {LOCK_FILE}: {', '.join(left.entries)}"

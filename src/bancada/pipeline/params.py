@@ -8,8 +8,10 @@ from typing import Any
 
 from bancada.base import params_file, settings
 from bancada.base.refusals import PARAMS_FILE, bad, did_you_mean
+from bancada.base.tables import Table
 from bancada.data import sources
 from bancada.data.settings import DataShape, Source, Split
+from bancada.data.split import features_of
 from bancada.evaluation.settings import Comparison, check_predict
 from bancada.networks.encoding import OF_PROBABILITIES, loss_name
 from bancada.networks.metrics import METRICS, OF_WEIGHTS
@@ -42,12 +44,6 @@ class Params(Common):
         """Return the study's source, checked."""
         return sources.load(self.studies[study].source, f"studies.{study}.source")
 
-    def shape(self, study: str) -> DataShape | None:
-        """Return the shape of the study's rows once they are split, or None if it is known only then."""
-        source, column = self.source(study), self.studies[study].split.column
-        made = source.table_shape()
-        return made._replace(features=made.features - 1) if made and column and not source.names_features else made
-
     def training(self, variant: str) -> TrainingKeys:
         """Return the keys that a variant's training depends on."""
         chosen = self.variants[variant]
@@ -66,23 +62,21 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
             hint = did_you_mean(variant.study, params.studies)
             raise bad(f"variants.{name}.study", variant.study, "unknown study" + hint)
     for name in params.studies:
-        _check_study(name, params)
-    for name in params.variants:
-        _check_variant(name, params)
-    for name in params.studies:
+        rows = _check_study(name, params)
+        for member in params.variants_of(name):
+            _check_variant(member, params, rows)
         _check_same_loss(name, params)
     return params
 
 
-def _check_study(name: str, params: Params) -> None:
+def _check_study(name: str, params: Params) -> Table | None:
+    """Return the study's rows where they are computed here in no time; a table is read, and checked, before a run."""
     key, study, source = f"studies.{name}", params.studies[name], params.source(name)
-    shape, members, split = params.shape(name), params.variants_of(name), study.split
+    members, split = params.variants_of(name), study.split
     if not members:
         raise bad(key, None, "no variant belongs to it")
     if study.baseline is not None and study.baseline not in members:
         raise bad(f"{key}.baseline", study.baseline, "no variant of this study" + did_you_mean(study.baseline, members))
-    if shape:
-        source.refuse_misfit(shape.features, f"{key}.source")
     target = "classes" if source.has_classes else "numbers"
     if METRICS[study.metric].of in {"classes", "numbers"} - {target}:
         fitting = ", ".join(name for name, metric in METRICS.items() if metric.of in (target, "loss"))
@@ -101,26 +95,31 @@ def _check_study(name: str, params: Params) -> None:
             raise bad(f"{key}.split.seed", split.seed, f"too large for {draws} draws; 2**32 ends them")
     if not source.has_classes and split.stratify:
         raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
-    features = source.feature_names()
-    if features is not None:
-        features = [one for one in features if source.names_features or one != split.column]
-        check_predict(name, study.predict, features, features if source.may_have_words else [])
-    if study.decision_region and shape and shape.features != 2:
-        raise bad(f"{key}.decision_region", None, f"two features can be drawn, not {shape.features}")
-    if shape and shape.rows:
-        try:
-            split.counts(shape.rows)
-        except ValueError as error:
-            raise bad(f"{key}.split", None, str(error)) from None
+    return _check_computed(name, params) if source.computed and source.has_seed else None
 
 
-def _check_variant(name: str, params: Params) -> None:
-    keys, study = params.training(name), params.variants[name].study
+def _check_computed(name: str, params: Params) -> Table:
+    key, study, source = f"studies.{name}", params.studies[name], params.source(name)
+    try:
+        rows = features_of(source.make(f"{key}.source"), study.split)
+        study.split.counts(len(rows))
+    except ValueError as error:
+        raise bad(f"{key}.split", None, str(error)) from None
+    source.refuse_misfit(len(rows.feature_names), f"{key}.source")
+    check_predict(name, study.predict, rows.feature_names, [])
+    if study.decision_region and len(rows.feature_names) != 2:
+        raise bad(f"{key}.decision_region", None, f"two features can be drawn, not {len(rows.feature_names)}")
+    return rows
+
+
+def _check_variant(name: str, params: Params, rows: Table | None) -> None:
+    keys, variant = params.training(name), params.variants[name]
+    study = params.studies[variant.study]
     search = keys.search()
     trainings = max(len(keys.recipe().seeds), search.trials * search.seeds if search else 0)
-    _check_training(keys, params.studies[study], params.shape(study), trainings)
-    refuse_search(keys, params.studies[study], params.source(study))
-    keys.at_ends(lambda at: _check_training(at, params.studies[study], params.shape(study), trainings))
+    _check_training(keys, study, rows, trainings)
+    refuse_search(keys, study, params.source(variant.study))
+    keys.at_ends(lambda at: _check_training(at, study, rows, trainings))
 
 
 def refuse_search(keys: TrainingKeys, study: Study, source: Source) -> None:
@@ -144,7 +143,7 @@ def refuse_search(keys: TrainingKeys, study: Study, source: Source) -> None:
         raise bad(f"{where}.space.loss", None, "the study's metric, its loss, would not be the same for all trials")
 
 
-def _check_training(keys: TrainingKeys, study: Study, shape: DataShape | None, trainings: int) -> None:
+def _check_training(keys: TrainingKeys, study: Study, rows: Table | None, trainings: int) -> None:
     recipe = keys.recipe()
     if recipe.train.epochs * trainings > LONGEST_HISTORY:
         problem = f"too many for {trainings} seeds; epochs times seeds may be {LONGEST_HISTORY}"
@@ -154,10 +153,11 @@ def _check_training(keys: TrainingKeys, study: Study, shape: DataShape | None, t
     refuse_stopping_without_rows(keys, study.split.validation not in (0, "test"))
     if METRICS[study.metric].of_scores and loss_name(recipe.train.loss) not in OF_PROBABILITIES:
         raise bad(keys.written_at("loss"), loss_name(recipe.train.loss), f"{study.metric} needs {SCORED_BY}")
-    if shape is None:
+    if rows is None:
         return
-    rows = study.split.counts(shape.rows)[0] if shape.rows and not study.split.grouped else 0
-    refuse_misfit(keys, shape._replace(rows=rows, features=0 if recipe.train.prepare else shape.features))
+    count = 0 if study.split.grouped else study.split.counts(len(rows))[0]
+    features = 0 if recipe.train.prepare else len(rows.feature_names)
+    refuse_misfit(keys, DataShape(features, len(rows.target_names), len(rows.classes), count, rows.classes))
     if study.metric in OF_WEIGHTS and not recipe.network.one_linear:
         raise bad(f"variants.{keys.name}.layers", None, f"{study.metric} is known for a single linear layer alone")
 

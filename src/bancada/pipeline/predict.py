@@ -16,7 +16,8 @@ from bancada.base.refusals import did_you_mean
 from bancada.data import columns, sources, texts
 from bancada.data.reading import Reading
 from bancada.networks import saved
-from bancada.networks.preparation import MOST_WORDS, Preparation, Unprepared, Words
+from bancada.networks.preparation import Unprepared
+from bancada.networks.unknown import told_unknown
 from bancada.tracking import evaluations
 
 if TYPE_CHECKING:
@@ -131,14 +132,14 @@ def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
         raise BadInput(f"{out}: is a {'folder' if out.is_dir() else 'device'}, not a file")
     trained = load(variant)
     names, preparation = trained.networks.feature_names, trained.networks.preparation
-    of_words, key = preparation.word_columns(), f"studies.{trained.networks.study}.source"
-    reading = _reading(trained, table, key)
+    of_words, study = preparation.word_columns(), trained.networks.study
+    reading = _reading(trained, table, study)
     try:
         found = texts.read(table, reading)
         made = columns.cells(found, reading, {name: "words" if name in of_words else "numbers" for name in names})
     except BadInput as error:  # what it says to add would change the study's own table
         problem = str(error).partition("; add ")[0]
-        todo = f"; the file needs a first line of names, and cells as params.yaml: {key} says"
+        todo = f"; the file needs a first line of names, and cells as params.yaml: studies.{study}.source says"
         raise BadInput(problem if ": no column " in problem else problem + todo) from None
     if extra := [name for name in found.header if name not in names]:
         print(f"{table}: not used by {variant}: {', '.join(extra)}", file=sys.stderr)
@@ -149,8 +150,12 @@ def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
     except Unprepared as error:
         where = f"{table}: {found.unit} {found.lines[error.row]}, column '{error.column}'"
         raise BadInput(f"{where}: {error.problem}") from None
-    if told := _told(preparation, features, names, words):
-        print(f"{table}: {told}", file=sys.stderr)
+    empty = dict(zip(names, np.isnan(features).sum(0).tolist(), strict=True))
+    filled = [name for group in preparation.groups if group.fill for name in group.columns if empty[name]]
+    told = [f"column '{name}': empty cells imputed: {empty[name]}" for name in filled]
+    told += filter(None, [told_unknown(preparation.unknown(features, names, words))])
+    if told:
+        print(f"{table}: {'; '.join(told)}", file=sys.stderr)
     left_out = len(trained.networks.diverged)
     if seeds == "all" and left_out:
         print(f"{variant}: without {left_out} of {len(trained.networks.seeds)} seeds, which diverged", file=sys.stderr)
@@ -161,24 +166,9 @@ def predict(variant: str, table: Path, out: Path | None, seeds: Seeds) -> None:
         print(predicted.to_csv(index=False, lineterminator="\n"), end="")
 
 
-def _reading(trained: Trained, table: Path, key: str) -> Reading:
+def _reading(trained: Trained, table: Path, study: str) -> Reading:
     """Return how the file is written: as the study's source says, but for names in its first line, or as parquet."""
     with chdir(trained.root):
-        source = sources.load(params_file.read().value(key), key)
+        source = sources.of_study(params_file.read(), study)
     reading = source if isinstance(source, Reading) else Reading()
     return reading.model_copy(update=dict.fromkeys(texts.OF_TEXT if table.suffix == ".parquet" else ["header"]))
-
-
-def _told(
-    preparation: Preparation, features: Float64[np.ndarray, "row feature"], names: list[str], words: Words
-) -> str:
-    """Return how many cells were imputed or hold a word that no training row has, by column; empty if none."""
-    unknown, told = preparation.unknown(features, names, words), list[str]()
-    imputed = {name for group in preparation.groups if group.fill for name in group.columns}
-    for name, empty in zip(names, np.isnan(features).sum(0).tolist(), strict=True):
-        if empty and name in imputed:
-            told.append(f"column '{name}': empty cells imputed: {empty}")
-        if counts := unknown.get(name):
-            some = ", ".join([word or "empty" for word in counts][:MOST_WORDS])
-            told.append(f"column '{name}': without a word of the training rows: {sum(counts.values())} ({some})")
-    return "; ".join(told)

@@ -18,12 +18,12 @@ import typer
 
 from bancada.base import BadInput, files, lockfile
 from bancada.base.git import asked, commit_of
-from bancada.base.refusals import PARAMS_FILE
-from bancada.pipeline import causes, check, verdict
+from bancada.base.refusals import PARAMS_FILE, several
+from bancada.pipeline import causes, verdict
 from bancada.pipeline.causes import Cause
+from bancada.pipeline.check import CODE_FOLDER, SOURCES
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
 from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
-from bancada.pipeline.kept import CODE_FOLDER, SOURCES
 from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS_MD5
@@ -115,14 +115,14 @@ def _apply(run: RecordedRun, clone: Clone, yes: bool) -> str:
     names = [entry.split("\t")[2] for entry in changed.rstrip("\0").split("\0")]
     if [top / name for name in names] != [clone.root / PARAMS_FILE]:
         _agree(run, names, diff.read_text("utf-8", "replace"), yes)
-    return f" with what was not committed of {check.several(names, 5)}"
+    return f" with what was not committed of {several(names, 5)}"
 
 
 def _agree(run: RecordedRun, names: Sequence[str], patch: str, yes: bool) -> None:
     """Show code that came from the store, and end the program unless the user agrees to run it."""
     shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in patch)
     print(f"{shown}\nThis {DIFF} of run {run.run_id} came from the store, and changes more than {PARAMS_FILE}:")
-    print(check.several(names, 5), flush=True)
+    print(several(names, 5), flush=True)
     if yes or (sys.stdin.isatty() and typer.confirm("Run it?")):
         return
     raise BadInput(f"{run.run_id}: not run. To run this code, type: bancada reproduce {run.run_id} --yes")
@@ -159,7 +159,7 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
         what = "the recipe, the rows, the code, or the version of a package"
         found.append(Cause(f"its inputs are not those of the run, whose fingerprint is another: {what}", ""))
     if difference.verdict != Verdict.SAME:
-        found += [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, [made.variant])]
+        found += causes.proved(clone.root, [made.variant])
         python = run.tags.get("bancada.python")
         if python and python != platform.python_version():
             found.append(Cause(f"the run was made with Python {python}", "try it with that"))

@@ -31,14 +31,10 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
         yield canonicalize_name(name), version.split("+")[0], marker.strip()
 
 
-def installed() -> dict[str, str | None]:
-    """Return the version of each installed package, by its normalised name."""
-    return {canonicalize_name(one.name): one.version for one in distributions()}
-
-
 def not_as_locked(root: Path) -> list[str]:
     """Return in words which installed packages are not those that the requirements.lock in `root` asks for."""
-    return others(needed(root / LOCK), installed())
+    installed: dict[str, str | None] = {canonicalize_name(one.name): one.version for one in distributions()}
+    return others(needed(root / LOCK), installed)
 
 
 def others(wanted: Mapping[str, str], found: Mapping[str, str | None]) -> list[str]:

@@ -91,10 +91,10 @@ def _of_the_workspace(root: Path) -> list[check.Finding]:
 
 
 def _causes(clone: Clone, stages: Sequence[Stage]) -> list[causes.Cause]:
-    if not any(out.verdict for stage in stages for out in stage.outs):
+    if not any(out.difference.verdict for stage in stages for out in stage.outs):
         return []  # the run made the committed files, so this machine is not the cause
     other = [stage.name.removeprefix("train@") for stage in stages if stage.verdict]
-    found = [*causes.of_the_environment(clone.root), *causes.of_the_bits(clone.root, other)]
+    found = causes.proved(clone.root, other)
     if not found and not any(stage.findings for stage in stages):
         text = (
             f"{causes.FINE}, and dvc.lock is of the committed code and parameters. The committed files were made by"

@@ -4,6 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import bad, did_you_mean
 from bancada.base.settings import checked
 from bancada.data.settings import Source
@@ -17,6 +18,12 @@ def kinds() -> list[str]:
 def module_of(kind: str) -> str:
     """Return the name of the module that makes this kind of source."""
     return f"{__name__}.{kind}"
+
+
+def of_study(params: ParamsFile, study: str) -> Source:
+    """Return the study's source. Raise BadInput if its keys are wrong."""
+    key = f"studies.{study}.source"
+    return load(params.value(key), key)
 
 
 def load(raw: Any, key: str) -> Source:

@@ -1,15 +1,14 @@
-"""A synthetic table of classes, or a real CSV file in its place. Lesson 2."""
+"""A synthetic table of classes. Lesson 2."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from bancada.base.settings import Count
 from bancada.base.tables import Table
-from bancada.data.settings import Columns, DataShape, Seed, Source, SourceFile
-from bancada.data.sources.csv import CsvFile
+from bancada.data.settings import Columns, Seed, Source
 
 # The mean distance between the means of two classes, in standard deviations of a class. With it, a small network is
 # wrong about a third of the test rows of `quality`, as it is with the real wines.
@@ -17,14 +16,14 @@ CLASS_DISTANCE = 1.6
 
 
 class Classification(Source):
-    """Lesson 2: a synthetic table with given numbers of rows by class, or, with `path`, a CSV file of such a table."""
+    """Lesson 2: a synthetic table with given numbers of rows by class."""
 
+    task: ClassVar[str] = "classification"
     kind: Literal["classification"]
     class_counts: Annotated[dict[int, Count], Field(min_length=2)]
     features: Annotated[Columns, Field(min_length=2)]
     target: str
     seed: Seed
-    path: SourceFile | None = None
 
     @model_validator(mode="after")
     def _target_is_no_feature(self) -> "Classification":
@@ -32,40 +31,15 @@ class Classification(Source):
             raise ValueError(f"'{self.target}' is both a feature and the target")
         return self
 
-    def table_shape(self) -> DataShape:
-        """Return the shape. The number of rows of a CSV file is unknown."""
-        rows = 0 if self.path else sum(self.class_counts.values())
-        return DataShape(len(self.features), 1, len(self.class_counts), rows, sorted(self.class_counts))
-
-    def feature_names(self) -> list[str]:
-        """Return the names of the columns."""
-        return self.features
-
-    @property
-    def computed(self) -> bool:
-        """Whether there is no file."""
-        return self.path is None
-
-    @property
-    def has_seed(self) -> bool:
-        """Whether there is no file."""
-        return self.path is None
-
     def make(self, key: str) -> Table:
-        """Draw the rows in random order, each class normal with sd 1 around its own random mean.
-
-        With `path`, return the columns of these names from the file instead; its labels must be among `class_counts`.
-        """
-        labels, targets = sorted(self.class_counts), [self.target]
-        if self.path is not None:
-            file = CsvFile(kind="csv", task="classification", path=self.path, features=self.features, targets=targets)
-            return file.make(key, labels).only(self.features)
+        """Draw the rows in random order, each class normal with sd 1 around its own random mean."""
+        labels = sorted(self.class_counts)
         rng = np.random.default_rng(self.seed)
         index = rng.permutation(np.repeat(np.arange(len(labels)), [self.class_counts[label] for label in labels]))
         size = len(self.features)
         means = rng.normal(0, CLASS_DISTANCE / math.sqrt(2 * size), (len(labels), size))
         features = means[index] + rng.standard_normal((len(index), size))
-        return Table(features, index[:, None], self.features, targets, labels)
+        return Table(features, index[:, None], self.features, [self.target], labels)
 
 
 SOURCE = Classification

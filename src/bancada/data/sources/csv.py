@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import model_validator
 
-from bancada.base.refusals import BadInput, shown
+from bancada.base.refusals import BadInput
 from bancada.base.settings import Count
 from bancada.base.tables import Table
 from bancada.data import columns, labels, texts
 from bancada.data.reading import Reading
-from bancada.data.settings import Columns, DataShape, Source, SourceFile
+from bancada.data.settings import Columns, Source, SourceFile
 
 
 class Described(Source, Reading):
@@ -22,7 +22,7 @@ class Described(Source, Reading):
     Where `features` are given, the other columns that are not in `ignore` are kept for the split.
     """
 
-    may_have_words: ClassVar[bool] = True
+    computed: ClassVar[bool] = False
     targets: Columns
     task: Literal["regression", "classification"]
     features: Columns | None = None
@@ -38,21 +38,7 @@ class Described(Source, Reading):
                 raise ValueError(f"'{min(both)}' is both {use} and {other}")
         return self
 
-    def feature_names(self) -> list[str] | None:
-        """Return `features`."""
-        return self.features
-
-    @property
-    def computed(self) -> bool:
-        """Never: the numbers are the file's, or the user's."""
-        return False
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether the target is a class."""
-        return self.task == "classification"
-
-    def table_of(self, found: texts.Texts, key: str, known: list[int] | None = None) -> Table:
+    def table_of(self, found: texts.Texts) -> Table:
         """Return the columns that the keys name, as `make` does."""
         features = self.features or []
         columns.refuse_unknown(found, [*self.ignore, *self.words, *self.numbers, *features, *self.targets])
@@ -70,23 +56,18 @@ class Described(Source, Reading):
         words = {name: words for name in kinds if (words := made[name].words) is not None}
         marks = [mark for mark in self.missing or [] if mark]
         table = Table(inputs, targets, list(kinds), self.targets, [], words=words, asides=asides, missing=marks)
-        return self._with_classes(table, made[self.targets[0]], found, key, known) if self.has_classes else table
+        return self._with_classes(table, made[self.targets[0]], found) if self.has_classes else table
 
-    def _with_classes(
-        self, table: Table, cells: columns.Cells, found: texts.Texts, key: str, known: list[int] | None
-    ) -> Table:
+    def _with_classes(self, table: Table, cells: columns.Cells, found: texts.Texts) -> Table:
         """Return the table with the sorted classes, and the index of each row's class as its target."""
         words = cells.words or []
         label = labels.labels_of(words)
-        classes = known or sorted(set(label.values()))
-        place = {str(name): i for i, name in enumerate(classes)}
-        index = np.array([place.get(str(label[word]), -1) for word in words])[cells.values.astype(np.int64)]
-        for row in np.flatnonzero(index < 0)[:1]:
-            where = f"{found.unit} {found.lines[row]}, column '{self.targets[0]}'{shown(words[int(cells.values[row])])}"
-            raise BadInput(f"{found.path}: {where}: is no class of {key}.class_counts: {', '.join(place)}")
+        classes = sorted(label.values())
         if len(classes) < 2:
             only = f"column '{self.targets[0]}' has one class, {classes[0]}"
             raise BadInput(f"{found.path}: {only}; at least two are needed")
+        place = {name: i for i, name in enumerate(classes)}
+        index = np.array([place[label[word]] for word in words])[cells.values.astype(np.int64)]
         return replace(table, targets=index[:, None], classes=classes)
 
 
@@ -97,21 +78,15 @@ class CsvFile(Described):
     path: SourceFile
     rows: Count | None = None  # read only the first rows, this many; null: all
 
-    def table_shape(self) -> DataShape | None:
-        """Return the shape if the file need not be read for it: targets are numbers, and `features` are given."""
-        if self.task == "classification" or self.features is None:
-            return None
-        return DataShape(features=len(self.features), targets=len(self.targets), classes=0, rows=self.rows or 0)
-
-    def make(self, key: str, known: list[int] | None = None) -> Table:
-        """Read the columns that the keys below `key` of params.yaml name. `known`: the only allowed labels.
+    def make(self, key: str) -> Table:
+        """Read the columns that the keys below `key` of params.yaml name.
 
         Raise BadInput, with the file's name, line and column, for what cannot be used.
         """
         found = texts.read(Path(self.path), self, self.rows, self.ignore)
         if self.rows and len(found.lines) < self.rows:
             raise BadInput(f"{self.path}: {len(found.lines)} rows, but {key}.rows = {self.rows}")
-        return self.table_of(found, key, known)
+        return self.table_of(found)
 
 
 SOURCE = CsvFile

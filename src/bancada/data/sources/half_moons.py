@@ -1,6 +1,6 @@
 """Two interlocking half rings of points in the plane. Lesson 3."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -8,26 +8,19 @@ from pydantic import Field
 
 from bancada.base.settings import Count, Finite, NotNegative, Positive
 from bancada.base.tables import Table
-from bancada.data.settings import DataShape, Seed, Source
+from bancada.data.settings import Seed, Source
 
 
 class HalfMoons(Source):
     """Lesson 3: two interlocking half rings; classes +1 (upper) and -1 (lower), each with half of the rows."""
 
+    task: ClassVar[str] = "classification"
     kind: Literal["half_moons"]
     rows: Annotated[Count, Field(ge=2)]
     radius: Positive
     distance: Finite
     width: NotNegative
     seed: Seed
-
-    def table_shape(self) -> DataShape:
-        """Return the shape: the plane's two coordinates, and two classes."""
-        return DataShape(features=2, targets=1, classes=2, rows=self.rows)
-
-    def feature_names(self) -> list[str]:
-        """Return the names of the coordinates."""
-        return ["x", "y"]
 
     def make(self, key: str) -> Table:
         """Draw angles a uniform in [0, pi) and radii r uniform in radius +- width / 2, first for the upper half ring.
@@ -45,7 +38,7 @@ class HalfMoons(Source):
         upper, lower = (half_ring(rows) for rows in counts)
         features = np.concatenate([upper, lower * [1, -1] + [self.radius, -self.distance]])
         index = np.repeat([1, 0], counts).astype(np.int64)
-        return Table(features, index[:, None], self.feature_names(), ["moon"], [-1, 1])
+        return Table(features, index[:, None], ["x", "y"], ["moon"], [-1, 1])
 
 
 SOURCE = HalfMoons

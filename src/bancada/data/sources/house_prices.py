@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from bancada.base.settings import Count, Finite, NotNegative
 from bancada.base.tables import Table
-from bancada.data.settings import DataShape, Seed, Source
+from bancada.data.settings import Seed, Source
 
 # The range of the number of rooms, and the least number of rooms of an outlier: there, outliers pull the line down.
 ROOMS = (5.5, 9.0)
@@ -31,14 +31,6 @@ class HousePrices(Source):
         if self.outliers > self.rows:
             raise ValueError(f"outliers = {self.outliers}: more than the {self.rows} rows")
         return self
-
-    def table_shape(self) -> DataShape:
-        """Return the shape: one feature and one target."""
-        return DataShape(features=1, targets=1, classes=0, rows=self.rows)
-
-    def feature_names(self) -> list[str]:
-        """Return the one name."""
-        return ["rooms"]
 
     def make(self, key: str) -> Table:
         """Draw which rows are outliers, then the numbers of rooms, then the noise. An outlier costs `outlier_price`."""

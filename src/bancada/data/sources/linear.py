@@ -7,7 +7,7 @@ from pydantic import Field
 
 from bancada.base.settings import Count, Finite, NotNegative
 from bancada.base.tables import Table
-from bancada.data.settings import DataShape, Seed, Source
+from bancada.data.settings import Seed, Source
 
 
 class LinearData(Source):
@@ -20,14 +20,6 @@ class LinearData(Source):
     noise_std: NotNegative
     seed: Seed
 
-    def table_shape(self) -> DataShape:
-        """Return the shape: a feature for each weight, and one target."""
-        return DataShape(features=len(self.weights), targets=1, classes=0, rows=self.rows)
-
-    def feature_names(self) -> list[str]:
-        """Return x1, x2, ..."""
-        return [f"x{i}" for i in range(1, len(self.weights) + 1)]
-
     def make(self, key: str) -> Table:
         """Draw the features, then the noise."""
         rng = np.random.default_rng(self.seed)
@@ -36,7 +28,8 @@ class LinearData(Source):
         # One weight after another, because the order of the sums in a matrix product depends on the CPU.
         terms = (weight * column for weight, column in zip(self.weights, features.T, strict=True))
         target = sum(terms) + self.bias + noise
-        return Table(features, target[:, None], self.feature_names(), ["y"], [])
+        names = [f"x{i}" for i in range(1, len(self.weights) + 1)]
+        return Table(features, target[:, None], names, ["y"], [])
 
 
 SOURCE = LinearData

@@ -5,7 +5,6 @@ are read from standard input as JSON: so a source is found to depend on more tha
 """
 
 import copy
-import hashlib
 import json
 import os
 import subprocess
@@ -21,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
-from bancada.base import BadInput, user_code
+from bancada.base import BadInput, stage, user_code
 from bancada.base.cells import text_of
-from bancada.base.refusals import bad, wrong_key
+from bancada.base.refusals import bad, several, wrong_key
 from bancada.base.settings import Args
 from bancada.base.tables import Table
 from bancada.data import reads, sources, texts
@@ -64,10 +63,6 @@ class Python(Described):
             raise wrong_key(wrong[0], "is for files of text; a function returns numbers and texts")
         return self
 
-    def table_shape(self) -> None:
-        """Return None: the shape is known only when the table is made."""
-        return
-
     def make(self, key: str) -> Table:
         """Call the function once, and return its rows. Raise BadInput that names the file, and a line or a row."""
         with reads.only_sources(SRC, self.file):
@@ -76,7 +71,7 @@ class Python(Described):
         import pandas as pd  # takes half a second
 
         if isinstance(returned, pd.DataFrame):
-            return self.table_of(self._texts(returned), key)
+            return self.table_of(self._texts(returned))
         if isinstance(returned, Mapping) and returned.keys() - FOR_SPLIT == {"inputs", "target"}:
             return self._of_arrays(returned, key)
         what = f"a mapping of {', '.join(map(str, returned)) or 'nothing'}" if isinstance(returned, Mapping) else ""
@@ -96,10 +91,9 @@ class Python(Described):
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             raise BadInput(reason if reason.startswith("src/") else f"{self.file}: in a second process: {reason}")
-        first, second = digests(table), json.loads(done.stdout)
+        first, second = table.digests(), json.loads(done.stdout)
         if differ := [name for name in first | second if first.get(name) != second.get(name)]:
-            more = f" and {len(differ) - 1} more" if len(differ) > 1 else ""
-            raise self._bad(f"another call with the same arguments differs in {differ[0]}{more}; {WHY}")
+            raise self._bad(f"another call with the same arguments differs in {several(differ, 1)}; {WHY}")
 
     def _bad(self, problem: str) -> BadInput:
         return BadInput(f"{self.file}: {self.name}: {problem}")
@@ -146,7 +140,7 @@ class Python(Described):
             raise self._bad(f"'{min(both)}' is both a target and another column; name the target otherwise")
         columns = dict(zip([*features, *targets], [*rows.reshape(len(rows), -1).T, *target.T], strict=True)) | arrays
         described = self.model_copy(update={"features": features, "targets": targets})
-        made = described.table_of(self._texts(columns), key)
+        made = described.table_of(self._texts(columns))
         return replace(made, row_shape=list(rows.shape[1:]) if rows.ndim > 2 else None)
 
     def _array(self, name: str, value: Any) -> np.ndarray:
@@ -171,23 +165,11 @@ def _alike(column: Any) -> Any:
     return [None if cell != cell else text_of(cell) if isinstance(cell, Number) else cell for cell in column]
 
 
-def digests(table: Table) -> dict[str, str]:
-    """Return a digest of each column, and of what the columns are."""
-    kinds = [table.feature_names, table.target_names, table.classes, table.row_shape, table.asides, {**table.words}]
-    columns = dict(zip([f"column '{name}'" for name in table.feature_names], table.features.T, strict=True))
-    columns |= zip([f"target '{name}'" for name in table.target_names], table.targets.T, strict=True)
-    of_columns = {name: hashlib.blake2b(cells.tobytes()).hexdigest() for name, cells in columns.items()}
-    return {"its columns, words, classes or shape": json.dumps(kinds), **of_columns}
-
-
 SOURCE = Python
 
 if __name__ == "__main__":
-    try:
+    with stage.told_errors():
         with redirect_stdout(sys.stderr):  # what the user's function prints is no part of the answer
             source = sources.load(json.load(sys.stdin), sys.argv[1])
             made = [source.table(sys.argv[1]) for _ in range(2)][1]
-        print(json.dumps(digests(made)))
-    except BadInput as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        print(json.dumps(made.digests()))

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from bancada.base.tables import Table
-from bancada.data.settings import DataShape, Source
+from bancada.data.settings import Source
 
 
 class Sklearn(Source):
@@ -14,15 +14,10 @@ class Sklearn(Source):
     kind: Literal["sklearn"]
     name: Literal["wine", "iris", "breast_cancer", "digits", "diabetes"]
 
-    def table_shape(self) -> DataShape:
-        """Return the documented shape of the data set."""
-        return {
-            "wine": DataShape(13, 1, 3, 178),
-            "iris": DataShape(4, 1, 3, 150),
-            "breast_cancer": DataShape(30, 1, 2, 569),
-            "digits": DataShape(64, 1, 10, 1797),
-            "diabetes": DataShape(10, 1, 0, 442),
-        }[self.name]
+    @property
+    def has_classes(self) -> bool:
+        """Whether the target is a class."""
+        return self.name != "diabetes"
 
     def make(self, key: str) -> Table:
         """Return the data set as scikit-learn has it, with the names of its classes as labels."""

@@ -11,13 +11,12 @@ import pytest
 from toy import NOBODY, count, rows, train_variant
 
 from bancada.base import files, tables
-from bancada.networks.saved import HISTORY_COLUMNS, carried
+from bancada.networks.saved import HISTORY_COLUMNS, Trained, carried
 from bancada.tracking import mirror
 from bancada.tracking.live_runs import LiveRun
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, open_store
 from bancada.training import live
-from bancada.training.replica import Trained
 
 PLANNED, SEEDS = 6, [111, 112, 113]
 LOSSES = [[1.0, 0.5, 0.75], [3.0, np.inf], [2.0] * PLANNED]  # the first stops, the second diverges

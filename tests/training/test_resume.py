@@ -14,8 +14,9 @@ from examples import EXAMPLES, Bench, Cut, Keeper, cut, data, data_of, differenc
 from torch.optim import Optimizer
 
 from bancada.base import BadInput, user_code
+from bancada.networks.saved import Trained
 from bancada.training import checkpoint, live, streams, torch_engine
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training.replica import Data, Replica, Rows
 
 UPDATES = 15  # 3 epochs of 70 rows in batches of 16
 

@@ -6,9 +6,10 @@ slice, and all are kept when the training is killed. How many epochs a slice has
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from bancada.base import stage
 from bancada.networks import kernel
 from bancada.networks.encoding import encoding, loss_name, width
 from bancada.networks.kernel.records import BEST_EPOCH, DIVERGED, DONE
-from bancada.networks.saved import HISTORY_COLUMNS
+from bancada.networks.saved import HISTORY_COLUMNS, Trained
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Draws, Replica, Report, Rows, Trained
+from bancada.training.replica import Data, Draws, Replica, Report, Results, Rows
 from bancada.training.settings import Recipe, Train
 
 ROUND_S = 0.2  # the time in which every replica advances by one slice, if that is more than SLICE_S and an epoch
@@ -26,39 +27,36 @@ SLICE_S = 0.02  # below which calls would cost more than epochs
 TELL_S = 0.1  # between two reports about epochs
 
 
-def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
-    """Train the replicas on all cores of this stage. Return results in their order."""
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
+    """Train the replicas on all cores of this stage. Yield each result with its place."""
     kernel.ready()
     cores = stage.cores()
-    recipes = {(id(one.recipe), one.draw): one.recipe for one in replicas}
+    recipes = {(id(one.recipe), one.draw): one.recipe for one in replicas.values()}
     tasks = {key: Task.of(recipe, data[key[1]]) for key, recipe in recipes.items()}
-    running = {place: Running(tasks[id(one.recipe), one.draw], one) for place, one in enumerate(replicas)}
-    trained, told, told_s = dict[int, Trained](), 0, time.monotonic()
+    running = {place: Running(place, tasks[id(one.recipe), one.draw], one) for place, one in replicas.items()}
+    ready, told, told_s = SimpleQueue[Future[Running]](), 0, time.monotonic()
     with ThreadPoolExecutor(cores) as pool:
+
+        def go_on(one: Running) -> None:  # behind all that wait
+            slice_s = max(SLICE_S, ROUND_S * cores / len(running))
+            pool.submit(one.advance, slice_s).add_done_callback(ready.put)
+
         try:
-            waiting, busy = list(running), dict[Future[None], int]()
+            for one in running.values():
+                go_on(one)
             while running:
-                while waiting and len(busy) < cores:
-                    place = waiting.pop(0)
-                    slice_s = max(SLICE_S, ROUND_S * cores / len(running))
-                    busy[pool.submit(running[place].advance, slice_s)] = place
-                for ready in wait(busy, return_when=FIRST_COMPLETED).done:
-                    place = busy.pop(ready)
-                    ready.result()
-                    one = running[place]
-                    one.passed = one.done()
-                    if kernel.ended(one.task.settings, one.at):
-                        trained[place] = one.trained()
-                        report.ended(place, trained[place])
-                        del running[place]
-                    else:
-                        one.keeper.write(one.at._asdict)
-                        waiting.append(place)
+                one = ready.get().result()
+                one.passed = one.done()
+                if kernel.ended(one.task.settings, one.at):
+                    del running[one.place]
+                    yield one.place, one.trained()
+                else:
+                    one.keeper.write(one.at._asdict)
+                    go_on(one)
                 if running and time.monotonic() - told_s >= TELL_S:
                     told, told_s = _tell(report, running, told), time.monotonic()
         finally:
             pool.shutdown(cancel_futures=True)
-    return [trained[place] for place in sorted(trained)]
 
 
 def _tell(report: Report, running: Mapping[int, "Running"], first: int) -> int:
@@ -130,8 +128,9 @@ def numbers(train: Train, rows: int) -> kernel.Settings:
 class Running:
     """A replica under way. One thread at a time works on it."""
 
-    def __init__(self, task: Task, replica: Replica) -> None:
-        self.task, self.replica, self.pace_s, self.keeper = task, replica, 0.0, checkpoint.Keeper(replica.state)
+    def __init__(self, place: int, task: Task, replica: Replica) -> None:
+        self.place, self.task, self.replica = place, task, replica
+        self.pace_s, self.keeper = 0.0, checkpoint.Keeper(replica.state)  # pace: of an epoch
         self.at = kernel.start(task.network, task.train.init, replica.seed, task.settings)
         if kept := self.keeper.read():
             self.at = kernel.Place(**kept)
@@ -142,12 +141,13 @@ class Running:
         """Return how many epochs it has been trained for."""
         return int(self.at.progress[DONE])
 
-    def advance(self, slice_s: float) -> None:
+    def advance(self, slice_s: float) -> "Running":
         """Train for about so many seconds: one epoch at least, and one at first."""
         task, begin, before = self.task, time.perf_counter(), self.done()
         until = before + max(1, int(slice_s / self.pace_s) if self.pace_s else 1)
         kernel.train(task.network, task.settings, self.replica.seed, task.rows, task.validation, self.at, until)
         self.pace_s = (time.perf_counter() - begin) / max(1, self.done() - before)
+        return self
 
     def trained(self) -> Trained:
         """Return its result."""

@@ -16,7 +16,8 @@ from jaxtyping import Int64
 from bancada.base import locks, notify, stage
 
 if TYPE_CHECKING:  # readers of these files do without torch
-    from bancada.training.replica import Losses, Trained
+    from bancada.networks.saved import Trained
+    from bancada.training.replica import Losses
 
 COLUMNS = ("train_loss", "validation_loss", "lr")
 MOST_POINTS = 320  # of a curve, as many as MLflow draws; the whole history is an artifact of the run

@@ -21,8 +21,9 @@ from bancada.base import stage
 from bancada.base.refusals import bad
 from bancada.base.tables import as_written
 from bancada.networks import metrics, saved
+from bancada.networks.saved import Trained
 from bancada.training import replica, store
-from bancada.training.replica import Replica, Report, Trained
+from bancada.training.replica import Replica, Report
 from bancada.training.settings import Recipe, TrainingKeys
 from bancada.training.space import Search
 
@@ -106,9 +107,8 @@ def scored(asked: Asked, recipe: Recipe, trained: list[Trained]) -> Float64[np.n
     """Return the metric of a trial's networks on the validation rows, as evaluations compute it; NaN for no number."""
     learned, preparations = asked.learned, [one.preparation for one in asked.learned]
     of, shape = recipe.model_dump(mode="json", exclude_none=True), learned[0].data.train.inputs.shape[1:]
-    described, result = saved.description(of, learned[0].rows, shape, preparations), replica.together(trained)
-    run, weights = saved.with_result(described, result), result.weights | saved.scaling_of(preparations)
-    networks = saved.restored(run, weights)
+    described = saved.description(of, learned[0].rows, shape, preparations)
+    networks = saved.restored(*saved.contents(described, trained, preparations))
     if recipe.module:
         torch_network: Any = import_module(saved.evaluated_by(recipe.engine))
         torch_network.SRC = asked.src

@@ -13,14 +13,15 @@ import platform
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from bancada.base import files, stage, syntax, user_code
+from bancada.networks.saved import Trained
 from bancada.training import checkpoint, replica
-from bancada.training.replica import Data, Draws, Losses, Replica, Report, Trained
+from bancada.training.replica import Data, Draws, Replica, Report
 
 MOST_BYTES = 2 * 2**30
 FOLDER = stage.FOLDER / "replicas"
@@ -104,29 +105,14 @@ def train(kept: Store, data: Draws, report: Report, what: str = "seeds", at_once
         print(f"{kept.recipe.variant}: {len(found)} of {count} {what} from the store", flush=True)
     for place, one in found.items():
         report.ended(place, one)
-    left = kept.missing(found)
-    places = list(left)
-    for first in range(0, len(places), at_once or count):
-        some = places[first : first + (at_once or count)]
-        trained = replica.train([left[place] for place in some], data, Remaining(report, some, kept))
-        found |= dict(zip(some, trained, strict=True))
+    left = list(kept.missing(found).items())
+    for first in range(0, len(left), at_once or count):
+        with closing(replica.train(dict(left[first : first + (at_once or count)]), data, report)) as trained:
+            for place, one in trained:
+                kept.put(place, one)
+                report.ended(place, one)
+                found[place] = one
     return [found[place] for place in range(count)]
-
-
-class Remaining(Report):
-    """A report on those replicas that had to be trained; `places` are their positions among all."""
-
-    def __init__(self, report: Report, places: list[int], kept: Store) -> None:
-        self.report, self.places, self.kept = report, places, kept
-
-    def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
-        """Pass them on."""
-        self.report.epochs([self.places[place] for place in places], first, losses)
-
-    def ended(self, place: int, trained: Trained) -> None:
-        """Keep the replica, and pass it on."""
-        self.kept.put(self.places[place], trained)
-        self.report.ended(self.places[place], trained)
 
 
 def _without_metric(code: Path) -> str:

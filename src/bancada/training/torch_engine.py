@@ -22,12 +22,12 @@ from bancada.data.settings import DataShape
 from bancada.networks import torch_network
 from bancada.networks.encoding import OF_CLASS_INDEX, encoding, loss_name
 from bancada.networks.portable import settle
-from bancada.networks.saved import HISTORY_COLUMNS
+from bancada.networks.saved import HISTORY_COLUMNS, Trained
 from bancada.networks.settings import Loss
 from bancada.networks.start import draw
 from bancada.training import fit, optimizers, streams
 from bancada.training.checkpoint import Keeper
-from bancada.training.replica import Data, Replica, Trained
+from bancada.training.replica import Data, Replica
 
 EpochRow = dict[str, float]  # HISTORY_COLUMNS
 

@@ -16,11 +16,11 @@ from bancada.base import files, notify, params_file, stage, tables, user_code
 from bancada.base.refusals import bad
 from bancada.data import vary
 from bancada.networks.preparation import Preparation
-from bancada.networks.saved import LR_NULL, description, save
+from bancada.networks.saved import LR_NULL, Trained, description, save
 from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
-from bancada.training.replica import Data, Replica, Report, Rows, Trained
+from bancada.training.replica import Data, Replica, Report, Rows
 from bancada.training.settings import Recipe, TrainingKeys, training_keys
 
 SEARCH = "bancada.training.search"  # only where a variant searches: it knows the metrics, and others need not
@@ -81,7 +81,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         kept = store.Store(replicas, data)
         with progress_shown(recipe, described) as report:
             trained = store.train(kept, data, report)
-        save(folder, described, replica.together(trained), preparations, found and found.trials)
+        save(folder, described, trained, preparations, found and found.trials)
         kept.end()
         if found:
             found.kept.end()

@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,10 @@ def spied(monkeypatch: pytest.MonkeyPatch, end_after: int = 10**9) -> list[int]:
     """The seeds of all replicas that an engine trains; after so many of them, Ctrl-C."""
     seeds, whole = list[int](), compiled_engine.train
 
-    def spy(replicas: Sequence[Any], *rest: Any) -> Any:
+    def spy(replicas: Mapping[int, Any], *rest: Any) -> Any:
         if len(seeds) >= end_after:
             raise KeyboardInterrupt
-        seeds.extend(one.seed for one in replicas)
+        seeds.extend(one.seed for one in replicas.values())
         return whole(replicas, *rest)
 
     monkeypatch.setattr(compiled_engine, "train", spy)

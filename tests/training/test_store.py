@@ -291,6 +291,6 @@ def test_a_fingerprint_depends_on_no_order_of_a_set(own: Bench, tmp_path: Path) 
 def test_nothing_of_a_fingerprint_is_left_out() -> None:
     """A key that is added to a recipe later counts as well."""
     assert issubclass(Recipe, BaseModel)
-    assert store.fingerprints([replica_of(NAME)], {0: data()}, '{"packages": {}}') != store.fingerprints(
-        [replica_of(NAME, standardize=True)], {0: data()}, '{"packages": {}}'
+    assert store.fingerprints([replica_of(NAME)], {0: data()}, {"packages": {}}) != store.fingerprints(
+        [replica_of(NAME, standardize=True)], {0: data()}, {"packages": {}}
     )

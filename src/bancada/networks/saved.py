@@ -27,12 +27,15 @@ BY_TORCH, COMPILED = "bancada.networks.torch_network", "bancada.networks.compile
 HISTORY_COLUMNS = ("train_loss", "last_batch_loss", "validation_loss", "lr")
 
 
+History = dict[str, Float64[np.ndarray, " epoch"]]  # HISTORY_COLUMNS
+
+
 @dataclass(frozen=True)
 class Trained:
     """The network that the training of one seed ends with, and how its loss fell."""
 
     weights: dict[str, np.ndarray]  # by state_dict's names; NaN where the training diverged
-    history: dict[str, Float64[np.ndarray, " epoch"]]  # HISTORY_COLUMNS, of the epochs that were trained
+    history: History  # of the epochs that were trained
     parameters: int  # numbers that the optimizer changed
     outputs: int  # of the network, for each row
     diverged: int | None = None  # the epoch in which the loss was no longer finite
@@ -209,24 +212,20 @@ def load(folder: Path) -> SavedVariant:
 def restored(run: Mapping[str, Any], stored: Mapping[str, np.ndarray]) -> SavedVariant:
     """Return the variant of a run.json with these weights and scaling."""
     recipe = run["recipe"]
-    asked = {key: recipe.get(key) for key in ("layers", "module")} | {
-        key: recipe["train"][key] for key in ("loss", "bits")
-    }
+    loss, bits = recipe["train"]["loss"], recipe["train"]["bits"]
     diverged, kept = ({int(seed): epoch for seed, epoch in run[key].items()} for key in ("diverged", "kept"))
     scaling = {name: stored[name] for name in SCALING + TARGET_SCALING if name in stored}
     draws = [
         Preparation.stored(groups, {name: of_seeds[place] for name, of_seeds in scaling.items()})
         for place, groups in enumerate(run.get("draws", ()))
     ]
-    names = ("study", "feature_names", "shape", "target_names", "classes", "parameters")
+    names = ["study", "feature_names", "shape", "target_names", "classes", "parameters"]
+    names += run.keys() & {"overruled", "search", "missing"}
     return SavedVariant(
-        network=Network(**asked),
+        network=Network(layers=recipe.get("layers"), module=recipe.get("module"), loss=loss, bits=bits),
         seeds=recipe["seeds"],
         engine=recipe["engine"],
         output_count=run["outputs"],
-        overruled=run.get("overruled", ""),
-        search=run.get("search"),
-        missing=run.get("missing", ()),
         weights={name: value for name, value in stored.items() if name not in SCALING + TARGET_SCALING},
         preparation=draws[0] if draws else Preparation.stored(run.get("preparation", []), stored),
         draws=draws,

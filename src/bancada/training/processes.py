@@ -17,12 +17,10 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
 from bancada.base import BadInput, stage
 from bancada.networks.saved import Trained
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Draws, Replica, Report, Results
+from bancada.training.replica import Data, Draws, Replica, Report, Results, history_of
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 PRELOADED = "bancada.training.preloaded"
@@ -82,9 +80,7 @@ def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Wh
                     place, process = running[messages]
                     content = _received(messages, replicas[place], process, where)
                     if isinstance(content, list):
-                        (first, row), *_ = content
-                        told = {name: np.array([[of[name] for _, of in content]]) for name in row}
-                        report.epochs([place], first, told)
+                        report.epochs(place, content[0][0], history_of([row for _, row in content]))
                         continue
                     del running[messages]
                     _end(process)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped
 
-from bancada.networks.saved import Trained
+from bancada.networks.saved import HISTORY_COLUMNS, History, Trained
 from bancada.training.settings import Recipe, TrainingKeys
 
 # The module of each engine, which has a function `train` as below. Only the engine that is used is imported.
@@ -22,9 +22,6 @@ ENGINES = {
     "scratch": "bancada.training.scratch",
     "torch": "bancada.training.processes",
 }
-
-
-Losses = Mapping[str, Float64[np.ndarray, "place epoch"]]  # HISTORY_COLUMNS of some replicas
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,18 @@ Results = Generator[tuple[int, Trained], None, None]  # each with the place of i
 
 
 class Report:
-    """Who is told how replicas get on: here, nobody. `places` are those of the replicas."""
+    """Who is told how replicas get on: here, nobody. `place` is that of a replica."""
 
-    def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
-        """Take the losses and learning rates of the next epochs of these replicas, of which `first` is the first."""
+    def epochs(self, place: int, first: int, history: History) -> None:
+        """Take the losses and learning rates of the next epochs of a replica, of which `first` is the first."""
 
     def ended(self, place: int, trained: Trained) -> None:
         """Take the result of a replica, trained now or earlier."""
+
+
+def history_of(epochs: Sequence[Mapping[str, float]]) -> History:
+    """Return the rows of a history as its columns."""
+    return {name: np.array([row[name] for row in epochs]) for name in HISTORY_COLUMNS}
 
 
 def try_first_batch(keys: TrainingKeys, data: Data, src: Path = Path("src")) -> None:

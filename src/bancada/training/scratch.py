@@ -15,7 +15,6 @@ from torch import Tensor
 from bancada.networks import kernel
 from bancada.networks.encoding import loss_name
 from bancada.networks.saved import HISTORY_COLUMNS, Trained
-from bancada.networks.settings import GivenInit
 from bancada.training.replica import Data, Draws, Replica, Report, Results
 from bancada.training.settings import InverseTime, Train
 from bancada.training.streams import order
@@ -53,10 +52,8 @@ def train_line(replica: Replica, data: Data) -> Trained:
 
 def start(replica: Replica, features: int, targets: int) -> tuple[Tensor, Tensor]:
     """Return W [target, feature] and b [target] before the first update: given ones, or those that the seed draws."""
-    init = replica.recipe.train.init
-    if isinstance(init, GivenInit):
-        return torch.tensor(init.weights[0]), torch.tensor(init.biases[0])
-    weights, biases = kernel.linear_start(0, features, targets, True, init, replica.seed)
+    linear = kernel.linear_starts({0: (features, targets, True)}, replica.recipe.train.init, replica.seed)
+    weights, biases = linear[0]
     return torch.from_numpy(weights), torch.from_numpy(biases)
 
 

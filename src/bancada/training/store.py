@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bancada.base import files, stage, syntax, user_code
 from bancada.networks.saved import Trained
@@ -43,15 +44,17 @@ class Store:
 
     def __init__(self, replicas: Sequence[Replica], data: Draws) -> None:
         self.replicas, self.recipe, self.folder = replicas, replicas[0].recipe, folder()
-        code = files.code("train", self.recipe.variant)
-        if not code.exists():  # the stage was started by hand: nobody knows whether the code is the same
+        path, self.names = files.code("train", self.recipe.variant), list[str]()
+        if not path.exists():  # the stage was started by hand: nobody knows whether the code is the same
             self.folder = None
-        elif self.folder and (changed := _changed(json.loads(code.read_text("utf-8"))["modules"], replicas[0].src)):
-            why = f"{changed} is not as {code} says, so no seed is taken from the store or kept there"
-            print(f"{self.recipe.variant}: {why}; `dvc repro code` brings it up to date", file=sys.stderr)
-            self.folder = None
-        self.names = fingerprints(replicas, data, _without_metric(code)) if self.folder else []
         if self.folder:
+            code = json.loads(path.read_text("utf-8"))
+            if changed := _changed(code["modules"], replicas[0].src):
+                why = f"{changed} is not as {path} says, so no seed is taken from the store or kept there"
+                print(f"{self.recipe.variant}: {why}; `dvc repro code` brings it up to date", file=sys.stderr)
+                self.folder = None
+                return
+            self.names = fingerprints(replicas, data, code)
             prune(self.folder, self.names)
 
     def take(self) -> dict[int, Trained]:
@@ -115,15 +118,12 @@ def train(kept: Store, data: Draws, report: Report, what: str = "seeds", at_once
     return [found[place] for place in range(count)]
 
 
-def _without_metric(code: Path) -> str:
-    """Return the file without the metric of a search, which chooses among replicas, but changes none."""
-    content = json.loads(code.read_text("utf-8"))
-    return json.dumps({key: value for key, value in content.items() if key != "metric"})
+def fingerprints(replicas: Sequence[Replica], data: Draws, code: Mapping[str, Any]) -> list[str]:
+    """Return a hash of all that each replica depends on. `code`: the content of the stage's file in data/code.
 
-
-def fingerprints(replicas: Sequence[Replica], data: Draws, code: str) -> list[str]:
-    """Return a hash of all that each replica depends on. `code`: the content of the stage's file in data/code."""
-    packages = {package: version(package) for package in json.loads(code)["packages"]}
+    The metric of a search, which is there too, chooses among replicas, but changes none.
+    """
+    packages, code = {package: version(package) for package in code["packages"]}, {**code, "metric": None}
     rows = {draw: _digest(data[draw]) for draw in {one.draw for one in replicas}}
     found = []
     for one in replicas:

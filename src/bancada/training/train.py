@@ -16,7 +16,7 @@ from bancada.base import files, notify, params_file, stage, tables, user_code
 from bancada.base.refusals import bad
 from bancada.data import vary
 from bancada.networks.preparation import Preparation
-from bancada.networks.saved import LR_NULL, Trained, description, save
+from bancada.networks.saved import LR_NULL, History, Trained, description, save
 from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
@@ -67,7 +67,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         metric = params.value(f"studies.{recipe.study}.metric")
         tuned = [Learned.of(keys, parts) for parts in vary.draws(params, recipe.study, search.tuning_draws())]
         refuse_other_inputs(keys, tuned)
-        found = by.search(by.Asked(keys, search, metric, tuned or [first], src))
+        found = by.search(keys, metric, tuned or [first], src)
         recipe = found.keys.recipe()
         print(f"{variant}: {found.in_words()}", flush=True)
     shape, preparations = first.data.train.inputs.shape[1:], [one.preparation for one in learned]
@@ -145,11 +145,11 @@ class Progress(Report):
         self.variant, self.planned, self.curves, self.bar, self.done = variant, planned, curves, bar, 0
         self.last: dict[int, float] = {}  # position of a seed -> its last loss
 
-    def epochs(self, places: Sequence[int], first: int, losses: replica.Losses) -> None:
+    def epochs(self, place: int, first: int, history: History) -> None:
         """Show the epoch that the seeds have reached in the mean, and the mean of their last losses."""
-        self.curves.epochs(places, first, losses)
+        self.curves.epochs(place, first, history)
         before, self.done = self.done, int(self.curves.mean_epochs())
-        self.last.update(zip(places, losses["train_loss"][:, -1].tolist(), strict=True))
+        self.last[place] = float(history["train_loss"][-1])
         finite = [loss for loss in self.last.values() if math.isfinite(loss)]
         loss = math.fsum(finite) / len(finite) if finite else math.nan
         if not self.bar.disable:

@@ -125,7 +125,7 @@ def test_the_score_is_in_the_units_of_the_targets(monkeypatch: pytest.MonkeyPatc
     """Also where a network learns them standardized."""
     written(trials=1, seeds=1, more={"prepare": {"targets": {"standardize": True}}, "epochs": 3})
     networks, scored = list[Any](), search.scored
-    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[2]), scored(*rest))[1])
+    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[1]), scored(*rest))[1])
     trained()
     learned, rows = (tables.read(files.split("line") / f"{part}.parquet") for part in ("train", "validation"))
     mean, sd, target_mean, target_sd = (
@@ -163,7 +163,7 @@ def test_a_search_with_data_drawn_anew_has_draws_of_its_own(monkeypatch: pytest.
     monkeypatch.setattr(draws, "of_study", lambda *rest: (asked.append(list(rest[2])), of_study(*rest))[1])
     written(study={"source": SOURCE | {"vary": ["seed", "data"]}}, num_seeds=3, trials=1)
     networks, scored = list[Any](), search.scored
-    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[2]), scored(*rest))[1])
+    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[1]), scored(*rest))[1])
     trained()
     assert asked == [[0, 1, 2], [1024, 1025]]
     expected = []

@@ -101,12 +101,6 @@ class TorchSchedule(TorchPart):
     every: Literal["epoch", "update"] | None = None
 
 
-def _schedule_by_name(raw: Any) -> Any:
-    every = {"every": raw["every"]} if isinstance(raw, Mapping) and "every" in raw else {}
-    named = by_name({key: value for key, value in raw.items() if key != "every"} if every else raw)
-    return named | every if isinstance(named, dict) else named
-
-
 Optimizer = Annotated[
     Annotated[SGD | Adam | AdamW, Field(discriminator="name"), Tag("ours")] | Annotated[TorchPart, Tag("torch")],
     WHOSE,
@@ -116,7 +110,7 @@ Schedule = Annotated[
     Annotated[NoSchedule | StepSchedule | InverseTime | Cosine, Field(discriminator="name"), Tag("ours")]
     | Annotated[TorchSchedule, Tag("torch")],
     WHOSE,
-    BeforeValidator(_schedule_by_name),
+    BeforeValidator(by_name),
 ]
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bancada.networks import kernel
-from bancada.networks.generators import seed_all
-from bancada.networks.portable import settle
+from bancada.networks.portable import seed_all, settle
 from bancada.training import streams
 from bancada.training.replica import Data, Replica, Rows
 

@@ -14,7 +14,7 @@ from examples import EXAMPLES, Bench, Cut, Keeper, cut, data, data_of, differenc
 from torch.optim import Optimizer
 
 from bancada.base import BadInput, user_code
-from bancada.networks.generators import seed_all
+from bancada.networks.portable import seed_all
 from bancada.networks.saved import Trained
 from bancada.training import checkpoint, live, streams, torch_engine
 from bancada.training.replica import Data, Replica, Rows

@@ -1,11 +1,12 @@
-"""The switches of torch that make a user's network compute the same bits on every x86-64 CPU with AVX2.
+"""What belongs to the process: torch's switches and the generators, for the same bits on every x86-64 CPU with AVX2.
 
-They belong to the process, and come on top of the environment variables in pins.py. Which kernels differ without them
+The switches come on top of the environment variables in pins.py. Which kernels differ without them
 was measured on emulated and real CPUs: oneDNN's convolutions and LSTMs, and MKL's square root.
 """
 
+import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -89,3 +90,34 @@ def exact_square_roots() -> torch.library.Library:
         library.impl("sqrt_", lambda values: values.copy_(sqrt(values)), "CPU")
         library.impl("sqrt.out", lambda values, *, out: out.copy_(sqrt(values)), "CPU")
     return library
+
+
+def seed_all(number: int) -> None:
+    """Seed the global generators of torch, numpy and Python, from which a module may draw."""
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)
+    random.seed(number)
+
+
+def generator_states() -> dict[str, Any]:
+    """Return the states of these generators."""
+    found = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+    return found | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
+
+
+def restore(found: Mapping[str, Any]) -> None:
+    """Set the generators to these states."""
+    torch.set_rng_state(found["torch"])
+    np.random.set_state(found["numpy"])
+    random.setstate(found["python"])
+    if "cuda" in found:
+        torch.cuda.set_rng_state(found["cuda"])
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Seed the generators, for a module that draws even when it is evaluated. Afterwards, put them back."""
+    before = generator_states()
+    seed_all(0)
+    yield
+    restore(before)

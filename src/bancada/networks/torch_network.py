@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from bancada.base import BadInput, user_code
 from bancada.networks.encoding import OF_CLASS_INDEX, Encoding, loss_name
-from bancada.networks.generators import same_draws
-from bancada.networks.portable import settle
+from bancada.networks.portable import same_draws, settle
 from bancada.networks.settings import Loss, Network, TorchPart
 from bancada.networks.start import sequential
 

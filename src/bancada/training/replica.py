@@ -97,7 +97,7 @@ def try_first_batch(keys: TrainingKeys, data: Data, src: Path = Path("src")) -> 
     """Raise BadInput, in one line, for what could otherwise be seen only while training: torch's part of a recipe."""
     recipe = keys.recipe()
     if recipe.engine == "torch":
-        where = {key: keys.written_at(key) for key in ("loss", "optimizer", "schedule", "init")}
+        where = {key: keys.written_at(key) for key in ("loss", "optimizer", "schedule")}
         import_module(ENGINES[recipe.engine]).try_first_batch(Replica(recipe, recipe.seeds[0], src=src), data, where)
 
 

@@ -65,7 +65,8 @@ def search(keys: TrainingKeys, metric: str, learned: Sequence["Learned"], src: P
     of_seeds = list(zip(seeds, list(data) if len(data) > 1 else [0] * len(seeds), strict=True))
     replicas = [Replica(recipe, seed, src=src, draw=draw) for recipe in recipes for seed, draw in of_seeds]
     kept = store.Store(replicas, data)
-    with Progress(keys.name, len(replicas)) as report:
+    with tqdm(total=len(replicas), desc=f"{keys.name}: search", disable=not sys.stderr.isatty()) as bar:
+        report = Progress(keys.name, len(replicas), bar)
         trained = store.train(kept, data, report, "trainings of the search", stage.cores() * A_CORE)
     by_trial = [trained[i : i + len(seeds)] for i in range(0, len(trained), len(seeds))]
     scores = np.array([scored(*of_trial, learned, metric, src) for of_trial in zip(recipes, by_trial, strict=True)])
@@ -132,15 +133,8 @@ def _column(values: list[Any], times: int) -> Any:
 class Progress(Report):
     """A report as a bar over all trainings of a search; elsewhere than on a terminal a few lines are printed."""
 
-    def __init__(self, variant: str, count: int) -> None:
-        self.variant, self.count, self.done = variant, count, 0
-        self.bar: tqdm[NoReturn] = tqdm(total=count, desc=f"{variant}: search", disable=not sys.stderr.isatty())
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+    def __init__(self, variant: str, count: int, bar: "tqdm[NoReturn]") -> None:
+        self.variant, self.count, self.bar, self.done = variant, count, bar, 0
 
     def ended(self, place: int, trained: Trained) -> None:
         """Show how many have ended."""

@@ -18,9 +18,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from bancada.base import BadInput, user_code
 from bancada.base.refusals import PARAMS_FILE
 from bancada.data.settings import DataShape
-from bancada.networks import generators, torch_network
+from bancada.networks import torch_network
 from bancada.networks.encoding import OF_CLASS_INDEX, encoding, loss_name
-from bancada.networks.portable import settle
+from bancada.networks.portable import generator_states, restore, seed_all, settle
 from bancada.networks.saved import HISTORY_COLUMNS, Trained
 from bancada.networks.settings import Loss
 from bancada.networks.start import draw
@@ -67,14 +67,14 @@ class Training:
         self.recipe, self.asked, self.data = replica.recipe, replica.recipe.train, data
         self.at, self.device, self.best = Place(), replica.recipe.device, dict[str, Tensor]()
         self.seed, self.now = replica.seed, ""  # what is done at the moment, for messages
-        generators.seed_all(streams.number(replica.seed, streams.MODULE))
+        seed_all(streams.number(replica.seed, streams.MODULE))
         with self.told():
             self._build()
         self._prepare_loss()
         self.optimizer = optimizers.optimizer(self.asked, self.parameters)
         updates = math.ceil(len(self.inputs) / self.asked.batch_rows(len(self.inputs)))
         self.schedule = optimizers.schedule(self.asked, self.optimizer, updates)
-        generators.seed_all(streams.number(replica.seed, streams.DROPOUT))
+        seed_all(streams.number(replica.seed, streams.DROPOUT))
 
     def _build(self) -> None:
         self.model = torch_network.network(self.recipe.network, self.data.train.inputs.shape[1:])
@@ -232,7 +232,7 @@ class Training:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
-            "random": generators.states(),
+            "random": generator_states(),
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -242,7 +242,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])  # after the schedule was made, which writes a rate into it
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
-        generators.restore(state["random"])
+        restore(state["random"])
 
     @contextmanager
     def told(self, way_out: str = "") -> Iterator[None]:

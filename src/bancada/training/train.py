@@ -3,8 +3,7 @@
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +20,7 @@ from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
 from bancada.training.replica import Data, Replica, Report, Rows
-from bancada.training.settings import Recipe, TrainingKeys, training_keys
+from bancada.training.settings import TrainingKeys, training_keys
 
 SEARCH = "bancada.training.search"  # only where a variant searches: it knows the metrics, and others need not
 PLAIN_LINES = 5  # lines of progress if there is no terminal
@@ -79,8 +78,12 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         draws = list(data) * (1 if drawn else len(recipe.seeds))
         replicas = [Replica(recipe, seed, src=src, draw=draw) for seed, draw in zip(recipe.seeds, draws, strict=True)]
         kept = store.Store(replicas, data)
-        with progress_shown(recipe, described) as report:
-            trained = store.train(kept, data, report)
+        epochs, lines = recipe.train.epochs, not sys.stderr.isatty()
+        with (
+            tqdm(total=epochs, desc=variant, unit="epoch", disable=lines, mininterval=0.2) as bar,
+            live.shown(described) as curves,
+        ):
+            trained = store.train(kept, data, Progress(variant, epochs, curves, bar))
         save(folder, described, trained, preparations, found and found.trials)
         kept.end()
         if found:
@@ -161,17 +164,6 @@ class Progress(Report):
     def ended(self, place: int, trained: Trained) -> None:
         """Pass it on."""
         self.curves.ended(place, trained)
-
-
-@contextmanager
-def progress_shown(recipe: Recipe, described: Mapping[str, Any]) -> Iterator[Progress]:
-    """Yield who is told of the epochs: a bar, and the live file of the training that is described."""
-    variant, planned = recipe.variant, recipe.train.epochs
-    with (
-        tqdm(total=planned, desc=variant, unit="epoch", disable=not sys.stderr.isatty(), mininterval=0.2) as bar,
-        live.shown(described) as curves,
-    ):
-        yield Progress(variant, planned, curves, bar)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ class Network:
 
     layers: Layers
     parts: dict[str, tuple[int, int, tuple[int, ...]]]  # by name: of parameters 0 or statistics 1, where, the shape
-    features: int
     outputs: int
     parameters: int  # numbers that the optimizer changes
     size: int  # places in a line of the state, with those that fill up
@@ -50,7 +49,7 @@ def network(layers: Sequence[LayerSpec], features: int) -> Network:
     types = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.float32, np.int64)
     arrays: list[np.ndarray] = [np.array([line[i] for line in lines], kind) for i, kind in enumerate(types)]
     size = max(1, math.ceil(ends[0] / records.FILL)) * records.FILL
-    return Network(Layers(*arrays), parts, features, units, ends[0], size, ends[1])
+    return Network(Layers(*arrays), parts, units, ends[0], size, ends[1])
 
 
 def _parts(network: Network, *lines: np.ndarray) -> Weights:

@@ -84,7 +84,7 @@ def engine(task: Task, seeds: int) -> Callable[[int], object]:
 
     def run(epochs: int) -> object:
         recipe = for_epochs(task.recipe, epochs)
-        return compiled_engine.train([Replica(recipe, seed) for seed in range(seeds)], {0: task.data}, Report())
+        return list(compiled_engine.train({i: Replica(recipe, i) for i in range(seeds)}, {0: task.data}, Report()))
 
     return run
 

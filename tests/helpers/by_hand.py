@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bancada.networks import kernel
-from bancada.networks.portable import settle
-from bancada.training import streams, torch_engine
+from bancada.networks.portable import seed_all, settle
+from bancada.training import streams
 from bancada.training.replica import Data, Replica, Rows
 
 
@@ -19,9 +19,9 @@ def by_hand(one: Replica, rows: Data) -> tuple[dict[str, Tensor], dict[str, list
     """Return the trained network's state, and its history."""
     asked, seed = one.recipe.train, one.seed
     settle("portable")
-    torch_engine.seed_all(streams.number(seed, streams.MODULE))
+    seed_all(streams.number(seed, streams.MODULE))
     network = imported(one.recipe.module.file, one.recipe.module.name)(**one.recipe.module.args)
-    torch_engine.seed_all(streams.number(seed, streams.DROPOUT))
+    seed_all(streams.number(seed, streams.DROPOUT))
     loss_of = getattr(nn, asked.loss.name)(**asked.loss.args)
     optimizer = getattr(torch.optim, asked.optimizer.name)(network.parameters(), lr=asked.lr, **asked.optimizer.args)
     schedule = None

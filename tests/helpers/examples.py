@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from bancada.base import files, tables
+from bancada.networks.saved import Trained
 from bancada.networks.settings import Layers
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training.replica import Data, Replica, Report, Rows
 from bancada.training.settings import Recipe, Train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,6 +240,12 @@ def cut(one: Replica, rows: Data, keeper: Keeper) -> None:
 
     with pytest.raises(Cut):
         torch_engine.train(one, rows, nobody, keeper)
+
+
+def all_trained(engine: Any, replicas: Sequence[Replica], rows: Data, report: Any = None) -> list[Trained]:
+    """What an engine gives, in the order of the replicas."""
+    found = dict(engine.train(dict(enumerate(replicas)), {0: rows}, report or Report()))
+    return [found[place] for place in range(len(replicas))]
 
 
 def nobody(epoch: int, row: dict[str, float]) -> None:

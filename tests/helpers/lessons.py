@@ -17,9 +17,10 @@ from bancada.data.split import divide
 from bancada.evaluation.candidates import Candidate
 from bancada.networks import saved
 from bancada.networks.preparation import Preparation
+from bancada.networks.saved import Trained
 from bancada.pipeline.params import Params, load
-from bancada.training import compiled_engine, fit, replica
-from bancada.training.replica import Data, Replica, Report, Trained
+from bancada.training import compiled_engine, fit
+from bancada.training.replica import Data, Replica, Report
 from bancada.training.settings import Recipe
 from bancada.training.train import as_taken, prepared
 
@@ -69,7 +70,7 @@ def outcome(variant: str, engine: str, seed: int) -> Outcome:
     if engine == "torch":
         trained = import_module("bancada.training.torch_engine").train(one, rows, lambda epoch, row: None)
     else:
-        [trained] = compiled_engine.train([one], {0: rows}, Report())
+        [(_, trained)] = compiled_engine.train({0: one}, {0: rows}, Report())
     seconds = time.process_time() - begin
     return Outcome(variant, engine, seed, score(recipe, preparation, rows, trained), seconds, trained)
 
@@ -83,7 +84,7 @@ def score(recipe: Recipe, preparation: Preparation, rows: Data, trained: Trained
     described = saved.description(asked, parts["train"], rows.train.inputs.shape[1:], [preparation])
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder) / "model"
-        saved.save(at, described, replica.together([trained]), [preparation])
+        saved.save(at, described, [trained], [preparation])
         with_rows = {name: part for name, part in parts.items() if len(part)}
         candidate = Candidate(recipe.variant, saved.load(at), saved.read_history(at), with_rows, truth)
     return float(candidate.scores[candidate.main_split, study.metric][0])

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bancada.networks import kernel
+from bancada.networks.saved import Trained
 from bancada.training import probing, torch_engine
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training.replica import Data, Replica, Rows
 from bancada.training.settings import Common, TrainingKeys, Variant
 
 SEED, ROWS = 111, 10

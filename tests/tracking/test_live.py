@@ -165,7 +165,8 @@ def test_a_training_that_fails_is_marked(bench: Path, described: dict[str, Any])
 def show(curves: live.Curves, epoch: int) -> None:
     """Show an epoch of the toy's three seeds."""
     losses = {"train_loss": [1.0, 2.0, 3.0], "validation_loss": [2.0, 3.0, 4.0], "lr": [0.5] * 3}
-    curves.epochs(range(3), epoch, {name: np.array(values)[:, None] for name, values in losses.items()})
+    for place in range(3):
+        curves.epochs(place, epoch, {name: np.array(values[place : place + 1]) for name, values in losses.items()})
 
 
 def test_the_live_file_exists_and_is_locked_while_the_training_runs(bench: Path, described: dict[str, Any]) -> None:

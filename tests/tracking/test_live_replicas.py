@@ -11,13 +11,12 @@ import pytest
 from toy import NOBODY, count, rows, train_variant
 
 from bancada.base import files, tables
-from bancada.networks.saved import HISTORY_COLUMNS, carried
+from bancada.networks.saved import HISTORY_COLUMNS, Trained, carried
 from bancada.tracking import mirror
 from bancada.tracking.live_runs import LiveRun
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import Store, open_store
 from bancada.training import live
-from bancada.training.replica import Trained
 
 PLANNED, SEEDS = 6, [111, 112, 113]
 LOSSES = [[1.0, 0.5, 0.75], [3.0, np.inf], [2.0] * PLANNED]  # the first stops, the second diverges
@@ -49,7 +48,7 @@ def training(bench: Path) -> dict[str, Any]:
 def pass_epochs(curves: live.Curves, place: int, epochs: Sequence[int]) -> None:
     of = histories()[place]
     for epoch in epochs:
-        curves.epochs([place], epoch, {name: of[name][None, epoch : epoch + 1] for name in HISTORY_COLUMNS})
+        curves.epochs(place, epoch, {name: of[name][epoch : epoch + 1] for name in HISTORY_COLUMNS})
 
 
 def end(curves: live.Curves, place: int) -> None:
@@ -126,8 +125,8 @@ def test_a_training_without_validation_rows_has_no_points_of_a_validation_loss(
 ) -> None:
     store, run = open_store(bench), LiveRun("toy_tanh", NOBODY, 0)
     with live.shown(training) as curves:
-        losses = dict(zip(HISTORY_COLUMNS, np.array([[[1.0]], [[1.0]], [[np.nan]], [[0.5]]]), strict=True))
-        curves.epochs([0], 0, losses)
+        losses = dict(zip(HISTORY_COLUMNS, np.array([[1.0], [1.0], [np.nan], [0.5]]), strict=True))
+        curves.epochs(0, 0, losses)
         run.send(store)
     assert rows(bench, "select key, value from metrics") == [("live/train_loss", 1.0)]
     assert count(bench, "runs") == 1

@@ -11,8 +11,9 @@ from examples import Bench, nobody, recipe
 
 from bancada.base import BadInput, user_code
 from bancada.networks import torch_network
+from bancada.networks.saved import Trained
 from bancada.training import probing, torch_engine
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training.replica import Data, Replica, Rows
 
 HEAD = (
     "import torch\nfrom torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"

@@ -6,19 +6,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from examples import SEED, Bench, Cut, data, differences, recipe
+from examples import SEED, Bench, Cut, all_trained, data, differences, recipe
 from pydantic import ValidationError
 
 from bancada.base import BadInput
+from bancada.networks.saved import Trained
 from bancada.training import compiled_engine, torch_engine
-from bancada.training.replica import Data, Replica, Report, Rows, Trained, train
+from bancada.training.replica import Data, Replica, Rows
 from bancada.training.settings import SGD, Common, TrainingKeys, Variant
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def replicas(seeds: range, layers: Any = LAYERS, **changed: Any) -> list[Replica
 
 
 def trained(asked: list[Replica], of: Data, report: Any = None) -> list[Trained]:
-    return train(asked, {0: of}, report or Report())
+    return all_trained(compiled_engine, asked, of, report)
 
 
 @pytest.mark.parametrize("cores", ["1", "2", "4"])
@@ -67,31 +68,24 @@ class Recorded:
     """What a training reports; it is cut off once a replica has told of its epoch `cut`."""
 
     def __init__(self, cut: int = 10**9) -> None:
-        self.cut, self.told, self.ends, self.calls = cut, dict[int, list[float]](), dict[int, Trained](), 0
+        self.cut, self.told, self.calls = cut, dict[int, list[float]](), 0
 
-    def epochs(self, places: Sequence[int], first: int, losses: Mapping[str, np.ndarray]) -> None:
-        for place, of_place in zip(places, losses["train_loss"], strict=True):
-            told = self.told.setdefault(place, [])
-            assert first == len(told), "an epoch is missing, or was told twice"
-            told += of_place.tolist()
+    def epochs(self, place: int, first: int, history: Mapping[str, np.ndarray]) -> None:
+        told = self.told.setdefault(place, [])
+        assert first == len(told), "an epoch is missing, or was told twice"
+        told += history["train_loss"].tolist()
         self.calls += 1
-        if first + losses["train_loss"].shape[1] > self.cut:
+        if len(told) > self.cut:
             raise Cut
-
-    def ended(self, place: int, trained: Trained) -> None:
-        self.ends[place] = trained
 
 
 def test_every_epoch_is_told_once_and_in_its_order_until_the_replicas_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_engine, "ROUND_S", 0.03)
-    monkeypatch.setattr(compiled_engine, "TELL_S", 0.0)
     report = Recorded()
     found = trained(replicas(range(3), epochs=1000), rows(), report)
     for place, one in enumerate(found):
         told = report.told[place]
-        assert told == one.history["train_loss"][: len(told)].tolist()
-        assert told
-    assert [report.ends[place] for place in range(3)] == found
+        assert told == one.history["train_loss"].tolist()
     assert report.calls < 500  # some epochs at a time
 
 
@@ -102,7 +96,6 @@ def test_a_training_that_was_killed_goes_on_from_its_states_and_ends_in_the_same
     monkeypatch.setenv("BANCADA_CHECKPOINT_S", "0")
     for name in ("ROUND_S", "SLICE_S"):  # an epoch at a time
         monkeypatch.setattr(compiled_engine, name, 0.0)
-    monkeypatch.setattr(compiled_engine, "TELL_S", 0.0)
     of, asked = rows(), replicas(range(3), **stopping)
     whole = trained(asked, of)
     kept = [replace(one, state=own.root / f"{one.seed}.state") for one in asked]
@@ -159,12 +152,11 @@ def test_without_validation_rows_the_validation_loss_is_missing_and_nothing_dive
 
 
 def test_a_thousand_replicas_train_together_and_each_has_its_own_bytes() -> None:
-    asked, of, report = replicas(range(1000), [4], epochs=20), rows(), Recorded()
-    found = trained(asked, of, report)
+    asked, of = replicas(range(1000), [4], epochs=20), rows()
+    found = trained(asked, of)
     for place in (0, 499, 999):
         assert differences(found[place], trained([asked[place]], of)[0]) == []
     assert len({one.weights["0.weight"].tobytes() for one in found}) == 1000
-    assert sorted(report.ends) == list(range(1000))
 
 
 def test_a_training_on_this_engine_imports_no_torch(own: Bench) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from examples import EXAMPLES, SEED, Bench, data_of, differences, recipe_of
+from examples import EXAMPLES, SEED, Bench, all_trained, data_of, differences, recipe_of
 
 from bancada.base import user_code
 from bancada.training import processes, store
-from bancada.training.replica import Data, Replica, Report
+from bancada.training.replica import Data, Replica
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
 
@@ -29,7 +29,7 @@ def replicas(name: str, device: str) -> list[Replica]:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_three_trainings_on_a_gpu_end_in_the_same_bytes(name: str) -> None:
     rows: Data = data_of(name)
-    first, *others = (processes.train(replicas(name, "cuda"), {0: rows}, Report()) for _ in range(3))
+    first, *others = (all_trained(processes, replicas(name, "cuda"), rows) for _ in range(3))
     for other in others:
         for place in range(2):
             assert differences(first[place], other[place]) == []

@@ -12,8 +12,9 @@ from examples import Bench, Keeper, cut, data, data_of, differences, nobody, rec
 from bancada.base import user_code
 from bancada.networks import torch_network
 from bancada.networks.encoding import encoding
+from bancada.networks.saved import Trained
 from bancada.training import checkpoint, torch_engine
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training.replica import Data, Replica, Rows
 
 SCRIPTED = """\
 import torch

@@ -4,10 +4,12 @@ from copy import deepcopy
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from examples import all_trained
 from lessons import PARAMS, data, learned, with_seeds
 from torch import nn
 
@@ -16,14 +18,21 @@ from bancada.data.sources.linear import LinearData
 from bancada.evaluation.statistics import epochs_to_converge
 from bancada.networks import kernel
 from bancada.networks.preparation import Preparation
-from bancada.networks.saved import TrainingResult
+from bancada.networks.saved import Trained
 from bancada.networks.settings import GivenInit
 from bancada.training import fit, replica
-from bancada.training.replica import Data, Replica, Report, Rows
+from bancada.training.replica import Data, Replica, Rows
 from bancada.training.settings import Recipe
 from bancada.training.train import prepared
 
 NEW_ORCHARD = np.array([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: the lesson's new input
+
+
+class Of(NamedTuple):
+    """All seeds of a variant."""
+
+    weights: dict[str, np.ndarray]  # [seed, ...]
+    history: dict[str, np.ndarray]  # [seed, epoch]
 
 
 @pytest.fixture(params=["compiled", pytest.param("torch", marks=pytest.mark.long)])
@@ -33,15 +42,19 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @cache
-def trained(variant: str, num_seeds: int = 10, engine: str | None = None) -> TrainingResult:
+def trained(variant: str, num_seeds: int = 10, engine: str | None = None) -> Of:
     keys = with_seeds(num_seeds, engine).training(variant)
     recipe = keys.recipe()
     return train(recipe, fit.preparation(keys, data(recipe.study)["train"]))
 
 
-def train(recipe: Recipe, preparation: Preparation) -> TrainingResult:
-    replicas = [Replica(recipe, seed) for seed in recipe.seeds]
-    return replica.together(replica.train(replicas, {0: learned(recipe, preparation)}, Report()))
+def train(recipe: Recipe, preparation: Preparation) -> Of:
+    each = all_trained(replica, [Replica(recipe, seed) for seed in recipe.seeds], learned(recipe, preparation))
+    parts = [
+        {key: np.stack([getattr(one, part)[key] for one in each]) for key in getattr(each[0], part)}
+        for part in ("weights", "history")
+    ]
+    return Of(*parts)
 
 
 def test_lesson_1_gradient_descent_by_hand_ends_at_the_published_losses() -> None:
@@ -168,7 +181,7 @@ def plain_loop(rows: Rows, plain: nn.Sequential, orders: list[torch.Tensor]) -> 
     return steps
 
 
-def by_engine(rows: Rows, begin: nn.Sequential, order: torch.Tensor) -> replica.Trained:
+def by_engine(rows: Rows, begin: nn.Sequential, order: torch.Tensor) -> Trained:
     """One epoch of the engine, from this start in this order: the rows lie so that its own shuffle leads to it."""
     linear = [module for module in begin if isinstance(module, nn.Linear)]
     given = {"weights": [one.weight.tolist() for one in linear], "biases": [one.bias.tolist() for one in linear]}
@@ -178,7 +191,7 @@ def by_engine(rows: Rows, begin: nn.Sequential, order: torch.Tensor) -> replica.
     own = np.empty(len(order), np.int64)
     own[kernel.order_of_rows(111, 0, len(order))] = order.numpy()
     learned = Data(Rows(rows.inputs[own], rows.targets[own]), rows.first(0), 2)
-    [trained] = replica.train([Replica(recipe.model_copy(update={"train": asked}), 111)], {0: learned}, Report())
+    [trained] = all_trained(replica, [Replica(recipe.model_copy(update={"train": asked}), 111)], learned)
     return trained
 
 

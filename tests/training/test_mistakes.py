@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from examples import Bench, recipe
+from examples import Bench, all_trained, recipe
 from torch_by_hand import WHERE, classes, numbers, replica
 
 from bancada.base import BadInput, user_code
@@ -268,4 +268,4 @@ def test_a_process_that_ends_without_an_answer_is_lost_whatever_its_status(statu
         processes.try_first_batch(one, classes(3), WHERE)
     assert lost.value.filename == "variants.x: a first batch"
     with pytest.raises(processes.Lost, match=ended):
-        processes.train([one], {0: classes(3)}, processes.Report())
+        all_trained(processes, [one], classes(3))

@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from examples import SEED, Bench, data_of, differences, nobody, replica_of
+from examples import SEED, Bench, all_trained, data_of, differences, nobody, replica_of
 from mounts import FILL, Mounted
 
 from bancada.base import user_code
 from bancada.training import checkpoint, processes, torch_engine
-from bancada.training.replica import Replica, Report
+from bancada.training.replica import Replica
 
 ENDLESS = 1_000_000  # epochs
 
@@ -187,7 +187,7 @@ def test_replicas_have_the_same_bytes_whatever_threads_the_process_has_used_that
     torch.rand(300, 300) @ torch.rand(300, 300)
     assert importlib.util.find_spec(processes.PRELOADED)  # the server passes over what it cannot import
     rows, seeds = data_of("lstm"), range(4)
-    found = processes.train([Replica(replica_of("lstm").recipe, seed) for seed in seeds], {0: rows}, Report())
+    found = all_trained(processes, [Replica(replica_of("lstm").recipe, seed) for seed in seeds], rows)
     wanted = [torch_engine.train(replica_of("lstm", seed), rows, nobody) for seed in seeds]
     assert [differences(*pair) for pair in zip(found, wanted, strict=True)] == [[]] * 4
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from by_hand import by_hand, imported
-from examples import EXAMPLES, SEED, Bench, data, data_of, differences, nobody, recipe, replica_of
+from examples import EXAMPLES, SEED, Bench, all_trained, data, data_of, differences, nobody, recipe, replica_of
 from safetensors.numpy import load_file
 
 from bancada.base import user_code
 from bancada.networks.preparation import Preparation
-from bancada.networks.saved import HISTORY_COLUMNS, save
+from bancada.networks.saved import HISTORY_COLUMNS, Trained, save
 from bancada.training import processes, replica, torch_engine
-from bancada.training.replica import Data, Replica, Report, Trained, together
+from bancada.training.replica import Data, Replica
 
 SMALL: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "sgd": ([5, "tanh", 1], {"loss": "mse"}),
@@ -85,9 +85,9 @@ def test_a_replica_has_the_same_bytes_alone_in_company_and_in_any_number_of_proc
     wanted = [torch_engine.train(replica_of(name, seed), rows, nobody) for seed in seeds]
     for cores in ("1", "2"):
         monkeypatch.setenv("BANCADA_CORES", cores)
-        found = processes.train([replica_of(name, seed) for seed in seeds], {0: rows}, Report())
+        found = all_trained(processes, [replica_of(name, seed) for seed in seeds], rows)
         assert [differences(*pair) for pair in zip(found, wanted, strict=True)] == [[], [], []]
-    alone = processes.train([replica_of(name, seeds[2])], {0: rows}, Report())
+    alone = all_trained(processes, [replica_of(name, seeds[2])], rows)
     assert differences(alone[0], wanted[2]) == []
 
 
@@ -128,7 +128,7 @@ def test_the_small_vocabulary_is_trained_by_both_engines_alike(stack: list[Any],
     ]
     rows = Data(*flat, shaped.classes)
     one = torch_engine.train(small(stack, train, "torch"), rows, nobody)
-    [stacked] = replica.train([small(stack, train, "compiled")], {0: rows}, Report())
+    [stacked] = all_trained(replica, [small(stack, train, "compiled")], rows)
     for key, value in stacked.weights.items():
         np.testing.assert_allclose(one.weights[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
     for key, values in stacked.history.items():
@@ -140,7 +140,7 @@ def test_a_parameter_that_is_a_transposed_view_is_stored_as_it_is(tmp_path: Path
     value = np.arange(6, dtype=np.float32).reshape(2, 3).T  # [3, 2], in column-major order
     one = Trained({"w": value, "count": np.array(7)}, {name: np.zeros(1) for name in HISTORY_COLUMNS}, 6, 1)
     described = {"recipe": {"seeds": [1, 2]}}
-    save(tmp_path / "model", described, together([one, one]), [Preparation()])
+    save(tmp_path / "model", described, [one, one], [Preparation()])
     stored = load_file(tmp_path / "model/weights.safetensors")
     assert stored["w"].tolist() == [[[0, 3], [1, 4], [2, 5]]] * 2
     assert stored["count"].tolist() == [7, 7]

@@ -14,8 +14,10 @@ from examples import EXAMPLES, Bench, Cut, Keeper, cut, data, data_of, differenc
 from torch.optim import Optimizer
 
 from bancada.base import BadInput, user_code
+from bancada.networks.portable import seed_all
+from bancada.networks.saved import Trained
 from bancada.training import checkpoint, live, streams, torch_engine
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training.replica import Data, Replica, Rows
 
 UPDATES = 15  # 3 epochs of 70 rows in batches of 16
 
@@ -27,7 +29,7 @@ def _in_the_bench(own: Bench) -> Iterator[None]:
 
 
 def resumed(one: Replica, rows: Data, keeper: Keeper) -> Trained:
-    torch_engine.seed_all(random.randrange(2**31))  # another process would stand elsewhere
+    seed_all(random.randrange(2**31))  # another process would stand elsewhere
     return torch_engine.train(one, rows, nobody, Keeper(keeper.path))
 
 
@@ -209,7 +211,7 @@ class Reported:
         self.curves = live.Curves(1, epochs, self.lines.append)
 
     def __call__(self, epoch: int, row: dict[str, float]) -> None:
-        self.curves.epochs([0], epoch, {name: np.array([[value]]) for name, value in row.items()})
+        self.curves.epochs(0, epoch, {name: np.array([value]) for name, value in row.items()})
 
 
 def test_after_a_cut_the_curves_have_every_epoch_once_and_no_other(own: Bench) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,10 @@ def spied(monkeypatch: pytest.MonkeyPatch, end_after: int = 10**9) -> list[int]:
     """The seeds of all replicas that an engine trains; after so many of them, Ctrl-C."""
     seeds, whole = list[int](), compiled_engine.train
 
-    def spy(replicas: Sequence[Any], *rest: Any) -> Any:
+    def spy(replicas: Mapping[int, Any], *rest: Any) -> Any:
         if len(seeds) >= end_after:
             raise KeyboardInterrupt
-        seeds.extend(one.seed for one in replicas)
+        seeds.extend(one.seed for one in replicas.values())
         return whole(replicas, *rest)
 
     monkeypatch.setattr(compiled_engine, "train", spy)
@@ -125,7 +125,7 @@ def test_the_score_is_in_the_units_of_the_targets(monkeypatch: pytest.MonkeyPatc
     """Also where a network learns them standardized."""
     written(trials=1, seeds=1, more={"prepare": {"targets": {"standardize": True}}, "epochs": 3})
     networks, scored = list[Any](), search.scored
-    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[2]), scored(*rest))[1])
+    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[1]), scored(*rest))[1])
     trained()
     learned, rows = (tables.read(files.split("line") / f"{part}.parquet") for part in ("train", "validation"))
     mean, sd, target_mean, target_sd = (
@@ -163,7 +163,7 @@ def test_a_search_with_data_drawn_anew_has_draws_of_its_own(monkeypatch: pytest.
     monkeypatch.setattr(draws, "of_study", lambda *rest: (asked.append(list(rest[2])), of_study(*rest))[1])
     written(study={"source": SOURCE | {"vary": ["seed", "data"]}}, num_seeds=3, trials=1)
     networks, scored = list[Any](), search.scored
-    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[2]), scored(*rest))[1])
+    monkeypatch.setattr(search, "scored", lambda *rest: (networks.extend(rest[1]), scored(*rest))[1])
     trained()
     assert asked == [[0, 1, 2], [1024, 1025]]
     expected = []

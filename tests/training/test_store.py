@@ -15,8 +15,9 @@ from examples import EXAMPLES, SEED, Bench, Keeper, cut, data, data_of, differen
 from pydantic import BaseModel
 
 from bancada.base import files, syntax, user_code
+from bancada.networks.saved import Trained
 from bancada.training import checkpoint, processes, store, torch_engine
-from bancada.training.replica import Data, Replica, Report, Trained
+from bancada.training.replica import Data, Replica, Report, Results
 from bancada.training.settings import Recipe
 
 NAME = "residual"
@@ -55,7 +56,7 @@ def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without
     asked: list[int] = []
     whole = processes.train
 
-    def spied(replicas: list[Replica], rows: Data, report: Any) -> list[Trained]:
+    def spied(replicas: dict[int, Replica], rows: Data, report: Any) -> Results:
         asked.append(len(replicas))
         return whole(replicas, rows, report)
 
@@ -290,6 +291,6 @@ def test_a_fingerprint_depends_on_no_order_of_a_set(own: Bench, tmp_path: Path) 
 def test_nothing_of_a_fingerprint_is_left_out() -> None:
     """A key that is added to a recipe later counts as well."""
     assert issubclass(Recipe, BaseModel)
-    assert store.fingerprints([replica_of(NAME)], {0: data()}, '{"packages": {}}') != store.fingerprints(
-        [replica_of(NAME, standardize=True)], {0: data()}, '{"packages": {}}'
+    assert store.fingerprints([replica_of(NAME)], {0: data()}, {"packages": {}}) != store.fingerprints(
+        [replica_of(NAME, standardize=True)], {0: data()}, {"packages": {}}
     )

@@ -11,8 +11,9 @@ from torch_by_hand import COMMON, TRAIN, by_hand, classes, keys, module, numbers
 
 from bancada.base import BadInput
 from bancada.networks import torch_network
+from bancada.networks.saved import Trained
 from bancada.training import fit, torch_engine
-from bancada.training.replica import Data, Replica, Rows, Trained
+from bancada.training.replica import Data, Replica, Rows
 from bancada.training.settings import TrainingKeys, Variant
 
 

@@ -4,6 +4,7 @@ To add one, write a function and a row of METRICS.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -74,45 +75,36 @@ def r2(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray
     return np.asarray(np.where(np.isnan(residual), np.nan, np.where(total > 0, explained, constant)).mean(axis=1))
 
 
-def of_each_seed(score: Callable[[Any, Any], float], predicted: np.ndarray, observed: np.ndarray) -> Values:
-    """Return scikit-learn's score of observed and predicted values for each seed; NaN where these are not finite."""
-    return np.array([score(observed, one) if np.isfinite(one).all() else np.nan for one in predicted], np.float64)
+def by_scikit_learn(name: str, found: np.ndarray, observed: np.ndarray, **options: Any) -> Values:
+    """Return scikit-learn's score of this name for each seed; NaN where what the seed gives is not finite."""
+    from sklearn import metrics  # it takes a second to load
+
+    score = partial(getattr(metrics, name), observed, **options)
+    return np.array([score(one) if np.isfinite(one).all() else np.nan for one in found], np.float64)
 
 
 def rmse(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
     """Return the root of the mean squared error, averaged over targets."""
-    from sklearn.metrics import root_mean_squared_error
-
-    return of_each_seed(root_mean_squared_error, predicted, observed)
+    return by_scikit_learn("root_mean_squared_error", predicted, observed)
 
 
 def mape(predicted: Real[np.ndarray, "seed row target"], observed: Real[np.ndarray, "row target"]) -> Values:
     """Return the mean of |error / observed|, as a share; not defined where an observed number is 0."""
-    from sklearn.metrics import mean_absolute_percentage_error
-
     if (observed == 0).any():
         return np.full(len(predicted), np.nan)
-    return of_each_seed(mean_absolute_percentage_error, predicted, observed)
+    return by_scikit_learn("mean_absolute_percentage_error", predicted, observed)
 
 
 def balanced_accuracy(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:
     """Return the mean over classes of the share of a class's rows that are decided rightly (recall)."""
-    from sklearn.metrics import recall_score
-
     classes = np.unique(observed)  # balanced_accuracy_score warns of decisions for classes without rows
-    return of_each_seed(
-        lambda true, one: recall_score(true, one, labels=classes, average="macro", zero_division=0),
-        *(decided[..., 0], observed[:, 0]),
-    )
+    how: dict[str, Any] = {"labels": classes, "average": "macro", "zero_division": 0}
+    return by_scikit_learn("recall_score", decided[..., 0], observed[:, 0], **how)
 
 
 def f1_macro(decided: Int64[np.ndarray, "seed row 1"], observed: Int64[np.ndarray, "row 1"]) -> Values:
     """Return the mean over classes of F1, the harmonic mean of precision and recall."""
-    from sklearn.metrics import f1_score
-
-    return of_each_seed(
-        lambda true, one: f1_score(true, one, average="macro", zero_division=0), decided[..., 0], observed[:, 0]
-    )
+    return by_scikit_learn("f1_score", decided[..., 0], observed[:, 0], average="macro", zero_division=0)
 
 
 def roc_auc(scores: Float64[np.ndarray, "seed row class"], observed: Int64[np.ndarray, "row 1"]) -> Values:
@@ -120,14 +112,11 @@ def roc_auc(scores: Float64[np.ndarray, "seed row class"], observed: Int64[np.nd
 
     With two classes both are the same. It is not defined where a class has no rows.
     """
-    from sklearn.metrics import roc_auc_score
-
     classes = range(scores.shape[2])
     if len(np.unique(observed)) < len(classes):
         return np.full(len(scores), np.nan)
-    return of_each_seed(
-        lambda true, one: float(np.mean([roc_auc_score(true == i, one[:, i]) for i in classes])), scores, observed[:, 0]
-    )
+    each = [by_scikit_learn("roc_auc_score", scores[..., i], observed[:, 0] == i) for i in classes]
+    return np.asarray(np.mean(each, axis=0))
 
 
 def weight_error_max(weights: Real[np.ndarray, "seed feature"], true: Real[np.ndarray, " feature"]) -> Values:

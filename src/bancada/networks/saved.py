@@ -27,16 +27,20 @@ BY_TORCH, COMPILED = "bancada.networks.torch_network", "bancada.networks.compile
 HISTORY_COLUMNS = ("train_loss", "last_batch_loss", "validation_loss", "lr")
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """The trained networks of a variant, one for each seed, and how their losses fell."""
+History = dict[str, Float64[np.ndarray, " epoch"]]  # HISTORY_COLUMNS
 
-    weights: dict[str, np.ndarray]  # by nn.Sequential's names, [seed, ...]; NaN for a diverged seed
-    history: dict[str, Float64[np.ndarray, "seed epoch"]]  # HISTORY_COLUMNS; NaN after a seed's last epoch
-    diverged: dict[int, int]  # position of the seed -> epoch
-    kept: dict[int, int]  # the same, with early stopping: the epoch that the weights are of
-    parameters: int  # of one network
-    outputs: int
+
+@dataclass(frozen=True)
+class Trained:
+    """The network that the training of one seed ends with, and how its loss fell."""
+
+    weights: dict[str, np.ndarray]  # by state_dict's names; NaN where the training diverged
+    history: History  # of the epochs that were trained
+    parameters: int  # numbers that the optimizer changed
+    outputs: int  # of the network, for each row
+    diverged: int | None = None  # the epoch in which the loss was no longer finite
+    kept: int | None = None  # the epoch that the weights are of; None: early stopping was not asked for
+    note: str = ""  # more about the divergence, in words
 
 
 def description(
@@ -75,41 +79,43 @@ def way_out(overruled: str) -> str:
 def save(
     folder: Path,
     described: dict[str, Any],
-    result: TrainingResult,
+    trained: Sequence[Trained],
     preparations: Sequence[Preparation],
     trials: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the folder: weights and scaling, history, and run.json with what the training has shown.
+    """Write the folder: weights and scaling, history, and run.json with what the training of each seed has shown.
 
     `trials`: the columns of a search's table.
     """
-    scaling, seeds, run = scaling_of(preparations), described["recipe"]["seeds"], with_result(described, result)
-    trained = np.isfinite(result.history["lr"])  # [seed, epoch]; the epoch in which a seed diverged is its last
-    place, epoch = np.nonzero(trained)
-    losses = {name: result.history[name][trained] for name in HISTORY_COLUMNS}
+    run, arrays = contents(described, trained, preparations)
+    epochs = [len(one.history["lr"]) for one in trained]  # the epoch in which a seed diverged is its last
+    columns = {"seed": np.repeat(run["recipe"]["seeds"], epochs), "epoch": np.concatenate([*map(np.arange, epochs)])}
+    columns |= {name: np.concatenate([one.history[name] for one in trained]) for name in HISTORY_COLUMNS}
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
-        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(result.weights | scaling))
-        columns = {"seed": np.array(seeds)[place], "epoch": epoch, **losses}
+        (unfinished / files.WEIGHTS).write_bytes(safetensors.save(arrays))
         tables.write_columns(columns, unfinished / files.HISTORY)
         (unfinished / files.RUN).write_text(json.dumps(run, indent=1) + "\n")
         if trials is not None:
             tables.write_columns(trials, unfinished / files.SEARCH)
 
 
-def scaling_of(preparations: Sequence[Preparation]) -> dict[str, np.ndarray]:
-    """Return the scaling of all seeds or, where each has data of its own, of each: [seed, ...]."""
-    first, *others = preparations
-    if not others:
-        return dict(first.scaling)
-    return {name: np.stack([one.scaling[name] for one in preparations]) for name in first.scaling}
+def contents(
+    described: dict[str, Any], trained: Sequence[Trained], preparations: Sequence[Preparation]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the whole content of run.json, and the arrays of weights.safetensors: weights [seed, ...] and scaling.
 
-
-def with_result(described: dict[str, Any], result: TrainingResult) -> dict[str, Any]:
-    """Return the whole content of run.json."""
-    seeds = described["recipe"]["seeds"]
-    diverged, kept = ({str(seeds[i]): at for i, at in found.items()} for found in (result.diverged, result.kept))
-    return described | {"diverged": diverged, "kept": kept, "parameters": result.parameters, "outputs": result.outputs}
+    The scaling is that of all seeds or, where each has data of its own, [seed, ...].
+    """
+    first, run, alone = trained[0], dict(described), len(preparations) == 1
+    for key in ("diverged", "kept"):
+        epochs = zip(described["recipe"]["seeds"], (getattr(one, key) for one in trained), strict=True)
+        run[key] = {str(seed): epoch for seed, epoch in epochs if epoch is not None}
+    run |= {"parameters": first.parameters, "outputs": first.outputs}
+    # in row-major order, because safetensors writes the memory of an array as it lies there
+    weights = {name: np.stack([one.weights[name] for one in trained]).copy("C") for name in first.weights}
+    scaling = {name: np.stack([one.scaling[name] for one in preparations]) for name in preparations[0].scaling}
+    return run, weights | {name: values[0] if alone else values for name, values in scaling.items()}
 
 
 @dataclass(frozen=True)
@@ -211,24 +217,20 @@ def load(folder: Path) -> SavedVariant:
 def restored(run: Mapping[str, Any], stored: Mapping[str, np.ndarray]) -> SavedVariant:
     """Return the variant of a run.json with these weights and scaling."""
     recipe = run["recipe"]
-    asked = {key: recipe.get(key) for key in ("layers", "module")} | {
-        key: recipe["train"][key] for key in ("loss", "bits")
-    }
+    loss, bits = recipe["train"]["loss"], recipe["train"]["bits"]
     diverged, kept = ({int(seed): epoch for seed, epoch in run[key].items()} for key in ("diverged", "kept"))
     scaling = {name: stored[name] for name in SCALING + TARGET_SCALING if name in stored}
     draws = [
         Preparation.stored(groups, {name: of_seeds[place] for name, of_seeds in scaling.items()})
         for place, groups in enumerate(run.get("draws", ()))
     ]
-    names = ("study", "feature_names", "shape", "target_names", "classes", "parameters")
+    names = ["study", "feature_names", "shape", "target_names", "classes", "parameters"]
+    names += run.keys() & {"overruled", "search", "missing"}
     return SavedVariant(
-        network=Network(**asked),
+        network=Network(layers=recipe.get("layers"), module=recipe.get("module"), loss=loss, bits=bits),
         seeds=recipe["seeds"],
         engine=recipe["engine"],
         output_count=run["outputs"],
-        overruled=run.get("overruled", ""),
-        search=run.get("search"),
-        missing=run.get("missing", ()),
         weights={name: value for name, value in stored.items() if name not in SCALING + TARGET_SCALING},
         preparation=draws[0] if draws else Preparation.stored(run.get("preparation", []), stored),
         draws=draws,

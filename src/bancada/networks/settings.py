@@ -28,9 +28,10 @@ def by_name(raw: Any) -> Any:
         return {"name": raw}
     if isinstance(raw, Mapping) and len(raw) == 1 and is_torch_name(name := next(iter(raw))):
         raise ValueError(f"write {{name: {name}, ARGUMENT: VALUE}}")
-    if not isinstance(raw, Mapping) or not is_torch_name(raw.get("name")) or raw.keys() == {"name", "args"}:
+    if not isinstance(raw, Mapping) or not is_torch_name(raw.get("name")) or "args" in raw:
         return raw
-    return {"name": raw["name"], "args": {key: value for key, value in raw.items() if key != "name"}}
+    own = {key: value for key, value in raw.items() if key in ("name", "every")}  # every: of a schedule
+    return own | {"args": {key: value for key, value in raw.items() if key not in own}}
 
 
 def is_torch_name(name: Any) -> bool:

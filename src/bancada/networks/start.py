@@ -2,14 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from bancada.base import BadInput
 from bancada.networks import kernel
-from bancada.networks.settings import GivenInit, Init, Layer, LayerSpec, TorchPart
+from bancada.networks.settings import Init, Layer, LayerSpec, TorchPart
 
 
 def sequential(layers: Sequence[Layer], shape: Sequence[int]) -> nn.Sequential:
@@ -71,19 +70,9 @@ def draw(network: nn.Sequential, layers: Sequence[Layer], init: Init, seed: int)
 
     Raise ValueError or RuntimeError if given parameters do not have the shapes of the layers.
     """
-    linear = drawn(network, layers)
-    if isinstance(init, GivenInit):
-        for module, weight, bias in zip(linear.values(), init.weights, init.biases, strict=True):
-            module.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(bias)})
-        return
-    for place, module in linear.items():
-        size = (module.in_features, module.out_features, module.bias is not None)
-        weights, biases = kernel.linear_start(place, *size, init, seed)
-        named = {"weight": weights} | ({} if biases is None else {"bias": biases})
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in named.items()})
-
-
-def drawn(network: nn.Sequential, layers: Sequence[Layer]) -> dict[int, nn.Linear]:
-    """Return the modules of the linear layers of the small vocabulary, by their place among all layers."""
-    small = [isinstance(layer, LayerSpec) and layer.kind == "linear" for layer in layers]
-    return {i: cast(nn.Linear, module) for i, module in enumerate(network) if small[i]}
+    pairs = enumerate(zip(network, layers, strict=True))
+    linear = {i: module for i, (module, of) in pairs if isinstance(of, LayerSpec) and isinstance(module, nn.Linear)}
+    sizes = {i: (module.in_features, module.out_features, module.bias is not None) for i, module in linear.items()}
+    for i, (weight, bias) in kernel.linear_starts(sizes, init, seed).items():
+        named = {"weight": weight} | ({} if bias is None else {"bias": bias})
+        linear[i].load_state_dict({name: torch.from_numpy(value) for name, value in named.items()})

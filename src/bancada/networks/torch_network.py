@@ -1,8 +1,6 @@
 """A network that has parts of torch's own, or is a module of the user's: its modules, its loss, and its outputs."""
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 
 from bancada.base import BadInput, user_code
 from bancada.networks.encoding import OF_CLASS_INDEX, Encoding, loss_name
-from bancada.networks.portable import settle
+from bancada.networks.portable import same_draws, settle
 from bancada.networks.settings import Loss, Network, TorchPart
 from bancada.networks.start import sequential
 
@@ -102,19 +100,6 @@ def outputs_of_seeds(
             output = outputs(model, rows).double().numpy()
         found.append(np.where(whole & np.isfinite(output), output, np.nan))
     return np.stack(found)
-
-
-@contextmanager
-def same_draws() -> Iterator[None]:
-    """Seed the global generators, from which a module may draw even when it is evaluated. Afterwards, put them back."""
-    numpys, pythons = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        np.random.seed(0)
-        random.seed(0)
-        yield
-    np.random.set_state(numpys)
-    random.setstate(pythons)
 
 
 def losses_of_seeds(

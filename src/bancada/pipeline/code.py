@@ -24,7 +24,7 @@ from bancada.networks import saved
 from bancada.pipeline import params as all_params
 from bancada.pipeline import requirements
 from bancada.pipeline.params import Params
-from bancada.training import preparing, replica, train
+from bancada.training import replica, train
 
 STAGES = {  # of each study, and, for `train`, of each variant
     "generate": "bancada.data.generate",
@@ -34,9 +34,7 @@ STAGES = {  # of each study, and, for `train`, of each variant
     "train": "bancada.training.train",
 }
 # These import sources, engines, searches and the user's files by a computed name: the entries name those modules.
-DECLARED = frozenset(
-    {module.__name__ for module in (sources, vary, replica, saved, user_code, preparing, train)} | {train.SEARCH}
-)
+DECLARED = frozenset({module.__name__ for module in (sources, vary, replica, saved, user_code, train)} | {train.SEARCH})
 OWN = ("bancada", *user_code.FOLDERS)
 
 
@@ -78,11 +76,10 @@ def _by_name(stage: str, name: str, params: Params, src: Path) -> list[str]:
     variants = {"train": [name], "evaluate": params.variants_of(name)}.get(stage, [])
     recipes = [params.recipe(variant) for variant in variants]
     engines = [replica.ENGINES[recipe.engine] for recipe in recipes] if stage == "train" else []
-    fitted = [preparing.BY_SCIKIT_LEARN for recipe in recipes if recipe.train.prepare and stage == "train"]
     searches = stage == "train" and params.training(name).search() is not None
     evaluated = [saved.evaluated_by(recipe.engine) for recipe in recipes if stage == "evaluate" or searches]
     modules = [user_code.locate(src, recipe.module.file) for recipe in recipes if recipe.module]
-    return sorted({*engines, *fitted, *evaluated, *modules, *draws, *([train.SEARCH] if searches else [])})
+    return sorted({*engines, *evaluated, *modules, *draws, *([train.SEARCH] if searches else [])})
 
 
 def _depends_on(entries: tuple[str, ...], folder: syntax.Folder, versions: Mapping[str, str]) -> dict[str, Any]:

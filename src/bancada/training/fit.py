@@ -183,15 +183,11 @@ def refuse_unfit_for_scratch(keys: TrainingKeys) -> None:
     """Raise BadInput if scratch.py cannot train this network."""
     recipe = keys.recipe()
     train, layers = recipe.train, recipe.network.small_layers
-    plain = {key: field.default for key, field in Train.model_fields.items() if key not in FREE_FROM_SCRATCH}
-    others = [key for key, value in plain.items() if getattr(train, key) != value]
-    line = [layer.kind for layer in layers] == ["linear"] and layers[0].bias is not False
-    if (
-        others
-        or not line
-        or train.loss not in ("mse", "half_mse")
-        or train.schedule.name not in ("none", "inverse_time")
-    ):
+    bound = {key: field.default for key, field in Train.model_fields.items() if key not in FREE_FROM_SCRATCH}
+    others = [key for key, value in bound.items() if getattr(train, key) != value]
+    line = recipe.network.one_linear and layers[0].bias is not False
+    loss, schedule = train.loss in ("mse", "half_mse"), train.schedule.name in ("none", "inverse_time")
+    if others or not (line and loss and schedule):
         need = "a single linear layer, mse or half_mse, plain sgd, no step schedule, and no other keys"
         unfit = f"; it has {', '.join(others)}" if others else ""
         raise bad(f"variants.{recipe.variant}.scratch", True, f"training from scratch needs {need}{unfit}")

@@ -4,7 +4,7 @@ The training holds a lock on the file, so that other processes can see whether i
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from bancada.base import locks, notify, stage
 
 if TYPE_CHECKING:  # readers of these files do without torch
-    from bancada.training.replica import Losses, Trained
+    from bancada.networks.saved import History, Trained
 
 COLUMNS = ("train_loss", "validation_loss", "lr")
 MOST_POINTS = 320  # of a curve, as many as MLflow draws; the whole history is an artifact of the run
@@ -40,32 +40,32 @@ class Curves:
     """The losses of replicas as they grow, and the lines of the file. Replicas need not be in the same epoch.
 
     Where all replicas have passed an epoch or have ended, a line holds the losses of all. A replica that was stopped
-    has those of the epoch that it keeps, one that diverged has NaN. Until then, the replica that is furthest ahead has
-    a line of its own for the epoch, marked `ahead`, and a line `finished` counts the replicas that have ended.
+    has those of the epoch that it keeps, one that diverged has NaN. Until then, where replicas are trained `apart` and
+    do not advance together, the one that is furthest ahead has a line of its own for the epoch, marked `ahead`. A line
+    `finished` counts the replicas that have ended.
     """
 
-    def __init__(self, seeds: int, planned: int, write: Callable[[dict[str, Any]], None]) -> None:
-        self.write, self.planned = write, planned
+    def __init__(self, seeds: int, planned: int, write: Callable[[dict[str, Any]], None], apart: bool = True) -> None:
+        self.write, self.planned, self.apart = write, planned, apart
         self.chosen = kept_epochs(planned, planned - 1).tolist()
         self.values = np.full((len(COLUMNS), seeds, len(self.chosen)), np.nan)
         self.passed = np.full(seeds, -1)  # the last epoch of each replica; all of them, once it has ended
         self.ended_count = self.complete = 0  # `complete`: how many chosen epochs all replicas have passed
         self.ahead = -1  # the furthest chosen epoch of any replica
 
-    def epochs(self, places: Sequence[int], first: int, losses: "Losses") -> None:
-        """Take the losses of the next epochs of these replicas, of which `first` is the first."""
-        after = first + losses["lr"].shape[1]
-        self.passed[places] = after - 1
+    def epochs(self, place: int, first: int, history: "History") -> None:
+        """Take the losses of the next epochs of a replica, of which `first` is the first."""
+        after = first + len(history["lr"])
+        self.passed[place] = after - 1
         known = range(*np.searchsorted(self.chosen, [first, after]).tolist())
         for i in known:
-            for column, name in zip(self.values, COLUMNS, strict=True):
-                column[places, i] = losses[name][:, self.chosen[i] - first]
+            self.values[:, place, i] = [history[name][self.chosen[i] - first] for name in COLUMNS]
         self._complete()
-        for i in known:
+        for i in known if self.apart else ():
             epoch = self.chosen[i]
             if epoch > self.ahead and self.complete <= i:
-                own = {name: float(losses[name][0, epoch - first]) for name in COLUMNS[:2]}
-                self.write({"ahead": int(places[0]), "epoch": epoch, **own})
+                own = {name: float(history[name][epoch - first]) for name in COLUMNS[:2]}
+                self.write({"ahead": place, "epoch": epoch, **own})
             self.ahead = max(self.ahead, epoch)
 
     def ended(self, place: int, trained: "Trained") -> None:
@@ -105,7 +105,8 @@ def shown(run: Mapping[str, Any]) -> Iterator[Curves]:
         wanted = notify.tracking() != "off" and stage.DVC_FOLDER.is_dir()
         write = _writer(path_of(run["variant"]), held) if wanted else lambda line: None
         write(run)
-        yield Curves(len(run["recipe"]["seeds"]), run["recipe"]["train"]["epochs"], write)
+        recipe = run["recipe"]
+        yield Curves(len(recipe["seeds"]), recipe["train"]["epochs"], write, recipe["engine"] != "compiled")
 
 
 def _writer(path: Path, held: ExitStack) -> Callable[[Mapping[str, Any]], None]:

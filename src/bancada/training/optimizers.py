@@ -4,23 +4,21 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiplicativeLR, StepLR
 
 from bancada.networks.settings import TorchPart
 from bancada.training import settings as options
 
+SMALL = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}  # their options have the names of torch's arguments
+
 
 def optimizer(train: options.Train, parameters: Iterable[Tensor]) -> Optimizer:
     """Return the optimizer of these parameters."""
     chosen = train.optimizer
-    if isinstance(chosen, TorchPart):
-        made: Optimizer = getattr(torch.optim, chosen.name)(parameters, lr=train.lr, **chosen.args)
-        return made
-    if isinstance(chosen, options.Adam):
-        kind = AdamW if isinstance(chosen, options.AdamW) else Adam
-        return kind(parameters, train.lr, (chosen.betas[0], chosen.betas[1]), chosen.eps, chosen.weight_decay)
-    return SGD(parameters, train.lr, chosen.momentum, weight_decay=chosen.weight_decay, nesterov=chosen.nesterov)
+    args = chosen.args if isinstance(chosen, TorchPart) else chosen.model_dump(exclude={"name"})
+    made: Optimizer = getattr(torch.optim, SMALL.get(chosen.name, chosen.name))(parameters, lr=train.lr, **args)
+    return made
 
 
 def schedule(train: options.Train, optimizer: Optimizer, updates: int) -> LRScheduler | None:

@@ -1,11 +1,10 @@
 """What a preparation learns from the training rows, and what of them `train.prepare` does not cover.
 
-scikit-learn learns it; only `standardize: true` alone does without, because scikit-learn takes more than a second to
-load.
+The numbers are those of scikit-learn's SimpleImputer, encoders and StandardScaler, as tests show. They are learned
+here, because scikit-learn takes more than a second to load, and has no way to give them as plain numbers and words.
 """
 
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,9 +12,8 @@ from bancada.base import tables
 from bancada.base.refusals import bad, did_you_mean
 from bancada.networks.preparation import SCALING, TARGET_SCALING, Group, Preparation
 from bancada.networks.unknown import counted
-from bancada.training.prepare import Numbers, Prepare, Words
+from bancada.training.prepare import ConstantNumber, ConstantWord, Numbers, Prepare, Words
 
-BY_SCIKIT_LEARN = "bancada.training.column_transformer"
 MOST_WORDS = 10_000  # as one-hot inputs
 MOST_NUMBERS = 2**28  # of one-hot inputs in all training rows, 1 GiB
 
@@ -89,15 +87,54 @@ def learned(rows: tables.Table, prepare: Prepare | None, standardize: bool) -> P
 
     The rows have been checked: `refuse_uncovered` found nothing.
     """
-    scaling, groups = dict[str, np.ndarray](), list[Group]()
-    if prepare:
-        groups, both = import_module(BY_SCIKIT_LEARN).learned(rows, prepare, standardize)
-        scaling |= dict(zip(SCALING, both, strict=True))
-        if prepare.targets.standardize:
-            scaling |= dict(zip(TARGET_SCALING, _mean_and_sd(rows.targets), strict=True))
-    elif standardize:
-        scaling |= dict(zip(SCALING, _mean_and_sd(rows.features), strict=True))
+    if not prepare:
+        return Preparation([], dict(zip(SCALING, _mean_and_sd(rows.features), strict=True)) if standardize else {})
+    alike = dict[Numbers | Words, list[str]]()
+    for name in rows.feature_names:
+        alike.setdefault(prepare.kind_of(name, name in rows.words, standardize) or Numbers(), []).append(name)
+    groups, scalings = list[Group](), list[np.ndarray]()
+    for kind, names in alike.items():
+        cells = rows.features[:, [rows.feature_names.index(name) for name in names]]
+        group = (
+            _of_words(kind, names, cells, rows.words) if isinstance(kind, Words) else _of_numbers(kind, names, cells)
+        )
+        size = len(group.input_names())
+        as_it_is = np.zeros(size), np.ones(size)
+        scalings.append(np.array(_mean_and_sd(group.inputs(cells, rows.words)) if kind.standardize else as_it_is))
+        groups.append(group)
+    scaling = dict(zip(SCALING, np.hstack(scalings), strict=True))
+    if prepare.targets.standardize:
+        scaling |= dict(zip(TARGET_SCALING, _mean_and_sd(rows.targets), strict=True))
     return Preparation(groups, scaling)
+
+
+def _of_numbers(kind: Numbers, names: list[str], cells: np.ndarray) -> Group:
+    """Return how columns of numbers are filled. cells: [row, column]."""
+    if not kind.impute:
+        return Group(names)
+    if isinstance(kind.impute, ConstantNumber):
+        fill = [float(kind.impute.constant)] * len(names)
+    else:
+        fill = (np.nanmedian if kind.impute == "median" else np.nanmean)(cells, axis=0).tolist()
+    return Group(names, fill, [names[i] for i in np.flatnonzero(np.isnan(cells).any(axis=0)) if kind.indicator])
+
+
+def _of_words(kind: Words, names: list[str], cells: np.ndarray, words: Mapping[str, Sequence[str]]) -> Group:
+    """Return the words of each column that the training rows have, in their order, and what empty cells count as.
+
+    cells: [row, column], each the place of its word. The word that a column has most often fills it, the first of
+    several.
+    """
+    fill, categories = list[str](), list[list[str]]()
+    for name, column in zip(names, cells.T, strict=True):
+        empty = np.isnan(column)
+        places, counts = np.unique(column[~empty], return_counts=True)
+        found = {words[name][int(place)]: -count for place, count in zip(places, counts, strict=True)}
+        if kind.impute:
+            often = min(found, key=lambda word: (found[word], word))
+            fill.append(kind.impute.constant if isinstance(kind.impute, ConstantWord) else often)
+        categories.append(sorted({*found, *(fill[-1:] if empty.any() else ())}))
+    return Group(names, fill or None, [], categories, kind.encode, kind.unknown)
 
 
 def _mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bancada.base import BadInput, user_code
 from bancada.networks import torch_network
 from bancada.networks.encoding import OF_NUMBERS, last_kind, loss_name
-from bancada.networks.portable import settle
+from bancada.networks.portable import same_draws, settle
 from bancada.training import fit, torch_names
 from bancada.training.replica import Data, Replica
 from bancada.training.torch_engine import Training
@@ -78,7 +78,7 @@ def _refuse_unkept(model: nn.Module) -> None:
 
 
 def _outputs(model: nn.Module, inputs: Tensor) -> bytes:
-    with torch_network.same_draws():
+    with same_draws():
         return torch_network.outputs(model, inputs[:ROWS]).double().cpu().numpy().tobytes()
 
 

@@ -10,29 +10,31 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing import connection, forkserver, resource_tracker
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-
-import numpy as np
+from typing import cast
 
 from bancada.base import BadInput, stage
+from bancada.networks.saved import Trained
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Draws, Replica, Report, Trained
+from bancada.training.replica import Data, Draws, Replica, Report, Results, history_of
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 PRELOADED = "bancada.training.preloaded"
 Where = Mapping[str, str] | None  # where the recipe's keys stand in params.yaml, if a first batch is only tried
+Epoch = tuple[int, dict[str, float]]  # with its losses
+Message = list[Epoch] | Trained | Exception | None  # of a process: its next epochs, or its end
 
 
 class Lost(ChildProcessError):
     """Processes that ended without a result, such as one that was killed. `filename`: what the first one did."""
 
 
-def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
-    """Train the replicas, as many at a time as there are cores for this stage. Return results in their order.
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
+    """Train the replicas, as many at a time as there are cores for this stage. Yield each result with its place.
 
     All replicas run, also where one fails; then raise BadInput for what is wrong in the user's file or does not fit
     it, or OSError; Lost is one.
@@ -42,7 +44,7 @@ def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trai
 
 def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:
     """Raise BadInput for what does not fit. `where`: where the recipe's keys stand in params.yaml."""
-    _run([replica], {replica.draw: data}, Report(), where)
+    list(_run({0: replica}, {replica.draw: data}, Report(), where))
 
 
 def check_gpu() -> None:
@@ -53,74 +55,75 @@ def check_gpu() -> None:
         raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
 
 
-def _run(replicas: Sequence[Replica], data: Draws, report: Report, where: Where) -> list[Trained]:
-    recipe = replicas[0].recipe
+def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Where) -> Results:
+    recipe = next(iter(replicas.values())).recipe
     if recipe.device == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
     cores = 1 if recipe.device == "cuda" else stage.cores()
+    waiting, failed = list(replicas), dict[int, Exception]()
+    running, context = dict[connection.Connection, tuple[int, ForkServerProcess]](), _server()
     with stage.own_folder(f"{'rows' if where is None else 'first_batch'}@{recipe.variant}") as folder:
-        for draw in {one.draw for one in replicas}:
+        for draw in {one.draw for one in replicas.values()}:
             checkpoint.write(folder / str(draw), data[draw])
-        ended = _ended(replicas, folder, report, where, cores)
-    failed = [one for _, one in sorted(ended.items()) if isinstance(one, Exception)]
-    if failed and isinstance(failed[0], BadInput) and len(failed) > 1:
-        raise BadInput(f"{failed[0]} ({len(failed)} of {len(replicas)} seeds failed)")
+        try:
+            while waiting or running:
+                while waiting and len(running) < cores:
+                    place = waiting.pop(0)
+                    one, (ours, theirs) = replicas[place], context.Pipe(duplex=False)
+                    asked = one, folder / str(one.draw), where, theirs
+                    process = context.Process(target=work, args=asked, daemon=True)
+                    process.start()
+                    theirs.close()
+                    running[ours] = place, process
+                ready = connection.wait([*running])
+                for messages in [one for one in running if one in ready]:
+                    place, process = running[messages]
+                    content = _received(messages, replicas[place], process, where)
+                    if isinstance(content, list):
+                        report.epochs(place, content[0][0], history_of([row for _, row in content]))
+                        continue
+                    del running[messages]
+                    _end(process)
+                    if isinstance(content, Exception):
+                        failed[place] = content
+                    elif content:
+                        yield place, content
+        finally:  # where Ctrl-C ended the loop
+            for _, process in running.values():
+                _end(process)
     if failed:
-        raise failed[0]
-    return [one for _, one in sorted(ended.items()) if isinstance(one, Trained)]
+        error = failed[min(failed)]
+        several = isinstance(error, BadInput) and len(failed) > 1
+        raise BadInput(f"{error} ({len(failed)} of {len(replicas)} seeds failed)") if several else error
 
 
-def _ended(
-    replicas: Sequence[Replica], folder: Path, report: Report, where: Where, cores: int
-) -> dict[int, Trained | Exception | None]:
-    """Run all replicas. Return what each ended with, by its position. `folder` has the rows of each draw."""
+def _server() -> ForkServerContext:
+    """Return what processes are forked from: a server that has loaded torch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
     resource_tracker.ensure_running()  # which unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # else the server, which inherits that,
     forkserver.ensure_running()  # answers Ctrl-C while it starts with a traceback
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    waiting, running = list(range(len(replicas))), dict[connection.Connection, tuple[int, ForkServerProcess]]()
-    ended = dict[int, Trained | Exception | None]()
+    return context
+
+
+def _received(messages: connection.Connection, replica: Replica, process: ForkServerProcess, where: Where) -> Message:
+    """Return the next message of a process, or that it was lost."""
     try:
-        while waiting or running:
-            while waiting and len(running) < cores:
-                ours, theirs = context.Pipe(duplex=False)
-                place = waiting.pop(0)
-                asked = (replicas[place], folder / str(replicas[place].draw), where, theirs)
-                process = context.Process(target=work, args=asked, daemon=True)
-                process.start()
-                theirs.close()
-                running[ours] = place, process
-            ready = connection.wait([*running])
-            for messages in [one for one in running if one in ready]:
-                place, process = running[messages]
-                try:
-                    kind, content = messages.recv()
-                except (EOFError, OSError):  # OSError: it was killed while it sent a message
-                    process.join()
-                    del running[messages]
-                    ended.setdefault(place, _lost(replicas[place], process, where))
-                    continue
-                if kind == "epochs":
-                    (first, row), *_ = content
-                    report.epochs([place], first, {name: np.array([[of[name] for _, of in content]]) for name in row})
-                    continue
-                ended[place] = content
-                if isinstance(content, Trained):
-                    report.ended(place, content)
-    finally:  # where Ctrl-C ended the loop: a replica has nothing to tidy up
-        for _, process in running.values():
-            process.kill()
-            process.join()
-    return ended
+        message: Message = messages.recv()
+    except (EOFError, OSError):  # OSError: it was killed while it sent a message
+        process.join()
+        status = process.exitcode or 0
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        who = f"seed {replica.seed}" if where is None else f"variants.{replica.recipe.variant}: a first batch"
+        return Lost(errno.ECHILD, f"its process ended with {how}", who)
+    return message
 
 
-def _lost(replica: Replica, process: ForkServerProcess, where: Where) -> Lost:
-    status = process.exitcode or 0
-    how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-    who = f"variants.{replica.recipe.variant}: a first batch" if where is not None else f"seed {replica.seed}"
-    return Lost(errno.ECHILD, f"its process ended with {how}", who)
+def _end(process: ForkServerProcess) -> None:
+    process.kill()  # it has nothing to tidy up
+    process.join()
 
 
 # --- in a process of its own -----------------------------------------------------------------------------------------
@@ -130,35 +133,31 @@ def work(replica: Replica, rows: Path, where: Where, messages: connection.Connec
     """Train one replica, or try its first batch, and send what it gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the stage ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(BrokenPipeError):  # the stage has ended while this process began: nobody waits for an answer
-        try:
-            messages.send(("ended", _result(replica, rows, where, messages)))
-        except (BadInput, OSError) as error:  # OSError: a full disk
-            messages.send(("ended", error))
-
-
-def _result(replica: Replica, rows: Path, where: Where, messages: connection.Connection) -> Trained | None:
     from bancada.networks import torch_network
     from bancada.training import probing, torch_engine
 
     torch_network.SRC = replica.src
-    epochs, sent = list[tuple[int, dict[str, float]]](), time.monotonic()
+    epochs, sent, ended = list[Epoch](), time.monotonic(), cast(Message, None)
 
     def report(epoch: int, row: dict[str, float]) -> None:
         nonlocal sent
         epochs.append((epoch, row))
         if time.monotonic() - sent > SEND_S:
-            messages.send(("epochs", epochs))
+            messages.send(epochs)
             epochs.clear()
             sent = time.monotonic()
 
-    if where is not None:
-        probing.probe(replica, checkpoint.read(rows), where)
-        return None
-    trained = torch_engine.train(replica, checkpoint.read(rows), report)
-    if epochs:
-        messages.send(("epochs", epochs))
-    return trained
+    with suppress(BrokenPipeError):  # the stage has ended meanwhile: nobody waits for an answer
+        try:
+            if where is None:
+                ended = torch_engine.train(replica, checkpoint.read(rows), report)
+            else:
+                probing.probe(replica, checkpoint.read(rows), where)
+            if epochs:
+                messages.send(epochs)
+        except (BadInput, OSError) as error:  # OSError: a full disk
+            ended = error
+        messages.send(ended)
 
 
 def _end_with_parent() -> None:

@@ -4,15 +4,16 @@ The same three give the same bytes: alone, in any company, in any process, and a
 and whatever else has to be trained, can be spread over processes and machines.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Shaped
+from jaxtyping import Float32, Int64, Shaped
 
-from bancada.networks.saved import HISTORY_COLUMNS, TrainingResult
+from bancada.networks.saved import HISTORY_COLUMNS, History, Trained
 from bancada.training.settings import Recipe, TrainingKeys
 
 # The module of each engine, which has a function `train` as below. Only the engine that is used is imported.
@@ -21,9 +22,6 @@ ENGINES = {
     "scratch": "bancada.training.scratch",
     "torch": "bancada.training.processes",
 }
-
-
-Losses = Mapping[str, Float64[np.ndarray, "place epoch"]]  # HISTORY_COLUMNS of some replicas
 
 
 @dataclass(frozen=True)
@@ -77,36 +75,29 @@ class Replica:
 
 
 Draws = Mapping[int, Data]  # by number: the rows of the study, or other ones in their place
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The network that a replica ends with, and how its loss fell."""
-
-    weights: dict[str, np.ndarray]  # by state_dict's names; NaN where the replica diverged
-    history: dict[str, Float64[np.ndarray, " epoch"]]  # HISTORY_COLUMNS, of the epochs that were trained
-    parameters: int  # numbers that the optimizer changed
-    outputs: int  # of the network, for each row
-    diverged: int | None = None  # the epoch in which the loss was no longer finite
-    kept: int | None = None  # the epoch that the weights are of; None: early stopping was not asked for
-    note: str = ""  # more about the divergence, in words
+Results = Generator[tuple[int, Trained], None, None]  # each with the place of its replica, once it is there
 
 
 class Report:
-    """Who is told how replicas get on: here, nobody. `places` are positions among the replicas."""
+    """Who is told how replicas get on: here, nobody. `place` is that of a replica."""
 
-    def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
-        """Take the losses and learning rates of the next epochs of these replicas, of which `first` is the first."""
+    def epochs(self, place: int, first: int, history: History) -> None:
+        """Take the losses and learning rates of the next epochs of a replica, of which `first` is the first."""
 
     def ended(self, place: int, trained: Trained) -> None:
-        """Take the result of a replica."""
+        """Take the result of a replica, trained now or earlier."""
+
+
+def history_of(epochs: Sequence[Mapping[str, float]]) -> History:
+    """Return the rows of a history as its columns."""
+    return {name: np.array([row[name] for row in epochs]) for name in HISTORY_COLUMNS}
 
 
 def try_first_batch(keys: TrainingKeys, data: Data, src: Path = Path("src")) -> None:
     """Raise BadInput, in one line, for what could otherwise be seen only while training: torch's part of a recipe."""
     recipe = keys.recipe()
     if recipe.engine == "torch":
-        where = {key: keys.written_at(key) for key in ("loss", "optimizer", "schedule", "init")}
+        where = {key: keys.written_at(key) for key in ("loss", "optimizer", "schedule")}
         import_module(ENGINES[recipe.engine]).try_first_batch(Replica(recipe, recipe.seeds[0], src=src), data, where)
 
 
@@ -116,26 +107,7 @@ def check_device(device: str) -> None:
         import_module(ENGINES["torch"]).check_gpu()
 
 
-def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
-    """Train all replicas, which have one engine, with it. Return their results in the same order."""
-    engine = import_module(ENGINES[replicas[0].recipe.engine])
-    trained: list[Trained] = engine.train(replicas, data, report)
-    return trained
-
-
-def together(trained: Sequence[Trained]) -> TrainingResult:
-    """Return the results of a variant's seeds as arrays with a leading seed axis."""
-    longest = max(len(one.history["lr"]) for one in trained)
-    history = {name: np.full((len(trained), longest), np.nan) for name in HISTORY_COLUMNS}
-    for place, one in enumerate(trained):
-        for name, values in one.history.items():
-            history[name][place, : len(values)] = values
-    return TrainingResult(
-        # in row-major order, because safetensors writes the memory of an array as it lies there
-        weights={name: np.stack([one.weights[name] for one in trained]).copy("C") for name in trained[0].weights},
-        history=history,
-        diverged={place: one.diverged for place, one in enumerate(trained) if one.diverged is not None},
-        kept={place: one.kept for place, one in enumerate(trained) if one.kept is not None},
-        parameters=trained[0].parameters,
-        outputs=trained[0].outputs,
-    )
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
+    """Train all replicas, which have one engine, with it. Where the results are closed, trainings under way end."""
+    engine: Any = import_module(ENGINES[next(iter(replicas.values())).recipe.engine])
+    yield from engine.train(replicas, data, report)

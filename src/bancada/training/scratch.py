@@ -5,7 +5,7 @@ a test shows that both end with the same weights.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,20 +14,16 @@ from torch import Tensor
 
 from bancada.networks import kernel
 from bancada.networks.encoding import loss_name
-from bancada.networks.saved import HISTORY_COLUMNS
-from bancada.networks.settings import GivenInit
-from bancada.training.replica import Data, Draws, Replica, Report, Trained
+from bancada.networks.saved import HISTORY_COLUMNS, Trained
+from bancada.training.replica import Data, Draws, Replica, Report, Results
 from bancada.training.settings import InverseTime, Train
 from bancada.training.streams import order
 
 
-def train(replicas: Sequence[Replica], data: Draws, report: Report) -> list[Trained]:
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
     """Train one line for each replica, as the other engines train a linear layer."""
-    trained = list[Trained]()
-    for place, replica in enumerate(replicas):
-        trained.append(train_line(replica, data[replica.draw]))
-        report.ended(place, trained[-1])
-    return trained
+    for place, replica in replicas.items():
+        yield place, train_line(replica, data[replica.draw])
 
 
 def train_line(replica: Replica, data: Data) -> Trained:
@@ -56,10 +52,8 @@ def train_line(replica: Replica, data: Data) -> Trained:
 
 def start(replica: Replica, features: int, targets: int) -> tuple[Tensor, Tensor]:
     """Return W [target, feature] and b [target] before the first update: given ones, or those that the seed draws."""
-    init = replica.recipe.train.init
-    if isinstance(init, GivenInit):
-        return torch.tensor(init.weights[0]), torch.tensor(init.biases[0])
-    weights, biases = kernel.linear_start(0, features, targets, True, init, replica.seed)
+    linear = kernel.linear_starts({0: (features, targets, True)}, replica.recipe.train.init, replica.seed)
+    weights, biases = linear[0]
     return torch.from_numpy(weights), torch.from_numpy(biases)
 
 

@@ -21,8 +21,9 @@ from bancada.base import stage
 from bancada.base.refusals import bad
 from bancada.base.tables import as_written
 from bancada.networks import metrics, saved
+from bancada.networks.saved import Trained
 from bancada.training import replica, store
-from bancada.training.replica import Replica, Report, Trained
+from bancada.training.replica import Replica, Report
 from bancada.training.settings import Recipe, TrainingKeys
 from bancada.training.space import Search
 
@@ -31,17 +32,6 @@ if TYPE_CHECKING:
 
 PLAIN_LINES = 8  # lines of progress if there is no terminal
 A_CORE = 6  # trainings that an engine gets at once
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a search is about. `learned`: the rows of the study, or those of each tuning seed."""
-
-    keys: TrainingKeys
-    search: Search
-    metric: str  # the study's
-    learned: Sequence["Learned"]
-    src: Path  # of the user's files
 
 
 @dataclass(frozen=True)
@@ -61,31 +51,36 @@ class Found:
         return "; ".join(filter(None, [f"{chosen} ({of}: {score})", saved.at_edges(self.described)]))
 
 
-def search(asked: Asked) -> Found:
-    """Train all trials that are not in the store, and choose the best. Raise BadInput where none has a score."""
-    variant, points, seeds = asked.keys.name, points_of(asked.search), asked.search.tuning_seeds()
-    recipes = [asked.keys.trial(point).model_copy(update={"seeds": seeds}) for point in points]
-    data = {draw: one.data for draw, one in enumerate(asked.learned)}
-    asked.keys.at_ends(lambda keys: replica.try_first_batch(keys, data[0], asked.src))
+def search(keys: TrainingKeys, metric: str, learned: Sequence["Learned"], src: Path) -> Found:
+    """Train all trials that are not in the store, and choose the best. Raise BadInput where none has a score.
+
+    `learned`: the rows of the study, or those of each tuning seed. `src`: of the user's files.
+    """
+    asked = keys.search()
+    assert asked  # the caller has seen it
+    points, seeds = points_of(asked), asked.tuning_seeds()
+    recipes = [keys.trial(point).model_copy(update={"seeds": seeds}) for point in points]
+    data = {draw: one.data for draw, one in enumerate(learned)}
+    keys.at_ends(lambda at: replica.try_first_batch(at, data[0], src))
     of_seeds = list(zip(seeds, list(data) if len(data) > 1 else [0] * len(seeds), strict=True))
-    replicas = [Replica(recipe, seed, src=asked.src, draw=draw) for recipe in recipes for seed, draw in of_seeds]
+    replicas = [Replica(recipe, seed, src=src, draw=draw) for recipe in recipes for seed, draw in of_seeds]
     kept = store.Store(replicas, data)
-    with Progress(variant, len(replicas)) as report:
-        at_once = stage.cores() * A_CORE
-        trained = store.train(kept, data, report, "trainings of the search", at_once)
+    with tqdm(total=len(replicas), desc=f"{keys.name}: search", disable=not sys.stderr.isatty()) as bar:
+        report = Progress(keys.name, len(replicas), bar)
+        trained = store.train(kept, data, report, "trainings of the search", stage.cores() * A_CORE)
     by_trial = [trained[i : i + len(seeds)] for i in range(0, len(trained), len(seeds))]
-    scores = np.array([scored(asked, *of_trial) for of_trial in zip(recipes, by_trial, strict=True)])
-    best = best_trial(scores, asked.metric in metrics.HIGHER_IS_BETTER)
+    scores = np.array([scored(*of_trial, learned, metric, src) for of_trial in zip(recipes, by_trial, strict=True)])
+    best = best_trial(scores, metric in metrics.HIGHER_IS_BETTER)
     if best is None:
-        problem = f"no trial of {len(points)} has a score ({asked.metric}) for each of its seeds; try another space"
-        raise bad(asked.keys.written_at("search"), None, problem)
+        problem = f"no trial of {len(points)} has a score ({metric}) for each of its seeds; try another space"
+        raise bad(keys.written_at("search"), None, problem)
     chosen = points[best]
-    edges = [key for key, part in asked.search.space.items() if part.is_edge(chosen[key])]
-    described = asked.search.model_dump() | {"metric": asked.metric, "chosen": chosen}
+    edges = [key for key, part in asked.space.items() if part.is_edge(chosen[key])]
+    described = asked.model_dump() | {"metric": metric, "chosen": chosen}
     described |= {"trial": best + 1, "score": as_written(float(scores[best].mean())), "edges": edges}
     trials = {"trial": np.repeat(np.arange(len(points)) + 1, len(seeds)), "seed": np.tile(seeds, len(points))}
-    trials |= {key: _column([point[key] for point in points], len(seeds)) for key in asked.search.space}
-    return Found(kept, asked.keys.with_values(chosen), described, trials | {"score": scores.ravel()})
+    trials |= {key: _column([point[key] for point in points], len(seeds)) for key in asked.space}
+    return Found(kept, keys.with_values(chosen), described, trials | {"score": scores.ravel()})
 
 
 def points_of(search: Search) -> list[dict[str, Any]]:
@@ -102,21 +97,20 @@ def points_of(search: Search) -> list[dict[str, Any]]:
     ]
 
 
-def scored(asked: Asked, recipe: Recipe, trained: list[Trained]) -> Float64[np.ndarray, " seed"]:
+def scored(
+    recipe: Recipe, trained: list[Trained], learned: Sequence["Learned"], metric: str, src: Path
+) -> Float64[np.ndarray, " seed"]:
     """Return the metric of a trial's networks on the validation rows, as evaluations compute it; NaN for no number."""
-    learned, preparations = asked.learned, [one.preparation for one in asked.learned]
+    preparations = [one.preparation for one in learned]
     of, shape = recipe.model_dump(mode="json", exclude_none=True), learned[0].data.train.inputs.shape[1:]
-    described, result = saved.description(of, learned[0].rows, shape, preparations), replica.together(trained)
-    run, weights = saved.with_result(described, result), result.weights | saved.scaling_of(preparations)
-    networks = saved.restored(run, weights)
+    described = saved.description(of, learned[0].rows, shape, preparations)
+    networks = saved.restored(*saved.contents(described, trained, preparations))
     if recipe.module:
         torch_network: Any = import_module(saved.evaluated_by(recipe.engine))
-        torch_network.SRC = asked.src
+        torch_network.SRC = src
     each = [networks.alone(place) for place in range(len(learned))] if len(learned) > 1 else [networks]
     pairs = [(one, of_draw.held_out) for one, of_draw in zip(each, learned, strict=True)]
-    values = np.concatenate(
-        [metrics.of_rows(one, rows, one.outputs(rows), asked.metric)[asked.metric] for one, rows in pairs]
-    )
+    values = np.concatenate([metrics.of_rows(one, rows, one.outputs(rows), metric)[metric] for one, rows in pairs])
     ended = [one.diverged is None and math.isfinite(value) for one, value in zip(trained, values, strict=True)]
     return np.where(ended, [as_written(float(value)) for value in values], np.nan)
 
@@ -139,15 +133,8 @@ def _column(values: list[Any], times: int) -> Any:
 class Progress(Report):
     """A report as a bar over all trainings of a search; elsewhere than on a terminal a few lines are printed."""
 
-    def __init__(self, variant: str, count: int) -> None:
-        self.variant, self.count, self.done = variant, count, 0
-        self.bar: tqdm[NoReturn] = tqdm(total=count, desc=f"{variant}: search", disable=not sys.stderr.isatty())
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+    def __init__(self, variant: str, count: int, bar: "tqdm[NoReturn]") -> None:
+        self.variant, self.count, self.bar, self.done = variant, count, bar, 0
 
     def ended(self, place: int, trained: Trained) -> None:
         """Show how many have ended."""

@@ -101,12 +101,6 @@ class TorchSchedule(TorchPart):
     every: Literal["epoch", "update"] | None = None
 
 
-def _schedule_by_name(raw: Any) -> Any:
-    every = {"every": raw["every"]} if isinstance(raw, Mapping) and "every" in raw else {}
-    named = by_name({key: value for key, value in raw.items() if key != "every"} if every else raw)
-    return named | every if isinstance(named, dict) else named
-
-
 Optimizer = Annotated[
     Annotated[SGD | Adam | AdamW, Field(discriminator="name"), Tag("ours")] | Annotated[TorchPart, Tag("torch")],
     WHOSE,
@@ -116,7 +110,7 @@ Schedule = Annotated[
     Annotated[NoSchedule | StepSchedule | InverseTime | Cosine, Field(discriminator="name"), Tag("ours")]
     | Annotated[TorchSchedule, Tag("torch")],
     WHOSE,
-    BeforeValidator(_schedule_by_name),
+    BeforeValidator(by_name),
 ]
 
 
@@ -255,10 +249,9 @@ class TrainingKeys:
     def search(self) -> Search | None:
         """Return the search that comes before the training, if there is one. An `lr` at the top is not searched."""
         asked = self._train().search
-        space = (
-            {key: part for key, part in asked.space.items() if not (key == "lr" and self.common.lr)} if asked else {}
-        )
-        return asked.model_copy(update={"space": space}) if asked and space else None
+        if asked and self.common.lr:
+            asked = asked.model_copy(update={"space": {key: asked.space[key] for key in asked.space if key != "lr"}})
+        return asked if asked and asked.space else None
 
     def with_values(self, values: Mapping[str, Any]) -> "TrainingKeys":
         """Return the keys with values at dotted keys of `train`, or of a module's `args`, in place of a search.
@@ -310,22 +303,18 @@ class TrainingKeys:
         Raise BadInput where the variant's own `engine: compiled` asks for what that engine does not have.
         """
         train = self._train()
-        own = torchs_own(self.variant.layers, self.variant.module, train.loss, train.optimizer, train.schedule)
-        asked = {"bits": train.bits != "portable", "device": self.common.device != "cpu"}
-        own += [f"{key}: {getattr(train, key, self.common.device)}" for key, said in asked.items() if said]
-        if self.variant.train.get("engine") == "compiled" and (self.variant.scratch or own):
-            reason = "scratch: true" if self.variant.scratch else own[0]
-            raise bad(self.written_at("engine"), "compiled", f"it does not have {reason}; leave the key out")
-        top = self.common.engine
-        asked_for = top or train.engine
-        left = "; engine: compiled at the top of params.yaml is not for it" if top == "compiled" else ""
-        if self.variant.scratch:
-            return "scratch", f"scratch: true{left}"
+        own = ["scratch: true"] if self.variant.scratch else []
+        own += torchs_own(self.variant.layers, self.variant.module, train.loss, train.optimizer, train.schedule)
+        own += [f"bits: {train.bits}"] if train.bits != "portable" else []
+        own += [f"device: {self.common.device}"] if self.common.device != "cpu" else []
+        top, at_top = self.common.engine, f"engine: {self.common.engine} at the top of params.yaml"
+        if own and self.variant.train.get("engine") == "compiled":
+            raise bad(self.written_at("engine"), "compiled", f"it does not have {own[0]}; leave the key out")
         if own:
-            return "torch", f"{own[0]}{left}"
-        if asked_for == "torch":
-            written = "engine: torch at the top of params.yaml" if top else f"{self.written_at('engine')}: torch"
-            return "torch", written
+            reason = own[0] + (f"; {at_top} is not for it" if top == "compiled" else "")
+            return "scratch" if self.variant.scratch else "torch", reason
+        if (top or train.engine) == "torch":
+            return "torch", at_top if top else f"{self.written_at('engine')}: torch"
         return "compiled", "the small vocabulary of layers"
 
     def written_at(self, key: str) -> str:

@@ -13,14 +13,16 @@ import platform
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bancada.base import files, stage, syntax, user_code
+from bancada.networks.saved import Trained
 from bancada.training import checkpoint, replica
-from bancada.training.replica import Data, Draws, Losses, Replica, Report, Trained
+from bancada.training.replica import Data, Draws, Replica, Report
 
 MOST_BYTES = 2 * 2**30
 FOLDER = stage.FOLDER / "replicas"
@@ -42,15 +44,17 @@ class Store:
 
     def __init__(self, replicas: Sequence[Replica], data: Draws) -> None:
         self.replicas, self.recipe, self.folder = replicas, replicas[0].recipe, folder()
-        code = files.code("train", self.recipe.variant)
-        if not code.exists():  # the stage was started by hand: nobody knows whether the code is the same
+        path, self.names = files.code("train", self.recipe.variant), list[str]()
+        if not path.exists():  # the stage was started by hand: nobody knows whether the code is the same
             self.folder = None
-        elif self.folder and (changed := _changed(json.loads(code.read_text("utf-8"))["modules"], replicas[0].src)):
-            why = f"{changed} is not as {code} says, so no seed is taken from the store or kept there"
-            print(f"{self.recipe.variant}: {why}; `dvc repro code` brings it up to date", file=sys.stderr)
-            self.folder = None
-        self.names = fingerprints(replicas, data, _without_metric(code)) if self.folder else []
         if self.folder:
+            code = json.loads(path.read_text("utf-8"))
+            if changed := _changed(code["modules"], replicas[0].src):
+                why = f"{changed} is not as {path} says, so no seed is taken from the store or kept there"
+                print(f"{self.recipe.variant}: {why}; `dvc repro code` brings it up to date", file=sys.stderr)
+                self.folder = None
+                return
+            self.names = fingerprints(replicas, data, code)
             prune(self.folder, self.names)
 
     def take(self) -> dict[int, Trained]:
@@ -104,40 +108,22 @@ def train(kept: Store, data: Draws, report: Report, what: str = "seeds", at_once
         print(f"{kept.recipe.variant}: {len(found)} of {count} {what} from the store", flush=True)
     for place, one in found.items():
         report.ended(place, one)
-    left = kept.missing(found)
-    places = list(left)
-    for first in range(0, len(places), at_once or count):
-        some = places[first : first + (at_once or count)]
-        trained = replica.train([left[place] for place in some], data, Remaining(report, some, kept))
-        found |= dict(zip(some, trained, strict=True))
+    left = list(kept.missing(found).items())
+    for first in range(0, len(left), at_once or count):
+        with closing(replica.train(dict(left[first : first + (at_once or count)]), data, report)) as trained:
+            for place, one in trained:
+                kept.put(place, one)
+                report.ended(place, one)
+                found[place] = one
     return [found[place] for place in range(count)]
 
 
-class Remaining(Report):
-    """A report on those replicas that had to be trained; `places` are their positions among all."""
+def fingerprints(replicas: Sequence[Replica], data: Draws, code: Mapping[str, Any]) -> list[str]:
+    """Return a hash of all that each replica depends on. `code`: the content of the stage's file in data/code.
 
-    def __init__(self, report: Report, places: list[int], kept: Store) -> None:
-        self.report, self.places, self.kept = report, places, kept
-
-    def epochs(self, places: Sequence[int], first: int, losses: Losses) -> None:
-        """Pass them on."""
-        self.report.epochs([self.places[place] for place in places], first, losses)
-
-    def ended(self, place: int, trained: Trained) -> None:
-        """Keep the replica, and pass it on."""
-        self.kept.put(self.places[place], trained)
-        self.report.ended(self.places[place], trained)
-
-
-def _without_metric(code: Path) -> str:
-    """Return the file without the metric of a search, which chooses among replicas, but changes none."""
-    content = json.loads(code.read_text("utf-8"))
-    return json.dumps({key: value for key, value in content.items() if key != "metric"})
-
-
-def fingerprints(replicas: Sequence[Replica], data: Draws, code: str) -> list[str]:
-    """Return a hash of all that each replica depends on. `code`: the content of the stage's file in data/code."""
-    packages = {package: version(package) for package in json.loads(code)["packages"]}
+    The metric of a search, which is there too, chooses among replicas, but changes none.
+    """
+    packages, code = {package: version(package) for package in code["packages"]}, {**code, "metric": None}
     rows = {draw: _digest(data[draw]) for draw in {one.draw for one in replicas}}
     found = []
     for one in replicas:

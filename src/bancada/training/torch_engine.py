@@ -5,8 +5,7 @@ need processes of their own.
 """
 
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,13 +20,13 @@ from bancada.base.refusals import PARAMS_FILE
 from bancada.data.settings import DataShape
 from bancada.networks import torch_network
 from bancada.networks.encoding import OF_CLASS_INDEX, encoding, loss_name
-from bancada.networks.portable import settle
-from bancada.networks.saved import HISTORY_COLUMNS
+from bancada.networks.portable import generator_states, restore, seed_all, settle
+from bancada.networks.saved import HISTORY_COLUMNS, Trained
 from bancada.networks.settings import Loss
 from bancada.networks.start import draw
 from bancada.training import fit, optimizers, streams
 from bancada.training.checkpoint import Keeper
-from bancada.training.replica import Data, Replica, Trained
+from bancada.training.replica import Data, Replica, history_of
 
 EpochRow = dict[str, float]  # HISTORY_COLUMNS
 
@@ -221,10 +220,9 @@ class Training:
             at.diverged = at.epoch - 1
         if at.diverged is not None:
             weights = {name: nothing(value) for name, value in weights.items()}
-        history = {name: np.array([row[name] for row in at.history]) for name in HISTORY_COLUMNS}
         count = sum(value.numel() for value in self.parameters)
         kept = at.best_epoch if self.best and at.diverged is None else None
-        return Trained(weights, history, count, self.outputs, at.diverged, kept, at.note)
+        return Trained(weights, history_of(at.history), count, self.outputs, at.diverged, kept, at.note)
 
     def state(self) -> dict[str, Any]:
         """Return all that the rest of the training depends on."""
@@ -234,7 +232,7 @@ class Training:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule else None,
-            "random": random_states(),
+            "random": generator_states(),
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -284,28 +282,3 @@ def weighted_loss(loss: Loss, data: Data, device: str) -> Callable[[Tensor, Tens
 def nothing(values: np.ndarray) -> np.ndarray:
     """Return NaN in the place of numbers; whole numbers, such as counts of batches, stay."""
     return np.full_like(values, np.nan) if np.issubdtype(values.dtype, np.inexact) else values
-
-
-# --- the generators that a module may draw from ----------------------------------------------------------------------
-
-
-def seed_all(number: int) -> None:
-    """Seed the global generators of torch, numpy and Python."""
-    torch.manual_seed(number)
-    np.random.seed(number % 2**32)
-    random.seed(number)
-
-
-def random_states() -> dict[str, Any]:
-    """Return the states of the global generators."""
-    states = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
-    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
-
-
-def restore(states: Mapping[str, Any]) -> None:
-    """Set the global generators to these states."""
-    torch.set_rng_state(states["torch"])
-    np.random.set_state(states["numpy"])
-    random.setstate(states["python"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])

@@ -36,7 +36,7 @@ NOT_HERE = {  # arguments that have another place, or none
 }
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 TRIED_STEPS = 1000  # of a schedule, at most
-Where = Mapping[str, str]  # where loss, optimizer, schedule and init stand in params.yaml
+Where = Mapping[str, str]  # where loss, optimizer and schedule stand in params.yaml
 
 
 def refuse_misfit(recipe: Recipe, where: Where, rows: int, *shape: int) -> None:

@@ -3,8 +3,7 @@
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,12 +15,12 @@ from bancada.base import files, notify, params_file, stage, tables, user_code
 from bancada.base.refusals import bad
 from bancada.data import vary
 from bancada.networks.preparation import Preparation
-from bancada.networks.saved import description, save, way_out
+from bancada.networks.saved import History, Trained, description, save, way_out
 from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
-from bancada.training.replica import Data, Replica, Report, Rows, Trained
-from bancada.training.settings import Recipe, TrainingKeys, training_keys
+from bancada.training.replica import Data, Replica, Report, Rows
+from bancada.training.settings import TrainingKeys, training_keys
 
 SEARCH = "bancada.training.search"  # only where a variant searches: it knows the metrics, and others need not
 PLAIN_LINES = 5  # lines of progress if there is no terminal
@@ -67,7 +66,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         metric = params.value(f"studies.{recipe.study}.metric")
         tuned = [Learned.of(keys, parts) for parts in vary.draws(params, recipe.study, search.tuning_draws())]
         refuse_other_inputs(keys, tuned)
-        found = by.search(by.Asked(keys, search, metric, tuned or [first], src))
+        found = by.search(keys, metric, tuned or [first], src)
         recipe = found.keys.recipe()
         print(f"{variant}: {found.in_words()}", flush=True)
     shape, preparations = first.data.train.inputs.shape[1:], [one.preparation for one in learned]
@@ -79,9 +78,13 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
         draws = list(data) * (1 if drawn else len(recipe.seeds))
         replicas = [Replica(recipe, seed, src=src, draw=draw) for seed, draw in zip(recipe.seeds, draws, strict=True)]
         kept = store.Store(replicas, data)
-        with progress_shown(recipe, described) as report:
-            trained = store.train(kept, data, report)
-        save(folder, described, replica.together(trained), preparations, found and found.trials)
+        epochs, lines = recipe.train.epochs, not sys.stderr.isatty()
+        with (
+            tqdm(total=epochs, desc=variant, unit="epoch", disable=lines, mininterval=0.2) as bar,
+            live.shown(described) as curves,
+        ):
+            trained = store.train(kept, data, Progress(variant, epochs, curves, bar))
+        save(folder, described, trained, preparations, found and found.trials)
         kept.end()
         if found:
             found.kept.end()
@@ -145,11 +148,11 @@ class Progress(Report):
         self.variant, self.planned, self.curves, self.bar, self.done = variant, planned, curves, bar, 0
         self.last: dict[int, float] = {}  # position of a seed -> its last loss
 
-    def epochs(self, places: Sequence[int], first: int, losses: replica.Losses) -> None:
+    def epochs(self, place: int, first: int, history: History) -> None:
         """Show the epoch that the seeds have reached in the mean, and the mean of their last losses."""
-        self.curves.epochs(places, first, losses)
+        self.curves.epochs(place, first, history)
         before, self.done = self.done, int(self.curves.mean_epochs())
-        self.last.update(zip(places, losses["train_loss"][:, -1].tolist(), strict=True))
+        self.last[place] = float(history["train_loss"][-1])
         finite = [loss for loss in self.last.values() if math.isfinite(loss)]
         loss = math.fsum(finite) / len(finite) if finite else math.nan
         if not self.bar.disable:
@@ -161,17 +164,6 @@ class Progress(Report):
     def ended(self, place: int, trained: Trained) -> None:
         """Pass it on."""
         self.curves.ended(place, trained)
-
-
-@contextmanager
-def progress_shown(recipe: Recipe, described: Mapping[str, Any]) -> Iterator[Progress]:
-    """Yield who is told of the epochs: a bar, and the live file of the training that is described."""
-    variant, planned = recipe.variant, recipe.train.epochs
-    with (
-        tqdm(total=planned, desc=variant, unit="epoch", disable=not sys.stderr.isatty(), mininterval=0.2) as bar,
-        live.shown(described) as curves,
-    ):
-        yield Progress(variant, planned, curves, bar)
 
 
 if __name__ == "__main__":

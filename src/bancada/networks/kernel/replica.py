@@ -24,7 +24,6 @@ class Network:
 
     layers: Layers
     parts: dict[str, tuple[int, int, tuple[int, ...]]]  # by name: of parameters 0 or statistics 1, where, the shape
-    features: int
     outputs: int
     parameters: int  # numbers that the optimizer changes
     size: int  # places in a line of the state, with those that fill up
@@ -33,12 +32,8 @@ class Network:
 
 def network(layers: Sequence[LayerSpec], features: int) -> Network:
     """Return the network of these layers for rows of so many features."""
-    lines, parts, units, ends = (
-        list[tuple[float, ...]](),
-        dict[str, tuple[int, int, tuple[int, ...]]](),
-        features,
-        [0, 0],
-    )
+    lines, parts = list[tuple[float, ...]](), dict[str, tuple[int, int, tuple[int, ...]]]()
+    units, ends = features, [0, 0]
     for i, layer in enumerate(layers):
         before, shapes = units, dict[str, tuple[int, ...]]()
         if layer.kind == "linear":
@@ -54,7 +49,7 @@ def network(layers: Sequence[LayerSpec], features: int) -> Network:
     types = (np.int64, np.int64, np.int64, np.int64, np.bool_, np.float32, np.int64)
     arrays: list[np.ndarray] = [np.array([line[i] for line in lines], kind) for i, kind in enumerate(types)]
     size = max(1, math.ceil(ends[0] / records.FILL)) * records.FILL
-    return Network(Layers(*arrays), parts, features, units, ends[0], size, ends[1])
+    return Network(Layers(*arrays), parts, units, ends[0], size, ends[1])
 
 
 def _parts(network: Network, *lines: np.ndarray) -> Weights:
@@ -70,23 +65,32 @@ def start(network: Network, init: Init, seed: int, settings: Settings) -> Place:
     place.progress[[records.BEST_LOSS, records.BEST_EPOCH, records.DIVERGED, records.BAD_BATCH]] = np.inf, -1, -1, -1
     place.progress[[records.LAST_RATE, records.POWER_1, records.POWER_2]] = settings.rate, 1, 1
     parts, layers = _parts(network, place.state[0], place.statistics[0]), network.layers
-    given = zip(init.weights, init.biases, strict=True) if isinstance(init, GivenInit) else iter(())
-    for layer, kind in enumerate(layers.kind):
-        weight, bias = f"{layer}.weight", f"{layer}.bias"
-        if kind == records.BATCH_NORM:
-            parts[weight][:] = parts[f"{layer}.running_var"][:] = 1
-        elif kind == records.LINEAR:
-            size = int(layers.inputs[layer]), int(layers.outputs[layer]), bias in parts
-            begin = next(given) if isinstance(init, GivenInit) else linear_start(layer, *size, init, seed)
-            parts[weight][:] = begin[0]
-            if bias in parts:
-                parts[bias][:] = begin[1]
+    for layer in np.flatnonzero(layers.kind == records.BATCH_NORM).tolist():
+        parts[f"{layer}.weight"][:] = parts[f"{layer}.running_var"][:] = 1
+    linear = np.flatnonzero(layers.kind == records.LINEAR).tolist()
+    sizes = {at: (int(layers.inputs[at]), int(layers.outputs[at]), f"{at}.bias" in parts) for at in linear}
+    for layer, (weight, bias) in linear_starts(sizes, init, seed).items():
+        parts[f"{layer}.weight"][:] = weight
+        if bias is not None:
+            parts[f"{layer}.bias"][:] = bias
     return place
 
 
-def linear_start(
-    layer: int, inputs: int, outputs: int, bias: bool, init: DrawnInit, seed: int
-) -> tuple[Float32[np.ndarray, "output input"], Float32[np.ndarray, " output"] | None]:
+LinearStart = tuple[Float32[np.ndarray, "output input"], Float32[np.ndarray, " output"] | None]
+
+
+def linear_starts(layers: Mapping[int, tuple[int, int, bool]], init: Init, seed: int) -> dict[int, LinearStart]:
+    """Return the weights and biases, given or drawn, that linear layers begin with, by their place in a network.
+
+    layers: the inputs, the outputs, and whether there are biases.
+    """
+    if isinstance(init, GivenInit):
+        given = zip(layers, init.weights, init.biases, strict=True)
+        return {layer: (np.array(weight, np.float32), np.array(bias, np.float32)) for layer, weight, bias in given}
+    return {layer: linear_start(layer, *size, init, seed) for layer, size in layers.items()}
+
+
+def linear_start(layer: int, inputs: int, outputs: int, bias: bool, init: DrawnInit, seed: int) -> LinearStart:
     """Return the weights and biases that the linear layer in this place of a network begins with.
 
     As torch: uniform up to 1 / sqrt(inputs). Otherwise the weights are normal and the biases 0.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from bancada.base import BadInput, files, lockfile
+from bancada.base import BadInput, files, git, lockfile
 from bancada.pipeline import code, kept, leftovers, params, requirements
 from bancada.pipeline import dvc_internals as dvc
 
@@ -144,7 +144,10 @@ def unknown_to_git(repo: Any, root: Path) -> Iterator[Finding]:
     """Yield the files that results depend on, or that are results, and that a commit would leave out."""
     left = leftovers.find(repo, root)
     if found := kept.unknown_to_git(repo, root, [*left.results, *left.strays]):
-        todo = f"`git add -f {' '.join(found[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
+        those = found[:MOST_NAMED]
+        force = [] if git.run(root, "check-ignore", "--", *those).returncode else ["-f"]  # 0: git ignores one of them
+        add = f"`git add {' '.join([*force, *those])}`"
+        todo = f"{add}, or a line in .dvcignore and .gitignore if it is of no use"
         yield Finding("file", several(found), "git does not know it, and a clone would not have it", todo)
     if found := kept.open_submodules(repo, root):
         todo = f"commit there, then `git add {' '.join(found[:MOST_NAMED])}`"

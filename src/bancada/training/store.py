@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bancada.base import files, stage, syntax, user_code
+from bancada.base.variables import variables
 from bancada.training import checkpoint, replica
 from bancada.training.replica import Data, Draws, Losses, Replica, Report, Trained
 
@@ -32,7 +33,7 @@ DIFFER = 3  # the exit status of pipeline/locked.py where deps or params differ 
 
 def folder() -> Path | None:
     """Return the folder of the store; None where nothing is to be taken or kept, as in `bancada verify`."""
-    if os.environ.get("BANCADA_REPLICAS", "").lower() == "off" or not stage.DVC_FOLDER.is_dir():
+    if variables().replicas == "off" or not stage.DVC_FOLDER.is_dir():
         return None
     return Path(os.environ.get("DVC_ROOT", ".")) / FOLDER
 

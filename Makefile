@@ -1,5 +1,5 @@
-# Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where
-# requirements.lock or pyproject.toml changed since.
+# Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where a lock
+# or pyproject.toml changed since. TORCH=cuda or TORCH=cpu behind a command chooses torch's build, and .venv/ready keeps it.
 .DEFAULT_GOAL := help
 .PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline engines format ui lock clean
 SHELL := bash
@@ -14,6 +14,10 @@ FITS := import sys; sys.exit('%d.%d' % sys.version_info[:2] not in '$(PYTHONS)'.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 UV_PIP := VIRTUAL_ENV=.venv uv pip
 GET_UV := uv --version >/dev/null 2>&1 || $(PIP) uv==0.13.9
+COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version $(lastword $(PYTHONS))
+OF_TORCH := /^(torch|triton)==|^(cuda|nvidia)-/
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+TORCH ?= $(shell cat $(READY) 2>/dev/null)
 
 # Slow files first, so that the two workers end at about the same time; a file's tests share what they make.
 TESTS = pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder tests/pipeline tests/tracking tests
@@ -84,29 +88,34 @@ endif
 	  "and then your make command again." >&2; exit 2; fi; \
 	"$$python" -m venv --clear .venv || { rm -rf .venv; exit 2; }
 
-# pip installs torch first, with what its build needs: pip takes a build for CPUs from PIP_EXTRA_INDEX_URL, uv does not.
-# The constraints hold what torch needs to the lock's versions. They come without hashes, because with any hash pip asks
-# for torch's, too. uv pip check: the lock has all that pyproject.toml asks for.
-$(READY): .venv/pyvenv.cfg requirements.lock pyproject.toml
+ifneq ($(TORCH),$(shell cat $(READY) 2>/dev/null))
+.PHONY: $(READY)
+endif
+
+# torch has a script of its own, because it has several builds. uv pip check: the lock has all that pyproject.toml asks for.
+$(READY): .venv/pyvenv.cfg requirements.lock torch-cpu.lock torch-pypi.lock pyproject.toml
 	@echo "bringing .venv to what requirements.lock says: some minutes, the first time"
 	@$(GET_UV)
-	@$(PIP) -c <(sed -n '/^[a-z].*==/s/ *\\$$//p' requirements.lock) $$(sed -n '/^torch==/p' requirements.lock)
+	@$(BIN)/python install_torch.py $(TORCH_INDEX) '$(TORCH)'
 	@sed '/^torch==/d' requirements.lock | $(UV_PIP) install -q --compile-bytecode --require-hashes -r -
 	@$(UV_PIP) install -q --no-deps --no-build-isolation -e .
 	@found=$$($(UV_PIP) check 2>&1) || { \
 	  echo "$$found"; echo "If pyproject.toml asks for what requirements.lock does not have, type: make lock"; exit 1; } >&2
-	@touch $@
+	@echo '$(TORCH)' > $@
 
-# torch's CUDA packages are left out: several GB, and pip installs those that its build of torch asks for.
-lock: .venv/pyvenv.cfg  ## requirements.lock from pyproject.toml; it keeps its versions, but for UPGRADE=NAME or UPGRADE=all
+# torch and its CUDA packages are in locks of their own, because not everyone gets the same build.
+lock: .venv/pyvenv.cfg  ## the locks from pyproject.toml; they keep their versions, but for UPGRADE=NAME or UPGRADE=all
 	@$(GET_UV)
-	@cp requirements.lock .venv/lock
-	@uv pip compile -q --universal --fork-strategy fewest --generate-hashes --no-header --no-annotate \
-	  --python-version $(lastword $(PYTHONS)) --extra dev --extra server \
+	@sed '/^torch==/d' requirements.lock | cat - torch-pypi.lock > .venv/lock
+	@$(COMPILE) --fork-strategy fewest --extra dev --extra server \
 	  $(if $(filter all,$(UPGRADE)),--upgrade,$(UPGRADE:%=--upgrade-package %)) -o .venv/lock pyproject.toml >/dev/null
+	@torch=$$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' .venv/lock); grep -q "^$$torch+cpu " torch-cpu.lock || { \
+	  { sed -n '/^#/p' torch-cpu.lock; echo "$$torch+cpu" | $(COMPILE) --no-deps --index-url $(TORCH_INDEX) -; } > .venv/cpu && \
+	  mv .venv/cpu torch-cpu.lock; }
+	@{ sed -n '/^#/p' torch-pypi.lock; awk '/^[^ ]/ {keep = $(OF_TORCH)} keep' .venv/lock; } > .venv/pypi
 	@{ sed -n '/^#/p' requirements.lock; sed -n 's/^\(torch==[^ ]*\).*/\1/p' .venv/lock; \
-	  awk '/^[^ ]/ {keep = !/^(torch|triton)==|^(cuda|nvidia)-/} keep' .venv/lock; } > .venv/lock.new
-	@mv .venv/lock.new requirements.lock
+	  awk '/^[^ ]/ {keep = !($(OF_TORCH))} keep' .venv/lock; } > .venv/lock.new
+	@mv .venv/pypi torch-pypi.lock && mv .venv/lock.new requirements.lock
 
 clean:  ## remove the environment and what tools left behind; the pipeline's results stay
 	@rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info dvc_plots

@@ -173,12 +173,14 @@ def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
     Python's own 1 is the verdict `different`.
     """
     from bancada.base import BadInput, files
+    from bancada.base.variables import variables
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         os.chdir(files.root())
+        variables()  # a wrong one is refused before any work
         yield
     except BadInput as error:
         print(error, file=sys.stderr)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import bancada  # noqa: F401  (its pins must be set before numpy and torch load)
 
 # isort: split
+from dvc.utils.hydra import apply_overrides
 from tasks import LESSONS, PARAMS, ROOT, lesson
 from training import Printed, machine
 from ways import Process
@@ -140,14 +141,6 @@ def own_work(folder: Path, stage: str, name: str) -> tuple[float, Took]:
     return whole - 2 * own.wall, own
 
 
-def replace(folder: Path, old: str, new: str) -> None:
-    """In params.yaml."""
-    text = (folder / "params.yaml").read_text()
-    if old not in text:
-        sys.exit(f"params.yaml no longer says {old!r}")
-    (folder / "params.yaml").write_text(text.replace(old, new))
-
-
 def lessons_loops() -> float:
     """Seconds of all lessons, one seed each, one after another."""
     process = Process()
@@ -186,14 +179,13 @@ def when_all_is_there(folder: Path) -> Iterator[tuple[str, Took, str]]:
     yield "dvc status", status, ""
     nothing = medians([took(folder, "bancada", "repro", *STAGES) for _ in range(REPEATS)])
     yield "bancada repro with nothing to do", nothing, f"{nothing.wall - status.wall:+.1f} s beside dvc status"
-    line = "line_sgd: {study: line, layers: [1], train: {"
-    replace(folder, line, line + "lr: 0.02, ")
+    apply_overrides(folder / "params.yaml", ["++variants.line_sgd.train.lr=0.02"])
     yield "line_sgd's lr changed: two stages, tracking off", took(folder, "bancada", "repro", *STAGES), ""
-    replace(folder, "lr: 0.02, ", "lr: 0.03, ")
+    apply_overrides(folder / "params.yaml", ["++variants.line_sgd.train.lr=0.03"])
     on = took(folder, "bancada", "repro", *STAGES, BANCADA_TRACKING="on")
     yield "line_sgd's lr changed: two stages, tracking on", on, ""
     yield beside_own_work(folder, "evaluate", "moons")  # as long as its models are those of its index
-    replace(folder, "epochs: 10000", "epochs: 20")
+    apply_overrides(folder / "params.yaml", ["studies.moons.train.epochs=20"])
     for stage, name in (("generate", "moons"), ("split", "moons"), ("train", "moons_tanh")):
         yield beside_own_work(folder, stage, name)
 

@@ -83,6 +83,13 @@ def test_a_comma_inside_of_cells_does_not_hide_the_semicolons(folder):
     assert read_as(text, separator=";") == {"x": [1, 2], "w": ["['x', 'y']", "['x', 'z']"]}
 
 
+def test_a_damaged_row_does_not_hide_the_semicolons(folder):
+    text = "x;w;c\n1;a;2\n2;b\n3;d;4\n"
+    assert refusal(text) == 'line 1: semicolons separate the columns; add separator: ";"'
+    assert refusal(text, separator=";") == "line 3: 2 cells, but the header has 3 columns"
+    assert "line 3: 2 cells, but" in refusal(text.replace(";", ","))
+
+
 def test_spaces_and_tabs_in_a_row_are_one_separator_but_stay_inside_of_quotes(folder):
     assert read_as(' x\t w  c \n1   "a  b"\t2\n 3 "d" \t 4  \n', separator=" ") == {"x": [1, 3], "w": ["a  b", "d"]}
 

@@ -13,7 +13,9 @@ from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
-JOB: dict[str, Any] = YAML(typ="safe").load(ROOT / ".github/workflows/reproduce.yml")["jobs"]["reproduce"]
+WORKFLOW = (ROOT / ".github/workflows/reproduce.yml").read_text()
+JOBS: dict[str, Any] = YAML(typ="safe").load(WORKFLOW)["jobs"]
+JOB = JOBS["reproduce"]
 SCRIPTS = {step.get("name", step["run"]): step["run"] for step in JOB["steps"] if "run" in step}
 
 
@@ -29,6 +31,13 @@ def test_both_run_the_same_commands() -> None:
     assert targets((ROOT / ".ci/run").read_text()) == {"lint", "types", "test", "verify"}
     [step] = [step for step in JOB["steps"] if step.get("run") == "make test-long"]
     assert step["if"] == "github.event_name == 'schedule'"
+
+
+def test_every_action_is_named_by_its_commit_and_no_index_is_an_extra_one() -> None:
+    """A tag can be moved to other code; an extra index can offer a file in the place of PyPI's."""
+    actions = [step["uses"] for job in JOBS.values() for step in job["steps"] if "uses" in step]
+    assert [action for action in actions if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)] == []
+    assert "extra" not in (WORKFLOW + (ROOT / "Makefile").read_text()).lower().replace("--extra dev --extra server", "")
 
 
 def test_the_workflow_checks_the_oldest_and_the_newest_python_and_make_takes_the_newest_first() -> None:

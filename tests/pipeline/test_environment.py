@@ -20,6 +20,14 @@ def test_the_lock_has_one_version_of_each_package_and_hashes_for_all_but_torch()
     assert not [name for name in names if re.match("triton|cuda|nvidia", name)]
 
 
+def test_the_locks_of_torchs_builds_are_of_the_same_version_and_have_hashes() -> None:
+    [version] = re.findall(r"^torch==(.+)$", LOCK, re.MULTILINE)
+    for name, build in (("torch-cpu.lock", f"{version}+cpu"), ("torch-pypi.lock", version)):
+        pins = re.split(r"^(?=[a-z])", (ROOT / name).read_text(), flags=re.MULTILINE)[1:]
+        assert [pin.split()[0] for pin in pins if pin.startswith("torch==")] == [f"torch=={build}"]
+        assert all("--hash=sha256:" in pin for pin in pins)
+
+
 def test_the_lock_says_nothing_of_the_folder_or_the_index_that_it_was_made_with() -> None:
     line = re.compile(r"#.*|[a-z0-9-]+==[\w.]+( ; [\w '<>=!().]+)?( \\)?|    --hash=sha256:\w{64}( \\)?")
     assert [text for text in LOCK.splitlines() if not line.fullmatch(text)] == []

@@ -114,6 +114,11 @@ def test_a_dvcignore_in_a_folder_that_dvc_hashes_is_named(repository: Path) -> N
         inside.unlink()
 
 
+def test_git_add_needs_no_force_for_a_file_that_is_only_new(repository: Path) -> None:
+    (repository / "data/sources/new.csv").write_text("x\n")
+    assert "; `git add data/sources/new.csv`, or a line" in checked(repository)[1]
+
+
 def test_many_files_are_one_line(repository: Path) -> None:
     with (repository / ".git/info/exclude").open("a") as file:
         file.write("*.mine\n")

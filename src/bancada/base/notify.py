@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from bancada.base.variables import variables
+
 SILENCE_S = 8.0  # how long a stage that has ended waits for a process that makes no progress
 WORK_S = 0.25  # of CPU time: progress, as on a busy machine, where mlflow alone may take longer than that to load
 LATER = "`bancada track` does it later"
@@ -23,16 +25,11 @@ LATER = "`bancada track` does it later"
 RECORDED, MISSED, NOTE = "recorded", "missed", "note"
 
 
-def tracking() -> str:
-    """Return `on`, `off`, or `shared`: then the `bancada repro` that started this stage has one process for all."""
-    return os.environ.get("BANCADA_TRACKING", "").lower() or "on"
-
-
 @contextmanager
 def recorded(stage: str, folder: Path) -> Iterator[None]:
     """Record what the block leaves in `folder`, if it ends well. `stage` is train@VARIANT or evaluate@STUDY."""
     notifier = Notifier()
-    if notifier.off or tracking() == "shared":
+    if notifier.off or variables().tracking == "shared":
         yield
         return
     notifier.tell("began", stage)
@@ -54,7 +51,7 @@ class Notifier:
     """
 
     def __init__(self) -> None:
-        self.off = tracking() == "off"
+        self.off = variables().tracking == "off"
         self.process: subprocess.Popen[str] | None = None
         self.ended_well: list[str] = []
         self.reason = ""  # why something is not recorded

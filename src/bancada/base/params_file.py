@@ -12,6 +12,8 @@ from ruamel.yaml.nodes import ScalarNode
 
 from bancada.base.refusals import PARAMS_FILE, BadInput, did_you_mean
 
+TOP = ("seed", "num_seeds", "lr", "engine", "device", "studies", "variants")  # the keys of the file
+
 
 class ParamsFile:
     """The content of params.yaml. A stage asks for the keys that dvc.yaml names for it, one by one, and no others."""
@@ -25,7 +27,8 @@ class ParamsFile:
         parts = key.split(".")
         for i, part in enumerate(parts):
             if not isinstance(found, Mapping) or part not in found:
-                known = did_you_mean(part, found) if isinstance(found, Mapping) else ""
+                similar = [key for key in found if key not in TOP] if isinstance(found, Mapping) else []
+                known = did_you_mean(part, similar)
                 raise BadInput(f"{PARAMS_FILE}: {'.'.join(parts[: i + 1])}: missing{known}")
             found = found[part]
         return found

@@ -99,7 +99,9 @@ def _place(error: ErrorDetails, raw: Any, prefix: str) -> tuple[str, Any]:
 KINDS = {  # pydantic's type of an error: what would be right
     "int_type": "a whole number",
     "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
     "float_type": "a number",
+    "float_parsing": "a number",
     "bool_type": "true or false",
     "string_type": "a text",
     "list_type": "a list",

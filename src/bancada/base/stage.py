@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bancada.base import BadInput, files, locks, params_file
+from bancada.base.variables import variables
 
 DVC_FOLDER = Path(".dvc")
 FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs, loss curves and files of the stages that are running
@@ -18,6 +19,7 @@ FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs, loss curves and files of
 def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
     """Call `main` with params.yaml and the study or variant that the command line names. Exit as `told_errors` does."""
     with told_errors():
+        variables()  # a wrong one is refused before any work
         if len(sys.argv) != 2:
             raise BadInput(f"usage: python -m bancada.PACKAGE.STAGE NAME, with NAME one of the {of} of params.yaml")
         params, name = params_file.read(), sys.argv[1]
@@ -54,7 +56,7 @@ def told_errors() -> Iterator[None]:
 def cores() -> int:
     """Return how many cores this stage may use: BANCADA_CORES, or all that the process may run on."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get("BANCADA_CORES", own))
+    return variables().cores or own
 
 
 @contextmanager

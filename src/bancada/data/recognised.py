@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from io import StringIO
@@ -49,7 +50,7 @@ def refuse(path: Path, content: bytes, reading: Reading) -> None:
         raise BadInput(f"{path}: line 1: {note[0].strip()} tells Excel what separates the columns; add {added}")
     lines = lines[1:] if note else lines
     own = _rows(lines, reading.separator or ",")
-    found = {one: rows for one in SEPARATORS if _fit(rows := _rows(lines, one)) and len(rows[0]) > len(own[0])}
+    found = {one: rows for one in SEPARATORS if _fit(rows := _rows(lines, one), one) and len(rows[0]) > len(own[0])}
     if found and not _fit(own):
         separator = max(
             found, key=lambda one: (not one.isspace(), (one == " ") == ("  " in lines[0]), len(found[one][0]))
@@ -71,10 +72,17 @@ def _rows(lines: Iterable[str], separator: str) -> list[list[str]]:
     return rows
 
 
-def _fit(rows: list[list[str]]) -> bool:
-    """Return whether all rows have as many cells, and as many as the header or one more, a name of the row."""
-    widths = [len(cells) for cells in rows]
-    return len(set(widths[1:])) == 1 and 1 < widths[0] <= widths[1] <= widths[0] + 1
+def _fit(rows: list[list[str]], separator: str = " ") -> bool:
+    """Return whether all rows have as many cells, and as many as the header or one more, a name of the row.
+
+    One row in four may be damaged, unless a space, which words have, separates the cells.
+    """
+    if len(rows) < 2:
+        return False
+    header, *widths = map(len, rows)
+    width, count = Counter(widths).most_common(1)[0]
+    damaged = 0 if separator == " " else len(rows) // 4
+    return len(widths) - count <= damaged and 1 < header <= width <= header + 1
 
 
 def _separated(separator: str, rows: list[list[str]]) -> str:

@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 from dvc.scm import NoSCM
 
-from bancada.base import BadInput, files, lockfile
-from bancada.base.git import asked
+from bancada.base import BadInput, files, git, lockfile
 from bancada.base.refusals import MOST_NAMED, several
 from bancada.pipeline import code, leftovers, params, requirements
 from bancada.pipeline import dvc_internals as dvc
@@ -149,14 +148,17 @@ def unknown_to_git(repo: Any, root: Path) -> Iterator[Finding]:
         return
     left = leftovers.find(repo, root)
     no_matter = [*left.results, *left.strays, *(dvc.path_of(out, root) for out in repo.index.outs if out.use_cache)]
-    new = asked(root, "ls-files", "-z", "--others", "--exclude-standard", "--", CODE_FOLDER)
-    new += asked(root, "ls-files", "-z", "--others", "--", *OTHERS)
+    new = git.asked(root, "ls-files", "-z", "--others", "--exclude-standard", "--", CODE_FOLDER)
+    new += git.asked(root, "ls-files", "-z", "--others", "--", *OTHERS)
     hashed = [path for path in new.split("\0") if path and not repo.dvcignore.is_ignored(repo.fs, str(root / path))]
     if found := [path for path in hashed if not any(f"{path}/".startswith(f"{one}/") for one in no_matter)]:
-        todo = f"`git add -f {' '.join(found[:MOST_NAMED])}`, or a line in .dvcignore and .gitignore if it is of no use"
+        those = found[:MOST_NAMED]
+        force = [] if git.run(root, "check-ignore", "--", *those).returncode else ["-f"]  # 0: git ignores one of them
+        add = f"`git add {' '.join([*force, *those])}`"
+        todo = f"{add}, or a line in .dvcignore and .gitignore if it is of no use"
         yield Finding("file", several(found), "git does not know it, and a clone would not have it", todo)
     options = ("--raw", "-z", "--relative", "--ignore-submodules=none")
-    changes = asked(root, "diff", *options, "--", CODE_FOLDER, *OTHERS).split("\0")
+    changes = git.asked(root, "diff", *options, "--", CODE_FOLDER, *OTHERS).split("\0")
     pairs = zip(changes[::2], changes[1::2], strict=False)
     if found := [path for change, path in pairs if change[1:].startswith(SUBMODULE)]:
         todo = f"commit there, then `git add {' '.join(found[:MOST_NAMED])}`"

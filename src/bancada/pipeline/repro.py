@@ -28,6 +28,7 @@ from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
 from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
 from bancada.pipeline.params import Params, load
+from bancada.pipeline.progress import Progress
 from bancada.training import preparing
 from bancada.training.fit import doubts, preparation
 from bancada.training.replica import Data, check_device, try_first_batch
@@ -72,6 +73,7 @@ class Run:
         self.repo, self.targets, self.params, self.force = repo, targets, params, force
         self.stages, self.upstream = dvc.planned(repo, targets)
         self.notifier = notify.Notifier()
+        self.progress = Progress([])
         self.done: set[str] = set()  # they ran, or are up to date
         self.started: set[str] = set()
         self.ran: list[str] = []
@@ -96,7 +98,9 @@ class Run:
             if stale and not self.failed:
                 studies = {_study_of(self.params, name) for name in stale}
                 refuse_bad_data(self.params, studies, {study for study in studies if f"split@{study}" in self.done})
-                print(f"{len(stale)} of {len(self.stages)} stages may have to run", flush=True)
+                self.progress = Progress(stale)
+                rest = self.progress.rest()
+                print(f"{len(stale)} of {len(self.stages)} stages may have to run{rest}", flush=True)
                 self._bring_up(self.targets)
                 again = {name for name, stage in self.stages.items() if stage.always_changed or stage.is_callback}
                 self.changed = [name for name in dvc.changed(self.repo, self.targets) if name in {*self.ran} - again]
@@ -149,16 +153,18 @@ class Run:
         except Exception as error:  # whatever it is, it is told
             if not self.stopped:
                 self.failed[name] = _explained(error)
-                print(f"{name}: FAILED after {time.monotonic() - began:.1f} s", flush=True)
+                print(f"{name}: FAILED after {time.monotonic() - began:.1f} s{self.progress.settle(name)}", flush=True)
                 if name in self.started:
                     self._notify("failed", name)
                 raise
         if self.stopped:
             sys.exit()  # this thread
         self.done.add(name)
+        took = time.monotonic() - began
+        progress = self.progress.settle(name, took if ran and name in self.started else None)
         if ran:
             how = "finished" if name in self.started else "restored from DVC's cache"
-            print(f"{name}: {how} in {time.monotonic() - began:.1f} s", flush=True)
+            print(f"{name}: {how} in {took:.1f} s{progress}", flush=True)
             self.ran.append(name)
         if ran or self.upstream[name] & self.after:
             self.after.add(name)

@@ -19,7 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
 from bancada.base import BadInput, dvc_errors, files, git, index, lockfile
-from bancada.base.notify import first_line, grouped, tracking, without_credentials
+from bancada.base.notify import first_line, grouped, without_credentials
+from bancada.base.variables import variables
 from bancada.tracking import evaluations, live_runs, mirror, surroundings
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import STORE_ERRORS, Failed, StoreAway, cause, open_store
@@ -34,7 +35,7 @@ def track(all_experiments: bool, restore: bool = False) -> int:
     `restore`: bring back runs and models that someone deleted in MLflow. Return the exit status: 1 where something is
     not recorded. Raise BadInput where MLFLOW_TRACKING_URI names no store that can be used.
     """
-    if tracking() == "off":
+    if variables().tracking == "off":
         print("tracking is switched off: BANCADA_TRACKING=off")
         return 0
     root = repository_root(Path.cwd())

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bancada.base import files
+from bancada.base.variables import variables
 
-KEEP_S = 30.0  # between two states of a replica under way
 DIGEST_BYTES = 32
 
 
@@ -44,7 +44,7 @@ class Keeper:
 
     def __init__(self, path: Path | None) -> None:
         self.path, self.last_s = path, time.monotonic()
-        self.every_s = float(os.environ.get("BANCADA_CHECKPOINT_S", KEEP_S))
+        self.every_s = variables().checkpoint_s
 
     def read(self) -> Any:
         """Return the last state, None if there is none."""

@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from bancada.base import locks, notify, stage
+from bancada.base import locks, stage
+from bancada.base.variables import variables
 
 if TYPE_CHECKING:  # readers of these files do without torch
     from bancada.networks.saved import History, Trained
@@ -102,7 +103,7 @@ def shown(run: Mapping[str, Any]) -> Iterator[Curves]:
     written, the training goes on.
     """
     with ExitStack() as held:
-        wanted = notify.tracking() != "off" and stage.DVC_FOLDER.is_dir()
+        wanted = variables().tracking != "off" and stage.DVC_FOLDER.is_dir()
         write = _writer(path_of(run["variant"]), held) if wanted else lambda line: None
         write(run)
         recipe = run["recipe"]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bancada.base import files, stage, syntax, user_code
+from bancada.base.variables import variables
 from bancada.networks.saved import Trained
 from bancada.training import checkpoint, replica
 from bancada.training.replica import Data, Draws, Replica, Report
@@ -34,7 +35,7 @@ DIFFER = 3  # the exit status of pipeline/locked.py where deps or params differ 
 
 def folder() -> Path | None:
     """Return the folder of the store; None where nothing is to be taken or kept, as in `bancada verify`."""
-    if os.environ.get("BANCADA_REPLICAS", "").lower() == "off" or not stage.DVC_FOLDER.is_dir():
+    if variables().replicas == "off" or not stage.DVC_FOLDER.is_dir():
         return None
     return Path(os.environ.get("DVC_ROOT", ".")) / FOLDER
 

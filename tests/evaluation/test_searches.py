@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bancada.evaluation.results import Results
 from bancada.evaluation.searches import best_of, parallel, search, tuning
 from bancada.evaluation.trials import Searched
+from bancada.training.search import best_trial
 
 LR: dict[str, Any] = {"low": 0.001, "high": 1.0, "log": True}
 
@@ -39,12 +41,21 @@ def searched(scores: list[list[float]], higher: bool = False, **space: Any) -> S
     return Searched("tuned", keys, dict.fromkeys(keys, trials), np.array(scores), "error rate (%)", higher)
 
 
+def results(*searches: Searched) -> Results:
+    return Results("moons", [], [], None, searches=searches)
+
+
 def test_the_chosen_trial_is_the_best_mean_and_a_diverged_seed_comes_last() -> None:
     scores = [[math.nan, 0.0], [0.1, 0.6], [0.3, 0.32]]
     for places in itertools.permutations(range(3)):
         assert searched([scores[i] for i in places]).order[0] == places.index(2)
         assert searched([scores[i] for i in places], higher=True).order[0] == places.index(1)
         assert searched([scores[i] for i in places]).order[-1] == places.index(0)
+
+
+def test_of_trials_that_are_equal_but_for_rounding_the_first_is_shown_as_chosen_as_the_search_chose_it() -> None:
+    scores = [[0.5], [0.3 + 1e-12], [0.3]]
+    assert searched(scores).order[0] == best_trial(np.array(scores), higher=False) == 1
 
 
 def test_places_of_values_are_shares_of_their_range() -> None:
@@ -62,13 +73,13 @@ def test_places_of_values_are_shares_of_their_range() -> None:
 
 def test_sheets_have_a_panel_for_each_value_and_none_without_a_search() -> None:
     one = searched([[1.0, 2.0], [math.nan, 1.0], [0.5, 0.6]])
-    assert [figure(name, []) for figure in (search, tuning, parallel) for name in ("moons",)] == [None] * 3
-    assert parallel("moons", [one]) is None
-    sheet = search("moons", [one])
+    assert [draw(results()) for draw in (search, tuning, parallel)] == [None] * 3
+    assert parallel(results(one)) is None
+    sheet = search(results(one))
     assert sheet
     assert [ax.get_title() for ax in sheet.axes] == ["tuned: 3 trials, 1 diverged\nlr\nchosen: 1"]
     three = searched([[1.0], [2.0]], a=LR, b=LR, c=LR)
-    drawn = parallel("moons", [three])
+    drawn = parallel(results(three))
     assert drawn
     assert len(drawn.axes[0].get_lines()) == 2
 
@@ -76,4 +87,4 @@ def test_sheets_have_a_panel_for_each_value_and_none_without_a_search() -> None:
 def test_all_trials_diverged_are_drawn_without_a_warning() -> None:
     lost = searched([[math.nan], [math.nan]])
     for draw in (search, tuning):
-        assert draw("moons", [lost])
+        assert draw(results(lost))

@@ -52,9 +52,8 @@ def principal_components(features: Float[np.ndarray, "row feature"]) -> tuple[Fl
     _, strengths, directions = np.linalg.svd(scaled, full_matrices=False)
     largest = np.abs(directions[:2]).argmax(axis=1)
     signs = np.sign(directions[[0, 1], largest])  # both signs are right: make the largest loading positive
-    return scaled @ (directions[:2] * signs[:, None]).T, [
-        float(s) for s in (strengths**2 / ((strengths**2).sum() or 1))[:2]
-    ]
+    shares = strengths**2 / ((strengths**2).sum() or 1)
+    return scaled @ (directions[:2] * signs[:, None]).T, shares[:2].tolist()
 
 
 def targets_by_feature(rows: Table, title: str) -> Figure:

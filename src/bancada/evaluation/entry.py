@@ -11,6 +11,7 @@ from bancada.evaluation.statistics import worst
 from bancada.networks.metrics import HIGHER_IS_BETTER, Values
 
 ONE_DATA_SET, DATA_SETS, SPLITS = "seeds on one data set", "data sets and seeds", "splits of one table and seeds"
+WHY_MISSING = ("diverged", "not finite", "not defined")
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,8 @@ class Entry:
 
     def missing(self) -> dict[str, str]:
         """Return why seeds have no value, such as {"diverged": "2 of 10"}; empty if all have one."""
-        counted = {
-            "diverged": self.diverged_seeds,
-            "not finite": self.infinite_seeds,
-            "not defined": self.undefined_seeds,
-        }
-        return {why: f"{count} of {len(self.values)}" for why, count in counted.items() if count}
+        counts = zip(WHY_MISSING, (self.diverged_seeds, self.infinite_seeds, self.undefined_seeds), strict=True)
+        return {why: f"{count} of {len(self.values)}" for why, count in counts if count}
 
     def failed(self, terms: Terms) -> Bool[np.ndarray, " seed"]:
         """Return which seeds diverged, are not better than the reference, or are beyond the limit of the study."""

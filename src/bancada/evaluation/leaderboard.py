@@ -14,25 +14,14 @@ from typing import Any
 import numpy as np
 
 from bancada.base.tables import as_written
+from bancada.evaluation import statistics
 from bancada.evaluation.chosen import choose
 from bancada.evaluation.entry import Entry, Terms
-from bancada.evaluation.statistics import (
-    NO_INTERVAL,
-    PairedDifference,
-    clopper_pearson,
-    compare,
-    compare_splits,
-    holm,
-    median,
-    median_interval,
-    smallest_difference,
-    summary,
-    verdict,
-)
 
 Cell = str | int | float | bool | None
 Row = dict[str, Any]  # a Cell for each of COLUMNS
 
+OF_ENTRY = ("variant", "engine", "parameters", "epochs_to_converge", "diverged_seeds")
 COMPARED = (
     *("difference", "difference_low", "difference_high", "p", "p_holm", "p_better", "verdict", "reason"),
     *("smallest_difference", "comparisons"),
@@ -53,17 +42,11 @@ def leaderboard(entries: Sequence[Entry], terms: Terms) -> list[Row]:
     for entry in sorted(entries, key=lambda entry: keys[entry.variant]):
         row = dict.fromkeys(COLUMNS) | {
             "rank": 1 + sum(key < keys[entry.variant] for key in keys.values()),  # equal variants share a rank
-            "variant": entry.variant,
-            "engine": entry.engine,
-            "parameters": entry.parameters,
-            "split": terms.split,
-            "metric": terms.metric,
-            "num_seeds": len(terms.seeds),
-            "over": terms.replicas.over,
+            **{key: getattr(entry, key) for key in OF_ENTRY},
+            **{"split": terms.split, "metric": terms.metric},
+            **{"num_seeds": len(terms.seeds), "over": terms.replicas.over},
             **(_of_values(entry, terms) if not entry.undefined_seeds else {"rank": None}),
             **compared[entry.variant],
-            "epochs_to_converge": entry.epochs_to_converge,
-            "diverged_seeds": entry.diverged_seeds,
             "best_seed": choice.seeds[entry.variant],
             "best_seed_is": choice.how,
             "champion": entry.variant == choice.champion,
@@ -76,26 +59,21 @@ def leaderboard(entries: Sequence[Entry], terms: Terms) -> list[Row]:
 def _order(entry: Entry, terms: Terms) -> tuple[float, float, int]:
     """Return a key to sort variants by: median, mean, and the number of missing values, which cost infinity."""
     costs = terms.costs(entry.values)
-    missing = int(np.count_nonzero(np.isinf(costs)))
-    return (
-        as_written(median(costs)),
-        as_written(float(costs.mean())),
-        missing + len(costs) * bool(entry.undefined_seeds),
-    )
+    missing = int(np.count_nonzero(np.isinf(costs))) + len(costs) * bool(entry.undefined_seeds)
+    return as_written(statistics.median(costs)), as_written(float(costs.mean())), missing
 
 
 def _of_values(entry: Entry, terms: Terms) -> Row:
     """Return the statistics of a variant's values. Where one falls on a seed without a value, it says so."""
     values, failed = terms.as_ranked(entry.values), int(entry.failed(terms).sum())
     spread = not terms.replicas.resplit and not np.all(values == values[0])
-    low, high = median_interval(values) if spread else NO_INTERVAL
-    found = {"median": median(values), "median_low": low, "median_high": high, "min": values.min(), "max": values.max()}
-    over_seeds, share = summary(entry.values), clopper_pearson(failed, len(values))
-    return (
-        {name: as_word(float(value), entry) for name, value in found.items()}
-        | {"mean": over_seeds.mean, "sd": over_seeds.std}
-        | {"failed_seeds": failed, "failed_low": share[0], "failed_high": share[1]}
-    )
+    low, high = statistics.median_interval(values) if spread else statistics.NO_INTERVAL
+    found = {"median": statistics.median(values), "median_low": low, "median_high": high}
+    found |= {"min": values.min(), "max": values.max()}
+    over_seeds, share = statistics.summary(entry.values), statistics.clopper_pearson(failed, len(values))
+    row: Row = {name: as_word(float(value), entry) for name, value in found.items()}
+    row |= {"mean": over_seeds.mean, "sd": over_seeds.std}
+    return row | {"failed_seeds": failed, "failed_low": share[0], "failed_high": share[1]}
 
 
 def as_word(value: float, *entries: Entry) -> float | str:
@@ -124,17 +102,17 @@ def _compare(entries: Sequence[Entry], terms: Terms) -> dict[str, Row]:
     defined = [e for e in entries if e is not base and not (e.undefined_seeds or base.undefined_seeds)]
     found = {entry.variant: _difference(entry, base, terms) for entry in defined}
     tested = [entry for entry in defined if not (_constant(entry) and _constant(base))]
-    p_holm = holm([1.0 if math.isnan(found[e.variant].p) else found[e.variant].p for e in tested])
+    p_holm = statistics.holm([1.0 if math.isnan(found[e.variant].p) else found[e.variant].p for e in tested])
     for entry in defined:
         rows[entry.variant] = _without_test(found[entry.variant], terms)
     for entry, corrected in zip(tested, p_holm, strict=True):
         of = found[entry.variant]
-        word, reason = verdict(of, corrected, len(tested), terms.min_difference, terms.higher_is_better)
+        word, reason = statistics.verdict(of, corrected, len(tested), terms.min_difference, terms.higher_is_better)
         if not (np.isfinite(entry.values).any() or np.isfinite(base.values).any()):
             word, reason = "undecided", "every seed of both diverged"
         untested = of.equal == len(of.differences)
         undecided = word == "undecided" and not terms.replicas.resplit
-        shown = smallest_difference(of.differences, len(tested)) if undecided else math.nan
+        shown = statistics.smallest_difference(of.differences, len(tested)) if undecided else math.nan
         complete = np.isfinite(of.differences).all()
         if 0 < of.equal < len(of.differences):
             reason = "; ".join(filter(None, [reason, f"equal on {of.equal} of {len(of.differences)} seeds"]))
@@ -148,10 +126,10 @@ def _compare(entries: Sequence[Entry], terms: Terms) -> dict[str, Row]:
     return rows
 
 
-def _difference(entry: Entry, base: Entry, terms: Terms) -> PairedDifference:
+def _difference(entry: Entry, base: Entry, terms: Terms) -> statistics.PairedDifference:
     if terms.replicas.resplit:
-        return compare_splits(entry.values, base.values, *terms.replicas.resplit, terms.higher_is_better)
-    return compare(entry.values, base.values, terms.higher_is_better)
+        return statistics.compare_splits(entry.values, base.values, *terms.replicas.resplit, terms.higher_is_better)
+    return statistics.compare(entry.values, base.values, terms.higher_is_better)
 
 
 def _constant(entry: Entry) -> bool:
@@ -159,7 +137,7 @@ def _constant(entry: Entry) -> bool:
     return len(entry.values) > 1 and bool(np.isfinite(entry.values[0]) and np.ptp(entry.values) == 0)
 
 
-def _without_test(found: PairedDifference, terms: Terms) -> Row:
+def _without_test(found: statistics.PairedDifference, terms: Terms) -> Row:
     better = (found.estimate > 0) == terms.higher_is_better
     equivalent = abs(found.estimate) <= terms.min_difference
     word = "equivalent" if equivalent else "better" if better else "worse"

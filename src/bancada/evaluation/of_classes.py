@@ -151,13 +151,9 @@ def as_pictures(rows: Table) -> Float64[np.ndarray, "row height width *color"] |
     A list of numbers, such as [20, 2], is no picture: sides have at least 4 numbers, at most one to eight.
     """
     *channels, height, width = [0, *rows.shape][-3:]
-    if (
-        rows.row_shape is None
-        or channels not in ([0], [1], [3])
-        or len(rows.shape) > 3
-        or min(height, width) < 4
-        or max(height, width) > 8 * min(height, width)
-    ):
+    if rows.row_shape is None or channels not in ([0], [1], [3]) or len(rows.shape) > 3:
+        return None
+    if min(height, width) < 4 or max(height, width) > 8 * min(height, width):
         return None
     low, high = np.nanmin(rows.features), np.nanmax(rows.features)
     pictures = ((rows.features - low) / ((high - low) or 1)).reshape(-1, channels[0] or 1, height, width)

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bancada.evaluation import drawn_rows, searches
+from bancada.evaluation import drawn_rows
 from bancada.evaluation.of_classes import confusion, decision_regions, misclassified
 from bancada.evaluation.results import Results, missing, write_why_empty
+from bancada.evaluation.searches import parallel, search, tuning
 from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, sheet, with_margins
 from bancada.evaluation.statistics import summary, thinned
 from bancada.evaluation.words import ROWS_OF, better, measured_on, over_replicas
@@ -134,39 +135,17 @@ def fit(results: Results) -> Figure | None:
     parts = {part: rows for part, rows in candidates[0].parts.items() if part != "validation"}
     low, high = with_margins(np.concatenate([rows.features[:, 0] for rows in parts.values()]))
     grid = np.linspace(low, high, FIT_POINTS)
-    figure, (ax,) = sheet(
-        1, f"{results.study}: fitted lines\nover {results.over}: {BANDS}", 4.2, entries=len(parts) + len(candidates)
-    )
+    title = f"{results.study}: fitted lines\nover {results.over}: {BANDS}"
+    figure, (ax,) = sheet(1, title, 4.2, entries=len(parts) + len(candidates))
     for i, (part, rows) in enumerate(parts.items()):
         x, y = rows.features[:, 0], rows.targets[:, 0]
         label = f"{part} rows ({np.isfinite(x).sum()})"
         ax.plot(x, y, MARKERS[i], color=GRAYS[i], markersize=4, markerfacecolor="none", label=label)
     for i, candidate in enumerate(candidates):
-        band(
-            ax,
-            grid,
-            candidate.trained.predict(train.with_features(grid[:, None]))[:, :, 0],
-            i,
-            candidate.name,
-            width=2.0,
-        )
+        lines = candidate.trained.predict(train.with_features(grid[:, None]))[:, :, 0]
+        band(ax, grid, lines, i, candidate.name, width=2.0)
     name_axes([ax], train.feature_names[0], train.target_names[0])
     return figure
-
-
-def search(results: Results) -> Figure | None:
-    """Draw the score of each trial of a search against each value."""
-    return searches.search(results.study, results.searches)
-
-
-def parallel(results: Results) -> Figure | None:
-    """Draw the values of each trial that go together, where more than two were searched."""
-    return searches.parallel(results.study, results.searches)
-
-
-def tuning(results: Results) -> Figure | None:
-    """Draw the best score of each variant by its number of trials."""
-    return searches.tuning(results.study, results.searches)
 
 
 def _scale_losses(panels: Sequence[Axes], lines: Sequence[Line2D]) -> None:

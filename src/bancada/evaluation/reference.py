@@ -64,9 +64,8 @@ def _linear(train: Table, rows: Table, metric: str) -> float:
 
     inputs, new = _standardized(train, rows)
     if not train.classes:
-        return _value(
-            metric, LinearRegression().fit(inputs, train.targets).predict(new).reshape(-1, train.targets.shape[1]), rows
-        )
+        predicted = LinearRegression().fit(inputs, train.targets).predict(new)
+        return _value(metric, predicted.reshape(rows.targets.shape), rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # after 200 steps it is good enough to compare with
         model = LogisticRegression(max_iter=200).fit(inputs, train.targets[:, 0])

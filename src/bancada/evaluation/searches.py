@@ -1,7 +1,6 @@
 """The plots of searches: which values are good, and with how much tuning a variant wins."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,9 @@ from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bancada.evaluation.results import Results
 from bancada.evaluation.sheets import COLORS, STYLES, literal, sheet
 from bancada.evaluation.statistics import thinned
-from bancada.evaluation.trials import Searched
 from bancada.networks.unknown import counted
 
 MOST_POINTS = 200  # of a curve
@@ -32,15 +31,15 @@ def best_of(scores: Float64[np.ndarray, " trial"], count: int) -> tuple[float, f
     return float((chance[possible] * scores[possible]).sum()), low, high
 
 
-def tuning(study: str, searches: Sequence[Searched]) -> Figure | None:
+def tuning(results: Results) -> Figure | None:
     """Draw the best score so far by the number of trials, for every variant: with how much tuning does each win?"""
-    if not searches:
+    if not results.searches:
         return None
-    first = searches[0]
-    title = f"{study}: best {first.label} on the validation rows, by the number of trials"
+    first = results.searches[0]
+    title = f"{results.study}: best {first.label} on the validation rows, by the number of trials"
     title += "\nlines: mean of the best of so many trials drawn at random; bands: 95 % of such draws"
-    figure, (ax,) = sheet(1, title, 3.6, entries=len(searches))
-    for i, searched in enumerate(searches):
+    figure, (ax,) = sheet(1, title, 3.6, entries=len(results.searches))
+    for i, searched in enumerate(results.searches):
         scores = searched.means[searched.order]
         counts = thinned(len(scores), MOST_POINTS) + 1
         mean, low, high = np.array([best_of(scores, int(count)) for count in counts]).T
@@ -48,19 +47,19 @@ def tuning(study: str, searches: Sequence[Searched]) -> Figure | None:
         ax.fill_between(counts, low, high, color=color, alpha=0.15, linewidth=0)
         ax.plot(counts, mean, color=color, linestyle=style, linewidth=2, label=literal(searched.variant))
     ax.set(xlabel="trials", ylabel=f"best {first.label}")
-    if max(len(searched.means) for searched in searches) > 1:
+    if max(len(searched.means) for searched in results.searches) > 1:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter("{x:.0f}")
-    _scale(ax, np.concatenate([searched.means for searched in searches]))
+    _scale(ax, np.concatenate([searched.means for searched in results.searches]))
     return figure
 
 
-def search(study: str, searches: Sequence[Searched]) -> Figure | None:
+def search(results: Results) -> Figure | None:
     """Draw the score of each trial against each value that was searched, with the range over its seeds."""
-    panels_of = [(searched, key) for searched in searches for key in searched.space]
+    panels_of = [(searched, key) for searched in results.searches for key in searched.space]
     if not panels_of:
         return None
-    title = f"{study}: {searches[0].label} on the validation rows, by the values that were searched"
+    title = f"{results.study}: {results.searches[0].label} on the validation rows, by the values that were searched"
     title += "\ndots: mean of a trial over its seeds; lines: lowest to highest seed"
     figure, panels = sheet(len(panels_of), title, 2.2, headings=3)
     for ax, (searched, key) in zip(panels, panels_of, strict=True):
@@ -76,16 +75,16 @@ def search(study: str, searches: Sequence[Searched]) -> Figure | None:
         ax.set_title(literal(f"{searched.variant}: {counted(len(x), 'trial')}{lost}\n{chosen}"))
         _name_places(ax, searched.space[key])
         _scale(ax, searched.scores[finite].ravel())
-    panels[0].set_ylabel(searches[0].label)
+    panels[0].set_ylabel(results.searches[0].label)
     return figure
 
 
-def parallel(study: str, searches: Sequence[Searched]) -> Figure | None:
+def parallel(results: Results) -> Figure | None:
     """Draw each trial as a line through its values, where more than two were searched: which ones go together?"""
-    wide = [searched for searched in searches if len(searched.space) >= MANY_KEYS]
+    wide = [searched for searched in results.searches if len(searched.space) >= MANY_KEYS]
     if not wide:
         return None
-    title = f"{study}: the values of each trial (darker: better {wide[0].label}; orange: chosen)"
+    title = f"{results.study}: the values of each trial (darker: better {wide[0].label}; orange: chosen)"
     figure, panels = sheet(len(wide), title, 3.0, columns=1, headings=1, entries=0, left=0.65)
     for ax, searched in zip(panels, wide, strict=True):
         keys, order = list(searched.space), searched.order
@@ -97,14 +96,8 @@ def parallel(study: str, searches: Sequence[Searched]) -> Figure | None:
             low, high = _ends(searched.space[key])
             ax.text(x, 1.04, high, ha="center", va="bottom")
             ax.text(x, -0.04, low, ha="center", va="top")
-        ax.set(
-            xlim=(-0.3, len(keys) - 0.7),
-            ylim=(-0.15, 1.15),
-            yticks=[],
-            xticks=range(len(keys)),
-            title=literal(searched.variant),
-        )
-        ax.set_xticklabels([literal(key) for key in keys])
+        ax.set(xlim=(-0.3, len(keys) - 0.7), ylim=(-0.15, 1.15), yticks=[], title=literal(searched.variant))
+        ax.set_xticks(range(len(keys)), [literal(key) for key in keys])
     return figure
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from bancada.base import files
 from bancada.base.params_file import ParamsFile
 from bancada.base.refusals import BadInput
+from bancada.base.tables import as_written
 from bancada.networks import saved
 from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS
 
@@ -29,9 +30,8 @@ class Searched:
 
     @property
     def means(self) -> Float64[np.ndarray, " trial"]:
-        """The score of each trial: the mean over its seeds, NaN if one of them diverged."""
-        means: Float64[np.ndarray, " trial"] = self.scores.mean(axis=1)
-        return means
+        """The score of each trial: the mean over its seeds, rounded as the search does; NaN if one of them diverged."""
+        return np.array([as_written(float(of_trial.mean())) for of_trial in self.scores])
 
     @property
     def order(self) -> list[int]:
@@ -56,16 +56,10 @@ def read(variant: str, folder: Path) -> Searched | None:
     if found is None:
         return None
     asked, columns = found
-    seeds, metric = asked["seeds"], asked["metric"]
-    return Searched(
-        variant,
-        asked["space"],
-        {key: columns[key][::seeds] for key in asked["space"]},
-        np.array(columns["score"]).reshape(-1, seeds),
-        METRICS[metric].label,
-        metric in HIGHER_IS_BETTER,
-        asked["edges"],
-    )
+    seeds, metric, space = asked["seeds"], asked["metric"], asked["space"]
+    values, scores = {key: columns[key][::seeds] for key in space}, np.array(columns["score"]).reshape(-1, seeds)
+    label, higher = METRICS[metric].label, metric in HIGHER_IS_BETTER
+    return Searched(variant, space, values, scores, label, higher, asked["edges"])
 
 
 def table(params: ParamsFile, variant: str) -> str:

@@ -166,7 +166,8 @@ class Recorder:
                 client.log_artifact(run_id, str(path))
         if TRIALS not in artifact_paths(store, run) and (search := read_search(result.folder)):
             with store.part(f"{result.name}: {TRIALS}", self.failed):
-                client.log_table(run_id, pd.DataFrame(search[1]), TRIALS)
+                trials = pd.DataFrame(search[1]).rename(columns=lambda key: key.replace(".", "/"))
+                client.log_table(run_id, trials, TRIALS)  # where a name has a dot, MLflow's page shows empty cells
         client.set_terminated(run_id, "FINISHED")
         finished = client.get_run(run_id)
         if runs.LIVE_FILE in finished.data.tags:  # the path may belong to another training tomorrow

@@ -20,11 +20,11 @@ class Classification(Source):
     """Lesson 2: a synthetic table with given numbers of rows by class, or, with `path`, a CSV file of such a table."""
 
     kind: Literal["classification"]
-    class_counts: Annotated[dict[int, Count], Field(min_length=2)]
-    features: Annotated[Columns, Field(min_length=2)]
-    target: str
-    seed: Seed
-    path: SourceFile | None = None
+    class_counts: Annotated[dict[int, Count], Field(min_length=2)]  # rows of each class
+    features: Annotated[Columns, Field(min_length=2)]  # names of the columns
+    target: str  # the name of the class's column
+    seed: Seed  # of the random numbers
+    path: SourceFile | None = None  # the real table, a CSV file in data/sources, in place of a made one
 
     @model_validator(mode="after")
     def _target_is_no_feature(self) -> "Classification":

@@ -23,10 +23,10 @@ class Described(Source, Reading):
     """
 
     may_have_words: ClassVar[bool] = True
-    targets: Columns
-    task: Literal["regression", "classification"]
-    features: Columns | None = None
-    ignore: list[str] = []
+    targets: Columns  # the columns to predict
+    task: Literal["regression", "classification"]  # numbers or classes
+    features: Columns | None = None  # null: every column that is neither a target nor in `ignore`
+    ignore: list[str] = []  # columns that are not read
 
     @model_validator(mode="after")
     def _columns_have_one_use(self) -> "Described":
@@ -94,8 +94,8 @@ class CsvFile(Described):
     """A table in data/sources."""
 
     kind: Literal["table", "csv"]
-    path: SourceFile
-    rows: Count | None = None  # read only the first rows, this many; null: all
+    path: SourceFile  # a file in data/sources
+    rows: Count | None = None  # read only so many rows, the first; null: all
 
     def table_shape(self) -> DataShape | None:
         """Return the shape if the file need not be read for it: targets are numbers, and `features` are given."""

@@ -15,11 +15,11 @@ class HalfMoons(Source):
     """Lesson 3: two interlocking half rings; classes +1 (upper) and -1 (lower), each with half of the rows."""
 
     kind: Literal["half_moons"]
-    rows: Annotated[Count, Field(ge=2)]
-    radius: Positive
-    distance: Finite
-    width: NotNegative
-    seed: Seed
+    rows: Annotated[Count, Field(ge=2)]  # half of them in each ring
+    radius: Positive  # of the middle of a ring
+    distance: Finite  # between the rings; negative: one reaches into the other
+    width: NotNegative  # of a ring
+    seed: Seed  # of the random numbers
 
     def table_shape(self) -> DataShape:
         """Return the shape: the plane's two coordinates, and two classes."""

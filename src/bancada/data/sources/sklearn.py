@@ -12,7 +12,7 @@ class Sklearn(Source):
     """A data set that is part of scikit-learn."""
 
     kind: Literal["sklearn"]
-    name: Literal["wine", "iris", "breast_cancer", "digits", "diabetes"]
+    name: Literal["wine", "iris", "breast_cancer", "digits", "diabetes"]  # which data set
 
     def table_shape(self) -> DataShape:
         """Return the documented shape of the data set."""

@@ -30,7 +30,9 @@ How keys work together is in [training.md](training.md), and how a table is read
 
 A wrong value, and a key that does not exist, is refused with one line before anything runs:
 
-    params.yaml: studies.moons.train.lr = -0.5: must be greater than 0
+```text
+params.yaml: studies.moons.train.lr = -0.5: must be greater than 0
+```
 """
 KINDS = [import_module(sources.module_of(kind)).SOURCE for kind in sources.kinds() if kind != "table"]  # that is csv
 # The level of a heading, the heading, the class.

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+ROOT = Path(__file__).parents[2]
 CAPTIONS = {
     "code": "which code does\neach stage use?",
     "generate": "makes the rows,\nor reads a table",
@@ -75,8 +76,12 @@ def text(ax: Axes, x: float, y: float, words: str, **style: Any) -> None:
     ax.text(x, y, words, **{"ha": "center", "va": "center", "size": 10, "color": INK} | style)
 
 
-if __name__ == "__main__":
-    root = Path(__file__).parents[2]
+def draw(path: Path) -> None:
+    """Write the picture as SVG, the same bytes every time."""
     with matplotlib.rc_context({"svg.hashsalt": "bancada"}):
-        made = picture(yaml.safe_load((root / "dvc.yaml").read_text())["stages"])
-        made.savefig(root / "docs/pipeline.svg", metadata={"Date": None})
+        pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+        picture(pipeline["stages"]).savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    draw(ROOT / "docs/pipeline.svg")

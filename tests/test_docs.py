@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -69,6 +70,39 @@ def test_boards_and_sentences_on_the_pages_are_those_of_the_committed_results(mo
     found = [block.text for block in blocks() if block.text.startswith(RESULTS)]
     assert len(found) == 2
     assert [text for text in found if text not in report(["moons_tuned"]) + "\n"] == []
+
+
+def test_scores_in_the_text_are_those_of_the_committed_results() -> None:
+    boards = pd.concat([pd.read_csv(path) for path in sorted((ROOT / "data/evaluation").glob("*/leaderboard.csv"))])
+    of = {row.variant: row for row in boards.itertuples()}
+    tanh, adam, tuned = of["moons_tanh"], of["moons_adam"], of["tuned_adam"]
+    for page, scores in {
+        "results.md": [
+            f"{tanh.mean:.1f} ± {tanh.sd:.1f} %, median {tanh.median:.3g} %, from {tanh.min:.3g} %",
+            f"to {tanh.max:.3g} % |",
+            f"{adam.mean:.1f} ± {adam.sd:.1f} %, from {adam.min:.3g} to {adam.max:.3g} %; `tuned_adam`",
+            f"with a rate from a search, {tuned.mean:.1f} ± {tuned.sd:.1f} %",
+            f"computed: {of['quality_mlp'].epochs_to_converge:.0f} epochs",
+        ],
+        "training.md": [
+            f"{of[name].median:.3g} % ({of[name].median_low:.3g} to {of[name].median_high:.3g}) |"
+            for name in ("tuned_sgd", "tuned_momentum", "tuned_adam")
+        ],
+    }.items():
+        text = (ROOT / "docs" / page).read_text()
+        assert [score for score in scores if score not in text] == []
+
+
+def test_speed_in_the_text_is_that_of_the_last_benchmark() -> None:
+    measured = pd.read_csv(ROOT / "tests/benchmarks/training.csv").set_index(["network", "way"])
+    took = measured.loc["moons_tanh"].iloc[:8, 0]
+    plain, lesson, ours = (took[way] for way in (*took.index[:2], "bancada, 1 seed"))
+    table = (ROOT / "docs/speed.md").read_text()
+    for way, value in took.items():
+        assert f"| {way} | {value:.3g} | {plain / value:.3g} | {lesson / value:.3g} |" in table
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert f"takes {ours:.3g} µs on one core: plain PyTorch takes {plain / ours:.3g} times as long" in text
+    assert f"the lesson's own loop {lesson / ours:.0f} times" in text
 
 
 def test_yaml_on_the_pages_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

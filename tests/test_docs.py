@@ -60,7 +60,7 @@ def test_every_block_runs_or_is_checked_or_has_a_reason_why_not() -> None:
     others = kept.keys() - results
     assert [line for line in others if not any(line.startswith(start) for start in NOT_RUN)] == []
     assert [start for start in NOT_RUN if not any(line.startswith(start) for line in others)] == []
-    assert {block.page for block in blocks() if block.language == "bash"} == {*AFTER_REPRO, *FROM_A_CLONE}
+    assert {block.page for block in blocks() if block.language == "bash"} == {*AFTER_REPRO, *OWN_TESTS}
     for page in PAGES:  # an indented block would be none of these
         assert re.findall(r"(?<=\n\n)    \S.*", prose(page)) == []
 
@@ -151,10 +151,10 @@ def test_made_pages_and_pictures_are_what_make_docs_makes(tmp_path: Path) -> Non
     assert (tmp_path / "pipeline.svg").read_bytes() == (ROOT / "docs/pipeline.svg").read_bytes()
 
 
-# Pages of commands "after `make repro`", of which these variants are enough, and pages that bring their own.
+# Pages of commands "after `make repro`", of which these variants are enough, and pages with tests of their own.
 AFTER_REPRO = ["README.md", "experiments.md", "faq.md", "results.md", "team.md", "tracking.md"]
 VARIANTS = ["houses_l1", "houses_mse", "moons_adam", "moons_tanh", "wine_logits", "wine_softmax"]
-FROM_A_CLONE = ["comeco-rapido.md", "networks.md", "sources.md", "tables.md"]
+OWN_TESTS = ["comeco-rapido.md", "networks.md", "sources.md", "tables.md"]
 
 
 @pytest.fixture(scope="module")
@@ -173,8 +173,13 @@ def after_repro(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 @pytest.mark.parametrize("page", AFTER_REPRO)
 def test_the_commands_of_a_page_run(page: str, after_repro: Path, tmp_path: Path) -> None:
-    shutil.copytree(after_repro, tmp_path / "bench", symlinks=True)
-    bash(commands(page), tmp_path / "bench")
+    in_a_copy(page, after_repro, tmp_path)
+
+
+def in_a_copy(page: str, of: Path, folder: Path) -> str:
+    """Run the commands of a page in a copy of a clone. Return what they printed."""
+    shutil.copytree(of, folder / "bench", symlinks=True)
+    return bash(commands(page), folder / "bench")
 
 
 def from_a_clone(page: str, folder: Path) -> str:
@@ -229,8 +234,8 @@ def test_from_your_own_table_to_a_leaderboard(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_table_as_a_portuguese_spreadsheet_saves_it(tmp_path: Path) -> None:
-    printed = from_a_clone("comeco-rapido.md", tmp_path)
+def test_a_table_as_a_portuguese_spreadsheet_saves_it(after_repro: Path, tmp_path: Path) -> None:
+    printed = in_a_copy("comeco-rapido.md", after_repro, tmp_path)
     # area, rooms and three words of bairro: 5 * 16 + 16 + 16 + 1, and 5 + 1 for the line
     boards = [line.split()[1:4] for line in printed.splitlines() if " casas_" in line and "compiled" in line]
     assert boards == [["casas_rede", "compiled", "113"], ["casas_reta", "compiled", "6"]]

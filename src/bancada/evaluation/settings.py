@@ -27,7 +27,9 @@ Given = Finite | str | None  # a number, a word, or an empty cell
 class Comparison(Settings):
     """How the variants of a study are compared."""
 
-    metric: MetricName  # the value that the leaderboard is ordered by
+    # the value that the leaderboard is ordered by; from `balanced_accuracy` to `mape`, computed only where asked for;
+    # `roc_auc` needs probabilities, of a softmax or a sigmoid
+    metric: MetricName
     baseline: str | None = None  # the variant that the others are compared with; null: no comparison
     min_difference: NotNegative = 0.0  # a difference of the metric that matters to nobody
     fails_above: Finite | None = None  # a seed with a higher value has failed; for a metric of which lower is better

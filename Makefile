@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where a lock
 # or pyproject.toml changed since. TORCH=cuda or TORCH=cpu behind a command chooses torch's build, and .venv/ready keeps it.
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline engines format ui lock clean
+.PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline engines docs format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -62,6 +62,10 @@ bench-pipeline: $(READY)  ## the whole pipeline's speed, and what tracking costs
 
 engines: $(READY)  ## docs/engines.md: the lessons' variants by both engines, half an hour of a processor
 	@python tests/benchmarks/engines.py
+
+docs: $(READY)  ## docs/params.md from the settings' classes, docs/pipeline.svg from dvc.yaml
+	@python docs/made/params.py > docs/params.md.new && mv docs/params.md.new docs/params.md
+	@python docs/made/pipeline.py
 
 format: $(READY)  ## ruff, which mends what it can
 	@ruff check -q --fix .

@@ -32,14 +32,16 @@ Character = Annotated[str, AfterValidator(_one_character)]
 class Reading(Settings):
     """How a table is written. Nothing is guessed: a file that looks otherwise is refused with the line to add."""
 
-    separator: Character | None = None  # null: a comma
+    separator: Character | None = None  # between cells, such as ";"; null: a comma
     decimal: Literal[".", ","] | None = None  # null: a point, and numbers such as 1;1.234 are refused as ambiguous
-    thousands: Character | None = None  # null: there is none
-    encoding: Annotated[str, AfterValidator(_encoding)] | None = None  # null: UTF-8
-    missing: list[str] | None = None  # texts that mean an empty cell; null: "", and known marks such as NA are refused
-    header: bool | list[str] | None = None  # null: the first line has names; false: they are column_1, column_2, ...
-    words: list[str] = []  # columns whose cells are words, even if they look like numbers
-    numbers: list[str] = []  # columns whose cells are numbers, even with zeros in front, such as 007
+    thousands: Character | None = None  # between groups of three digits; null: there is none
+    encoding: Annotated[str, AfterValidator(_encoding)] | None = None  # such as cp1252; null: UTF-8
+    # texts that mean an empty cell; null: an empty cell alone, and marks such as NA or ? are refused
+    missing: list[str] | None = None
+    # null: the first line has names; false: they are column_1, column_2, ...; a list: the names
+    header: bool | list[str] | None = None
+    words: list[str] = []  # columns of words, even if all cells look like numbers
+    numbers: list[str] = []  # columns of numbers, even with zeros in front, such as 007
 
     @model_validator(mode="after")
     def _marks_differ(self) -> "Reading":

@@ -60,15 +60,16 @@ def _seed_first(vary: Vary) -> Vary:
 
 
 class Source(Settings, ABC):
-    """Where a study's rows come from. Each module in `sources/` has one subclass as its SOURCE, and is named `kind`.
+    """Where a study's rows come from: a `kind`, its own keys, and these. Random numbers come from its seed."""
 
-    All random numbers come from the source's own seed. `vary`: what differs from one replica of a variant to the next.
-    """
+    # Each module in `sources/` has one subclass as its SOURCE, and is named like the kind.
 
     computed: ClassVar[bool] = True  # otherwise numbers are taken as they stand in a file, or as the user made them
-    kind: str
-    shape: Annotated[list[Count], Field(min_length=1)] | None = None  # of a row: [1, 8, 8]; null: a plain list
-    vary: Annotated[Vary, AfterValidator(_seed_first)] = ["seed"]  # with data: each has a draw of its own (draws.py)
+    kind: str  # one of the kinds below
+    # the shape of a row, such as [1, 8, 8] of a picture; null: a plain list
+    shape: Annotated[list[Count], Field(min_length=1)] | None = None
+    # with `data`, replica `i` has draw `i` of the data: a seed of the source, or of the split, that is larger by `i`
+    vary: Annotated[Vary, AfterValidator(_seed_first)] = ["seed"]
 
     @abstractmethod
     def make(self, key: str) -> Table:
@@ -120,20 +121,23 @@ def _form_of_dates(form: str) -> str:
 
 
 class Split(Settings):
-    """The size of each part, as rows (whole numbers) or as fractions. `validation: test`: the test rows are both.
+    """Which rows are for training, validation and test: numbers of rows (`1000`) or fractions (`0.6`).
 
-    `groups` and `order` name columns. With groups, or with copies together, the parts are fractions of the groups.
+    At most one of `stratify`, `groups`, `order` and `copies` may be set.
     """
 
-    train: Annotated[int | float, Field(gt=0)]
+    train: Annotated[int | float, Field(gt=0)]  # rows, or a fraction; all three alike
+    # `test`: the test rows are both, and no seed is chosen by them
     validation: Annotated[int | float, Field(ge=0)] | Literal["test"] = 0
-    test: Annotated[int | float, Field(ge=0)] = 0
-    stratify: bool = False
-    groups: str | None = None  # rows with the same cell fall into one part
-    order: str | None = None  # the first rows in this order are for training, the last ones for the test
-    order_format: Annotated[str, AfterValidator(_form_of_dates)] | None = None  # as in strptime; null: ISO dates
+    test: Annotated[int | float, Field(ge=0)] = 0  # read by the evaluation alone
+    stratify: bool = False  # each class has the same share of each part
+    # a column; rows with the same cell fall into one part, and the parts are fractions of the groups
+    groups: str | None = None
+    order: str | None = None  # a column; the first rows in its order are for training, the last ones for the test
+    # of dates in that column, such as "%d/%m/%Y"; null: numbers or ISO dates
+    order_format: Annotated[str, AfterValidator(_form_of_dates)] | None = None
     copies: Literal["together"] | None = None  # rows with the same features fall into one part
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # scikit-learn takes no larger one
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of the draw; scikit-learn takes none above this limit
 
     @model_validator(mode="after")
     def _one_way(self) -> "Split":

@@ -27,13 +27,16 @@ Given = Finite | str | None  # a number, a word, or an empty cell
 class Comparison(Settings):
     """How the variants of a study are compared."""
 
-    metric: MetricName  # the leaderboard is ordered by it
-    baseline: str | None = None  # the variant that the others are compared with
-    min_difference: NotNegative = 0.0  # a smaller difference does not matter
-    fails_above: Finite | None = None  # a seed with a higher value has failed; a metric of which lower is better
-    fails_below: Finite | None = None  # the same, of which higher is better
-    predict: list[dict[str, Given] | list[Given]] = []  # new inputs, by feature name or in the order of the features
-    # [[x low, x high], [y low, y high]]
+    # the value that the leaderboard is ordered by; from `balanced_accuracy` to `mape`, computed only where asked for;
+    # `roc_auc` needs probabilities, of a softmax or a sigmoid
+    metric: MetricName
+    baseline: str | None = None  # the variant that the others are compared with; null: no comparison
+    min_difference: NotNegative = 0.0  # a difference of the metric that matters to nobody
+    fails_above: Finite | None = None  # a seed with a higher value has failed; for a metric of which lower is better
+    fails_below: Finite | None = None  # the same where higher is better
+    # new inputs, by the features' names or in their order: numbers, words, null for an empty cell
+    predict: list[dict[str, Given] | list[Given]] = []
+    # [[x low, x high], [y low, y high]] of a plot, for two features
     decision_region: Annotated[list[Interval], Field(min_length=2, max_length=2)] | None = None
 
     @model_validator(mode="after")

@@ -18,8 +18,8 @@ class TorchPart(Settings):
     params.yaml has `GELU` or `{Conv1d: {in_channels: 1}}` as a layer, `{name: AdamW, weight_decay: 0.01}` elsewhere.
     """
 
-    name: Annotated[str, Field(pattern="^[A-Z]")]
-    args: Args = {}
+    name: Annotated[str, Field(pattern="^[A-Z]")]  # such as `GELU`, `HuberLoss`, `AdamW`
+    args: Args = {}  # torch's own arguments, written beside `name`; of a layer, below its name
 
 
 def by_name(raw: Any) -> Any:
@@ -74,10 +74,11 @@ def _layer_as_mapping(raw: Any) -> Any:
 class LayerSpec(Settings):
     """One layer. Only `linear` has a width (its units) and a bias; only `dropout` a rate: the share of zeroed units."""
 
+    # alone it is a layer: `tanh`
     kind: Literal["linear", "tanh", "relu", "sigmoid", "softmax", "dropout", "batch_norm"]
-    width: Annotated[int, Field(gt=0, le=10_000)] | None = None
-    bias: bool | None = None
-    rate: Fraction | None = None
+    width: Annotated[int, Field(gt=0, le=10_000)] | None = None  # units of a linear layer: `5`, or `{linear: 5}`
+    bias: bool | None = None  # `{linear: 5, bias: false}` is one without a bias
+    rate: Fraction | None = None  # `{dropout: 0.1}`: the share of units set to 0
 
     @model_validator(mode="after")
     def _options_of_its_kind(self) -> Self:
@@ -104,9 +105,9 @@ def _importable(file: str) -> str:
 class Module(Settings):
     """A network of the user's own: what `name` in a `file` below src/models returns when it is called with `args`."""
 
-    file: Annotated[str, AfterValidator(_importable)]
-    name: Annotated[str, Field(min_length=1)]
-    args: Args = {}
+    file: Annotated[str, AfterValidator(_importable)]  # a Python file below src/models
+    name: Annotated[str, Field(min_length=1)]  # a class, or a function that returns a network
+    args: Args = {}  # what it is called with
 
 
 class TorchInit(Settings):
@@ -125,15 +126,15 @@ class NormalInit(Settings):
     """Weights normal with standard deviation `std`, biases zero."""
 
     name: Literal["normal"]
-    std: Positive
+    std: Positive  # the standard deviation
 
 
 class GivenInit(Settings):
     """Given parameters: for each linear layer in turn its weights [out][in] and its biases [out]."""
 
     name: Literal["given"]
-    weights: list[list[list[Finite]]]
-    biases: list[list[Finite]]
+    weights: list[list[list[Finite]]]  # for each layer, [output][input]
+    biases: list[list[Finite]]  # for each layer, [output]
 
 
 Init = Annotated[

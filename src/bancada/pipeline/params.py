@@ -25,16 +25,16 @@ LONGEST_HISTORY = 2**27  # epochs times seeds; each takes some 50 bytes of memor
 class Study(Comparison):
     """What makes variants comparable: one data set, one split, one leaderboard."""
 
-    source: dict[str, Any]
+    source: dict[str, Any]  # where the rows come from: the keys of one kind, below
     split: Split
-    train: dict[str, Any]
+    train: dict[str, Any]  # keys of `train`, below, for all variants of the study
 
 
 class Params(Common):
-    """The whole of params.yaml."""
+    """The whole of params.yaml: seeds and switches for all, then studies and variants by name."""
 
-    studies: dict[settings.Name, Study]
-    variants: dict[settings.Name, Variant]
+    studies: dict[settings.Name, Study]  # each is one data set, one split, one leaderboard
+    variants: dict[settings.Name, Variant]  # each is a network that belongs to a study
 
     def variants_of(self, study: str) -> list[str]:
         """Return the names of a study's variants, in the order of the file."""

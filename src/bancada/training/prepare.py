@@ -24,9 +24,11 @@ class ConstantWord(Settings):
 class Numbers(Settings):
     """How columns of numbers are prepared. `standardize` null: as `train.standardize` says."""
 
-    impute: Literal["median", "mean"] | ConstantNumber | None = None  # null: an empty cell is refused
-    indicator: bool = False  # with impute: one more input, 1 where the cell is empty, if a training row has such a cell
-    standardize: bool | None = None
+    # what an empty cell counts as; null: it is refused
+    impute: Literal["median", "mean"] | ConstantNumber | None = None
+    # with `impute`: one more input, 1 where the cell is empty, for each column with such a training row
+    indicator: bool = False
+    standardize: bool | None = None  # null: as `train.standardize` says
 
     @model_validator(mode="after")
     def _indicator_of_filled_cells(self) -> Self:
@@ -38,16 +40,19 @@ class Numbers(Settings):
 class Words(Settings):
     """How columns of words are prepared. Without `impute`, empty cells are refused in training, unknown elsewhere."""
 
+    # `one_hot`: an input for each word; `ordinal`: one input, the word's place in the sorted list, from 0
     encode: Literal["one_hot", "ordinal"]
+    # the most frequent word, or this one; null: an empty cell is refused in training rows, and unknown elsewhere
     impute: Literal["most_frequent"] | ConstantWord | None = None
-    unknown: Literal["refuse", "ignore"] = "refuse"  # a word that no training row has
-    standardize: bool = False
+    # a word that no training row has: `ignore` gives 0 in all inputs of its column, or the place -1
+    unknown: Literal["refuse", "ignore"] = "refuse"
+    standardize: bool = False  # the inputs that words become are standardized, too
 
 
 class Targets(Settings):
     """How targets that are numbers are prepared: the network learns them with mean 0 and sd 1."""
 
-    standardize: bool = False
+    standardize: bool = False  # of numbers, not of classes; scores stay in the targets' own units
 
 
 def _kind(raw: Any) -> str:
@@ -65,10 +70,10 @@ Kind = Annotated[Annotated[Numbers, Tag("numbers")] | Annotated[Words, Tag("word
 class Prepare(Settings):
     """How raw features become inputs. `columns`: by name, where a column differs from the others of its kind."""
 
-    numbers: Numbers = Numbers()
-    words: Words | None = None
-    targets: Targets = Targets()
-    columns: dict[str, Kind] = {}
+    numbers: Numbers = Numbers()  # columns of numbers
+    words: Words | None = None  # columns of words; null: they are refused
+    targets: Targets = Targets()  # what the network learns
+    columns: dict[str, Kind] = {}  # single columns, in place of all that is said of their kind
 
     def kind_of(self, column: str, words: bool, standardize: bool) -> Numbers | Words | None:
         """Return how a column of words, or of numbers, is prepared; None for words that nothing is said of."""

@@ -29,9 +29,9 @@ class SGD(Settings):
     """torch.optim.SGD. Nesterov's momentum looks ahead: Sutskever et al. 2013."""
 
     name: Literal["sgd"]
-    momentum: Fraction = 0.0
-    nesterov: bool = False
-    weight_decay: NotNegative = 0.0
+    momentum: Fraction = 0.0  # the share of the last step that is added to this one
+    nesterov: bool = False  # look ahead along the momentum
+    weight_decay: NotNegative = 0.0  # of the weights, added to the gradient
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -44,9 +44,10 @@ class Adam(Settings):
     """torch.optim.Adam. Kingma & Ba 2015."""
 
     name: Literal["adam"]
+    # decay of the running means of the gradient and of its square
     betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
-    eps: Positive = 1e-8
-    weight_decay: NotNegative = 0.0
+    eps: Positive = 1e-8  # added to the root of the second one
+    weight_decay: NotNegative = 0.0  # of the weights
 
 
 class AdamW(Adam):
@@ -66,17 +67,17 @@ class StepSchedule(Settings):
     """lr * gamma ** (k // step_size) in epoch (or update) k = 0, 1, ... torch.optim.lr_scheduler.StepLR."""
 
     name: Literal["step"]
-    step_size: Count
-    gamma: Annotated[float, Field(gt=0, le=1)]
-    every: Literal["epoch", "update"] = "epoch"
+    step_size: Count  # after so many epochs (or updates) the rate falls
+    gamma: Annotated[float, Field(gt=0, le=1)]  # by this factor
+    every: Literal["epoch", "update"] = "epoch"  # what is counted
 
 
 class InverseTime(Settings):
     """The learning rate is multiplied by 1 / (1 + decay * k) before update (or epoch) k = 1, 2, ... Lesson 5."""
 
     name: Literal["inverse_time"]
-    decay: NotNegative
-    every: Literal["epoch", "update"] = "update"
+    decay: NotNegative  # how fast the rate falls
+    every: Literal["epoch", "update"] = "update"  # what is counted
 
 
 class Cosine(Settings):
@@ -86,9 +87,9 @@ class Cosine(Settings):
     """
 
     name: Literal["cosine"]
-    t_max: Count | None = None
-    eta_min: NotNegative = 0.0
-    every: Literal["epoch", "update"] = "epoch"
+    t_max: Count | None = None  # epochs (or updates) down to `eta_min`; null: all of them
+    eta_min: NotNegative = 0.0  # the rate at the end
+    every: Literal["epoch", "update"] = "epoch"  # what is counted
 
 
 # Schedules that set the learning rate themselves: the argument that `lr` is, where it is not given.
@@ -98,6 +99,7 @@ LR_OF = {"OneCycleLR": "max_lr", "CyclicLR": "base_lr"}
 class TorchSchedule(TorchPart):
     """A class of torch.optim.lr_scheduler. `every`: null is epoch; for OneCycleLR and CyclicLR it is update."""
 
+    # null: after every epoch; of OneCycleLR and CyclicLR, after every update
     every: Literal["epoch", "update"] | None = None
 
 
@@ -121,34 +123,37 @@ class EarlyStopping(Settings):
     the training loss over the validation rows, without class weights.
     """
 
-    patience: Count
-    min_delta: NotNegative = 0.0
+    patience: Count  # epochs without an improvement
+    min_delta: NotNegative = 0.0  # the least that counts as one
 
 
 NumSeeds = Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be finite, for the exact test
 
 
 class Train(Settings):
-    """How a network is trained. `batch_size: full` takes all training rows at once."""
+    """How a network is trained. A variant's keys replace its study's, key by key."""
 
-    loss: Loss
-    lr: Positive
-    epochs: Count
-    batch_size: Count | Literal["full"]
-    batch_order: Literal["shuffled", "fixed"] = "shuffled"  # fixed: shuffled once, the same order in every epoch
-    optimizer: Optimizer = SGD(name="sgd")
-    schedule: Schedule = NoSchedule(name="none")
-    init: Init = TorchInit(name="torch")
-    clip_norm: NotNegative = 0.0  # the largest norm of the gradient of all parameters; 0: no clipping
-    standardize: bool = False  # inputs to mean 0 and sd 1 over the training rows
-    prepare: Prepare | None = None  # how raw features become inputs, with more than `standardize`
-    engine: Literal["compiled", "torch"] | None = None  # null: compiled, if it has all that is asked for
-    early_stopping: EarlyStopping | None = None
-    class_weight: Literal["balanced"] | None = None  # classes count the same, however many rows they have
-    # portable: the same bytes on every x86-64 CPU with AVX2; this_machine: faster, the same bytes on this machine alone
+    loss: Loss  # the loss that the training makes small
+    lr: Positive  # the learning rate, at the start
+    epochs: Count  # how often the training sees all training rows; with early stopping, at most
+    batch_size: Count | Literal["full"]  # rows in a batch; `full`: all training rows at once
+    batch_order: Literal["shuffled", "fixed"] = "shuffled"  # `fixed`: shuffled once, the same order in every epoch
+    optimizer: Optimizer = SGD(name="sgd")  # how a gradient changes the weights
+    schedule: Schedule = NoSchedule(name="none")  # how the learning rate changes while training
+    init: Init = TorchInit(name="torch")  # the weights that linear layers of a given number of units start from
+    clip_norm: NotNegative = 0.0  # the largest norm of a seed's gradient over all parameters; 0: no clipping
+    standardize: bool = False  # inputs to mean 0 and standard deviation 1, learned from the training rows
+    prepare: Prepare | None = None  # how words, empty cells and targets become numbers
+    # which of the two trains; null: `compiled`, if it has all that is asked for
+    engine: Literal["compiled", "torch"] | None = None
+    early_stopping: EarlyStopping | None = None  # when to stop before the last epoch; needs validation rows of its own
+    # in the training loss each class counts the same, however many rows it has; null: each row does
+    class_weight: Literal["balanced"] | None = None
+    # `portable`: the same bytes on every x86-64 CPU with AVX2; `this_machine`: faster, the same on this machine alone
     bits: Literal["portable", "this_machine"] = "portable"
     num_seeds: NumSeeds | None = None  # of all variants of a study; null: the one at the top of params.yaml
-    search: Search | None = None  # it chooses values of these keys, or of a module's arguments, on validation rows
+    # chooses values of these keys, or of a module's `args`, on the validation rows before the training
+    search: Search | None = None
 
     def batch_rows(self, rows: int) -> int:
         """Return the number of rows in a batch, of which the last one may have fewer. `rows`: those of the training."""
@@ -172,11 +177,11 @@ Engine = Literal["compiled", "torch", "scratch"]
 class Variant(Settings):
     """A network, as layers or as a module of the user's own, and the training keys that differ from its study's."""
 
-    study: str
-    layers: Layers | None = None
-    module: Module | None = None
-    scratch: bool = False  # train it with scratch.py, in plain tensor operations
-    train: dict[str, Any] = {}
+    study: str  # the study that it belongs to
+    layers: Layers | None = None  # the network, layer by layer; a number is a linear layer of so many units
+    module: Module | None = None  # in place of `layers`: a network of your own
+    scratch: bool = False  # train a single linear layer in plain tensor operations, as lessons 1 and 5 do
+    train: dict[str, Any] = {}  # the keys of `train` that differ from its study's; each replaces that key as a whole
 
     @model_validator(mode="after")
     def _one_network(self) -> Self:
@@ -188,10 +193,14 @@ class Variant(Settings):
 class Common(Settings):
     """The keys at the top of params.yaml, which hold for every training."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]  # seed `i` of every variant is `seed + i`
+    # from how many seeds each variant is trained; the exact test of a comparison needs at least 6
     num_seeds: NumSeeds
+    # a learning rate that replaces every other one, as in `dvc exp run -S lr=0.01`; null: each keeps its own
     lr: Positive | None
-    engine: Literal["compiled", "torch"] | None  # it replaces a variant's own, where that engine can train it
+    # for every variant that this engine can train; others stay on theirs, and say so; null: as `train.engine` says
+    engine: Literal["compiled", "torch"] | None
+    # `cuda` where there is a GPU: then plain PyTorch trains, and the bits hold for the same kind of GPU alone
     device: Literal["cpu", "cuda"]
 
 

@@ -20,9 +20,9 @@ class Range(Settings):
     With `log`, low must be above 0.
     """
 
-    low: int | Finite
-    high: int | Finite
-    log: bool = False
+    low: int | Finite  # the smallest value; a whole number where both ends are
+    high: int | Finite  # the largest value
+    log: bool = False  # evenly by the logarithm; needs `low` above 0
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -54,7 +54,7 @@ class Range(Settings):
 class Choices(Settings):
     """One of several values, each with the type that it is written with."""
 
-    choices: Annotated[list[Any], Field(min_length=1)]
+    choices: Annotated[list[Any], Field(min_length=1)]  # each keeps the type that it is written with
 
     @field_validator("choices")
     @classmethod
@@ -93,13 +93,16 @@ Part = Annotated[
 class Search(Settings):
     """A random search, quasi-random in fact: `trials` points of the space, each scored as the mean over `seeds` seeds.
 
-    The points and seeds follow from `seed` alone. No seed of a trial is one of a final training: those are below FIRST,
-    and those of a search below 2 ** 32, for the compiled engine draws from 32 bits of a seed.
+    The points and seeds follow from `seed` alone. No seed of a trial is one of a final training.
     """
 
-    trials: Annotated[Count, Field(le=100_000)]
-    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 3
-    seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
+    # Those of a final training are below FIRST; those of a search are below 2 ** 32, for the compiled engine draws from
+    # 32 bits of a seed.
+
+    trials: Annotated[Count, Field(le=100_000)]  # points of the space that are tried
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 3  # from so many seeds each is trained; its score is their mean
+    seed: Annotated[int, Field(ge=0, lt=2**20)] = 0  # of the points, and of those seeds
+    # by dotted keys of `train`, or of `args` of a module: `lr`, `optimizer.betas.1`, `args.width`
     space: Annotated[dict[str, Part], Field(min_length=1)]
 
     @field_validator("space")

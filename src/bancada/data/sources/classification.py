@@ -20,10 +20,10 @@ class Classification(Source):
 
     task: ClassVar[str] = "classification"
     kind: Literal["classification"]
-    class_counts: Annotated[dict[int, Count], Field(min_length=2)]
-    features: Annotated[Columns, Field(min_length=2)]
-    target: str
-    seed: Seed
+    class_counts: Annotated[dict[int, Count], Field(min_length=2)]  # rows of each class
+    features: Annotated[Columns, Field(min_length=2)]  # names of the columns
+    target: str  # the name of the class's column
+    seed: Seed  # of the random numbers
 
     @model_validator(mode="after")
     def _target_is_no_feature(self) -> "Classification":

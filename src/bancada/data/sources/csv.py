@@ -23,10 +23,10 @@ class Described(Source, Reading):
     """
 
     computed: ClassVar[bool] = False
-    targets: Columns
-    task: Literal["regression", "classification"]
-    features: Columns | None = None
-    ignore: list[str] = []
+    targets: Columns  # the columns to predict
+    task: Literal["regression", "classification"]  # numbers or classes
+    features: Columns | None = None  # null: every column that is neither a target nor in `ignore`
+    ignore: list[str] = []  # columns that are not read
 
     @model_validator(mode="after")
     def _columns_have_one_use(self) -> "Described":
@@ -75,8 +75,8 @@ class CsvFile(Described):
     """A table in data/sources."""
 
     kind: Literal["table", "csv"]
-    path: SourceFile
-    rows: Count | None = None  # read only the first rows, this many; null: all
+    path: SourceFile  # a file in data/sources
+    rows: Count | None = None  # read only so many rows, the first; null: all
 
     def make(self, key: str) -> Table:
         """Read the columns that the keys below `key` of params.yaml name.

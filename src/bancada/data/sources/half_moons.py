@@ -16,11 +16,11 @@ class HalfMoons(Source):
 
     task: ClassVar[str] = "classification"
     kind: Literal["half_moons"]
-    rows: Annotated[Count, Field(ge=2)]
-    radius: Positive
-    distance: Finite
-    width: NotNegative
-    seed: Seed
+    rows: Annotated[Count, Field(ge=2)]  # half of them in each ring
+    radius: Positive  # of the middle of a ring
+    distance: Finite  # between the rings; negative: one reaches into the other
+    width: NotNegative  # of a ring
+    seed: Seed  # of the random numbers
 
     def make(self, key: str) -> Table:
         """Draw angles a uniform in [0, pi) and radii r uniform in radius +- width / 2, first for the upper half ring.

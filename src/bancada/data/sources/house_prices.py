@@ -18,13 +18,13 @@ class HousePrices(Source):
     """Lesson 4: the price, in thousands, is linear in the number of rooms, with normal noise and a few outliers."""
 
     kind: Literal["house_prices"]
-    rows: Count
-    outliers: Annotated[int, Field(ge=0)]  # how many of the rows
-    price_per_room: Finite
-    price_at_zero: Finite
-    noise_std: NotNegative
-    outlier_price: Finite
-    seed: Seed
+    rows: Count  # how many houses
+    outliers: Annotated[int, Field(ge=0)]  # how many of them are sold far too cheaply
+    price_per_room: Finite  # in thousands
+    price_at_zero: Finite  # the line's value at no room
+    noise_std: NotNegative  # standard deviation of the noise
+    outlier_price: Finite  # what an outlier is sold for
+    seed: Seed  # of the random numbers
 
     @model_validator(mode="after")
     def _no_more_outliers_than_rows(self) -> "HousePrices":

@@ -14,11 +14,11 @@ class LinearData(Source):
     """Lesson 5: y = X weights + bias + noise, with X standard normal and the noise normal with sd `noise_std`."""
 
     kind: Literal["linear"]
-    rows: Count
-    weights: Annotated[list[Finite], Field(min_length=1)]
-    bias: Finite
-    noise_std: NotNegative
-    seed: Seed
+    rows: Count  # how many
+    weights: Annotated[list[Finite], Field(min_length=1)]  # the true ones, one for each feature
+    bias: Finite  # the true one
+    noise_std: NotNegative  # standard deviation of the noise
+    seed: Seed  # of the random numbers
 
     def make(self, key: str) -> Table:
         """Draw the features, then the noise."""

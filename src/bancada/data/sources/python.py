@@ -49,11 +49,11 @@ class Python(Described):
     """
 
     kind: Literal["python"]
-    file: Annotated[str, AfterValidator(_importable)]
-    name: Annotated[str, Field(min_length=1)]
-    args: Args = {}
-    seed: Seed = 0
-    targets: Columns = ["target"]
+    file: Annotated[str, AfterValidator(_importable)]  # a Python file below src/sources
+    name: Annotated[str, Field(min_length=1)]  # of the function
+    args: Args = {}  # what it is called with, beside `seed`
+    seed: Seed = 0  # what it is called with
+    targets: Columns = ["target"]  # columns of the DataFrame
 
     @model_validator(mode="after")
     def _no_keys_of_text(self) -> "Python":

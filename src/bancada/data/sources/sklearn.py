@@ -12,7 +12,7 @@ class Sklearn(Source):
     """A data set that is part of scikit-learn."""
 
     kind: Literal["sklearn"]
-    name: Literal["wine", "iris", "breast_cancer", "digits", "diabetes"]
+    name: Literal["wine", "iris", "breast_cancer", "digits", "diabetes"]  # which data set
 
     @property
     def has_classes(self) -> bool:

@@ -79,11 +79,17 @@ class Source(Settings, ABC):
 
         Numbers that are computed have 9 significant digits: the last digit of a cosine is not the same on every CPU.
         """
+        made = self.unrounded(key)
+        if not self.computed:
+            return made
+        targets = made.targets if made.classes else _rounded(made.targets)
+        return replace(made, features=_rounded(made.features), targets=targets)
+
+    def unrounded(self, key: str) -> Table:
+        """Return `table` with all digits, which takes less time."""
         made = self.make(key)
-        if self.computed:
-            targets = made.targets if made.classes else _rounded(made.targets)
-            made = replace(made, features=_rounded(made.features), targets=targets)
-        asides = made.asides or ([] if self.names_features else None)
+        # Where no key names the features, they are all columns but those of the split.
+        asides = made.asides or ([] if getattr(self, "features", None) is not None else None)
         return replace(made, row_shape=self.shape or made.row_shape, asides=asides)
 
     def refuse_changing(self, table: Table, key: str) -> None:
@@ -93,11 +99,6 @@ class Source(Settings, ABC):
     def has_seed(self) -> bool:
         """Whether another seed makes other rows; otherwise they are a table that can be split in another way."""
         return "seed" in type(self).model_fields
-
-    @property
-    def names_features(self) -> bool:
-        """Whether a key names the features; otherwise they are all columns but those of the split."""
-        return getattr(self, "features", None) is not None
 
     @property
     def has_classes(self) -> bool:

@@ -3,7 +3,6 @@
 `load()` refuses the file with one line that names the key as the user wrote it.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def _check_study(name: str, params: Params) -> Table | None:
 def _check_computed(name: str, params: Params) -> Table:
     key, study, source = f"studies.{name}", params.studies[name], params.source(name)
     try:
-        rows = features_of(replace(source.make(f"{key}.source"), row_shape=source.shape), study.split)
+        rows = features_of(source.unrounded(f"{key}.source"), study.split)
         study.split.counts(len(rows))
     except ValueError as error:
         raise bad(f"{key}.split", None, str(error)) from None

@@ -313,7 +313,6 @@ def test_what_is_no_class_is_told(write, target, told):
         ({"args": {"seed": 1}}, f"params.yaml: {KEY}.args.seed: is source.seed, beside args"),
         ({"separator": ";"}, f"params.yaml: {KEY}.separator: is for files of text; a function returns numbers"),
         ({"features": ["x"]}, f"params.yaml: {KEY}.features: is for columns; {FILE} returns arrays"),
-        ({"shape": [3]}, f"params.yaml: {KEY}.shape: must hold the 1 features of a row, not 3 numbers"),
         ({"seed": -1}, f"params.yaml: {KEY}.seed = -1: must be greater than or equal to 0"),
     ],
 )

@@ -402,3 +402,12 @@ def test_the_rates_that_the_lr_at_the_top_replaces_are_told_once_at_the_end(load
 def test_a_recipe_can_be_read_back_from_its_dump(loaded):
     recipe = loaded(SMALL).recipe("own")
     assert type(recipe).model_validate(recipe.model_dump()) == recipe
+
+
+def test_a_named_feature_stays_one_where_the_split_is_by_it(loaded):
+    """So two features are left to be drawn."""
+    source = "{kind: classification, class_counts: {0: 9, 1: 9}, features: [a, b], target: c, seed: 1}"
+    moons = "{kind: half_moons, rows: 30, radius: 10, distance: -4, width: 6, seed: 1}"
+    by_b = "split: {train: 0.8, test: 0.2, validation: test, order: b}\n    decision_region: [[0, 1], [0, 1]]"
+    split = "split: {train: 0.8, test: 0.2, validation: test, stratify: true}"
+    loaded(SMALL.replace(moons, source).replace(split, by_b))

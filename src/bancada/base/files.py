@@ -76,7 +76,7 @@ def whole(path: Path) -> Iterator[Path]:
     written. An OSError names `path`; a folder is never replaced by a file, nor a file by a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = unfinished(path), path.with_name(f".{path.name}.old.unfinished")
+    new, old = (path.with_name(f".{path.name}.{end}") for end in ("unfinished", "old.unfinished"))
     remove(new)
     try:
         yield new
@@ -93,11 +93,6 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         remove(new)
         remove(old)
-
-
-def unfinished(path: Path) -> Path:
-    """Return the temporary path of `whole`, which is left over where a process was killed."""
-    return path.with_name(f".{path.name}.unfinished")
 
 
 def remove(path: Path) -> None:

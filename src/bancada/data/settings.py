@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from bancada.base.refusals import bad, one_line
+from bancada.base.refusals import one_line
 from bancada.base.settings import Count, Settings
 from bancada.base.tables import Table, as_written
 
@@ -76,38 +76,30 @@ class Source(Settings, ABC):
         """Return the table. If that is impossible, raise BadInput that names a file and line, or a key below `key`."""
 
     def table(self, key: str) -> Table:
-        """Return the table with its rows in `shape`. Raise BadInput as `make` does, and if its features do not fit.
+        """Return the table with its rows in `shape`, which the split checks. Raise BadInput as `make` does.
 
         Numbers that are computed have 9 significant digits: the last digit of a cosine is not the same on every CPU.
         """
+        made = self.unrounded(key)
+        if not self.computed:
+            return made
+        targets = made.targets if made.classes else _rounded(made.targets)
+        return replace(made, features=_rounded(made.features), targets=targets)
+
+    def unrounded(self, key: str) -> Table:
+        """Return `table` with all digits, which takes less time."""
         made = self.make(key)
-        if self.computed:
-            targets = made.targets if made.classes else _rounded(made.targets)
-            made = replace(made, features=_rounded(made.features), targets=targets)
-        asides = made.asides or ([] if self.names_features else None)
-        features = len(made.feature_names) - len(asides or ())
-        # Without asides, the split may take a column out of the features, and checks the shape once more.
-        if asides is not None or self.shape is None or math.prod(self.shape) != features - 1:
-            self.refuse_misfit(features, key)
+        # Where no key names the features, they are all columns but those of the split.
+        asides = made.asides or ([] if getattr(self, "features", None) is not None else None)
         return replace(made, row_shape=self.shape or made.row_shape, asides=asides)
 
     def refuse_changing(self, table: Table, key: str) -> None:
         """Raise BadInput if the source would make another table than this one, should it be asked again."""
 
-    def refuse_misfit(self, features: int, key: str) -> None:
-        """Raise BadInput if a row of so many features cannot have `shape`."""
-        if self.shape and (size := math.prod(self.shape)) != features:
-            raise bad(f"{key}.shape", self.shape, f"must hold the {features} features of a row, not {size} numbers")
-
     @property
     def has_seed(self) -> bool:
         """Whether another seed makes other rows; otherwise they are a table that can be split in another way."""
         return "seed" in type(self).model_fields
-
-    @property
-    def names_features(self) -> bool:
-        """Whether a key names the features; otherwise they are all columns but those of the split."""
-        return getattr(self, "features", None) is not None
 
     @property
     def has_classes(self) -> bool:

@@ -37,9 +37,19 @@ def parts_of(table: tables.Table, split: Split, key: str) -> dict[str, tables.Ta
     If the split is impossible, raise BadInput that names `key` of params.yaml.
     """
     try:
-        return divide(table, split, lambda sentence: print(f"{key}: {sentence}", flush=True))
+        parts = divide(table, split, lambda sentence: print(f"{key}: {sentence}", flush=True))
     except ValueError as error:
         raise refusals.BadInput(f"{refusals.PARAMS_FILE}: {key}: {error}") from None
+    refuse_other_shape(parts["train"], key.removesuffix(".split"))
+    return parts
+
+
+def refuse_other_shape(rows: tables.Table, study: str) -> None:
+    """Raise BadInput if the shape of a row does not hold its features. `study`: its key of params.yaml."""
+    features = len(rows.feature_names)
+    if rows.row_shape and (size := math.prod(rows.row_shape)) != features:
+        problem = f"must hold the {features} features of a row, not {size} numbers"
+        raise refusals.bad(f"{study}.source.shape", None, problem)
 
 
 def divide(
@@ -74,14 +84,11 @@ def divide(
 
 
 def features_of(table: tables.Table, split: Split) -> tables.Table:
-    """Return the table without the columns that are no features. Raise ValueError if a row is not left as it should."""
+    """Return the table without the columns that are no features. Raise ValueError if none is left."""
     asides = table.asides if table.asides is not None else [split.column]
     names = [name for name in table.feature_names if name not in asides]
     if not names:
         raise ValueError(f"no column but '{split.column}' is left to be a feature")
-    if table.row_shape and math.prod(table.row_shape) != len(names):
-        without = f" without '{split.column}'" if split.column in table.feature_names else ""
-        raise ValueError(f"rows of the shape {table.row_shape} do not hold their {len(names)} features{without}")
     return table if names == table.feature_names else table.only(names)
 
 

@@ -11,7 +11,7 @@ from bancada.base.refusals import PARAMS_FILE, bad, did_you_mean
 from bancada.base.tables import Table
 from bancada.data import sources
 from bancada.data.settings import DataShape, Source, Split
-from bancada.data.split import features_of
+from bancada.data.split import features_of, refuse_other_shape
 from bancada.evaluation.settings import Comparison, check_predict
 from bancada.networks.encoding import OF_PROBABILITIES, loss_name
 from bancada.networks.metrics import METRICS, OF_WEIGHTS
@@ -101,15 +101,21 @@ def _check_study(name: str, params: Params) -> Table | None:
 def _check_computed(name: str, params: Params) -> Table:
     key, study, source = f"studies.{name}", params.studies[name], params.source(name)
     try:
-        rows = features_of(source.make(f"{key}.source"), study.split)
+        rows = features_of(source.unrounded(f"{key}.source"), study.split)
         study.split.counts(len(rows))
     except ValueError as error:
         raise bad(f"{key}.split", None, str(error)) from None
-    source.refuse_misfit(len(rows.feature_names), f"{key}.source")
-    check_predict(name, study.predict, rows.feature_names, [])
-    if study.decision_region and len(rows.feature_names) != 2:
-        raise bad(f"{key}.decision_region", None, f"two features can be drawn, not {len(rows.feature_names)}")
+    refuse_other_shape(rows, key)
+    check_inputs(name, study, rows)
     return rows
+
+
+def check_inputs(name: str, study: Study, rows: Table) -> None:
+    """Raise BadInput if the study's new inputs, or the region to be drawn, are not of the features of its rows."""
+    features = rows.feature_names
+    check_predict(name, study.predict, features, rows.words)
+    if study.decision_region and len(features) != 2:
+        raise bad(f"studies.{name}.decision_region", None, f"two features can be drawn, not {len(features)}")
 
 
 def _check_variant(name: str, params: Params, rows: Table | None) -> None:

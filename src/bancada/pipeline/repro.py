@@ -21,13 +21,13 @@ from bancada.base.dvc_errors import described
 from bancada.base.refusals import PARAMS_FILE
 from bancada.base.stage import FOLDER
 from bancada.data.split import parts_of
-from bancada.evaluation.settings import check_predict, new_inputs, refuse_unprepared
+from bancada.evaluation.settings import new_inputs, refuse_unprepared
 from bancada.networks.saved import LR_NULL
 from bancada.networks.unknown import ignored, refuse_unknown
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
 from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
-from bancada.pipeline.params import Params, load
+from bancada.pipeline.params import Params, check_inputs, load
 from bancada.pipeline.progress import Progress
 from bancada.training import preparing
 from bancada.training.fit import doubts, preparation
@@ -282,9 +282,8 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
             made = files.split(study) / "train.parquet"
             parts = _parts(params, study, study in divided and made.exists())
             rows = parts["train"]
-            predict = params.studies[study].predict
-            check_predict(study, predict, rows.feature_names, rows.words)
-            inputs = new_inputs(predict, rows)
+            check_inputs(study, params.studies[study], rows)
+            inputs = new_inputs(params.studies[study].predict, rows)
             told = dict[str, list[str]]()
             for variant in params.variants_of(study):
                 for sentence in _try_variant(params.training(variant), parts, inputs, made):

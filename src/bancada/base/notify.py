@@ -30,7 +30,7 @@ def tracking() -> str:
 
 @contextmanager
 def recorded(stage: str, folder: Path) -> Iterator[None]:
-    """Record what the block leaves in `folder`, if it ends well. `stage` is train@VARIANT or evaluate@STUDY."""
+    """Record what the block leaves in `folder`, if it ends well. `stage`: train@VARIANT, evaluate@STUDY or report."""
     notifier = Notifier()
     if notifier.off or tracking() == "shared":
         yield

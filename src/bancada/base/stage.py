@@ -15,18 +15,23 @@ DVC_FOLDER = Path(".dvc")
 FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs, loss curves and files of the stages that are running
 
 
-def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
-    """Call `main` with params.yaml and the study or variant that the command line names.
+def run(
+    main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants", "everything"]
+) -> None:
+    """Call `main` with params.yaml and the study or variant that the command line names; of `everything`, with no name.
 
     Exit with status 2 for bad input, with 1 if a file cannot be read or written, for example on a full disk, and with
     130 for Ctrl-C.
     """
     try:
-        if len(sys.argv) != 2:
-            raise BadInput(f"usage: python -m bancada.PACKAGE.STAGE NAME, with NAME one of the {of} of params.yaml")
-        params, name = params_file.read(), sys.argv[1]
-        params.value(f"{of}.{name}")
-        stage = f"{Path(sys.argv[0]).stem}@{name}"
+        named = of != "everything"
+        if len(sys.argv) != 1 + named:
+            more = f" NAME, with NAME one of the {of} of params.yaml" * named
+            raise BadInput(f"usage: python -m bancada.PACKAGE.STAGE{more}")
+        params, name = params_file.read(), "".join(sys.argv[1:])
+        if named:
+            params.value(f"{of}.{name}")
+        stage = Path(sys.argv[0]).stem + f"@{name}" * named
         wait = f"{stage}: waiting for a process that runs this stage to end"
         alone = locks.locked(FOLDER / f"{stage}.lock", on_wait=lambda: print(wait, file=sys.stderr))
         with alone if DVC_FOLDER.is_dir() else nullcontext():  # a killed `dvc repro` may have left one running

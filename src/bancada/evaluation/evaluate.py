@@ -9,6 +9,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from bancada.base import BadInput, files, index, notify, params_file, stage, tables
 from bancada.data import vary
-from bancada.evaluation import plots, settings, sheets, trials
+from bancada.evaluation import plots, settings, sheets, svg, trials
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.entry import DATA_SETS, ONE_DATA_SET, SPLITS, Replicas, Terms
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
@@ -132,12 +133,21 @@ def evaluate(
     ordered = [by_name[row["variant"]] for row in board]
     searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
     results = Results(name, board, ordered, study.decision_region, searches=searches)
-    with files.whole(folder / "plots") as unfinished:
-        unfinished.mkdir()
+    write_plots(results, folder / "plots")
+
+
+def write_plots(results: Results, folder: Path) -> None:
+    """Write each plot as PNG, and for the report as SVG, where dvc.yaml has an out for these."""
+    drawings = files.drawings(results.study)
+    for_report = Path("dvc.yaml").exists() and f"/{drawings.name}:" in Path("dvc.yaml").read_text("utf-8")
+    with files.whole(folder) as png, files.whole(drawings) if for_report else nullcontext() as svg_folder:
+        for made in filter(None, (png, svg_folder)):
+            made.mkdir()
         for plot, draw in plots.PLOTS.items():
-            figure = draw(results)
-            if figure:
-                sheets.write(figure, unfinished / f"{plot}.png")
+            if figure := draw(results):
+                sheets.write(figure, png / f"{plot}.png")
+                if svg_folder:
+                    svg.write(figure, f"{results.study}-{plot}", svg_folder)
 
 
 def same_seeds(candidates: Sequence[Candidate]) -> list[int]:

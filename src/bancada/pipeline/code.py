@@ -1,4 +1,5 @@
-"""Stage code: which code and which packages the result of each other stage depends on -> data/code/STAGE/NAME.json.
+"""Stage code: which code and which packages the result of each other stage depends on -> data/code/STAGE/NAME.json,
+for the stage report, of which there is one: data/code/report.json.
 
 DVC does not follow imports, so each stage depends on its file here: the modules that it imports, directly or not, each
 with a hash of its syntax tree, and the versions in requirements.lock of the packages that those modules import.
@@ -37,6 +38,7 @@ DECLARED = frozenset(
     {module.__name__ for module in (sources, vary, replica, saved, user_code, preparing, train)} | {train.SEARCH}
 )
 OWN = ("bancada", *user_code.FOLDERS)
+REPORT = "bancada.evaluation.report"  # of all studies
 
 
 def main() -> None:
@@ -63,6 +65,7 @@ def contents(params: Params, root: Path) -> dict[str, str]:
         searches = stage == "train" and params.training(name).search()
         chosen_by = {"metric": params.studies[params.variants[name].study].metric} if searches else {}
         found[f"{stage}/{name}.json"] = json.dumps(known[entries] | chosen_by, indent=1) + "\n"
+    found["report.json"] = json.dumps(_depends_on((REPORT,), folder, versions), indent=1) + "\n"
     return found
 
 

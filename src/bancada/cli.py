@@ -93,7 +93,7 @@ def check(
 
 @app.command()
 def report(file: Annotated[Path, typer.Argument(metavar="FILE.html", help="A new file, or one to replace.")]) -> None:
-    """Write a copy of data/report.html, the page of all results, with the commit and what `bancada check` says on top."""
+    """Write a copy of data/report.html, all results on a page, with commit and verdict of `bancada check` on top."""
     file = file.resolve()
     with at_the_root():
         from bancada.pipeline.report import report

@@ -15,9 +15,7 @@ DVC_FOLDER = Path(".dvc")
 FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs, loss curves and files of the stages that are running
 
 
-def run(
-    main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants", "everything"]
-) -> None:
+def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants", "everything"]) -> None:
     """Call `main` with params.yaml and the study or variant that the command line names; of `everything`, with no name.
 
     Exit with status 2 for bad input, with 1 if a file cannot be read or written, for example on a full disk, and with

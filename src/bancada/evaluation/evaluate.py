@@ -132,7 +132,11 @@ def evaluate(
     write_metrics(folder / "metrics", board, {name: candidate.trained.overruled for name, candidate in by_name.items()})
     ordered = [by_name[row["variant"]] for row in board]
     searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
-    results = Results(name, board, ordered, study.decision_region, searches=searches)
+    best = sheets.MOST_PANELS
+    left_out = max(0, len(ordered) - best)
+    results = Results(
+        name, board[:best], ordered[:best], study.decision_region, searches=searches[:best], left_out=left_out
+    )
     write_plots(results, folder / "plots")
 
 
@@ -143,11 +147,15 @@ def write_plots(results: Results, folder: Path) -> None:
     with files.whole(folder) as png, files.whole(drawings) if for_report else nullcontext() as svg_folder:
         for made in filter(None, (png, svg_folder)):
             made.mkdir()
+        boxes = set[str]()
         for plot, draw in plots.PLOTS.items():
             if figure := draw(results):
-                sheets.write(figure, png / f"{plot}.png")
+                boxes |= sheets.write(figure, png / f"{plot}.png")
                 if svg_folder:
-                    svg.write(figure, f"{results.study}-{plot}", svg_folder)
+                    svg.write(figure, results.study, plot, svg_folder)
+    if boxes:
+        why = f"the font of the PNG files lacks {' '.join(sorted(boxes))}, and they show boxes instead"
+        print(f"{results.study}: {why}; tables and the report have these letters", file=sys.stderr)
 
 
 def same_seeds(candidates: Sequence[Candidate]) -> list[int]:

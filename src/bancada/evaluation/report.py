@@ -43,7 +43,7 @@ def _study(params: ParamsFile, study: str) -> dict[str, Any]:
     variants = {name: one for name, one in params.value("variants").items() if one["study"] == study}
     return {
         "name": study,
-        "question": ", ".join(row["variant"] for row in rows) + f": {board.title.partition(': ')[2]}",
+        "question": f"{len(rows)} variant{'s' * (len(rows) > 1)}: {board.title.partition(': ')[2]}",
         "sentence": words.sentence(rows),
         "asked": [("key", "value"), *_flat({key: asked[key] for key in ASKED if key in asked})],
         "variants": [("variant", "what it has of its own"), *((name, _own(one)) for name, one in variants.items())],

@@ -1,8 +1,8 @@
-"""Stage code: which code and which packages the result of each other stage depends on -> data/code/STAGE/NAME.json,
-for the stage report, of which there is one: data/code/report.json.
+"""Stage code: which code and which packages the result of each other stage depends on -> data/code/STAGE/NAME.json.
 
 DVC does not follow imports, so each stage depends on its file here: the modules that it imports, directly or not, each
-with a hash of its syntax tree, and the versions in requirements.lock of the packages that those modules import.
+with a hash of its syntax tree, and the versions in requirements.lock of the packages that those modules import. The
+stage report, of which there is one, has data/code/report.json.
 A comment reruns this stage alone. A new plot reruns evaluations alone.
 
 The process that records results in MLflow runs beside a stage. It is no import, so it is no part of these files.

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -142,17 +143,18 @@ def evaluate(
 
 def write_plots(results: Results, folder: Path) -> None:
     """Write each plot as PNG, and for the report as SVG, where dvc.yaml has an out for these."""
-    drawings = files.drawings(results.study)
+    drawings, boxes = files.drawings(results.study), set[str]()
     for_report = Path("dvc.yaml").exists() and f"/{drawings.name}:" in Path("dvc.yaml").read_text("utf-8")
     with files.whole(folder) as png, files.whole(drawings) if for_report else nullcontext() as svg_folder:
         for made in filter(None, (png, svg_folder)):
             made.mkdir()
-        boxes = set[str]()
-        for plot, draw in plots.PLOTS.items():
-            if figure := draw(results):
-                boxes |= sheets.write(figure, png / f"{plot}.png")
-                if svg_folder:
-                    svg.write(figure, results.study, plot, svg_folder)
+        with warnings.catch_warnings():  # of letters that the font lacks: they are told below, in one line
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
+            for plot, draw in plots.PLOTS.items():
+                if figure := draw(results):
+                    boxes |= sheets.write(figure, png / f"{plot}.png")
+                    if svg_folder:
+                        svg.write(figure, results.study, plot, svg_folder)
     if boxes:
         why = f"the font of the PNG files lacks {' '.join(sorted(boxes))}, and they show boxes instead"
         print(f"{results.study}: {why}; tables and the report have these letters", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The plots of a study of classes: where and how often each is predicted, and pictures that are taken for another."""
 
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -13,7 +14,10 @@ from bancada.evaluation.results import Results, missing, write_why_empty
 from bancada.evaluation.sheets import (
     COLORS,
     COLUMNS,
+    LEGEND_COLUMNS,
+    LETTER,
     MOST_NAME,
+    WIDTH,
     literal,
     name_axes,
     of_class,
@@ -25,6 +29,7 @@ from bancada.evaluation.sheets import (
 from bancada.evaluation.statistics import summary
 from bancada.evaluation.words import ROWS_OF
 
+MOST_UPRIGHT = 10  # letters of a class below its column
 GRID = (160, 100)  # points of a decision region, across and up
 PICTURES = 6  # of rows that a variant decides wrongly
 MANY_CLASSES, MOST_CLASSES = 5, 24  # from so many on, a confusion has no numbers where no row is; at most so many
@@ -93,10 +98,15 @@ def confusion(results: Results) -> Figure | None:
     many = len(classes) >= MANY_CLASSES
     columns = 2 if many else COLUMNS
     height = max(1.2, 0.4 * len(classes))
-    places, names = range(len(classes)), [literal(of_class(label)) for label in classes]
-    left = 0.5 + 0.085 * max(len(of_class(label)) for label in classes)
+    places, names = range(len(classes)), [of_class(label) for label in classes]
+    longest = max(map(len, names))
+    left = 0.5 + LETTER * longest
     count = len(results.candidates)
-    figure, panels = sheet(count, title, height, columns, shared=True, left=left, headings=1, entries=0)
+    room = (WIDTH - left) / min(count, columns) / len(classes) / LETTER  # letters below a column
+    upright = longest > room
+    entries = 5 * LEGEND_COLUMNS if upright else 0  # their height
+    figure, panels = sheet(count, title, height, columns, shared=True, left=left, headings=1, entries=entries)
+    style: dict[str, Any] = {"rotation": 90} if upright else {}
     for ax, candidate in zip(panels, results.candidates, strict=True):
         matrix = confusion_percent(candidate, results.split)[: len(classes), : len(classes)]
         ax.imshow(np.nan_to_num(matrix), cmap="Blues", vmin=0, vmax=100, aspect="auto")
@@ -106,7 +116,9 @@ def confusion(results: Results) -> Figure | None:
         for (y, x), share in np.ndenumerate(matrix):
             shown = _share(share, many) if math.isfinite(share) else "no rows" if x == 0 else ""
             ax.text(x, y, shown, ha="center", va="center", color="white" if share > 55 else "black")
-        ax.set(xticks=places, xticklabels=names, yticks=places, yticklabels=names, title=literal(candidate.name))
+        ax.set_xticks(places, [shortened(name, MOST_UPRIGHT) for name in names], **style)
+        ax.set_yticks(places, [literal(name) for name in names])
+        ax.set_title(literal(candidate.name))
         ax.grid(False)
     name_axes(panels, "predicted class", "observed class")
     return figure

@@ -5,7 +5,6 @@ evaluation spends most of its time on drawing.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -46,8 +45,8 @@ MOST_NAME = 40  # characters of a variant's name beside its row
 MOST_ENTRIES, MOST_ENTRY = 24, 30  # of a legend, and characters of one
 MOST_PANELS = 48
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-LETTER, TITLE_LETTER = 0.085, 0.075  # width in inches
-MISSING_GLYPH = r"Glyph \d+ .*missing from font"
+LETTER, TITLE_LETTER = 0.085, 0.078  # widths in inches: wide ones, and those of a usual name
+LEAST_TITLE = 12  # characters above a small panel
 LEGEND_MARKER = 5.0  # the least size of a marker: smaller ones do not show their colour
 PALETTE = 256  # colours of a PNG file, which makes it three times smaller
 
@@ -61,9 +60,7 @@ def write(figure: Figure, path: Path) -> set[str]:
     for ax in figure.axes:
         _fit_names(ax)
     canvas: Any = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():  # the stage names these letters, in one line for all plots
-        warnings.filterwarnings("ignore", MISSING_GLYPH)
-        canvas.draw()
+    canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     picture.quantize(PALETTE, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
     known = get_font(findfont(FontProperties())).get_charmap()
@@ -75,7 +72,7 @@ def _fit_names(ax: Axes) -> None:
     """Shorten what is longer than its place: the lines of a panel's title, and the names of its axes."""
     place, inches = ax.get_position(), ax.get_figure(root=True).get_size_inches()
     across, up = (int(side / TITLE_LETTER) for side in inches * place.size)
-    ax.title.set_text(shortened(ax.get_title(), across))
+    ax.title.set_text(shortened(ax.get_title(), max(LEAST_TITLE, across)))
     ax.xaxis.label.set_text(shortened(ax.get_xlabel(), max(MOST_LABEL, across)))
     ax.yaxis.label.set_text(shortened(ax.get_ylabel(), max(MOST_LABEL, up)))
 

@@ -37,7 +37,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> set[str]:
 def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Callable[[], dict[str, str]]) -> None:
     now = written()
     params = load()
-    assert len(now) == 4 * len(params.studies) + len(params.variants)
+    assert len(now) == 4 * len(params.studies) + len(params.variants) + 1  # and the report
     assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
 
 

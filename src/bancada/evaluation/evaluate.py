@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -133,11 +134,9 @@ def evaluate(
     write_metrics(folder / "metrics", board, {name: candidate.trained.overruled for name, candidate in by_name.items()})
     ordered = [by_name[row["variant"]] for row in board]
     searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
-    best = sheets.MOST_PANELS
-    left_out = max(0, len(ordered) - best)
-    results = Results(
-        name, board[:best], ordered[:best], study.decision_region, searches=searches[:best], left_out=left_out
-    )
+    most, region = sheets.MOST_PANELS, study.decision_region
+    results = Results(name, board[:most], ordered[:most], region, searches=searches[:most])
+    results = replace(results, left_out=len(ordered) - len(results.candidates))
     write_plots(results, folder / "plots")
 
 

@@ -70,8 +70,8 @@ def write(figure: Figure, path: Path) -> set[str]:
 
 def _fit_names(ax: Axes) -> None:
     """Shorten what is longer than its place: the lines of a panel's title, and the names of its axes."""
-    place, inches = ax.get_position(), ax.get_figure(root=True).get_size_inches()
-    across, up = (int(side / TITLE_LETTER) for side in inches * place.size)
+    place = ax.get_window_extent()  # in pixels
+    across, up = (int(side / ax.figure.dpi / TITLE_LETTER) for side in (place.width, place.height))
     ax.title.set_text(shortened(ax.get_title(), max(LEAST_TITLE, across)))
     ax.xaxis.label.set_text(shortened(ax.get_xlabel(), max(MOST_LABEL, across)))
     ax.yaxis.label.set_text(shortened(ax.get_ylabel(), max(MOST_LABEL, up)))

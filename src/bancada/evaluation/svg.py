@@ -13,10 +13,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from bancada.evaluation.words import short
@@ -26,7 +27,7 @@ TAG, LINK = f"{{{NAMESPACE}}}", "{http://www.w3.org/1999/xlink}"  # before the n
 MOST_POINTS = 2000  # of a plot: the dots of one with more are embedded as PNG
 RASTER_DPI = 144
 INK = "#000001"  # black on a picture, whose colours stay on a dark page
-OPTIONS = {"svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"]}
+FONTS = ["DejaVu Sans", "Verdana", "sans-serif"]
 
 Xml.register_namespace("", NAMESPACE)
 
@@ -34,12 +35,13 @@ Xml.register_namespace("", NAMESPACE)
 def write(figure: Figure, study: str, plot: str, folder: Path) -> None:
     """Write the two files of a figure that `sheets.write` has drawn, which changes the figure."""
     _rasterize(figure)
-    for ax in filter(lambda ax: ax.images, figure.axes):
-        for lying_on_it in (*ax.lines, *filter(_at_data, ax.texts)):
-            if to_hex(lying_on_it.get_color()) == "#000000":
-                lying_on_it.set_color(INK)
+    for ax in figure.axes:
+        on_picture: list[Line2D | Text] = [*ax.lines, *filter(_at_data, ax.texts)] if ax.images else []
+        for one in on_picture:
+            if to_hex(one.get_color()) == "#000000":
+                one.set_color(INK)
     drawn, name = io.BytesIO(), f"{study}-{plot}"
-    with matplotlib.rc_context(OPTIONS | {"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": FONTS}):
         figure.savefig(drawn, format="svg", dpi=RASTER_DPI, transparent=True, metadata={"Date": None})
     (folder / f"{plot}.svg").write_text(_for_a_page(drawn.getvalue(), name, in_words(figure)), encoding="utf-8")
     with (folder / f"{plot}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -48,8 +50,9 @@ def write(figure: Figure, study: str, plot: str, folder: Path) -> None:
 
 def _rasterize(figure: Figure) -> None:
     """Let layers of dots be drawn as PNG where the plot has many."""
-    layers = [(line, len(line.get_xydata())) for ax in figure.axes for line in ax.lines if line.get_marker() != "None"]
-    layers += [(found, len(found.get_paths())) for found in figure.findobj(LineCollection)]
+    lines = [line for ax in figure.axes for line in ax.lines if line.get_marker() != "None"]
+    layers: list[tuple[Artist, int]] = [(line, np.size(line.get_xdata())) for line in lines]
+    layers += [(found, len(found.get_paths())) for ax in figure.axes for found in ax.collections]
     if sum(count for _, count in layers) > MOST_POINTS:
         for layer, _ in layers:
             layer.set_rasterized(True)
@@ -123,14 +126,11 @@ def _numbers(figure: Figure) -> Iterator[list[str]]:
             row = [cells.get((x, y), "") for x in range(len(ax.get_xticklabels()))]
             yield [plain(ax.get_title()), plain(name.get_text()), *row]
     if not matrices:
-        across, up = (_axis(figure, of) for of in (Axes.get_xlabel, Axes.get_ylabel))
+        across = plain(next(filter(None, (ax.get_xlabel() for ax in figure.axes)), ""))
+        up = plain(next(filter(None, (ax.get_ylabel() for ax in figure.axes)), ""))
         yield ["panel", "what", "points", f"{across}: from", "to", f"{up}: first", "last", "lowest", "highest"]
         for ax in figure.axes:
             yield from _curves(ax)
-
-
-def _axis(figure: Figure, of: type) -> str:
-    return plain(next(filter(None, map(of, figure.axes)), ""))
 
 
 def _curves(ax: Axes) -> Iterator[list[str]]:

@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -27,6 +27,7 @@ TAG, LINK = f"{{{NAMESPACE}}}", "{http://www.w3.org/1999/xlink}"  # before the n
 MOST_POINTS = 2000  # of a plot: the dots of one with more are embedded as PNG
 RASTER_DPI = 144
 INK = "#000001"  # black on a picture, whose colours stay on a dark page
+GREY = "#808080"  # in place of black and other greys in a PNG that lies on the page: light or dark
 FONTS = ["DejaVu Sans", "Verdana", "sans-serif"]
 
 Xml.register_namespace("", NAMESPACE)
@@ -56,6 +57,10 @@ def _rasterize(figure: Figure) -> None:
     if sum(count for _, count in layers) > MOST_POINTS:
         for layer, _ in layers:
             layer.set_rasterized(True)
+        for line in lines:
+            red, green, blue = to_rgb(line.get_color())
+            if red == green == blue and not (line.axes and line.axes.images):
+                line.set_color(GREY)
 
 
 def _at_data(text: Text) -> bool:
@@ -80,7 +85,8 @@ def _for_a_page(drawn: bytes, name: str, label: str) -> str:
                 del dot.attrib["style"]
         element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
     kept = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label, "class": "plot"}
-    root.attrib = kept | {"stroke-linejoin": "round", "stroke-linecap": "butt"}  # as matplotlib's own style sheet
+    # As in matplotlib's own style sheet; it does not write that something is filled with black.
+    root.attrib = kept | {"stroke-linejoin": "round", "stroke-linecap": "butt", "fill": "currentColor"}
     return Xml.tostring(root, encoding="unicode")
 
 
@@ -105,9 +111,17 @@ def _as_current(grey: re.Match[str]) -> str:
 
 
 def in_words(figure: Figure) -> str:
-    """Return what a figure shows: its title, and the titles of its panels or the names on its axis."""
-    panels = [ax.get_title() or ", ".join(label.get_text() for label in ax.get_yticklabels()) for ax in figure.axes]
-    return ". ".join(plain(text) for text in (figure.get_suptitle(), *panels) if text.strip())
+    """Return what a figure shows: its title, what each panel is about, and what the legend names."""
+    legend = [", ".join(text.get_text() for text in one.get_texts()) for one in figure.legends]
+    parts = (figure.get_suptitle(), *map(_panel, figure.axes), *(f"shown: {names}" for names in legend if names))
+    return ". ".join(plain(text) for text in parts if text.strip())
+
+
+def _panel(ax: Axes) -> str:
+    """Return a panel's title, the names on its axis, or the names of both axes."""
+    names = [label.get_text() for label in ax.get_yticklabels() if re.search("[A-Za-z]", label.get_text())]
+    axes = " by ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel())))
+    return ax.get_title() or ", ".join(names) or axes
 
 
 def plain(text: str) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 from bancada.base import BadInput, files, index, notify, stage
 from bancada.base.params_file import ParamsFile
 from bancada.evaluation import page, words
-from bancada.evaluation.plots import PLOTS
 
 PUBLISHED = files.DATA / "published.csv"  # what the lessons published, and where our values stand
 ASKED = ("source", "split", "metric", "baseline", "min_difference", "fails_above", "fails_below", "train")
+FIRST = ("leaderboard", "loss", "data")
 COMMON = ("seed", "num_seeds", "lr")
 
 
@@ -76,13 +76,12 @@ def _by_seed(study: str, board: Sequence[words.Texts]) -> words.Cells:
 
 
 def _plots(study: str, by_seed: words.Cells) -> Iterator[dict[str, Any]]:
-    """Yield each plot that the evaluation drew, with its numbers."""
-    for name in dict.fromkeys(["leaderboard", *PLOTS]):
-        drawn = files.drawings(study) / f"{name}.svg"
-        if drawn.exists():
-            with drawn.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
-                numbers = by_seed if name == "leaderboard" else list(csv.reader(file))
-            yield {"name": name, "svg": drawn.read_text("utf-8"), "numbers": numbers}
+    """Yield each plot that the evaluation drew, with its numbers: those of FIRST, then the others by name."""
+    drawn = {path.stem: path for path in sorted(files.drawings(study).glob("*.svg"))}
+    for name in sorted(drawn, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
+        with drawn[name].with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+            numbers = by_seed if name == FIRST[0] else list(csv.reader(file))
+        yield {"name": name, "svg": drawn[name].read_text("utf-8"), "numbers": numbers}
 
 
 def _published(studies: Sequence[str]) -> words.Cells:

@@ -40,13 +40,14 @@ def _study(params: ParamsFile, study: str) -> dict[str, Any]:
     if not rows:
         raise BadInput(f"{files.evaluation(study)}: no leaderboard; `dvc repro evaluate@{study}` makes it")
     asked, board = params.value(f"studies.{study}"), words.board(rows, study, words.read(study, "reference"))
-    variants = {name: one for name, one in params.value("variants").items() if one["study"] == study}
+    variants = params.value("variants")
+    own = [(row["variant"], _own(variants[row["variant"]])) for row in rows]  # in the order of the board
     return {
         "name": study,
         "question": f"{len(rows)} variant{'s' * (len(rows) > 1)}: {board.title.partition(': ')[2]}",
         "sentence": words.sentence(rows),
         "asked": [("key", "value"), *_flat({key: asked[key] for key in ASKED if key in asked})],
-        "variants": [("variant", "what it has of its own"), *((name, _own(one)) for name, one in variants.items())],
+        "variants": [("variant", "what it has of its own"), *own],
         "board": board,
         "plots": list(_plots(study, _by_seed(study, rows))),
         "hashes": [("file", "MD5"), *((path, _md5(path)) for path in (files.raw(study), files.index(study)))],

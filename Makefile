@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where a lock
 # or pyproject.toml changed since. TORCH=cuda or TORCH=cpu behind a command chooses torch's build, and .venv/ready keeps it.
 .DEFAULT_GOAL := help
-.PHONY: help repro verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline engines docs format ui lock clean
+.PHONY: help repro report verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline engines docs format ui lock clean
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -27,6 +27,9 @@ help:  ## what there is to make
 
 repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
 	@bancada repro
+
+report: $(READY)  ## one page with all results, commit and verdict on top: FILE=report.html, which any browser opens
+	@bancada report $(or $(FILE),report.html)
 
 verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and JSON=FILE keep the verdict, STAGES=... a part
 	@bancada verify $(if $(STAGES),--stages $(STAGES)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))

@@ -92,6 +92,16 @@ def check(
 
 
 @app.command()
+def report(file: Annotated[Path, typer.Argument(metavar="FILE.html", help="A new file, or one to replace.")]) -> None:
+    """Write a copy of data/report.html, all results on a page, with commit and verdict of `bancada check` on top."""
+    file = file.resolve()
+    with at_the_root():
+        from bancada.pipeline.report import report
+
+        print(report(file), f"\nwritten: {file}", sep="")
+
+
+@app.command()
 def verify(
     stages: Annotated[
         list[str] | None, typer.Option("--stages", help="Only these and what they depend on: train@line_sgd,...")

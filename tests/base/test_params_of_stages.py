@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from bancada.base.params_file import ParamsFile
 from bancada.data import generate, split
-from bancada.evaluation import evaluate, plots
+from bancada.evaluation import evaluate, plots, report
 from bancada.training import index, train
 
 DVC_YAML = YAML(typ="safe").load((Path(__file__).parents[2] / "dvc.yaml").read_text())
@@ -86,6 +86,9 @@ def test_every_kind_of_stage_reads_the_keys_that_dvc_yaml_names_for_it_and_no_ot
             named = named_in_dvc_yaml(stage, name)
             asked = {next((one for one in named if key.startswith(f"{one}.")), key) for key in params.asked}
             assert asked == named, f"{stage}@{name}"
+    params = Recording()
+    report.main(params, "")
+    assert {key.partition(".")[0] for key in params.asked} == {*DVC_YAML["stages"]["report"]["params"]}
 
 
 def test_these_are_all_the_stages_that_are_made_for_each_study_or_variant() -> None:

@@ -1,18 +1,19 @@
 """Which plots an evaluation has, and what stands in them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
-from evaluated import TABLE, given, main, read, scored, write_model, write_split
+from evaluated import TABLE, changed, given, main, read, scored, two_classes, write_model, write_split
 from matplotlib.text import Text
 from PIL import Image
 
 from bancada.base import files
 from bancada.base.tables import Table
-from bancada.evaluation import drawn_rows
+from bancada.evaluation import drawn_rows, sheets
 from bancada.evaluation.sheets import sheet, write
 from bancada.evaluation.words import format_leaderboard
 
@@ -50,7 +51,7 @@ def test_a_metric_that_is_not_defined_is_called_so_and_nothing_has_diverged(monk
     for variant, weight in (("base", 1.0), ("other", 2.0)):
         write_model(params, variant, rows, {"0.weight": [[[weight]]] * 4, "0.bias": [[0.0]] * 4})
     texts = []
-    monkeypatch.setattr("bancada.evaluation.sheets.write", lambda figure, path: texts.extend(words(figure)))
+    monkeypatch.setattr("bancada.evaluation.sheets.write", lambda figure, path: texts.extend(words(figure)) or set())
     main(params, "study")
     assert "base\n4 of 4 not defined" in texts
     assert not [text for text in texts if "diverged" in text]
@@ -147,3 +148,50 @@ def test_dvcs_own_renderer_fills_the_template_of_loss_csv():
     filled = VegaRenderer(rows, "loss", x="epoch", y="loss", template="loss", template_dir=folder).get_filled_template()
     assert "DVC_METRIC" not in json.dumps(filled)
     assert filled["spec"]["encoding"]["color"]["field"] == "variant"
+
+
+@pytest.mark.long
+def test_six_hundred_features_and_classes_have_a_picture_of_bounded_size_that_says_what_it_leaves_out(monkeypatch):
+    source = {"kind": "csv", "path": "data/sources/t.csv", "task": "classification", "targets": ["kind"]}
+    params = given(source, [600], {"train": 1200}, "error_rate_percent", variants=("base",), loss="cross_entropy")
+    rng = np.random.default_rng(0)
+    names, index = [f"n{i}" for i in range(600)], np.arange(1200)[:, None] // 2
+    rows = Table(rng.normal(size=(1200, 3)), index, ["x", "y", "z"], ["kind"], names)
+    write_split(rows)
+    write_model(params, "base", rows, {"0.weight": rng.normal(size=(4, 600, 3)), "0.bias": np.zeros((4, 600))})
+    drawn, write_png = {}, sheets.write
+
+    def write_and_read(figure, path):
+        drawn[path.stem] = words(figure)
+        return write_png(figure, path)
+
+    monkeypatch.setattr(sheets, "write", write_and_read)
+    monkeypatch.setattr("bancada.evaluation.evaluate.references", lambda *_: [])  # which takes seconds
+    main(params, "study")
+    for path in (files.evaluation("study") / "plots").iterdir():
+        with Image.open(path) as picture:
+            assert picture.height < 2000
+    assert "the first 24 of 600 classes" in " ".join(" ".join(drawn["confusion"]).split())
+    numbers = Table(rng.normal(size=(5, 600)), rng.normal(size=(5, 1)), names, ["price"], [])
+    figure = drawn_rows.drawn(numbers, "study")
+    assert figure.get_size_inches()[1] * 110 < 4000
+    assert "the first 24 of 600 features" in figure.get_suptitle()
+
+
+def test_a_long_name_keeps_its_ends_and_a_formula_stays_a_text():
+    assert sheets.shortened("short", 5) == "short"
+    assert sheets.shortened(f"moons_{'x' * 90}_adam\nnext", 15) == "moons_xxx…_adam\nnext"
+    assert sheets.shortened(r"\$a\$", 3) == r"\$a\$"
+
+
+def test_letters_that_the_font_lacks_are_told_in_one_line(moons, capsys):
+    """DejaVu Sans has the Cyrillic alphabet, and no Chinese characters."""
+    rows = two_classes((1, 1, 1), (2, 1, 1), (-1, 1, 0), (-2, 1, 0))
+    write_split(*[replace(rows, feature_names=["высота", "高さ"])] * 3)
+    for variant in ("base", "mixed", "diverged"):
+        path = files.model("study", variant) / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"feature_names": ["высота", "高さ"]}))
+    main(changed(moons, predict=[]), "study")
+    told = [line for line in capsys.readouterr().err.splitlines() if "lacks" in line]
+    why = "the font of the PNG files lacks さ 高, and they show boxes instead"
+    assert told == [f"study: {why}; tables and the report have these letters"]

@@ -37,7 +37,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> set[str]:
 def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Callable[[], dict[str, str]]) -> None:
     now = written()
     params = load()
-    assert len(now) == 4 * len(params.studies) + len(params.variants)
+    assert len(now) == 4 * len(params.studies) + len(params.variants) + 1  # and the report
     assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
 
 
@@ -70,7 +70,8 @@ def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callabl
     before = written()
     edit(source / "networks/metrics.py", "METRICS = {", "METRICS = {**{}, ")
     searching = {f"train/tuned_{name}.json" for name in ("sgd", "momentum", "adam")}  # the metric chooses for them
-    assert changed(before, written()) == {name for name in before if name.startswith("evaluate/")} | searching
+    scored = {name for name in before if name.startswith("evaluate/")} | {"report.json"}
+    assert changed(before, written()) == scored | searching
     before = written()
     edit(
         Path("params.yaml"),
@@ -133,9 +134,9 @@ def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
     assert {package: {name.partition("/")[0] for name in names} for package, names in stale.items()} == {
         "torch": {"train", "evaluate"},
         "numba": {"train", "evaluate"},
-        "scikit-learn": {"generate", "split", "train", "evaluate"},
+        "scikit-learn": {"generate", "split", "train", "evaluate", "report.json"},
         "matplotlib": {"evaluate"},
-        "numpy": {"generate", "split", "train", "evaluate"},
+        "numpy": {"generate", "split", "train", "evaluate", "report.json"},
         "mlflow": set(),
     }
 

@@ -1,5 +1,7 @@
 """The published figures of the lessons, within the windows that their own reruns span."""
 
+import csv
+import re
 from copy import deepcopy
 from functools import cache
 from itertools import pairwise
@@ -25,6 +27,7 @@ from bancada.training.replica import Data, Replica, Rows
 from bancada.training.settings import Recipe
 from bancada.training.train import prepared
 
+ROOT = Path(__file__).parents[2]
 NEW_ORCHARD = np.array([75.0, 63.0, 44.0])  # temperature, rainfall, humidity: the lesson's new input
 
 
@@ -233,3 +236,14 @@ def test_lesson_4_a_softmax_before_cross_entropy_learns_slower_and_leaves_a_loss
     assert softmax[:, -1] == pytest.approx(np.log(np.e + 2) - 1, abs=0.01)
     assert np.all(logits[:, 10] < 0.1)
     assert np.all(logits[:, -1] < 0.01)
+
+
+def test_the_page_and_the_table_of_published_figures_name_the_same_numbers() -> None:
+    page = (ROOT / "docs/results.md").read_text()
+    with (ROOT / "data/published.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    for row in rows:
+        assert row["variant"] in PARAMS.variants
+        for number in re.findall(r"\d+\.\d+(?:e-\d+)?", row["published"]):
+            assert any(number in line for line in lines), f"{row['variant']}: {number}"

@@ -11,6 +11,7 @@ from bancada.base.refusals import BadInput
 
 DATA = Path("data")
 CODE, INDEX, EVALUATION = DATA / "code", DATA / "index", DATA / "evaluation"
+REPORT = DATA / "report.html"
 OF_GIT = (CODE, INDEX, EVALUATION)  # what git keeps of the folders in which there are outs alone
 MADE = (*OF_GIT, DATA / "raw", DATA / "split", DATA / "models")  # all of those folders
 PARTS = ("train", "validation", "test")
@@ -61,6 +62,11 @@ def index(study: str) -> Path:
 def evaluation(study: str) -> Path:
     """Return the folder of metrics/, plots/, and the tables scores.csv, leaderboard.csv and others."""
     return EVALUATION / study
+
+
+def drawings(study: str) -> Path:
+    """Return the folder of the study's plots as the report shows them."""
+    return evaluation(study) / "svg"
 
 
 def code(stage: str, name: str) -> Path:

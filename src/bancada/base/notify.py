@@ -27,7 +27,7 @@ RECORDED, MISSED, NOTE = "recorded", "missed", "note"
 
 @contextmanager
 def recorded(stage: str, folder: Path) -> Iterator[None]:
-    """Record what the block leaves in `folder`, if it ends well. `stage` is train@VARIANT or evaluate@STUDY."""
+    """Record what the block leaves in `folder`, if it ends well. `stage`: train@VARIANT, evaluate@STUDY or report."""
     notifier = Notifier()
     if notifier.off or variables().tracking == "shared":
         yield

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from bancada.base.refusals import explained, shown, unknown_key, wrong_key
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+LONGEST_NAME = 128  # characters: names of files are made of it
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=LONGEST_NAME)]
 Count = Annotated[int, Field(gt=0, le=10**8)]  # a typo gives a message, not a lack of memory
 LARGEST = 3.4028234663852886e38  # the largest float32: the networks compute in float32
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]

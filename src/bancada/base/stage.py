@@ -16,15 +16,21 @@ DVC_FOLDER = Path(".dvc")
 FOLDER = DVC_FOLDER / "tmp" / "bancada"  # locks, logs, loss curves and files of the stages that are running
 
 
-def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants"]) -> None:
-    """Call `main` with params.yaml and the study or variant that the command line names. Exit as `told_errors` does."""
+def run(main: Callable[[params_file.ParamsFile, str], None], of: Literal["studies", "variants", "everything"]) -> None:
+    """Call `main` with params.yaml and the study or variant that the command line names; of `everything`, with no name.
+
+    Exit as `told_errors` does.
+    """
     with told_errors():
         variables()  # a wrong one is refused before any work
-        if len(sys.argv) != 2:
-            raise BadInput(f"usage: python -m bancada.PACKAGE.STAGE NAME, with NAME one of the {of} of params.yaml")
-        params, name = params_file.read(), sys.argv[1]
-        params.value(f"{of}.{name}")
-        stage = f"{Path(sys.argv[0]).stem}@{name}"
+        named = of != "everything"
+        if len(sys.argv) != 1 + named:
+            more = f" NAME, with NAME one of the {of} of params.yaml" * named
+            raise BadInput(f"usage: python -m bancada.PACKAGE.STAGE{more}")
+        params, name = params_file.read(), "".join(sys.argv[1:])
+        if named:
+            params.value(f"{of}.{name}")
+        stage = Path(sys.argv[0]).stem + f"@{name}" * named
         wait = f"{stage}: waiting for a process that runs this stage to end"
         alone = locks.locked(FOLDER / f"{stage}.lock", on_wait=lambda: print(wait, file=sys.stderr))
         with alone if DVC_FOLDER.is_dir() else nullcontext():  # a killed `dvc repro` may have left one running

@@ -7,8 +7,11 @@ import csv
 import json
 import math
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import numpy as np
 
 from bancada.base import BadInput, files, index, notify, params_file, stage, tables
 from bancada.data import vary
-from bancada.evaluation import plots, settings, sheets, trials
+from bancada.evaluation import plots, settings, sheets, svg, trials
 from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.entry import DATA_SETS, ONE_DATA_SET, SPLITS, Replicas, Terms
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
@@ -133,13 +136,29 @@ def evaluate(
     write_metrics(folder / "metrics", board, {name: candidate.trained.overruled for name, candidate in by_name.items()})
     ordered = [by_name[row["variant"]] for row in board]
     searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
-    results = Results(name, board, ordered, study.decision_region, searches=searches)
-    with files.whole(folder / "plots") as unfinished:
-        unfinished.mkdir()
-        for plot, draw in plots.PLOTS.items():
-            figure = draw(results)
-            if figure:
-                sheets.write(figure, unfinished / f"{plot}.png")
+    most, region = sheets.MOST_PANELS, study.decision_region
+    results = Results(name, board[:most], ordered[:most], region, searches=searches[:most])
+    results = replace(results, left_out=len(ordered) - len(results.candidates))
+    write_plots(results, folder / "plots")
+
+
+def write_plots(results: Results, folder: Path) -> None:
+    """Write each plot as PNG, and for the report as SVG, where dvc.yaml has an out for these."""
+    drawings, boxes = files.drawings(results.study), set[str]()
+    for_report = Path("dvc.yaml").exists() and f"/{drawings.name}:" in Path("dvc.yaml").read_text("utf-8")
+    with files.whole(folder) as png, files.whole(drawings) if for_report else nullcontext() as svg_folder:
+        for made in filter(None, (png, svg_folder)):
+            made.mkdir()
+        with warnings.catch_warnings():  # of letters that the font lacks: they are told below, in one line
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
+            for plot, draw in plots.PLOTS.items():
+                if figure := draw(results):
+                    boxes |= sheets.write(figure, png / f"{plot}.png")
+                    if svg_folder:
+                        svg.write(figure, results.study, plot, svg_folder)
+    if boxes:
+        why = f"the font of the PNG files lacks {' '.join(sorted(boxes))}, and they show boxes instead"
+        print(f"{results.study}: {why}; tables and the report have these letters", file=sys.stderr)
 
 
 def same_seeds(trained: Mapping[str, saved.SavedVariant]) -> list[int]:

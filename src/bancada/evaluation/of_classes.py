@@ -1,6 +1,7 @@
 """The plots of a study of classes: where and how often each is predicted, and pictures that are taken for another."""
 
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -10,13 +11,28 @@ from matplotlib.figure import Figure
 from bancada.base.tables import Table, as_written
 from bancada.evaluation.candidates import Candidate
 from bancada.evaluation.results import Results, missing, write_why_empty
-from bancada.evaluation.sheets import COLORS, COLUMNS, literal, name_axes, of_class, sheet, with_margins
+from bancada.evaluation.sheets import (
+    COLORS,
+    COLUMNS,
+    LEGEND_COLUMNS,
+    LETTER,
+    MOST_NAME,
+    WIDTH,
+    literal,
+    name_axes,
+    of_class,
+    room_for,
+    sheet,
+    shortened,
+    with_margins,
+)
 from bancada.evaluation.statistics import summary
 from bancada.evaluation.words import ROWS_OF
 
+MOST_UPRIGHT = 10  # letters of a class below its column
 GRID = (160, 100)  # points of a decision region, across and up
 PICTURES = 6  # of rows that a variant decides wrongly
-MANY_CLASSES = 5  # from so many on, a confusion has no numbers where no row is
+MANY_CLASSES, MOST_CLASSES = 5, 24  # from so many on, a confusion has no numbers where no row is; at most so many
 
 
 def decision_regions(results: Results) -> Figure | None:
@@ -77,15 +93,22 @@ def confusion(results: Results) -> Figure | None:
         return None
     title = f"{results.study}: share of each class's rows by predicted class (%), {ROWS_OF[results.split]}"
     title += f"\nmean over {results.over}, those apart that diverged"
+    title += f"; the first {MOST_CLASSES} of {len(classes)} classes" * (len(classes) > MOST_CLASSES)
+    classes = classes[:MOST_CLASSES]
     many = len(classes) >= MANY_CLASSES
     columns = 2 if many else COLUMNS
     height = max(1.2, 0.4 * len(classes))
-    places, names = range(len(classes)), [literal(of_class(label)) for label in classes]
-    left = 0.5 + 0.085 * max(len(of_class(label)) for label in classes)
+    places, names = range(len(classes)), [of_class(label) for label in classes]
+    longest = max(map(len, names))
+    left = 0.5 + LETTER * longest
     count = len(results.candidates)
-    figure, panels = sheet(count, title, height, columns, shared=True, left=left, headings=1, entries=0)
+    room = (WIDTH - left) / min(count, columns) / len(classes) / LETTER  # letters below a column
+    upright = longest > room
+    entries = 5 * LEGEND_COLUMNS if upright else 0  # their height
+    figure, panels = sheet(count, title, height, columns, shared=True, left=left, headings=1, entries=entries)
+    style: dict[str, Any] = {"rotation": 90} if upright else {}
     for ax, candidate in zip(panels, results.candidates, strict=True):
-        matrix = confusion_percent(candidate, results.split)
+        matrix = confusion_percent(candidate, results.split)[: len(classes), : len(classes)]
         ax.imshow(np.nan_to_num(matrix), cmap="Blues", vmin=0, vmax=100, aspect="auto")
         if np.isnan(matrix).all():
             write_why_empty(ax, candidate, "error_rate_percent")
@@ -93,7 +116,9 @@ def confusion(results: Results) -> Figure | None:
         for (y, x), share in np.ndenumerate(matrix):
             shown = _share(share, many) if math.isfinite(share) else "no rows" if x == 0 else ""
             ax.text(x, y, shown, ha="center", va="center", color="white" if share > 55 else "black")
-        ax.set(xticks=places, xticklabels=names, yticks=places, yticklabels=names, title=literal(candidate.name))
+        ax.set_xticks(places, [shortened(name, MOST_UPRIGHT) for name in names], **style)
+        ax.set_yticks(places, [literal(name) for name in names])
+        ax.set_title(literal(candidate.name))
         ax.grid(False)
     name_axes(panels, "predicted class", "observed class")
     return figure
@@ -124,9 +149,9 @@ def misclassified(results: Results) -> Figure | None:
         return None
     title = f"{results.study}: {ROWS_OF[results.split]} that the best seed takes for another class, at most {PICTURES}"
     title += "\nabove each: the observed class, and the predicted one that it is taken for"
-    longest = max(17, *(len(candidate.name) for candidate in results.candidates))
+    left = 0.4 + room_for([candidate.name for candidate in results.candidates])
     count = len(results.candidates) * PICTURES
-    figure, panels = sheet(count, title, 0.85, PICTURES, shared=True, left=0.4 + 0.085 * longest, headings=2, entries=0)
+    figure, panels = sheet(count, title, 0.85, PICTURES, shared=True, left=left, headings=2, entries=0)
     for ax in panels:
         ax.set_axis_off()
     for i, (row, candidate) in enumerate(zip(results.board, results.candidates, strict=True)):
@@ -136,12 +161,12 @@ def misclassified(results: Results) -> Figure | None:
             decided = candidate.predicted(results.split)[candidate.trained.seeds.index(seed), :, 0]
             wrong = np.flatnonzero(decided != rows.targets[:, 0])
             said = [f"seed {seed}:", f"{len(wrong)} of {len(rows)} wrong"]
-        name = "\n".join([literal(candidate.name), *said])
+        name = "\n".join([shortened(candidate.name, MOST_NAME), *said])
         own[0].text(-0.15, 0.5, name, ha="right", va="center", transform=own[0].transAxes)
         for ax, at in zip(own, wrong, strict=False):
             ax.imshow(pictures[at], cmap="gray_r", vmin=0, vmax=1)
             observed, taken_for = (str(rows.classes[index]) for index in (rows.targets[at, 0], decided[at]))
-            ax.set_title(literal(f"{observed}\ntaken for {taken_for}"))
+            ax.set_title(literal(f"{of_class(observed)}\ntaken for {of_class(taken_for)}"))
     return figure
 
 

@@ -19,9 +19,23 @@ from bancada.evaluation import drawn_rows
 from bancada.evaluation.of_classes import confusion, decision_regions, misclassified
 from bancada.evaluation.results import Results, missing, write_why_empty
 from bancada.evaluation.searches import parallel, search, tuning
-from bancada.evaluation.sheets import COLORS, COLUMNS, GRAYS, MARKERS, band, literal, name_axes, sheet, with_margins
+from bancada.evaluation.sheets import (
+    COLORS,
+    COLUMNS,
+    GRAYS,
+    MARKERS,
+    MOST_NAME,
+    MOST_PANELS,
+    band,
+    literal,
+    name_axes,
+    room_for,
+    sheet,
+    shortened,
+    with_margins,
+)
 from bancada.evaluation.statistics import summary, thinned
-from bancada.evaluation.words import ROWS_OF, better, measured_on, over_replicas
+from bancada.evaluation.words import ROWS_OF, better, measured_on
 from bancada.networks import encoding, metrics, settings
 from bancada.networks.preparation import TARGET_SCALING
 
@@ -64,11 +78,9 @@ def loss(results: Results) -> Figure:
 def leaderboard(results: Results) -> Figure:
     """Draw a dot for each seed, the median and its 95 % interval, with the best variant on top."""
     board, metric, seeds = results.board, results.board[0]["metric"], results.board[0]["num_seeds"]
-    over = over_replicas(seeds, results.board[0]["over"])
-    title = f"{results.study}: {metrics.METRICS[metric].label} {measured_on(metric, results.split)}, {over}"
+    title = f"{results.study}: {metrics.METRICS[metric].label} {measured_on(metric, results.split)}, {results.over}"
     labels = [candidate.name for candidate in results.candidates]
-    longest = max(map(len, labels))
-    figure, (ax,) = sheet(1, title, height=0.2 + 0.33 * len(labels), left=0.3 + 0.085 * max(longest, 17))
+    figure, (ax,) = sheet(1, title, height=0.2 + 0.33 * len(labels), left=0.3 + room_for(labels))
     values = [candidate.entry(metric).values for candidate in results.candidates]
     for place, (row, of_seeds) in enumerate(zip(board, values, strict=True)):
         finite = np.isfinite(of_seeds)
@@ -81,7 +93,7 @@ def leaderboard(results: Results) -> Figure:
         if math.isfinite(middle):
             ax.plot([middle], [place], "D", color=COLORS[1], markersize=5.5, label="median over seeds")
         labels[place] += "".join(f"\n{why}" for why in missing(results.candidates[place], metric))
-    ax.set_yticks(range(len(labels)), [literal(label) for label in labels])
+    ax.set_yticks(range(len(labels)), [shortened(label, MOST_NAME) for label in labels])
     ax.set(ylim=(len(labels) - 0.5, -0.5), xlabel=f"{metrics.METRICS[metric].label}, {better(metric)}")
     if not np.isfinite(values).any():
         ax.set_xticks([])
@@ -107,6 +119,8 @@ def predicted_vs_observed(results: Results) -> Figure | None:
         return None
     pairs = [(candidate, i) for candidate in results.candidates for i in range(len(rows.target_names))]
     title = f"{results.study}: predicted against observed, {ROWS_OF[results.split]}\nover {results.over}"
+    title += f"; {MOST_PANELS} of {len(pairs)} panels" * (len(pairs) > MOST_PANELS)
+    pairs = pairs[:MOST_PANELS]
     figure, panels = sheet(len(pairs), title, height=2.6, columns=3 if len(pairs) == 3 else 2, headings=1)
     many = len(rows) > 500
     for ax, (candidate, i) in zip(panels, pairs, strict=True):

@@ -22,12 +22,15 @@ class Results:
     region: list[list[float]] | None  # [[x low, x high], [y low, y high]] for the decision regions
     of_first: bool = False  # of seeds that each have data of their own, only the first is shown
     searches: Sequence[Searched] = ()  # of the variants that searched
+    left_out: int = 0  # variants at the end of the board, for which there is no room
 
     @property
     def over(self) -> str:
         """What the replicas differ in, in words, such as "10 seeds on one data set"."""
         seeds = len(self.candidates[0].trained.seeds)
-        return "the first seed and its data alone" if self.of_first else over_replicas(seeds, self.board[0]["over"])
+        over = "the first seed and its data alone" if self.of_first else over_replicas(seeds, self.board[0]["over"])
+        shown = len(self.candidates)
+        return over + f", the best {shown} of {shown + self.left_out} variants" * bool(self.left_out)
 
     def first(self) -> "Results":
         """Return the results of the first seed, where each has data of its own: rows of one data set can be drawn."""

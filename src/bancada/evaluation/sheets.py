@@ -16,7 +16,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from PIL import Image
 
 from bancada.evaluation.statistics import percentiles
@@ -39,17 +41,57 @@ COLUMNS = 3  # panels side by side
 LEGEND_COLUMNS = 4
 MOST_TITLE = 88  # characters in a line of a title
 MOST_LABEL = 24  # characters of the label of a class
+MOST_NAME = 40  # characters of a variant's name beside its row
+MOST_ENTRIES, MOST_ENTRY = 24, 30  # of a legend, and characters of one
+MOST_PANELS = 48
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+LETTER, TITLE_LETTER = 0.085, 0.078  # widths in inches: wide ones, and those of a usual name
+LEAST_TITLE = 12  # characters above a small panel
 LEGEND_MARKER = 5.0  # the least size of a marker: smaller ones do not show their colour
 PALETTE = 256  # colours of a PNG file, which makes it three times smaller
 
 
-def write(figure: Figure, path: Path) -> None:
-    """Draw the figure, with a legend of what has a label in it, and write it as a PNG file."""
+def write(figure: Figure, path: Path) -> set[str]:
+    """Draw the figure, with a legend of what has a label in it and names as long as there is room, as a PNG file.
+
+    Return the letters that the font lacks, which are drawn as boxes.
+    """
     _legend(figure)
+    for ax in figure.axes:
+        _fit_names(ax)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     picture.quantize(PALETTE, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
+    known = get_font(findfont(FontProperties())).get_charmap()
+    letters = {letter for text in figure.findobj(Text) for letter in text.get_text()}
+    return {letter for letter in letters if ord(letter) not in known and not letter.isspace()}
+
+
+def _fit_names(ax: Axes) -> None:
+    """Shorten what is longer than its place: the lines of a panel's title, and the names of its axes."""
+    place = ax.get_window_extent()  # in pixels
+    across, up = (int(side / ax.figure.dpi / TITLE_LETTER) for side in (place.width, place.height))
+    ax.title.set_text(shortened(ax.get_title(), max(LEAST_TITLE, across)))
+    ax.xaxis.label.set_text(shortened(ax.get_xlabel(), max(MOST_LABEL, across)))
+    ax.yaxis.label.set_text(shortened(ax.get_ylabel(), max(MOST_LABEL, up)))
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text for matplotlib with lines of at most so many letters: of a longer one, the beginning and the end.
+
+    Names of variants often differ in their ends.
+    """
+    lines = [line.replace(r"\$", "$") for line in text.splitlines()]
+    end = most // 3
+    return literal(
+        "\n".join(line if len(line) <= most else f"{line[: most - end - 1]}{ELLIPSIS}{line[-end:]}" for line in lines)
+    )
+
+
+def room_for(names: Sequence[str]) -> float:
+    """Return the inches that names take to the left of a panel; longer ones are `shortened` to MOST_NAME."""
+    return LETTER * min(max(17, *map(len, names)), MOST_NAME)
 
 
 def sheet(
@@ -71,7 +113,10 @@ def sheet(
     columns = min(count, columns)
     rows = math.ceil(count / columns)
     between = headings * LINE + (0.1 if shared else 2 * LINE)  # the numbers of axes that are not shared
-    top, bottom = LINE * (1.8 + headings + title.count("\n")), LINE * (2.8 + math.ceil(entries / LEGEND_COLUMNS))
+    top, bottom = (
+        LINE * (1.8 + headings + title.count("\n")),
+        LINE * (2.8 + math.ceil(min(entries, MOST_ENTRIES + 1) / LEGEND_COLUMNS)),
+    )
     total = top + rows * height + (rows - 1) * between + bottom
     figure = Figure(figsize=(WIDTH, total))
     width = (WIDTH - left - 0.15) / columns
@@ -98,7 +143,7 @@ def literal(text: str) -> str:
 def of_class(label: object) -> str:
     """Return the label of a class, cut if it is long, for `literal`."""
     text = str(label)
-    return text if len(text) <= MOST_LABEL else f"{text[: MOST_LABEL - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return text if len(text) <= MOST_LABEL else f"{text[: MOST_LABEL - 1]}{ELLIPSIS}"
 
 
 def name_axes(panels: Sequence[Axes], across: str, up: str) -> None:
@@ -116,8 +161,11 @@ def _legend(figure: Figure) -> None:
     for ax in figure.axes:
         handles, labels = ax.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
+    if (more := len(shown) - MOST_ENTRIES) > 1:
+        shown = dict(list(shown.items())[:MOST_ENTRIES]) | {f"and {more} more": Line2D([], [], linestyle="")}
+    names = [name if len(name) <= MOST_ENTRY else shortened(name, MOST_ENTRY) for name in shown]
     style: dict[str, Any] = {"loc": "lower center", "ncols": LEGEND_COLUMNS, "frameon": False, "borderaxespad": 0.2}
-    for handle in figure.legend(shown.values(), shown.keys(), **style).legend_handles:
+    for handle in figure.legend(shown.values(), names, **style).legend_handles:
         if isinstance(handle, Line2D):
             handle.set_markersize(max(handle.get_markersize(), LEGEND_MARKER))
 

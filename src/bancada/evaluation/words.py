@@ -4,7 +4,7 @@ import csv
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bancada.base import files
 from bancada.evaluation.entry import SPLITS
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Texts = dict[str, str]  # a row of a CSV file
+Cells = list[list[str]]  # a table
 WIDTH = 120  # letters in a line of the terminal
 PLURAL = re.compile(r"(?:(?<=seed)|(?<=set)|(?<=split))s\b")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -69,72 +70,90 @@ def read(study: str, table: str) -> list[Texts]:
         return list(csv.DictReader(file))
 
 
-def format_leaderboard(rows: Sequence[Texts], study: str, references: Sequence[Texts] = ()) -> str:
-    """Return leaderboard.csv and reference.csv, as csv.DictReader reads them, as tables for a terminal.
+class Board(NamedTuple):
+    """A study's leaderboard in texts. The first row of a table has the names of its columns."""
 
-    EXPLANATION says what they show.
-    """
-    from rich.console import Console
+    title: str
+    values: Cells
+    differences: Cells  # without a row where nothing is compared
+    remarks: list[str]
 
+
+def board(rows: Sequence[Texts], study: str, references: Sequence[Texts] = ()) -> Board:
+    """Return what leaderboard.csv and reference.csv, as csv.DictReader reads them, say. EXPLANATION explains it."""
     first, exponent = rows[0], _common_exponent(rows)
     unit = f", in units of 1e{exponent}" if exponent else ""
     over = over_replicas(int(first["num_seeds"]), first["over"])
     measured = f"({better(first['metric'])}) {measured_on(first['metric'], first['split'])}"
-    parts: list[str | Table] = [f"{study}: {first['metric']}{unit} {measured}, over {over}"]
+    compared = any(row["verdict"] for row in rows if row["verdict"] != "baseline")
+    return Board(
+        f"{study}: {first['metric']}{unit} {measured}, over {over}",
+        _values(rows, 10.0**exponent),
+        _differences(rows, 10.0**exponent) if compared else [],
+        [*_of_references(references, 10.0**exponent), *_remarks(rows)],
+    )
+
+
+def format_leaderboard(rows: Sequence[Texts], study: str, references: Sequence[Texts] = ()) -> str:
+    """Return the leaderboard as tables for a terminal."""
+    from rich.console import Console
+
+    shown = board(rows, study, references)
     console = Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
-    table = _values(rows, 10.0**exponent, networks=True)
-    wide = console.measure(table).maximum >= WIDTH
-    parts += [_values(rows, 10.0**exponent, networks=False) if wide else table]
-    parts += _of_references(references, 10.0**exponent)
-    if any(row["verdict"] for row in rows if row["verdict"] != "baseline"):
-        parts += [_differences(rows, 10.0**exponent)]
+    values = _table(shown.values)
+    if console.measure(values).maximum >= WIDTH:  # leave out the engine and the number of parameters
+        values = _table([[*row[:2], *row[4:]] for row in shown.values])
+    of_references, others = shown.remarks[: bool(references)], shown.remarks[bool(references) :]
+    tables = [values, *of_references, *([_table(shown.differences)] if shown.differences else [])]
     with console.capture() as captured:
-        for part in (*parts, *_remarks(rows)):
+        for part in (shown.title, *tables, *others):
             console.print(part, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def _values(rows: Sequence[Texts], unit: float, networks: bool) -> "Table":
-    """Return the table. `networks`: with the engine and the number of parameters beside each variant."""
-    beside = {"engine": "engine", "parameters": "params"} if networks else {}
+def _values(rows: Sequence[Texts], unit: float) -> Cells:
     numbers = ("median", "95 %", "mean", "sd", "min", "max", "failed", "95 %", "epochs")
-    table = _empty("#", "variant", *beside.values(), *numbers)
+    table = [["#", "variant", "engine", "params", *numbers]]
     for row in rows:
         failed = [f"{100 * float(row[key]):.0f}" if row[key] else "" for key in ("failed_low", "failed_high")]
-        table.add_row(
-            *(row[key] for key in ("rank", "variant", *beside)),
+        cells = (
+            *(row[key] for key in ("rank", "variant", "engine", "parameters")),
             short(row["median"], unit) or "n. d.",
             _interval(row, "median", unit),
             *(short(row[key], unit) for key in ("mean", "sd", "min", "max")),
             *(row["failed_seeds"], f"{failed[0]} to {failed[1]} %" if failed[0] else ""),
             f"{float(row['epochs_to_converge']):.0f}" if row["epochs_to_converge"] else "",
         )
+        table.append(list(cells))
     return table
 
 
-def _differences(rows: Sequence[Texts], unit: float) -> "Table":
+def _differences(rows: Sequence[Texts], unit: float) -> Cells:
     base = next(row["variant"] for row in rows if row["verdict"] == "baseline")
-    table = _empty(f"minus {base}", "difference", "95 %", "p", "p Holm", "P(better)", "verdict", "reason")
+    table = [[f"minus {base}", "difference", "95 %", "p", "p Holm", "P(better)", "verdict", "reason"]]
     for row in rows:
         if row["variant"] != base:
-            table.add_row(
+            cells = (
                 *(row["variant"], short(row["difference"], unit, "+"), _interval(row, "difference", unit)),
                 *(f"{float(row[key]):.3f}" if row[key] else "" for key in ("p", "p_holm")),
                 f"{float(row['p_better']):.2f}" if row["p_better"] else "",
                 *(row["verdict"], row["reason"]),
             )
+            table.append(list(cells))
     return table
 
 
-def _empty(*columns: str) -> "Table":
+def _table(cells: Cells) -> "Table":
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for i, name in enumerate(columns):
+    for i, name in enumerate(cells[0]):
         words = i == 0 or name in ("variant", "engine", "verdict", "reason")
         # Where a line has no room for all columns, long texts are folded.
         table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    for row in cells[1:]:
+        table.add_row(*row)
     return table
 
 

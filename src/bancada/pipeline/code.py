@@ -1,7 +1,8 @@
 """Stage code: which code and which packages the result of each other stage depends on -> data/code/STAGE/NAME.json.
 
 DVC does not follow imports, so each stage depends on its file here: the modules that it imports, directly or not, each
-with a hash of its syntax tree, and the versions in requirements.lock of the packages that those modules import.
+with a hash of its syntax tree, and the versions in requirements.lock of the packages that those modules import. The
+stage report, of which there is one, has data/code/report.json.
 A comment reruns this stage alone. A new plot reruns evaluations alone.
 
 The process that records results in MLflow runs beside a stage. It is no import, so it is no part of these files.
@@ -36,6 +37,7 @@ STAGES = {  # of each study, and, for `train`, of each variant
 # These import sources, engines, searches and the user's files by a computed name: the entries name those modules.
 DECLARED = frozenset({module.__name__ for module in (sources, vary, replica, saved, user_code, train)} | {train.SEARCH})
 OWN = ("bancada", *user_code.FOLDERS)
+REPORT = "bancada.evaluation.report"  # of all studies
 
 
 def main() -> None:
@@ -62,6 +64,7 @@ def contents(params: Params, root: Path) -> dict[str, str]:
         searches = stage == "train" and params.training(name).search()
         chosen_by = {"metric": params.studies[params.variants[name].study].metric} if searches else {}
         found[f"{stage}/{name}.json"] = json.dumps(known[entries] | chosen_by, indent=1) + "\n"
+    found["report.json"] = json.dumps(_depends_on((REPORT,), folder, versions), indent=1) + "\n"
     return found
 
 

@@ -8,6 +8,7 @@ or of another version of a library. A training at the edge of chaos exceeds them
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -162,10 +163,21 @@ def _parquet(path: Path) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in table.column_names} | {"its description": described}
 
 
+def _markup(path: Path) -> dict[str, np.ndarray]:
+    """Return the numbers with a fraction, and the text around them without embedded pictures.
+
+    The PNG files of the same plots are compared pixel by pixel.
+    """
+    pieces = re.split(r"(-?\d+\.\d+(?:e-?\d+)?)", re.sub(r"data:image/png;base64,[^\"]*", "", path.read_text("utf-8")))
+    return {"numbers": np.array(pieces[1::2], dtype=float), "text": np.array("".join(pieces[::2]), dtype=object)}
+
+
 READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     ".safetensors": load_file,
     ".parquet": _parquet,
     ".csv": lambda path: {str(name): column.to_numpy() for name, column in pd.read_csv(path).items()},
     ".json": _json,
+    ".svg": _markup,
+    ".html": _markup,
     ".png": lambda path: {"pixels": np.asarray(Image.open(path).convert("RGBA"))},
 }

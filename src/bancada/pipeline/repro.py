@@ -207,11 +207,14 @@ class Run:
             print(f"{len(self.ran)} of {count} stages ran{told}, {fine} were up to date")
 
     def _notify(self, event: Literal["began", "ended", "failed"], name: str) -> None:
-        """Tell the process that records results in MLflow of trainings and evaluations."""
+        """Tell the process that records results in MLflow of trainings, evaluations and the report."""
         kind, _, of = name.partition("@")
-        if kind in ("train", "evaluate"):
-            folder = files.model(self.params.variants[of].study, of) if kind == "train" else files.evaluation(of)
-            self.notifier.tell(event, name, folder)
+        if kind == "train":
+            self.notifier.tell(event, name, files.model(self.params.variants[of].study, of))
+        elif kind == "evaluate":
+            self.notifier.tell(event, name, files.evaluation(of))
+        elif name == "report":
+            self.notifier.tell(event, name, files.REPORT)
 
 
 def _explained(error: Exception) -> tuple[int, str]:

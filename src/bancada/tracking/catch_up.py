@@ -21,7 +21,7 @@ from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from bancada.base import BadInput, dvc_errors, files, git, index, lockfile
 from bancada.base.notify import first_line, grouped, without_credentials
 from bancada.base.variables import variables
-from bancada.tracking import evaluations, live_runs, mirror, surroundings
+from bancada.tracking import evaluations, live_runs, mirror, reports, surroundings
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import STORE_ERRORS, Failed, StoreAway, cause, open_store
 from bancada.tracking.surroundings import repository_root, store_uri
@@ -92,6 +92,11 @@ def _write(recorder: Recorder, lock: lockfile.Lock, changed: Container[str] | No
         with recorder.store.part(f"the evaluation of {study}", recorder.failed):
             evaluation = _evaluation(study, found, lock)
         recorder.write_all(study, found, evaluation)
+    if changed is None and files.REPORT.exists():
+        if lock.agrees("report", files.REPORT):
+            reports.write(recorder, files.REPORT)
+        else:
+            recorder.failed[str(files.REPORT)] = f"{lockfile.DIFFERS}; `dvc checkout {files.REPORT}` brings that back"
 
 
 def _readable(failed: Failed, lock: lockfile.Lock) -> Iterator[mirror.Result]:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from bancada.base.notify import MISSED, NOTE, RECORDED, grouped
-from bancada.tracking import live_runs, mirror, record, surroundings
+from bancada.tracking import live_runs, mirror, record, reports, surroundings
 from bancada.tracking.store import STORE_ERRORS, Failed, Store, cause, open_store
 from bancada.training import live
 
@@ -116,7 +116,9 @@ class Listener:
         kind, _, name = stage.partition("@")
         recorder = record.Recorder(store, self.origin)
         with store.part(stage, recorder.failed):
-            if kind == "evaluate":
+            if stage == "report":
+                reports.write(recorder, folder)
+            elif kind == "evaluate":
                 recorder.write_study(name, after_each=self._show)  # trainings go on meanwhile
             else:
                 result = mirror.result(folder)

@@ -104,7 +104,7 @@ class Recorder:
             if began_ms is None and deleted(store, result.study, run):
                 if not self.restore:
                     return Outcome("", [])
-                run, written = runs.restored(store, result, run), ["restored"] if run else []
+                run, written = runs.restored(store, result.study, result.fingerprint, run), ["restored"] if run else []
             elif run and is_deleted(run.info):
                 run = None
             if finished := runs.is_finished(run):

@@ -44,15 +44,15 @@ def begin(
     return run, logged
 
 
-def restored(store: Store, training: mirror.Description, run: Run | None) -> Run | None:
+def restored(store: Store, study: str, fingerprint: str, run: Run | None) -> Run | None:
     """Bring back a run that someone deleted, and its experiment if that was deleted; without a run, the study's."""
-    found = experiments_of(store, training.study)
+    found = experiments_of(store, study)
     experiment = next(each for each in found if run is None or each.experiment_id == run.info.experiment_id)
     if is_deleted(experiment):  # it brings back its runs
         store.client.restore_experiment(experiment.experiment_id)
     elif run:
         store.client.restore_run(run.info.run_id)
-    return find_run(store, training.study, training.fingerprint)
+    return find_run(store, study, fingerprint)
 
 
 def _tags(training: mirror.Description, origin: Origin) -> dict[str, str]:

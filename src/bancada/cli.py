@@ -92,6 +92,22 @@ def check(
 
 
 @app.command()
+def compare(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[EXP]...", help="Of DVC, commits or `workspace`; none: the workspace and all of DVC's."
+        ),
+    ] = None,
+) -> None:
+    """Print how the results of experiments differ from those of the commit they began at, and what was asked."""
+    with at_the_root(kept=""):
+        from bancada.pipeline.compare import compare
+
+        compare(experiments or [])
+
+
+@app.command()
 def verify(
     stages: Annotated[
         list[str] | None, typer.Option("--stages", help="Only these and what they depend on: train@line_sgd,...")

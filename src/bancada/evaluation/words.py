@@ -11,6 +11,7 @@ from bancada.evaluation.statistics import median_ranks, smallest_p, walsh_ranks
 from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS, OF_WEIGHTS
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 Texts = dict[str, str]  # a row of a CSV file
@@ -71,37 +72,46 @@ def format_leaderboard(rows: Sequence[Texts], study: str, references: Sequence[T
 
     EXPLANATION says what they show.
     """
-    from rich.console import Console
-
     first, exponent = rows[0], _common_exponent(rows)
     unit = f", in units of 1e{exponent}" if exponent else ""
     over = over_replicas(int(first["num_seeds"]), first["over"])
     measured = f"({better(first['metric'])}) {measured_on(first['metric'], first['split'])}"
     parts: list[str | Table] = [f"{study}: {first['metric']}{unit} {measured}, over {over}"]
-    console = Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
     table = _values(rows, 10.0**exponent, networks=True)
-    wide = console.measure(table).maximum >= WIDTH
+    wide = _console().measure(table).maximum >= WIDTH
     parts += [_values(rows, 10.0**exponent, networks=False) if wide else table]
     parts += _of_references(references, 10.0**exponent)
     if any(row["verdict"] for row in rows if row["verdict"] != "baseline"):
         parts += [_differences(rows, 10.0**exponent)]
+    return printed([*parts, *_remarks(rows)])
+
+
+def printed(parts: Sequence["str | Table"]) -> str:
+    """Return texts and tables as lines of a terminal, of at most WIDTH letters."""
+    console = _console()
     with console.capture() as captured:
-        for part in (*parts, *_remarks(rows)):
+        for part in parts:
             console.print(part, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
 
 
 def _values(rows: Sequence[Texts], unit: float, networks: bool) -> "Table":
     """Return the table. `networks`: with the engine and the number of parameters beside each variant."""
     beside = {"engine": "engine", "parameters": "params"} if networks else {}
     numbers = ("median", "95 %", "mean", "sd", "min", "max", "failed", "95 %", "epochs")
-    table = _empty("#", "variant", *beside.values(), *numbers)
+    table = empty_table("#", "variant", *beside.values(), *numbers)
     for row in rows:
         failed = [f"{100 * float(row[key]):.0f}" if row[key] else "" for key in ("failed_low", "failed_high")]
         table.add_row(
             *(row[key] for key in ("rank", "variant", *beside)),
             short(row["median"], unit) or "n. d.",
-            _interval(row, "median", unit),
+            interval(row, "median", unit),
             *(short(row[key], unit) for key in ("mean", "sd", "min", "max")),
             *(row["failed_seeds"], f"{failed[0]} to {failed[1]} %" if failed[0] else ""),
             f"{float(row['epochs_to_converge']):.0f}" if row["epochs_to_converge"] else "",
@@ -111,11 +121,11 @@ def _values(rows: Sequence[Texts], unit: float, networks: bool) -> "Table":
 
 def _differences(rows: Sequence[Texts], unit: float) -> "Table":
     base = next(row["variant"] for row in rows if row["verdict"] == "baseline")
-    table = _empty(f"minus {base}", "difference", "95 %", "p", "p Holm", "P(better)", "verdict", "reason")
+    table = empty_table(f"minus {base}", "difference", "95 %", "p", "p Holm", "P(better)", "verdict", "reason")
     for row in rows:
         if row["variant"] != base:
             table.add_row(
-                *(row["variant"], short(row["difference"], unit, "+"), _interval(row, "difference", unit)),
+                *(row["variant"], short(row["difference"], unit, "+"), interval(row, "difference", unit)),
                 *(f"{float(row[key]):.3f}" if row[key] else "" for key in ("p", "p_holm")),
                 f"{float(row['p_better']):.2f}" if row["p_better"] else "",
                 *(row["verdict"], row["reason"]),
@@ -123,15 +133,16 @@ def _differences(rows: Sequence[Texts], unit: float) -> "Table":
     return table
 
 
-def _empty(*columns: str) -> "Table":
+def empty_table(*columns: str, words: Sequence[str] = ("variant", "engine", "verdict", "reason")) -> "Table":
+    """Return a table without rows. Its first column and those in `words` hold texts, the others numbers."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, name in enumerate(columns):
-        words = i == 0 or name in ("variant", "engine", "verdict", "reason")
+        text = i == 0 or name in words
         # Where a line has no room for all columns, long texts are folded.
-        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     return table
 
 
@@ -227,7 +238,8 @@ def _is_number(cell: str) -> bool:
     return bool(cell) and not cell[-1].isalpha()
 
 
-def _interval(row: Texts, of: str, unit: float) -> str:
+def interval(row: Texts, of: str, unit: float = 1.0) -> str:
+    """Return such as "1.2 to 3.4"; an empty text where there is none."""
     low, high = (short(row[f"{of}_{end}"], unit) for end in ("low", "high"))
     return f"{low} to {high}" if low else ""
 

@@ -8,8 +8,8 @@ from typing import Any
 from bancada.base import BadInput, files, lockfile
 from bancada.base.lockfile import LOCK_FILE
 from bancada.pipeline.check import Finding, audit
-from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
 from bancada.pipeline.dvc_internals import opened, planned, runs
+from bancada.pipeline.tolerance import SAME, Difference, Verdict, compare, different
 
 Fetch = Callable[[Path, Path, str], str]  # (path, where to, hash) -> why that is impossible, or nothing
 

@@ -22,8 +22,8 @@ from bancada.base.refusals import PARAMS_FILE
 from bancada.pipeline import causes, check, verdict
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
-from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
 from bancada.pipeline.kept import CODE_FOLDER, SOURCES
+from bancada.pipeline.tolerance import SAME, Difference, Verdict, compare, different
 from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
 from bancada.tracking.models import WEIGHTS_MD5

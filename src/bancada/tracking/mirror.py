@@ -5,7 +5,7 @@ No mlflow here: this is what MLflow is to hold, and record.py writes it.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from bancada.base import files, lockfile
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.networks.saved import carried, read_history, read_search
+from bancada.training import asked
 from bancada.training.live import kept_epochs
 
 
@@ -113,49 +114,10 @@ def _versions(variant: str, inputs: Inputs) -> dict[str, str]:
     return packages
 
 
-# --- parameters -----------------------------------------------------------------------------------------------------
-
-
 def parameters(training: Description) -> dict[str, str]:
     """Return all settings of the training, by their names in params.yaml: `lr`, `batch_size`, `optimizer.name`."""
-    recipe = training.recipe
-    values = {
-        "study": training.study,
-        "variant": training.variant,
-        "layers": ", ".join(layer_text(layer) for layer in recipe.get("layers", [])),
-        "module": " ".join(recipe["module"][key] for key in ("file", "name")) if "module" in recipe else "",
-        "engine": recipe.get("engine", ""),
-        "seed": recipe["seeds"][0],
-        "num_seeds": len(recipe["seeds"]),
-        "device": recipe["device"],
-        "train_rows": training.train_rows,
-        **dict(_flat(recipe["train"])),
-        **dict(_flat(recipe.get("module", {}).get("args", {}), "module.args.")),
-    }
-    if "loss.name" in values:  # torch's, whose arguments are beside it
-        values["loss"] = values.pop("loss.name")
-    values = {key: value for key, value in values.items() if value != ""}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-
-
-def layer_text(layer: Mapping[str, Any]) -> str:
-    """Write a layer as in params.yaml: `5`, `tanh`, `{linear: 5, bias: false}`, `{dropout: 0.1}`, `GELU`."""
-    if "name" in layer:
-        return f"{{{layer['name']}: {json.dumps(layer['args'])}}}" if layer["args"] else str(layer["name"])
-    if layer["kind"] == "dropout":
-        return f"{{dropout: {layer['rate']}}}"
-    if layer["kind"] != "linear":
-        return str(layer["kind"])
-    return f"{{linear: {layer['width']}, bias: false}}" if layer.get("bias") is False else str(layer["width"])
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and key != "columns":  # of which a user gives the names: they stay one value
-            # the arguments of torch's classes stand beside their name in params.yaml
-            yield from _flat(value, prefix if key == "args" else f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    described = {"study": training.study, "variant": training.variant, "train_rows": str(training.train_rows)}
+    return described | asked.settings(training.recipe)
 
 
 # --- curves ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ WITH_ARRAYS = (
     "data.texts",
     "evaluation.candidates",
     "evaluation.drawn_rows",
+    "evaluation.of_classes",
     "evaluation.plots",
     "evaluation.sheets",
     "evaluation.statistics",

@@ -7,6 +7,7 @@ from trained import trained_by
 from bancada.base.tables import Table
 from bancada.evaluation import plots
 from bancada.evaluation.candidates import Candidate
+from bancada.evaluation.results import Results
 from bancada.networks.saved import carried
 
 # seed 5 is best in epoch 1 and ends after epoch 2; 6 goes on to epoch 4; 7 diverges in epoch 1
@@ -58,7 +59,7 @@ def test_a_stopped_seed_converged_as_its_own_epochs_say():
 
 
 def test_the_loss_plot_marks_where_each_seed_ended():
-    drawn = plots.loss(plots.Results("study", [{"over": "seeds on one data set"}], [candidate([5, 6, 7])], None))
+    drawn = plots.loss(Results("study", [{"over": "seeds on one data set"}], [candidate([5, 6, 7])], None))
     [marks] = [line for line in drawn.axes[0].get_lines() if line.get_label() == "end of a seed's training"]
     assert marks.get_xdata().tolist() == [3, 5]
     assert marks.get_ydata().tolist() == [1.2, 1.4]

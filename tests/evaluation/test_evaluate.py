@@ -61,7 +61,7 @@ def test_the_leaderboard_is_of_the_test_rows_and_the_best_seed_of_the_validation
     assert list(rows) == ["base", "mixed", "diverged"]
     assert {row["split"] for row in rows.values()} == {"test"}
     assert rows["base"]["verdict"] == "baseline"
-    assert rows["mixed"]["reason"] == "4 seeds: no p below 0.25; 2 comparisons need 7; 3 of 4 seeds are equal"
+    assert rows["mixed"]["reason"] == "4 seeds: no p below 0.25; 2 comparisons need 7; equal on 3 of 4 seeds"
     assert (rows["diverged"]["max"], rows["diverged"]["failed_seeds"]) == ("diverged", "1")
     assert [row["best_seed"] for row in rows.values()] == ["7", "7", "7"]
     assert {row["best_seed_is"] for row in rows.values()} == {"the best on the validation rows"}
@@ -170,6 +170,20 @@ def test_a_rate_that_was_overruled_is_told_by_both_stages_and_the_leaderboard(un
     assert capsys.readouterr().err.startswith(f"study: {overruled} in 1 of 2 variants; {way_out}")
     notes = {row["variant"]: row["note"] for row in read("leaderboard.csv")}
     assert overruled in notes["base"].split("; ") and "replaces" not in notes["other"]
+
+
+def test_the_num_seeds_of_a_study_is_told_by_both_stages_the_leaderboard_and_the_metrics(undrawn, capsys):
+    params = given(LINE, [1], {"train": 6}, "mse", num_seeds=1, variants=("base",), lr=0.003)
+    params.raw["studies"]["study"]["train"]["num_seeds"] = 3
+    write_split(line_rows())
+    train.main(params, "base")
+    told = "studies.study.train.num_seeds = 3 replaces num_seeds = 1"
+    assert capsys.readouterr().err == f"base: {told}\n"
+    main(params, "study")
+    assert capsys.readouterr().err == f"study: {told} in 1 of 1 variant\n"
+    [row] = read("leaderboard.csv")
+    assert (row["num_seeds"], row["note"]) == ("3", told)
+    assert json.loads((files.evaluation("study") / "metrics/base.json").read_text())["overruled"] == told
 
 
 def test_the_order_of_variants_in_params_changes_no_byte(moons, undrawn):

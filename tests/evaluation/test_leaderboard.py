@@ -77,6 +77,16 @@ def test_identical_variants_share_a_rank_and_are_equivalent():
     assert (rows["twin"]["difference"], rows["twin"]["p_better"]) == (0.0, 0.5)
     assert math.isnan(rows["twin"]["p"]) and math.isnan(rows["twin"]["p_holm"])
     assert (rows["twin"]["verdict"], rows["twin"]["reason"]) == ("equivalent", "the same for every seed")
+    assert "nan" not in printed(rows)
+
+
+def test_a_comparison_without_a_p_counts_in_holms_family():
+    near, far = np.where(np.arange(10) == 3, BASE, BASE + np.linspace(0.2, 1.1, 10)), BASE + np.linspace(1, 1.9, 10)
+    rows = board(entry("base", BASE), entry("twin", BASE), entry("near", near), entry("far", far))
+    assert {rows[name]["comparisons"] for name in ("twin", "near", "far")} == {3}
+    assert rows["near"]["reason"] == "equal on 1 of 10 seeds"
+    # all ten signs are the same, or nine beside a zero; the twin's p counts as 1
+    assert (rows["far"]["p_holm"], rows["near"]["p_holm"]) == (3 * 2 / 2**10, 2 * 2 / 2**9)
 
 
 def test_two_deterministic_variants_are_compared_without_a_test():
@@ -160,6 +170,9 @@ def test_re_split_tables_have_the_corrected_test_and_centres_without_interval():
     assert (rows["other"]["verdict"], rows["other"]["over"]) == ("worse", "data sets and seeds")
     assert math.isnan(rows["other"]["median_low"])
     assert "over 10 data sets and seeds" in printed(rows)
+    one = board(entry("base", BASE[:1]), entry("other", BASE[:1] + 1), replicas=replicas)
+    assert (one["other"]["verdict"], one["other"]["reason"]) == ("undecided", "1 split: no test")
+    assert "over 1 data set and seed" in printed(one)
 
 
 def test_the_table_fits_a_terminal_and_says_which_rows_it_is_about():
@@ -200,6 +213,11 @@ def test_a_study_ends_in_a_sentence_that_can_be_repeated():
     )
     rows = board(entry("base", BASE), entry("good", BASE + np.linspace(1, 2, 10)), metric="r2")
     assert words.sentence(texts(rows)) == "good has a higher R² than base"
+    drawn, noisy = Replicas("data sets and seeds"), [entry(name, BASE + noise) for name in "abcd"]
+    rows = board(entry("base", BASE), *noisy, replicas=drawn)
+    assert words.sentence(texts(rows)).startswith("all others are undecided: with these ten data sets and seeds, diff")
+    rows["a"]["verdict"] = "better"
+    assert "; b, c and d are undecided: with" in words.sentence(texts(rows))
 
 
 def test_reference_rows_stand_under_the_board():

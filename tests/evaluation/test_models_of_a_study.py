@@ -73,7 +73,7 @@ def test_models_of_different_seeds_are_not_compared(moons):
     fewer = ParamsFile({**moons.raw, "num_seeds": 2})
     files.remove(files.model("study", "mixed"))
     write_model(fewer, "mixed", CORNERS, classifier([True, False]))
-    with pytest.raises(BadInput, match="other seeds"):
+    with pytest.raises(BadInput, match=r"mixed: trained with other seeds than base \(9, 10\); `dvc repro` trains both"):
         main(moons, "study")
 
 

@@ -141,7 +141,8 @@ def test_a_diverged_seed_leaves_no_mean_and_counts_as_the_worst_in_the_median():
 
 
 @pytest.mark.parametrize(
-    ("count", "rank", "coverage"), [(5, 0, 1), (6, 1, 0.9688), (8, 1, 0.9922), (9, 2, 0.9609), (10, 2, 0.9785)]
+    ("count", "rank", "coverage"),
+    [(5, 0, 1), (6, 1, 0.9688), (8, 1, 0.9922), (9, 2, 0.9609), (10, 2, 0.9785), (12, 3, 0.9614)],
 )
 def test_the_interval_of_the_median_is_the_narrowest_that_covers_95_percent(count, rank, coverage):
     """n = 8: x2 to x7 has 0.9297 only. scipy.stats.quantile_test's two one-sided intervals are the same."""
@@ -200,6 +201,7 @@ def test_the_signed_rank_p_is_scipys_exact_one_without_ties(count):
         [0, 2, 2],
         [1, 1, 2, -3, 4, 4, 5],
         [0.01, 0.01, 0.01, 0.01, 0.01, -0.2],
+        [0, 0, 0, 1, 2, 3, 4, -1],
     ],
 )
 def test_with_ties_and_zeros_the_p_is_that_of_all_signs(differences):
@@ -220,7 +222,7 @@ def test_signed_rank_ps_of_full_enumeration():
 
 def test_the_smallest_p_and_the_seeds_that_it_needs():
     assert statistics.smallest_p(10, 11) == pytest.approx(0.0215, abs=5e-5)
-    assert (statistics.smallest_p(5, 1), statistics.smallest_p(2, 11)) == (0.0625, 1)
+    assert [statistics.smallest_p(*of) for of in ((5, 1), (6, 1), (6, 3), (2, 11))] == [0.0625, 0.03125, 0.09375, 1]
     assert statistics.smallest_p(1000, 11) == 22 / 2**1000
     for comparisons in range(1, 100):
         needed = statistics.seeds_needed(comparisons)
@@ -257,6 +259,18 @@ def test_re_split_tables_have_nadeau_and_bengios_variance():
     assert np.isnan(statistics.corrected_resampled_t(np.array([1.0, 1.0]), 90, 10)[1:]).all()
     found = statistics.compare_splits(np.array([1.0, 3, 5]), np.array([2.0, 5, 8]), 90, 10)
     assert (found.estimate, found.p, found.p_better) == (-2, pytest.approx(p), 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [([1.0], "1 split: no test"), ([1.0, 2.0], "no spread, no test"), ([1, math.nan], "no value for some seeds")],
+)
+def test_re_split_tables_without_a_test_say_why(values, reason):
+    found = statistics.compare_splits(np.array(values, float), np.array([3.0, 4.0])[: len(values)], 90, 10)
+    assert math.isnan(found.p)
+    word, why = statistics.verdict(found, 1.0, 1, 0.0, False)
+    assert word == "undecided"
+    assert why.startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -343,6 +357,8 @@ def test_equal_decimal_differences_are_ties_whatever_their_last_binary_digit():
     found = statistics.compare(np.array([4.6, 1.3]), np.array([3.8, 0.5]))
     assert (found.estimate, found.p) == (0.8, 0.5)
     assert math.isnan(found.low)
+    tiny = statistics.compare(np.array([3e-300, 1e-310]), np.array([1e-300, 0]))
+    assert tiny.differences == pytest.approx([2e-300, 0], rel=1e-9, abs=0)  # 10 to the power of 310 is infinite
 
 
 @pytest.mark.parametrize("higher_is_better", [False, True])

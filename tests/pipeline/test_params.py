@@ -126,6 +126,9 @@ REFUSED = {
     ("batch_size: 32", "batch_size: 0"): "studies.line.train.batch_size = 0: must be greater than 0",
     ("epochs: 4", "epochs: 0"): "studies.line.train.epochs = 0: must be greater than 0",
     ("num_seeds: 2", "num_seeds: 0"): "num_seeds = 0: must be greater than or equal to 1",
+    ("{lr: 0.5,", "{lr: 0.5, num_seeds: 3,"): (
+        "variants.own.train.num_seeds = 3: variants are compared seed by seed: set studies.line.train.num_seeds"
+    ),
     ("rows: 100", "rows: -100"): "studies.line.source.rows = -100: must be greater than 0",
     ("dropout: 0.1", "dropout: 1"): "variants.own.layers[3].dropout = 1: must be less than 1",
     ("[5, tanh, 1", "[0, tanh, 1"): "variants.moon.layers[0] = 0: must be greater than 0",
@@ -319,6 +322,22 @@ def test_every_replaced_key_is_named(loaded):
     assert params.training("own").overruled() == "lr = 0.25 replaces variants.own.train.lr = 0.5"
     params = loaded(SMALL.replace("lr: null", "lr: 0.01"))
     assert params.training("plain").overruled() == ""  # the same rate
+
+
+def test_the_num_seeds_of_a_study_replaces_the_one_at_the_top(loaded):
+    params = loaded(SMALL.replace("mse, lr: 0.01", "mse, num_seeds: 3, lr: 0.01"))
+    assert {name: params.recipe(name).seeds for name in params.variants} == {
+        **{"plain": [1, 2, 3], "own": [1, 2, 3]},
+        **{"moon": [1, 2], "filed": [1, 2]},
+    }
+    told = "studies.line.train.num_seeds = 3 replaces num_seeds = 2"
+    assert [params.training(name).overruled() for name in params.variants] == [told, told, "", ""]
+    more = loaded(SMALL.replace("num_seeds: 2", "num_seeds: 3"))
+    assert more.recipe("own") == params.recipe("own")  # so that finished seeds are not trained again
+    same = loaded(SMALL.replace("mse, lr: 0.01", "mse, num_seeds: 2, lr: 0.01"))
+    assert same.training("plain").overruled() == ""
+    both = loaded(SMALL.replace("mse, lr: 0.01", "mse, num_seeds: 3, lr: 0.01").replace("lr: null", "lr: 0.25"))
+    assert both.training("own").overruled() == f"lr = 0.25 replaces variants.own.train.lr = 0.5; {told}"
 
 
 def test_a_new_input_that_float32_cannot_hold_once_it_is_standardized_is_refused_before_anything_runs(loaded):

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from bancada.base import BadInput, params_file
 from bancada.pipeline.params import Params, load
+from bancada.training.fit import doubts
 
 AT = "studies.moons.train.search"
 STUDY: dict[str, Any] = {
@@ -54,6 +55,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "what decides on rows": (
         {"space": {"standardize": {"choices": [True, False]}}},
         f"{AT}.space.standardize: no key of train that can be searched: standardize",
+    ),
+    "what decides on seeds": (
+        {"space": {"num_seeds": {"choices": [2, 3]}}},
+        f"{AT}.space.num_seeds: no key of train that can be searched: num_seeds",
     ),
     "the lower end": (
         {"space": {"lr": {"low": 0.0, "high": 1.0}}},
@@ -155,6 +160,14 @@ def test_a_recipe_does_not_depend_on_the_search_that_comes_before_it(tmp_path: P
     one, other = (loaded(tmp_path, {"lr": LR}, search={"trials": trials}).recipe("tuned") for trials in (4, 8))
     assert one == other
     assert one.train.search is None
+
+
+def test_early_stopping_beside_a_search_reads_the_rows_that_choose(tmp_path: Path) -> None:
+    stopped = {"early_stopping": {"patience": 2}}
+    told = "studies.moons.train.early_stopping reads the validation rows by which search chooses: scores on them are"
+    [doubt] = doubts(loaded(tmp_path, {"lr": LR}, train=stopped).training("tuned"))
+    assert doubt.startswith(told)
+    assert not doubts(loaded(tmp_path, {"lr": LR}, train=stopped, lr=0.25).training("tuned"))  # nothing is searched
 
 
 def test_a_variants_own_search_replaces_its_studys_and_null_takes_it_away(tmp_path: Path) -> None:

@@ -67,13 +67,14 @@ def test_the_note_of_a_run_says_that_a_metric_is_not_defined_and_gives_no_place(
     assert run_note(row, 2) == "test_r2 is not defined on these rows, for 3 of 3 seeds"
 
 
-def test_the_note_of_a_run_names_the_rate_that_was_overruled() -> None:
+def test_the_note_of_a_run_names_what_was_overruled() -> None:
     row = dict.fromkeys(COLUMNS, "") | {"rank": "1", "split": "test", "metric": "mse", "median": "2", "num_seeds": "3"}
     row |= {"over": "seeds on one data set", "best_seed": "7", "best_seed_is": "the first: why", "failed_seeds": "0"}
     row |= {"verdict": "undecided", "reason": "ties", "median_low": "1.5", "median_high": "diverged"}
     shown = "1 of 2 by test_mse: median 2 (95 % interval 1.5 to diverged), 3 seeds on one data set; undecided; ties"
     assert run_note(row | {"note": "1 diverged"}, 2) == f"{shown}; best seed 7, the first: why"
-    overruled = "lr = 0.01 replaces studies.s.train.lr = 0.003"
+    seeds = "studies.s.train.num_seeds = 3 replaces num_seeds = 10"
+    overruled = f"lr = 0.01 replaces studies.s.train.lr = 0.003; {seeds}"
     told = run_note(row | {"note": f"1 diverged; {overruled}"}, 2)
     assert told == f"{shown}; {overruled}; best seed 7, the first: why"
 

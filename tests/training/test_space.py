@@ -75,6 +75,10 @@ def test_a_choice_keeps_its_type() -> None:
         ({"lr": {"choices": []}}, "search.space.lr.choices"),
         ({"lr": {"low": 0.0}}, "search.space.lr.high: missing"),
         ({"lr": 0.1}, "search.space.lr = 0.1"),
+        (
+            {"optimizer.momentum": {"low": 0.0, "high": 0.9}, "optimizer": {"choices": ["sgd", "adam"]}},
+            "search.space: optimizer.momentum lies within optimizer: a value of one would replace the other's",
+        ),
         ({}, "search.space"),
     ],
 )
@@ -98,6 +102,6 @@ def test_a_dotted_key_replaces_one_value() -> None:
     assert replaced(tree, "optimizer.betas.1", 0.5) == {"lr": 0.1, "optimizer": {"name": "adam", "betas": [0.9, 0.5]}}
     assert replaced(tree, "schedule.gamma", 0.5)["schedule"] == {"gamma": 0.5}
     assert tree["optimizer"] == {"name": "adam", "betas": [0.9, 0.99]}
-    for key in ("lr.x", "optimizer.betas.2", "optimizer.betas.x"):
+    for key in ("lr.x", "optimizer.betas.2", "optimizer.betas.x", "optimizer.betas.01"):
         with pytest.raises(KeyError):
             replaced(tree, key, 1)

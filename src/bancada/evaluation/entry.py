@@ -61,7 +61,7 @@ class Entry:
     finished: Sequence[int]  # the positions of the seeds that did not diverge
     epochs_to_converge: float  # median over seeds; NaN if it is unknown
     infinite_seeds: int = 0  # those that did not diverge, but gave outputs or a value that are not finite
-    overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
+    overruled: str = ""  # which key of params.yaml replaced another one, in words
     searched: str = ""  # which values of a search lie at the edge of what was searched, in words
 
     @property

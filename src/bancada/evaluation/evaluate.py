@@ -8,7 +8,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -21,9 +21,12 @@ from bancada.evaluation.candidates import CURVES, PREDICTIONS, Candidate
 from bancada.evaluation.entry import DATA_SETS, ONE_DATA_SET, SPLITS, Replicas, Terms
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
 from bancada.evaluation.reference import Reference, references
+from bancada.evaluation.results import Results
 from bancada.evaluation.statistics import Summary, median, summary
 from bancada.networks import metrics, saved
-from bancada.networks.unknown import ignored, refuse_unknown
+from bancada.networks.unknown import counted, ignored, refuse_unknown
+
+MOST_NAMED = 5  # seeds in a message
 
 
 def main(params: params_file.ParamsFile, name: str) -> None:
@@ -36,7 +39,7 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     folders = {variant: files.model(name, variant) for variant in trained_variants(name)}
     truth = settings.true_line(params, name)
     trained = {variant: saved.load(at) for variant, at in folders.items()}
-    draws = with_rows(vary.draws(params, name, range(len(next(iter(trained.values())).seeds))))
+    draws = with_rows(vary.draws(params, name, range(len(same_seeds(trained)))))
     candidates = [
         Candidate(key, trained[key], saved.read_history(at), parts, truth, study.metric, draws)
         for key, at in folders.items()
@@ -52,8 +55,10 @@ def main(params: params_file.ParamsFile, name: str) -> None:
     with notify.recorded(f"evaluate@{name}", files.evaluation(name)):
         replicas = what_varies(candidates[0], bool(draws) and vary.splits_one_table(params, name))
         evaluate(study, name, candidates, inputs, settings.no_validation(params, name), replicas)
-    for overruled, count in Counter(c.trained.overruled for c in candidates if c.trained.overruled).items():
-        print(f"{name}: {overruled} in {count} of {len(candidates)} variants; {saved.LR_NULL}", file=sys.stderr)
+    overruled = Counter(candidate.trained.overruled for candidate in candidates if candidate.trained.overruled)
+    for sentence, count in overruled.items():
+        where = f"in {count} of {counted(len(candidates), 'variant')}"
+        print(f"{name}: {sentence} {where}{saved.way_out(sentence)}", file=sys.stderr)
 
 
 def what_varies(candidate: Candidate, splits: bool) -> Replicas:
@@ -102,7 +107,7 @@ def evaluate(
     replicas: Replicas,
 ) -> None:
     """Write all files of the evaluation. `inputs`: rows without targets, to predict."""
-    seeds, folder = same_seeds(candidates), files.evaluation(name)
+    seeds, folder = candidates[0].trained.seeds, files.evaluation(name)
     entries, split, parts = [c.entry(study.metric) for c in candidates], candidates[0].main_split, candidates[0].parts
     simple, of_draws = over_draws(candidates[0].draws or [parts], split, study.metric)
     for left_out in (each for each in simple if each.note):
@@ -127,7 +132,7 @@ def evaluate(
     write_metrics(folder / "metrics", board)
     ordered = [by_name[row["variant"]] for row in board]
     searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
-    results = plots.Results(name, board, ordered, study.decision_region, searches=searches)
+    results = Results(name, board, ordered, study.decision_region, searches=searches)
     with files.whole(folder / "plots") as unfinished:
         unfinished.mkdir()
         for plot, draw in plots.PLOTS.items():
@@ -136,14 +141,15 @@ def evaluate(
                 sheets.write(figure, unfinished / f"{plot}.png")
 
 
-def same_seeds(candidates: Sequence[Candidate]) -> list[int]:
+def same_seeds(trained: Mapping[str, saved.SavedVariant]) -> list[int]:
     """Return the seeds of all variants. Raise BadInput if they differ: variants are compared seed by seed."""
-    first = candidates[0]
-    for other in candidates:
-        if other.trained.seeds != first.trained.seeds:
-            problem = f"trained with other seeds than {first.name}; `dvc repro` trains both from the same"
-            raise BadInput(f"{files.model(other.trained.study, other.name)}: {problem}")
-    return first.trained.seeds
+    name, first = next(iter(trained.items()))
+    for other, variant in trained.items():
+        if variant.seeds != first.seeds:
+            which = ", ".join(map(str, sorted({*variant.seeds} ^ {*first.seeds})[:MOST_NAMED])) or "their order"
+            problem = f"trained with other seeds than {name} ({which}); `dvc repro` trains both from the same"
+            raise BadInput(f"{files.model(variant.study, other)}: {problem}")
+    return first.seeds
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

@@ -48,7 +48,7 @@ COLUMNS = (
 def leaderboard(entries: Sequence[Entry], terms: Terms) -> list[Row]:
     """Return one row for each variant, best first: by the median, then by the mean."""
     keys = {entry.variant: _order(entry, terms) for entry in entries}
-    compared, choice = _compare(entries, terms), choose(entries, terms)
+    comparisons, choice = _compare(entries, terms), choose(entries, terms)
     rows = []
     for entry in sorted(entries, key=lambda entry: keys[entry.variant]):
         row = dict.fromkeys(COLUMNS) | {
@@ -61,7 +61,7 @@ def leaderboard(entries: Sequence[Entry], terms: Terms) -> list[Row]:
             "num_seeds": len(terms.seeds),
             "over": terms.replicas.over,
             **(_of_values(entry, terms) if not entry.undefined_seeds else {"rank": None}),
-            **compared[entry.variant],
+            **comparisons[entry.variant],
             "epochs_to_converge": entry.epochs_to_converge,
             "diverged_seeds": entry.diverged_seeds,
             "best_seed": choice.seeds[entry.variant],
@@ -104,10 +104,11 @@ def as_word(value: float, *entries: Entry) -> float | str:
 
 
 def _notes(entry: Entry, terms: Terms) -> list[str]:
+    seeds = "seed" if len(entry.values) == 1 else "seeds"
     sentences = {
-        "diverged": "{} seeds diverged: no mean",
-        "not finite": "{} seeds gave numbers that are not finite: no mean",
-        "not defined": terms.metric + " is not defined on these rows, for {} seeds",
+        "diverged": f"{{}} {seeds} diverged: no mean",
+        "not finite": f"{{}} {seeds} gave numbers that are not finite: no mean",
+        "not defined": f"{terms.metric} is not defined on these rows, for {{}} {seeds}",
     }
     return [sentences[why].format(count) for why, count in entry.missing().items()]
 
@@ -147,7 +148,7 @@ def _tested(pair: tuple[Entry, Entry], of: PairedDifference, p_holm: float, coun
     shown = smallest_difference(of.differences, count) if undecided else math.nan
     complete = np.isfinite(of.differences).all()
     if 0 < of.equal < len(of.differences):
-        reason = "; ".join(filter(None, [reason, f"{of.equal} of {len(of.differences)} seeds are equal"]))
+        reason = "; ".join(filter(None, [reason, f"equal on {of.equal} of {len(of.differences)} seeds"]))
     cells = (
         of.estimate if complete else math.nan,
         *(as_word(bound, *pair) for bound in (of.low, of.high)),

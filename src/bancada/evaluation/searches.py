@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from bancada.evaluation.sheets import COLORS, STYLES, literal, sheet
 from bancada.evaluation.statistics import thinned
 from bancada.evaluation.trials import Searched
+from bancada.networks.unknown import counted
 
 MOST_POINTS = 200  # of a curve
 MANY_KEYS = 3  # from so many on, parallel coordinates show which values go together
@@ -72,7 +73,7 @@ def search(study: str, searches: Sequence[Searched]) -> Figure | None:
         lost = f", {(~finite).sum()} diverged" * bool((~finite).any())
         at_edge = ", at the edge" * (key in searched.edges)
         chosen = f"{key}\nchosen: {_short(searched.values[key][best])}{at_edge}"
-        ax.set_title(literal(f"{searched.variant}: {len(x)} trials{lost}\n{chosen}"))
+        ax.set_title(literal(f"{searched.variant}: {counted(len(x), 'trial')}{lost}\n{chosen}"))
         _name_places(ax, searched.space[key])
         _scale(ax, searched.scores[finite].ravel())
     panels[0].set_ylabel(searches[0].label)

@@ -139,3 +139,11 @@ def band(ax: Axes, x: np.ndarray, values: Float[np.ndarray, "seed point"], i: in
     color, style = COLORS[i % len(COLORS)], STYLES[i % len(STYLES)]
     ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     ax.plot(x, middle, color=color, linestyle=style, linewidth=width, label=literal(label))
+
+
+def with_margins(values: Float[np.ndarray, " value"]) -> list[float]:
+    """Return the lowest and the highest value, with a margin of a tenth of the range on either side. NaN is none."""
+    values = values[~np.isnan(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    margin = (high - low) / 10 or 1.0
+    return [low - margin, high + margin]

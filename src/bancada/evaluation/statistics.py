@@ -21,6 +21,7 @@ SIGNIFICANCE = 0.05
 POWER = 0.8
 EXACT_POWER = 25  # seeds, above which the power of the signed-rank test is that of its normal approximation
 DRAWS = 2000
+MOST_DECIMALS = 300  # 10 to a larger power is infinite
 
 Interval = tuple[float, float]  # NaN where there is none
 NO_INTERVAL: Interval = (math.nan, math.nan)
@@ -296,7 +297,7 @@ def paired(values: Values, baseline: Values, higher_is_better: bool = False) -> 
     missing, of_baseline = ~np.isfinite(values), ~np.isfinite(baseline)
     both = np.where(missing, 0.0, values), np.where(of_baseline, 0.0, baseline)
     largest = float(np.max(np.abs(both)))
-    decimals = 11 - math.floor(math.log10(largest)) if largest > 0 else 0
+    decimals = min(11 - math.floor(math.log10(largest)), MOST_DECIMALS) if largest > 0 else 0
     bad = worst(higher_is_better)
     differences = np.round(both[0] - both[1], decimals)
     found: Values = np.select([missing & of_baseline, missing, of_baseline], [0.0, bad, -bad], differences)
@@ -319,8 +320,9 @@ def verdict(
         least_p = f"{seeds} seeds: no p below {least:.2g}; " if seeds > 1 else "1 seed: "
         compared = f"{comparisons} comparisons need" if comparisons > 1 else "1 comparison needs"
         return "undecided", f"{least_p}{compared} {seeds_needed(comparisons)}"
-    if math.isnan(low):
-        return "undecided", "no spread, no test"
+    if math.isnan(low):  # of re-split tables
+        lacking = "spread" if np.isfinite(found.differences).all() else "value for some seeds"
+        return "undecided", "1 split: no test" if seeds == 1 else f"no {lacking}, no test"
     if apart != (found.p < SIGNIFICANCE):
         return "undecided", "ties: test and interval disagree"
     if p_holm >= SIGNIFICANCE:

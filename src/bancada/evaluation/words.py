@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from bancada.base import files
 from bancada.evaluation.entry import SPLITS
 from bancada.evaluation.statistics import median_ranks, smallest_p, walsh_ranks
 from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS, OF_WEIGHTS
+from bancada.networks.unknown import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 Texts = dict[str, str]  # a row of a CSV file
 WIDTH = 120  # letters in a line of the terminal
+PLURAL = re.compile(r"(?:(?<=seed)|(?<=set)|(?<=split))s\b")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 EXPLANATION = """\
@@ -43,8 +46,8 @@ def better(metric: str) -> str:
 
 
 def over_replicas(num_seeds: int, over: str) -> str:
-    """Return such as "10 seeds on one data set"; one seed has no plural."""
-    return f"{num_seeds} {over.replace('seeds', 'seed', 1) if num_seeds == 1 else over}"
+    """Return such as "10 seeds on one data set"; one has no plural, as in "1 data set and seed"."""
+    return f"{num_seeds} {PLURAL.sub('', over) if num_seeds == 1 else over}"
 
 
 def report(studies: Sequence[str]) -> str:
@@ -164,8 +167,8 @@ def _remarks(rows: Sequence[Texts]) -> list[str]:
     if first["over"] == SPLITS:
         tests = []
     elif compared:
-        comparisons = "1 comparison" if compared == 1 else f"{compared} comparisons"
-        tests.append(f"{comparisons} with {count} seeds give no p below {smallest_p(count, compared):.2g} (Holm)")
+        comparisons = f"{counted(compared, 'comparison')} with {counted(count, 'seed')} give{'s' * (compared == 1)}"
+        tests.append(f"{comparisons} no p below {smallest_p(count, compared):.2g} (Holm)")
     champion = next((row["variant"] for row in rows if row["champion"] == "true"), "none")
     notes: dict[str, list[str]] = {}
     for row in rows:
@@ -184,7 +187,11 @@ def sentence(rows: Sequence[Texts]) -> str:
         first, label = rows[0], METRICS[rows[0]["metric"]].label
         median = f"the median {label} of {first['variant']} is {short(first['median']) or 'not defined'}"
         return f"{median}; nothing is compared" + " with it" * (len(rows) == 1)
-    told = [f"{_listed(by[word])} {_is(rows[0]['metric'], word, len(by[word]), base)}" for word in VERDICTS if by[word]]
+    told = [
+        f"{_listed(by[word], len(others))} {_is(rows[0]['metric'], word, len(by[word]), base)}"
+        for word in VERDICTS
+        if by[word]
+    ]
     return "; ".join(told) + _limits(others)
 
 
@@ -208,18 +215,19 @@ def _limits(others: Sequence[Texts]) -> str:
         return ""
     shown = [float(row["smallest_difference"]) for row in undecided if row["smallest_difference"]]
     seeds = int(undecided[0]["num_seeds"])
-    these = f"with {'these ' + _number(seeds) + ' seeds' if seeds > 1 else 'one seed'}"
+    over = over_replicas(seeds, undecided[0]["over"]).removesuffix(" on one data set").partition(" ")[2]
+    these = f"with {'these ' * (seeds > 1)}{_number(seeds)} {over}"
     if not shown:
         return f": {these}, no difference can be shown" if "no p below" in undecided[0]["reason"] or seeds == 1 else ""
     low, high = (f"{value:.2g}" for value in (min(shown), max(shown)))
-    points = " points" if undecided[0]["metric"] == "error_rate_percent" else ""
+    points = f" point{'s' * (high != '1')}" if undecided[0]["metric"] == "error_rate_percent" else ""
     which = f"below {low}{points}" + f" ({high} for the most scattered)" * (low != high)
     return f": {these}, differences {which} cannot be shown"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], others: int) -> str:
     if len(names) > 3:
-        return f"{_number(len(names))} of the others"
+        return "all others" if len(names) == others else f"{_number(len(names))} of the others"
     return ", ".join(names[:-1]) + " and " * (len(names) > 1) + (names[-1] if names else "")
 
 

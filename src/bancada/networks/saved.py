@@ -49,7 +49,7 @@ def description(
     """Return the content of run.json, without what only the training shows. `recipe`: its study, variant and keys.
 
     `inputs`: the shape of a row of inputs. `preparations`: of all seeds, or of each, where each has data of its own.
-    `overruled`: which learning rate the `lr` at the top of params.yaml replaced, in words.
+    `overruled`: which key of params.yaml replaced another one, in words.
     """
     described = {
         "study": recipe["study"],
@@ -65,6 +65,11 @@ def description(
     more: dict[str, Any] = {"draws": groups} if len(groups) > 1 else {"preparation": groups[0] if groups else []}
     more |= {"overruled": overruled, "missing": rows.missing}
     return described | {key: value for key, value in more.items() if value}
+
+
+def way_out(overruled: str) -> str:
+    """Return the end of a line that says what was overruled: how each variant gets its own rate back."""
+    return f"; {LR_NULL}" if overruled.startswith("lr = ") else ""
 
 
 def save(
@@ -125,7 +130,7 @@ class SavedVariant:
     kept: dict[int, int]  # the same, with early stopping: the epoch that the weights are of
     weights: dict[str, np.ndarray]  # by state_dict's names, [seed, ...]
     preparation: Preparation
-    overruled: str = ""  # which learning rate the `lr` at the top of params.yaml replaced, in words
+    overruled: str = ""  # which key of params.yaml replaced another one, in words
     search: Mapping[str, Any] | None = None  # what was asked of the search that chose the recipe, and what it chose
     missing: Sequence[str] = ()  # texts that mean an empty cell
     draws: Sequence[Preparation] = ()  # one for each seed, where each has data of its own; `preparation` is the first

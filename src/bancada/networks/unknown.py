@@ -43,4 +43,4 @@ def told_unknown(found: Mapping[str, Mapping[str, int]]) -> str:
 
 def counted(count: int, what: str) -> str:
     """Return `1 cell` or `2 cells`."""
-    return f"{count} {what}{'s' * (count > 1)}"
+    return f"{count} {what}{'s' * (count != 1)}"

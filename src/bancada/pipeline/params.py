@@ -96,8 +96,9 @@ def _check_study(name: str, params: Params) -> None:
         if split.order:
             problem = "rows in order are always split alike, so there is no other draw of this table"
             raise bad(f"{key}.source.vary", source.vary, problem)
-        if split.seed + params.num_seeds > 2**32:
-            raise bad(f"{key}.split.seed", split.seed, f"too large for {params.num_seeds} draws; 2**32 ends them")
+        draws = len(params.recipe(members[0]).seeds)
+        if split.seed + draws > 2**32:
+            raise bad(f"{key}.split.seed", split.seed, f"too large for {draws} draws; 2**32 ends them")
     if not source.has_classes and split.stratify:
         raise bad(f"{key}.split.stratify", True, "only classes can be stratified; the study predicts numbers")
     features = source.feature_names()
@@ -116,7 +117,7 @@ def _check_study(name: str, params: Params) -> None:
 def _check_variant(name: str, params: Params) -> None:
     keys, study = params.training(name), params.variants[name].study
     search = keys.search()
-    trainings = max(params.num_seeds, search.trials * search.seeds if search else 0)
+    trainings = max(len(keys.recipe().seeds), search.trials * search.seeds if search else 0)
     _check_training(keys, params.studies[study], params.shape(study), trainings)
     refuse_search(keys, params.studies[study], params.source(study))
     keys.at_ends(lambda at: _check_training(at, params.studies[study], params.shape(study), trainings))

@@ -323,7 +323,8 @@ def show_results(studies: Sequence[str]) -> None:
 
 def tell_overruled(params: Params, variants: Sequence[str]) -> None:
     """Print which learning rates of these variants the `lr` at the top of params.yaml replaces, if any."""
-    overruled = [params.training(variant).overruled() for variant in variants]
-    rates = list(dict.fromkeys(text.partition(" replaces ")[2] for text in overruled if text))
+    sentences = [one for variant in variants for one in params.training(variant).overruled().split("; ")]
+    start = f"lr = {params.lr} replaces "
+    rates = list(dict.fromkeys(one.removeprefix(start) for one in sentences if one.startswith(start)))
     if rates:
-        print(f"\nparams.yaml: lr = {params.lr} replaces {', '.join(rates)}; {LR_NULL}", file=sys.stderr)
+        print(f"\nparams.yaml: {start}{', '.join(rates)}; {LR_NULL}", file=sys.stderr)

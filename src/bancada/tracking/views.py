@@ -109,7 +109,7 @@ def run_note(row: evaluations.Row, variants: int) -> str:
     interval = f" (95 % interval {low} to {high})" if low else ""
     failed = f", {row['failed_seeds']} failed" if row["failed_seeds"] not in ("", "0") else ""
     verdict = "".join(f"; {text}" for text in (row["verdict"], row["reason"]) if text)
-    overruled = "".join(f"; {note}" for note in row["note"].split("; ") if note.startswith("lr = "))
+    overruled = "".join(f"; {note}" for note in row["note"].split("; ") if " replaces " in note)
     over = words.over_replicas(int(row["num_seeds"]), row["over"])
     best = f"; best seed {row['best_seed']}, {row['best_seed_is']}" if row["best_seed"] else ""
     return f"{row['rank']} of {variants} by {name}: median {median}{interval}, {over}{failed}{verdict}{overruled}{best}"

@@ -129,6 +129,9 @@ def doubts(keys: TrainingKeys) -> list[str]:
         found.append(f"{keys.written_at('class_weight')} {what}")
     if "init" in keys.shared and "init" not in keys.variant.train and not _linear(keys.recipe()):
         found.append(f"{keys.written_at('init')} has no effect: the variant {NO_LINEAR}")
+    if train.early_stopping and keys.search():
+        what = "reads the validation rows by which search chooses: scores on them are too good, those of test rows not"
+        found.append(f"{keys.written_at('early_stopping')} {what}")
     schedule = train.schedule
     own = LR_OF.get(schedule.name, "")
     if isinstance(schedule, TorchPart) and schedule.args.get(own, train.lr) != train.lr:

@@ -131,6 +131,9 @@ class EarlyStopping(Settings):
     min_delta: NotNegative = 0.0
 
 
+NumSeeds = Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be finite, for the exact test
+
+
 class Train(Settings):
     """How a network is trained. `batch_size: full` takes all training rows at once."""
 
@@ -150,6 +153,7 @@ class Train(Settings):
     class_weight: Literal["balanced"] | None = None  # classes count the same, however many rows they have
     # portable: the same bytes on every x86-64 CPU with AVX2; this_machine: faster, the same bytes on this machine alone
     bits: Literal["portable", "this_machine"] = "portable"
+    num_seeds: NumSeeds | None = None  # of all variants of a study; null: the one at the top of params.yaml
     search: Search | None = None  # it chooses values of these keys, or of a module's arguments, on validation rows
 
     def batch_rows(self, rows: int) -> int:
@@ -191,7 +195,7 @@ class Common(Settings):
     """The keys at the top of params.yaml, which hold for every training."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    num_seeds: Annotated[int, Field(ge=1, le=1000)]  # 2 ** num_seeds must be finite, for the exact test
+    num_seeds: NumSeeds
     lr: Positive | None
     engine: Literal["compiled", "torch"] | None  # it replaces a variant's own, where that engine can train it
     device: Literal["cpu", "cuda"]
@@ -219,7 +223,8 @@ class Recipe(Settings):
 class TrainingKeys:
     """The keys of params.yaml that the training of one variant depends on.
 
-    A `train` key of the variant replaces the same key of its study, and the `lr` at the top, if set, replaces both.
+    A `train` key of the variant replaces the same key of its study, and the `lr` at the top, if set, replaces both. The
+    `num_seeds` of a study replaces the one at the top.
     """
 
     def __init__(self, name: str, variant: Variant, shared: Mapping[str, Any], common: Common) -> None:
@@ -228,11 +233,12 @@ class TrainingKeys:
     def recipe(self) -> Recipe:
         """Return the keys put together. Raise BadInput if one is missing or wrong."""
         train, (engine, _) = self._train(), self.engine()
+        seeds = train.num_seeds or self.common.num_seeds
         return Recipe(
             **{key: getattr(self.variant, key) for key in ("study", "layers", "module", "scratch")},
             variant=self.name,
-            train=train.model_copy(update={"engine": None, "search": None}),
-            seeds=[self.common.seed + i for i in range(self.common.num_seeds)],
+            train=train.model_copy(update={"engine": None, "search": None, "num_seeds": None}),
+            seeds=[self.common.seed + i for i in range(seeds)],
             device=self.common.device,
             engine=engine,
         )
@@ -240,6 +246,9 @@ class TrainingKeys:
     def _train(self) -> Train:
         checked(Train, self.shared, f"studies.{self.variant.study}.train", partial=True)
         checked(Train, self.variant.train, f"variants.{self.name}.train", partial=True)
+        if "num_seeds" in self.variant.train:
+            problem = f"variants are compared seed by seed: set studies.{self.variant.study}.train.num_seeds, for all"
+            raise bad(f"variants.{self.name}.train.num_seeds", self.variant.train["num_seeds"], problem)
         lr = {"lr": self.common.lr} if self.common.lr else {}
         return checked(Train, {**self.shared, **self.variant.train, **lr}, f"variants.{self.name}.train")
 
@@ -337,22 +346,23 @@ class TrainingKeys:
         ]
 
     def overruled(self) -> str:
-        """Return which learning rate the `lr` at the top replaces, in words; an empty string if there is none."""
-        lr, below = self.common.lr, self.variant.train.get("lr", self.shared.get("lr"))
-        if lr is None:
-            return ""
-        found = [] if below in (None, lr) else [f"{self.written_at('lr')} = {below}"]
-        asked = self._train().search
-        found += [f"{self.written_at('search')}.space.lr"] if asked and "lr" in asked.space else []
-        return f"lr = {lr} replaces {' and '.join(found)}" if found else ""
+        """Return in words what the `lr` at the top replaces, and which num_seeds replaces that at the top; or ""."""
+        train, top, below = self._train(), self.common, self.variant.train.get("lr", self.shared.get("lr"))
+        rates = [] if top.lr is None or below in (None, top.lr) else [f"{self.written_at('lr')} = {below}"]
+        if top.lr and train.search and "lr" in train.search.space:
+            rates.append(f"{self.written_at('search')}.space.lr")
+        told = [f"lr = {top.lr} replaces {' and '.join(rates)}"] if rates else []
+        if train.num_seeds not in (None, top.num_seeds):
+            told.append(f"{self.written_at('num_seeds')} = {train.num_seeds} replaces num_seeds = {top.num_seeds}")
+        return "; ".join(told)
 
 
 def _shown(value: Any) -> str:
     return "" if isinstance(value, Mapping) and "space" in value else f" = {value}"  # a space has many lines
 
 
-# Keys of `train` that no search may change: they decide what a row is, or who trains.
-NOT_SEARCHED = ("search", "standardize", "prepare", "engine", "bits")
+# Keys of `train` that no search may change: they decide what a row is, who trains, or how often.
+NOT_SEARCHED = ("search", "standardize", "prepare", "engine", "bits", "num_seeds")
 
 
 def _filled(written: Any, default: Any) -> Any:

@@ -102,6 +102,14 @@ class Search(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
     space: Annotated[dict[str, Part], Field(min_length=1)]
 
+    @field_validator("space")
+    @classmethod
+    def _apart(cls, space: dict[str, Part]) -> dict[str, Part]:
+        for key in space:
+            if inner := [other for other in space if other.startswith(f"{key}.")]:
+                raise ValueError(f"{inner[0]} lies within {key}: a value of one would replace the other's")
+        return space
+
     def tuning_draws(self) -> list[int]:
         """Return the draws of the data for these seeds, where each has one of its own: none is of a final training."""
         return [seed - 2**31 for seed in self.tuning_seeds()]
@@ -118,9 +126,9 @@ def replaced(tree: Any, key: str, value: Any) -> Any:
     """
     first, _, rest = key.partition(".")
     if isinstance(tree, list):
-        place = int(first) if first.isdecimal() and int(first) < len(tree) else None
-        if place is None:
+        if first not in map(str, range(len(tree))):  # 01 is not 1: two keys would name one value
             raise KeyError(first)
+        place = int(first)
         return [*tree[:place], replaced(tree[place], rest, value) if rest else value, *tree[place + 1 :]]
     if not isinstance(tree, dict):
         raise KeyError(first)

@@ -16,7 +16,7 @@ from bancada.base import files, notify, params_file, stage, tables, user_code
 from bancada.base.refusals import bad
 from bancada.data import vary
 from bancada.networks.preparation import Preparation
-from bancada.networks.saved import LR_NULL, description, save
+from bancada.networks.saved import description, save, way_out
 from bancada.networks.settings import Network
 from bancada.networks.unknown import refuse_unknown
 from bancada.training import fit, live, preparing, replica, store
@@ -55,7 +55,7 @@ def train_variant(params: params_file.ParamsFile, variant: str, src: Path) -> No
     for sentence in keys.overrides():
         print(f"{variant}: {sentence}")
     if overruled := keys.overruled():
-        print(f"{variant}: {overruled}; {LR_NULL}", file=sys.stderr)
+        print(f"{variant}: {overruled}{way_out(overruled)}", file=sys.stderr)
     for sentence in [*fit.doubts(keys), *preparing.doubts(rows, recipe.train.prepare)]:
         print(f"{variant}: {sentence}", file=sys.stderr)
     print(f"{variant}: {' engine, because of '.join(keys.engine())}", flush=True)

@@ -129,7 +129,7 @@ def verify(
 
 @app.command()
 def reproduce(
-    run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")],
+    run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store; its first letters will do.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Run also code that came from the store.")] = False,
 ) -> None:
     """Train again what an MLflow run holds, at its commit and with its parameters, in a temporary clone.

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from bancada.base import files, lockfile
+from bancada.base import files, lockfile, params_file
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.networks.saved import carried, read_history, read_search
 from bancada.training import asked
 from bancada.training.live import kept_epochs
+
+NAME_WIDTH = 60  # letters of what was asked, in the name of a run
 
 
 class Inputs(NamedTuple):
@@ -43,6 +45,7 @@ class Description:
     train_rows: int
     split: str  # DVC's hash
     versions: dict[str, str]  # of the packages that training depends on; empty where they are not known
+    search: dict[str, Any]  # what was asked of a search, and what it chose; empty where there was none
     fingerprint: str
 
     @property
@@ -94,6 +97,7 @@ def description(run: Mapping[str, Any], inputs: Inputs) -> Description:
         **{key: run[key] for key in ("study", "variant", "recipe", "train_rows")},
         split=inputs.split,
         versions=_versions(run["variant"], inputs),
+        search=run.get("search", {}),
         fingerprint=fingerprint(run, inputs),
     )
 
@@ -118,6 +122,21 @@ def parameters(training: Description) -> dict[str, str]:
     """Return all settings of the training, by their names in params.yaml: `lr`, `batch_size`, `optimizer.name`."""
     described = {"study": training.study, "variant": training.variant, "train_rows": str(training.train_rows)}
     return described | asked.settings(training.recipe)
+
+
+def run_name(training: Description, params: params_file.ParamsFile) -> str:
+    """Return the variant's name with the settings that differ from `params`, such as `moons_adam lr=0.01`."""
+    if not (before := asked.of_variant(params, training.variant)):
+        return training.variant
+    search = training.search
+    now = asked.settings(training.recipe) | (asked.of_search(search) if search else {})
+    chosen = search.get("chosen", ())
+    changed = {
+        key: value
+        for key, value in asked.changes(now, before).items()
+        if not any(one == key or one.startswith(f"{key}.") for one in chosen)
+    }
+    return f"{training.variant} {asked.in_words(changed, NAME_WIDTH)}".rstrip()
 
 
 # --- curves ---------------------------------------------------------------------------------------------------------

@@ -40,6 +40,9 @@ def repro(
 def track(
     all_exps: Annotated[bool, typer.Option("--all-exps", help="Also the results of every DVC experiment.")] = False,
     restore: Annotated[bool, typer.Option("--restore", help="Bring back what was deleted in MLflow.")] = False,
+    seeds: Annotated[
+        str, typer.Option(metavar="VARIANT", help="Also a nested run for each seed of this variant, with its curves.")
+    ] = "",
 ) -> None:
     """Write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice.
 
@@ -48,7 +51,7 @@ def track(
     with at_the_root():
         from bancada.tracking.catch_up import track
 
-        raise typer.Exit(track(all_exps, restore))
+        raise typer.Exit(track(all_exps, restore, seeds))
 
 
 @app.command()

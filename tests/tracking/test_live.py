@@ -42,7 +42,7 @@ variants:
   slow: {{study: toy, layers: [3, tanh, 1, tanh]}}
 """
 MODEL = files.model("toy", "toy_tanh")
-POINTS = 5 * 320 + 2  # losses, their spreads and the rate; diverged_seeds, parameters
+POINTS = 5 * 320 + 3  # losses, their spreads and the rate; diverged_seeds, parameters, log10_lr
 Train = Callable[[], subprocess.Popen[str]]
 
 

@@ -25,7 +25,7 @@ from bancada.tracking import catch_up, mirror
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
-CURVES = 5 * EPOCHS + 1  # three losses' means and spreads but for the rate's, and the number of diverged seeds
+CURVES = 5 * EPOCHS + 2  # three losses' means and spreads but for the rate's, the number of diverged seeds, log10_lr
 ARTIFACTS = {"history.parquet", "requirements.lock", "run.json", "weights.safetensors"}
 
 

@@ -5,6 +5,7 @@ No mlflow here: this is what MLflow is to hold, and record.py writes it.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,7 @@ def curves(result: Result) -> list[Point]:
         *(Point("last_epoch", seed, epoch) for seed, epoch in last.items()),
         *(ended(n + 1) for n in range(len(result.recipe["seeds"])) if result.recipe.get("engine") in ONE_BY_ONE),
         *([Point("parameters", 0, result.count)] if result.count else []),
+        Point("log10_lr", 0, round(math.log10(result.recipe["train"]["lr"]), 4)),  # for a logarithmic axis
         *of_search(result.folder),
     ]
 

@@ -179,11 +179,7 @@ def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> No
     second = Recorder(open_store(bench), Origin("calm-dog")).write(result, began_ms=1).run_id
     Recorder(store, Origin("brave-cat")).write(result, began_ms=1)
     assert first == second
-    assert (count(bench, "runs"), count(bench, "metrics"), points) == (
-        1,
-        points,
-        5 * EPOCHS + 2,
-    )  # diverged_seeds, log10_lr
+    assert (count(bench, "runs"), count(bench, "metrics"), points) == (1, points, 5 * EPOCHS + 2)
     tags = store.client.get_run(first).data.tags
     assert json.loads(tags["dvc.experiments"]) == ["brave-cat", "calm-dog"]
     assert tags["bancada.reproduced"] == "2"
@@ -256,15 +252,8 @@ def test_an_evaluation_adds_its_scores_and_plots_to_the_runs_made_from_the_files
     assert ids[0] == trained
     assert count(bench, "runs") == 2
     held, points = [store.client.get_run(run_id).data.metrics for run_id in ids], count(bench, "metrics")
-    curves = {
-        "train_loss",
-        "train_loss_std",
-        "validation_loss",
-        "validation_loss_std",
-        "lr",
-        "log10_lr",
-        "diverged_seeds",
-    }
+    curves = {"train_loss", "train_loss_std", "validation_loss", "validation_loss_std", "lr", "log10_lr"}
+    curves |= {"diverged_seeds"}
     assert {key: value for key, value in held[0].items() if key not in curves} == {
         "test_error_rate_percent": 2.5,
         "test_error_rate_percent_std": 0.5,

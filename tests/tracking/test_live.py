@@ -233,7 +233,7 @@ def test_of_two_equal_trainings_at_once_one_is_shown_and_no_point_is_logged_twic
         first.send(opened)
     first.end(opened, "KILLED")
     assert status(bench) == ["FINISHED"]
-    assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(5 * 5 + 1,) * 2]
+    assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(5 * 5 + 2,) * 2]
 
 
 def test_a_run_that_is_deleted_while_its_training_runs_is_left_alone_and_recorded_anew(

@@ -40,6 +40,9 @@ def repro(
 def track(
     all_exps: Annotated[bool, typer.Option("--all-exps", help="Also the results of every DVC experiment.")] = False,
     restore: Annotated[bool, typer.Option("--restore", help="Bring back what was deleted in MLflow.")] = False,
+    seeds: Annotated[
+        str, typer.Option(metavar="VARIANT", help="Also a nested run for each seed of this variant, with its curves.")
+    ] = "",
 ) -> None:
     """Write to MLflow what the pipeline's files hold and MLflow does not, and nothing twice.
 
@@ -48,7 +51,7 @@ def track(
     with at_the_root():
         from bancada.tracking.catch_up import track
 
-        raise typer.Exit(track(all_exps, restore))
+        raise typer.Exit(track(all_exps, restore, seeds))
 
 
 @app.command()
@@ -102,6 +105,22 @@ def report(file: Annotated[Path, typer.Argument(metavar="FILE.html", help="A new
 
 
 @app.command()
+def compare(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[EXP]...", help="Of DVC, commits or `workspace`; none: the workspace and all of DVC's."
+        ),
+    ] = None,
+) -> None:
+    """Print how the results of experiments differ from those of the commit they began at, and what was asked."""
+    with at_the_root(kept=""):
+        from bancada.pipeline.compare import compare
+
+        compare(experiments or [])
+
+
+@app.command()
 def verify(
     stages: Annotated[
         list[str] | None, typer.Option("--stages", help="Only these and what they depend on: train@line_sgd,...")
@@ -123,7 +142,7 @@ def verify(
 
 @app.command()
 def reproduce(
-    run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store.")],
+    run_id: Annotated[str, typer.Argument(help="Of a run in MLflow's store; its first letters will do.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Run also code that came from the store.")] = False,
 ) -> None:
     """Train again what an MLflow run holds, at its commit and with its parameters, in a temporary clone.

@@ -67,7 +67,7 @@ def test_a_pull_requests_metrics_are_a_table_on_the_jobs_page(tmp_path: Path) ->
         clones.succeeds(base, *command.split())
     clones.succeeds(tmp_path, "git", "clone", "-q", str(base), str(clone))
     changed = clone / metrics / "wine_logits.json"
-    changed.write_text(re.sub(r'"mean": [\d.]+', '"mean": 50.5', changed.read_text()))
+    changed.write_text(re.sub(r'"median": [\d.]+', '"median": 50.5', changed.read_text()))
     clones.succeeds(clone, "git", "commit", "-q", "-am", "worse")
     (clone / ".venv/bin").mkdir(parents=True)
     (clone / ".venv/bin/dvc").symlink_to(shutil.which("dvc", path=f"{clones.BIN}") or "")
@@ -76,5 +76,5 @@ def test_a_pull_requests_metrics_are_a_table_on_the_jobs_page(tmp_path: Path) ->
     subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=clone, env=variables, check=True, timeout=60)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines() if "|" in line]
     assert rows[0][:2] == ["Path", "Metric"]
-    [row] = [row for row in rows if row[0].endswith("wine_logits.json") and row[1].endswith("mean")]
+    [row] = [row for row in rows if row[0].endswith("wine_logits.json") and row[1] == "median"]
     assert "50.5" in row

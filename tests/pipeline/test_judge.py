@@ -14,8 +14,8 @@ from bancada.base.lockfile import Lock
 from bancada.pipeline import causes
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.check import Finding
-from bancada.pipeline.compare import Difference, Verdict
 from bancada.pipeline.judge import Committed, Out, Stage, judge, starts
+from bancada.pipeline.tolerance import Difference, Verdict
 from bancada.pipeline.verdict import MOST_SHOWN, as_markdown, as_report
 
 ROWS, MODEL, SCORES = "data/raw/s.parquet", "data/models/s/v", "data/evaluation/s/scores.csv"

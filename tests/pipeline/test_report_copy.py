@@ -9,7 +9,7 @@ from bancada.base import BadInput, files
 from bancada.evaluation.page import VERDICT
 from bancada.pipeline import report
 from bancada.pipeline.check import Finding
-from bancada.pipeline.compare import Verdict, compare
+from bancada.pipeline.tolerance import Verdict, compare
 
 PAGE = f"<h1>Report</h1>\n{VERDICT[0]}\nnothing\n{VERDICT[1]}\n<p>text</p>\n"
 

@@ -42,7 +42,7 @@ variants:
   slow: {{study: toy, layers: [3, tanh, 1, tanh]}}
 """
 MODEL = files.model("toy", "toy_tanh")
-POINTS = 5 * 320 + 2  # losses, their spreads and the rate; diverged_seeds, parameters
+POINTS = 5 * 320 + 3  # losses, their spreads and the rate; diverged_seeds, parameters, log10_lr
 Train = Callable[[], subprocess.Popen[str]]
 
 
@@ -234,7 +234,7 @@ def test_of_two_equal_trainings_at_once_one_is_shown_and_no_point_is_logged_twic
         first.send(opened)
     first.end(opened, "KILLED")
     assert status(bench) == ["FINISHED"]
-    assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(5 * 5 + 1,) * 2]
+    assert rows(bench, "select count(*), count(distinct key || ' ' || step) from metrics") == [(5 * 5 + 2,) * 2]
 
 
 def test_a_run_that_is_deleted_while_its_training_runs_is_left_alone_and_recorded_anew(

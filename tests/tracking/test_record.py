@@ -179,7 +179,7 @@ def test_the_same_training_confirms_its_run_and_adds_no_point(bench: Path) -> No
     second = Recorder(open_store(bench), Origin("calm-dog")).write(result, began_ms=1).run_id
     Recorder(store, Origin("brave-cat")).write(result, began_ms=1)
     assert first == second
-    assert (count(bench, "runs"), count(bench, "metrics"), points) == (1, points, 5 * EPOCHS + 1)
+    assert (count(bench, "runs"), count(bench, "metrics"), points) == (1, points, 5 * EPOCHS + 2)
     tags = store.client.get_run(first).data.tags
     assert json.loads(tags["dvc.experiments"]) == ["brave-cat", "calm-dog"]
     assert tags["bancada.reproduced"] == "2"
@@ -214,10 +214,10 @@ def test_an_interrupted_recording_gets_only_what_it_lacks(bench: Path, monkeypat
         patched.setattr(type(store.client), "log_batch", dies_after_the_first_points)
         Recorder(store, NOBODY).write(result, began_ms=1)
     assert rows(bench, "select status from runs") == [("RUNNING",)]
-    assert 0 < count(bench, "metrics") < 1601
+    assert 0 < count(bench, "metrics") < 1602
     Recorder(store, NOBODY).write(result, began_ms=1)
     assert rows(bench, "select status from runs") == [("FINISHED",)]
-    assert count(bench, "metrics") == 5 * 320 + 1
+    assert count(bench, "metrics") == 5 * 320 + 2
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,8 @@ def test_an_evaluation_adds_its_scores_and_plots_to_the_runs_made_from_the_files
     assert ids[0] == trained
     assert count(bench, "runs") == 2
     held, points = [store.client.get_run(run_id).data.metrics for run_id in ids], count(bench, "metrics")
-    curves = {"train_loss", "train_loss_std", "validation_loss", "validation_loss_std", "lr", "diverged_seeds"}
+    curves = {"train_loss", "train_loss_std", "validation_loss", "validation_loss_std", "lr", "log10_lr"}
+    curves |= {"diverged_seeds"}
     assert {key: value for key, value in held[0].items() if key not in curves} == {
         "test_error_rate_percent": 2.5,
         "test_error_rate_percent_std": 0.5,
@@ -360,7 +361,7 @@ def test_two_stages_that_begin_at_once_on_an_empty_store_make_one_experiment_and
     assert [process.exitcode for process in both] == [0, 0]
     assert rows(bench, "select name from experiments order by name") == [("Default",), ("toy",)]
     assert count(bench, "runs") == 2  # toy_tanh and toy_adam
-    assert count(bench, "metrics") == 2 * (5 * EPOCHS + 1) + 8 + 1
+    assert count(bench, "metrics") == 2 * (5 * EPOCHS + 2) + 8 + 1
 
 
 # --- where the folder lies ------------------------------------------------------------------------------------------

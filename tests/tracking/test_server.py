@@ -25,7 +25,7 @@ from bancada.tracking import catch_up, mirror
 from bancada.tracking.record import Recorder
 from bancada.tracking.store import open_store
 
-CURVES = 5 * EPOCHS + 1  # three losses' means and spreads but for the rate's, and the number of diverged seeds
+CURVES = 5 * EPOCHS + 2  # three losses' means and spreads but for the rate's, the number of diverged seeds, log10_lr
 ARTIFACTS = {"history.parquet", "requirements.lock", "run.json", "weights.safetensors"}
 
 
@@ -119,11 +119,9 @@ def test_a_whole_pipeline_is_recorded_and_a_second_run_confirms_it(team: Team, t
     assert team.rows(f"select status, count(*) from runs {of_ours} group by status") == [("FINISHED", 2)]
     reproduced = team.tag("bancada.reproduced")
     assert [reproduced[run_id] for run_id in ids.values()] == ["1", "1"]
-    errors = team.rows(f"select value from latest_metrics {of_ours} and key = 'test_error_rate_percent'")
+    errors = team.rows(f"select value from latest_metrics {of_ours} and key = 'test_error_rate_percent_median'")
     shown = [clone / f"data/evaluation/moons/metrics/{variant}.json" for variant in ids]
-    assert sorted(value for (value,) in errors) == sorted(
-        json.loads(path.read_text())["error_rate_percent"]["mean"] for path in shown
-    )
+    assert sorted(value for (value,) in errors) == sorted(json.loads(path.read_text())["median"] for path in shown)
     for variant, run_id in ids.items():
         held = team.files(run_id)
         assert held.keys() > ARTIFACTS | {"plots/leaderboard.png", "evaluation/scores.csv"}

@@ -49,19 +49,25 @@ _Constructor.add_constructor("tag:yaml.org,2002:int", _Constructor.construct_yam
 def read(path: Path = Path(PARAMS_FILE)) -> ParamsFile:
     """Read the file. Raise BadInput, with the line number if it is known, if the file is not a YAML mapping."""
     try:
-        yaml = YAML(typ="safe", pure=True)
-        yaml.Constructor = _Constructor
-        raw = yaml.load(path.read_text("utf-8"))  # YAML 1.2: 1e-05 is a number
+        return parse(path.read_text("utf-8"), str(path))
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not a text in UTF-8 ({error.reason})") from None
+
+
+def parse(text: str, name: str) -> ParamsFile:
+    """Read the text of a file of this name. Raise BadInput as `read` does."""
+    try:
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Constructor = _Constructor
+        raw = yaml.load(text)  # YAML 1.2: 1e-05 is a number
     except YAMLError as error:
-        mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
+        mark, problem = (getattr(error, key, None) for key in ("problem_mark", "problem"))
         what = " ".join(problem.split()) if problem else str(error).splitlines()[0]
-        raise BadInput(f"{path}:{f' line {mark.line + 1}' if mark else ''} {what}") from None
+        raise BadInput(f"{name}:{f' line {mark.line + 1}' if mark else ''} {what}") from None
     except (ValueError, KeyError) as error:  # for example 2024-99-99, which looks like a date
-        raise BadInput(f"{path}: a value cannot be read: {error}") from None
+        raise BadInput(f"{name}: a value cannot be read: {error}") from None
     if not isinstance(raw, Mapping):
-        raise BadInput(f"{path}: a mapping with seed, num_seeds, studies and variants is expected")
+        raise BadInput(f"{name}: a mapping with seed, num_seeds, studies and variants is expected")
     return ParamsFile(raw)

@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -133,7 +132,7 @@ def evaluate(
     write_csv(folder / "predictions.csv", PREDICTIONS, chain.from_iterable(c.predictions(inputs) for c in candidates))
     write_csv(folder / "loss.csv", CURVES, chain.from_iterable(c.mean_curves() for c in candidates))
     by_name = {candidate.name: candidate for candidate in candidates}
-    write_metrics(folder / "metrics", board, {name: candidate.trained.overruled for name, candidate in by_name.items()})
+    write_metrics(folder / "metrics", board)
     ordered = [by_name[row["variant"]] for row in board]
     searches = [found for one in ordered if (found := trials.read(one.name, files.model(name, one.name)))]
     most, region = sheets.MOST_PANELS, study.decision_region
@@ -188,18 +187,14 @@ def _cell(value: Cell) -> str:
     return "" if value is None else str(value)
 
 
-def write_metrics(folder: Path, board: Sequence[Row], overruled: Mapping[str, str]) -> None:
-    """Write one small file for each variant, a row of `dvc metrics show`, with the key that was overruled."""
+def write_metrics(folder: Path, board: Sequence[Row]) -> None:
+    """Write one small file for each variant, a row of `dvc metrics show`: median and failed seeds."""
     with files.whole(folder) as unfinished:
         unfinished.mkdir()
         for row in board:
-            over_seeds = {key: row[key] for key in ("median", "median_low", "median_high", "mean")}
-            finite = {key: isinstance(value, float) and math.isfinite(value) for key, value in over_seeds.items()}
-            shown = {key: tables.as_written(value) if finite[key] else None for key, value in over_seeds.items()}
-            content: dict[str, Any] = {row["metric"]: shown, "failed_seeds": row["failed_seeds"]}
-            content["diverged_seeds"] = row["diverged_seeds"]
-            if overruled[row["variant"]]:
-                content["overruled"] = overruled[row["variant"]]
+            median, failed = row["median"], row["failed_seeds"]
+            known = isinstance(median, float) and math.isfinite(median)
+            content = {"median": tables.as_written(median) if known else None, "failed": failed}
             (unfinished / f"{row['variant']}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

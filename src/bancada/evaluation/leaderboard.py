@@ -37,7 +37,7 @@ COLUMNS = (
 def leaderboard(entries: Sequence[Entry], terms: Terms) -> list[Row]:
     """Return one row for each variant, best first: by the median, then by the mean."""
     keys = {entry.variant: _order(entry, terms) for entry in entries}
-    compared, choice = _compare(entries, terms), choose(entries, terms)
+    comparisons, choice = _compare(entries, terms), choose(entries, terms)
     rows = []
     for entry in sorted(entries, key=lambda entry: keys[entry.variant]):
         row = dict.fromkeys(COLUMNS) | {
@@ -46,7 +46,7 @@ def leaderboard(entries: Sequence[Entry], terms: Terms) -> list[Row]:
             **{"split": terms.split, "metric": terms.metric},
             **{"num_seeds": len(terms.seeds), "over": terms.replicas.over},
             **(_of_values(entry, terms) if not entry.undefined_seeds else {"rank": None}),
-            **compared[entry.variant],
+            **comparisons[entry.variant],
             "best_seed": choice.seeds[entry.variant],
             "best_seed_is": choice.how,
             "champion": entry.variant == choice.champion,
@@ -93,37 +93,47 @@ def _notes(entry: Entry, terms: Terms) -> list[str]:
 
 def _compare(entries: Sequence[Entry], terms: Terms) -> dict[str, Row]:
     """Return COMPARED for each variant; all are tested against the baseline, and Holm's correction counts them all."""
-    rows: dict[str, Row] = {entry.variant: {} for entry in entries}
     base = next((entry for entry in entries if entry.variant == terms.baseline), None)
     if base is None:
-        return rows
-    rows |= {entry.variant: {"verdict": "not defined"} for entry in entries if entry is not base}
-    rows[base.variant] = {"verdict": "baseline"}
-    defined = [e for e in entries if e is not base and not (e.undefined_seeds or base.undefined_seeds)]
-    found = {entry.variant: _difference(entry, base, terms) for entry in defined}
-    tested = [entry for entry in defined if not (_constant(entry) and _constant(base))]
-    p_holm = statistics.holm([1.0 if math.isnan(found[e.variant].p) else found[e.variant].p for e in tested])
-    for entry in defined:
-        rows[entry.variant] = _without_test(found[entry.variant], terms)
-    for entry, corrected in zip(tested, p_holm, strict=True):
-        of = found[entry.variant]
-        word, reason = statistics.verdict(of, corrected, len(tested), terms.min_difference, terms.higher_is_better)
-        if not (np.isfinite(entry.values).any() or np.isfinite(base.values).any()):
-            word, reason = "undecided", "every seed of both diverged"
-        untested = of.equal == len(of.differences)
-        undecided = word == "undecided" and not terms.replicas.resplit
-        shown = statistics.smallest_difference(of.differences, len(tested)) if undecided else math.nan
-        complete = np.isfinite(of.differences).all()
-        if 0 < of.equal < len(of.differences):
-            reason = "; ".join(filter(None, [reason, f"equal on {of.equal} of {len(of.differences)} seeds"]))
-        cells = (
-            of.estimate if complete else math.nan,
-            *(as_word(bound, entry, base) for bound in (of.low, of.high)),
-            *(math.nan if untested else p for p in (of.p, corrected)),
-            *(of.p_better, word, reason, shown, len(tested)),
-        )
-        rows[entry.variant] = dict(zip(COMPARED, cells, strict=True))
+        return {entry.variant: {} for entry in entries}
+    others = [entry for entry in entries if entry is not base]
+    rows = compared([(entry, base) for entry in others], terms)
+    return {base.variant: {"verdict": "baseline"}} | dict(zip([e.variant for e in others], rows, strict=True))
+
+
+def compared(pairs: Sequence[tuple[Entry, Entry]], terms: Terms) -> list[Row]:
+    """Return COMPARED for each pair: the first against the second. Holm's correction counts them all."""
+    found = {
+        i: _difference(entry, base, terms)
+        for i, (entry, base) in enumerate(pairs)
+        if not (entry.undefined_seeds or base.undefined_seeds)
+    }
+    rows = [_without_test(found[i], terms) if i in found else {"verdict": "not defined"} for i in range(len(pairs))]
+    tested = [i for i in found if not (_constant(pairs[i][0]) and _constant(pairs[i][1]))]
+    p_holm = statistics.holm([1.0 if math.isnan(found[i].p) else found[i].p for i in tested])
+    for i, corrected in zip(tested, p_holm, strict=True):
+        rows[i] = _tested(pairs[i], found[i], corrected, len(tested), terms)
     return rows
+
+
+def _tested(pair: tuple[Entry, Entry], of: statistics.PairedDifference, p_holm: float, count: int, terms: Terms) -> Row:
+    """Return COMPARED for a pair, one of `count` that were tested."""
+    word, reason = statistics.verdict(of, p_holm, count, terms.min_difference, terms.higher_is_better)
+    if not any(np.isfinite(entry.values).any() for entry in pair):
+        word, reason = "undecided", "every seed of both diverged"
+    untested = of.equal == len(of.differences)
+    undecided = word == "undecided" and not terms.replicas.resplit
+    shown = statistics.smallest_difference(of.differences, count) if undecided else math.nan
+    complete = np.isfinite(of.differences).all()
+    if 0 < of.equal < len(of.differences):
+        reason = "; ".join(filter(None, [reason, f"equal on {of.equal} of {len(of.differences)} seeds"]))
+    cells = (
+        of.estimate if complete else math.nan,
+        *(as_word(bound, *pair) for bound in (of.low, of.high)),
+        *(math.nan if untested else p for p in (of.p, p_holm)),
+        *(of.p_better, word, reason, shown, count),
+    )
+    return dict(zip(COMPARED, cells, strict=True))
 
 
 def _difference(entry: Entry, base: Entry, terms: Terms) -> statistics.PairedDifference:

@@ -13,6 +13,7 @@ from bancada.networks.metrics import HIGHER_IS_BETTER, METRICS, OF_WEIGHTS
 from bancada.networks.unknown import counted
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 Texts = dict[str, str]  # a row of a CSV file
@@ -96,19 +97,28 @@ def board(rows: Sequence[Texts], study: str, references: Sequence[Texts] = ()) -
 
 def format_leaderboard(rows: Sequence[Texts], study: str, references: Sequence[Texts] = ()) -> str:
     """Return the leaderboard as tables for a terminal."""
-    from rich.console import Console
-
     shown = board(rows, study, references)
-    console = Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
-    values = _table(shown.values)
-    if console.measure(values).maximum >= WIDTH:  # leave out the engine and the number of parameters
-        values = _table([[*row[:2], *row[4:]] for row in shown.values])
+    values = as_table(shown.values)
+    if _console().measure(values).maximum >= WIDTH:  # leave out the engine and the number of parameters
+        values = as_table([[*row[:2], *row[4:]] for row in shown.values])
     of_references, others = shown.remarks[: bool(references)], shown.remarks[bool(references) :]
-    tables = [values, *of_references, *([_table(shown.differences)] if shown.differences else [])]
+    differences = [as_table(shown.differences)] if shown.differences else []
+    return printed([shown.title, values, *of_references, *differences, *others])
+
+
+def printed(parts: Sequence["str | Table"]) -> str:
+    """Return texts and tables as lines of a terminal, of at most WIDTH letters."""
+    console = _console()
     with console.capture() as captured:
-        for part in (shown.title, *tables, *others):
+        for part in parts:
             console.print(part, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
 
 
 def _values(rows: Sequence[Texts], unit: float) -> Cells:
@@ -119,7 +129,7 @@ def _values(rows: Sequence[Texts], unit: float) -> Cells:
         cells = (
             *(row[key] for key in ("rank", "variant", "engine", "parameters")),
             short(row["median"], unit) or "n. d.",
-            _interval(row, "median", unit),
+            interval(row, "median", unit),
             *(short(row[key], unit) for key in ("mean", "sd", "min", "max")),
             *(row["failed_seeds"], f"{failed[0]} to {failed[1]} %" if failed[0] else ""),
             f"{float(row['epochs_to_converge']):.0f}" if row["epochs_to_converge"] else "",
@@ -134,7 +144,7 @@ def _differences(rows: Sequence[Texts], unit: float) -> Cells:
     for row in rows:
         if row["variant"] != base:
             cells = (
-                *(row["variant"], short(row["difference"], unit, "+"), _interval(row, "difference", unit)),
+                *(row["variant"], short(row["difference"], unit, "+"), interval(row, "difference", unit)),
                 *(f"{float(row[key]):.3f}" if row[key] else "" for key in ("p", "p_holm")),
                 f"{float(row['p_better']):.2f}" if row["p_better"] else "",
                 *(row["verdict"], row["reason"]),
@@ -143,15 +153,16 @@ def _differences(rows: Sequence[Texts], unit: float) -> Cells:
     return table
 
 
-def _table(cells: Cells) -> "Table":
+def as_table(cells: Cells, words: Sequence[str] = ("variant", "engine", "verdict", "reason")) -> "Table":
+    """Return a table for a terminal. Its first column and those in `words` hold texts, the others numbers."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, name in enumerate(cells[0]):
-        words = i == 0 or name in ("variant", "engine", "verdict", "reason")
+        text = i == 0 or name in words
         # Where a line has no room for all columns, long texts are folded.
-        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for row in cells[1:]:
         table.add_row(*row)
     return table
@@ -254,7 +265,8 @@ def _is_number(cell: str) -> bool:
     return bool(cell) and not cell[-1].isalpha()
 
 
-def _interval(row: Texts, of: str, unit: float) -> str:
+def interval(row: Texts, of: str, unit: float = 1.0) -> str:
+    """Return such as "1.2 to 3.4"; an empty text where there is none."""
     low, high = (short(row[f"{of}_{end}"], unit) for end in ("low", "high"))
     return f"{low} to {high}" if low else ""
 

@@ -1,183 +1,284 @@
-"""Two results compared number by number: how far is what was made now from what was committed?
+"""`bancada compare`: the results of DVC experiments beside those of the commit that each of them began at.
 
-    |made - committed| <= ABSOLUTE + RELATIVE * |committed|
-
-must hold for every number with a fraction. Names, texts, whole numbers, shapes, columns and keys must be equal. A NaN
-equals a NaN, and an infinity itself. The tolerances stand here and nowhere else: they allow the rounding of another CPU
-or of another version of a library. A training at the edge of chaos exceeds them, and that is worth knowing.
+For each study there is a table with a row for each experiment and variant whose results differ. Everything
+comes from git: params.yaml, and the tables in data/evaluation. The verdict on a difference is the leaderboard's, with
+the same variant of the commit in place of the baseline; Holm's correction counts the variants of the experiment.
 """
 
+import csv
+import io
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from enum import IntEnum
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from bancada.base.notify import first_line
+from bancada.base import BadInput, files, git, params_file
+from bancada.base.refusals import PARAMS_FILE, did_you_mean
+from bancada.evaluation import words
+from bancada.evaluation.entry import SPLITS, Entry, Terms
+from bancada.evaluation.leaderboard import COLUMNS, compared
+from bancada.evaluation.statistics import summary
+from bancada.networks.metrics import HIGHER_IS_BETTER
+from bancada.tracking.surroundings import experiments
+from bancada.training import asked
 
-MOST_NAMED = 3
-RELATIVE, ABSOLUTE = 1e-4, 1e-6
-PIXELS = 0.01  # the share of a plot's pixels that may have another colour: a line a hair's breadth beside its place
+WORKSPACE, HEAD = "workspace", "HEAD"
+NONE = "there are no experiments, and the workspace has HEAD's results; `dvc exp run -S lr=0.01` makes an experiment"
+ASKED_WIDTH = 60  # letters of what was asked; the table folds them
+EXPLANATION = """\
+against a commit: paired by seed with the same variant there, exact signed-rank test, Holm's correction for the variants
+of the experiment. board: the verdict of its own leaderboard, against the baseline. Of many experiments, one looks
+better by chance: confirm it with fresh seeds (-S seed=1000)."""
 
 
-class Verdict(IntEnum):
-    """The worst of several verdicts is their maximum."""
+class Values(NamedTuple):
+    """What is compared of a variant."""
 
-    SAME = 0
-    WITHIN = 1
-    DIFFERENT = 2
+    model: str  # hashes of its files
+    row: words.Texts  # of the leaderboard
+    seeds: dict[str, dict[int, float]]  # split -> seed -> the study's metric, NaN where there is none
 
-    def __str__(self) -> str:
-        return ("same bits", "within tolerance", "different")[self]
+    def differ(self, other: "Values | None") -> bool:
+        """Return whether the other ones are of another model, or have other numbers; a NaN is like a NaN."""
+        return other is None or self.model != other.model or repr(self.seeds) != repr(other.seeds)
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How far two results are apart: a `problem` in words, or the number that is farthest from its tolerance."""
+class State:
+    """The settings and results of a commit, or of the workspace."""
 
-    verdict: Verdict
-    problem: str = ""  # what is no difference of two numbers
-    at: str = ""  # the place of that number
-    absolute: float = 0.0
-    relative: float = 0.0
-    excess: float = 0.0  # its difference divided by the tolerance: above 1 it is `different`
+    name: str
+    commit: str  # empty: the workspace
 
-    def __str__(self) -> str:
-        share = f", {self.relative:.2g} relative" if self.relative else ""
-        number = f"{self.absolute:.2g}{share} at {self.at}" if self.at else ""
-        words = "; ".join(filter(None, (self.problem, number)))
-        return words or ("the same numbers in other bytes" if self.verdict else str(self.verdict))
+    def text(self, path: Path) -> str:
+        """Return the text of a file; empty where there is none."""
+        if self.commit:
+            return git.file_at(Path(), self.commit, path.as_posix())
+        return path.read_text("utf-8") if path.exists() else ""
 
+    @cached_property
+    def params(self) -> params_file.ParamsFile:
+        """The content of params.yaml."""
+        return params_file.parse(self.text(Path(PARAMS_FILE)), PARAMS_FILE)
 
-SAME = Difference(Verdict.SAME)
+    @cached_property
+    def studies(self) -> list[str]:
+        """The names of its studies, in the order of params.yaml."""
+        return list(self.params.value("studies"))
 
+    @cached_property
+    def results(self) -> dict[str, dict[str, Values]]:
+        """The results of each study's variants, the best first. Raise KeyError for the tables of another version."""
+        return {study: self._read(study) for study in self.studies}
 
-def different(problem: str) -> Difference:
-    """Return a difference that no tolerance allows."""
-    return Difference(Verdict.DIFFERENT, problem)
+    def _read(self, study: str) -> dict[str, Values]:
+        board, per_seed = (
+            list(csv.DictReader(io.StringIO(self.text(files.evaluation(study) / f"{table}.csv"))))
+            for table in ("leaderboard", "per_seed")
+        )
+        models = json.loads(self.text(files.index(study)) or "{}")
+        rows = [{column: row[column] for column in COLUMNS} for row in board]
+        found = {row["variant"]: Values(json.dumps(models.get(row["variant"])), row, {}) for row in rows}
+        for cell in per_seed:
+            of = found.get(cell["variant"])
+            if of and cell["metric"] == of.row["metric"]:
+                of.seeds.setdefault(cell["split"], {})[int(cell["seed"])] = float(cell["value"] or "nan")
+        return found
 
-
-def worst(found: Iterable[Difference]) -> Difference:
-    """Return the worst verdict, its first problem and how many more there are, and the farthest number of all."""
-    found = [SAME, *found]
-    verdict = max(one.verdict for one in found)
-    problems = [one.problem for one in found if one.problem and one.verdict == verdict]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    farthest = max(found, key=lambda one: one.excess)
-    return replace(farthest, verdict=verdict, problem=problems[0] + more if problems else "")
-
-
-def compare(committed: Path, made: Path) -> Difference:
-    """Compare two files, or two folders file by file."""
-    if committed.is_dir() and made.is_dir():
-        folders = (committed, made)
-        names = {path.relative_to(top) for top in folders for path in top.rglob("*") if path.is_file()}
-        return worst(_files(committed / name, made / name, f"{name}: ") for name in sorted(names))
-    return _files(committed, made, "")
-
-
-def _files(committed: Path, made: Path, where: str) -> Difference:
-    """Compare two files. What is said of them begins with `where`."""
-    if not (committed.is_file() and made.is_file()):
-        return different(f"{where}{'is new' if made.exists() else 'was not made'}")
-    if committed.read_bytes() == made.read_bytes():
-        return SAME
-    if made.suffix not in READERS:
-        return different(f"{where}other bytes, of a kind that is not compared number by number")
-    try:
-        before, now = (READERS[made.suffix](path) for path in (committed, made))
-    except (ValueError, OSError, SyntaxError, SafetensorError) as error:  # SyntaxError is Pillow's, for a broken PNG
-        return different(f"{where}cannot be read: {first_line(error)}")
-    if made.suffix == ".png":
-        found = _pixels(before["pixels"], now["pixels"], f"{where}pixels")
-    elif other := sorted(before.keys() ^ now.keys()):
-        found = different(f"{where}on one side alone: {', '.join(other[:MOST_NAMED])}")
-    else:
-        found = worst(_arrays(before[name], now[name], f"{where}{name}") for name in before)
-    return replace(found, verdict=max(found.verdict, Verdict.WITHIN))
+    def settings(self, study: str, variant: str) -> asked.Settings:
+        """Return the settings of a variant's training, and of its data."""
+        of_study = self.params.raw.get("studies", {}).get(study, {})
+        data = {key: of_study.get(key, {}) for key in ("source", "split")}
+        return asked.of_variant(self.params, variant) | asked.as_texts(dict(asked.flat(data)))
 
 
-def _arrays(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
-    """Compare two arrays. The place of a number is called name[index]."""
-    kinds = {committed.dtype.kind, made.dtype.kind}
-    # In a text, numbers with a fraction may turn out whole.
-    alike = committed.shape == made.shape and (committed.dtype == made.dtype or kinds == {"f", "i"})
-    same = (committed == made) | (pd.isna(committed) & pd.isna(made)) if alike else np.array(False)
-    if same.all():
-        return SAME
-    if not alike or "f" not in kinds:
-        return different(f"{name}: {_described(made)}, was {_described(committed)}")
-    before, now = committed.astype(np.float64), made.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        gap = np.where(same, 0.0, np.abs(now - before))
-        excess = np.where(same, 0.0, gap / (ABSOLUTE + RELATIVE * np.abs(before)))
-    if not np.isfinite(gap).all():
-        return different(f"{name}: not finite on one side alone")
-    index = np.unravel_index(int(excess.argmax()), excess.shape)
-    absolute, size = float(gap[index]), abs(float(before[index]))
-    verdict = Verdict.WITHIN if excess[index] <= 1 else Verdict.DIFFERENT
-    at = f"{name}[{', '.join(map(str, index))}]" if index else name
-    return Difference(verdict, "", at, absolute, absolute / size if size else 0.0, float(excess[index]))
+@dataclass(frozen=True)
+class Pair:
+    """A variant of an experiment, and the same of the commit that it began at; one of them may be missing."""
+
+    variant: str
+    state: State
+    before: State
+    now: Values | None
+    then: Values | None
+    asked: asked.Settings
+
+    @property
+    def incomparable(self) -> str:
+        """Why the two cannot be compared seed by seed; empty if they can."""
+        if not self.now or not self.then:
+            return "gone" if self.then else "new"
+        split, metric = self.now.row["split"], self.now.row["metric"]
+        if (split, metric) != (self.then.row["split"], self.then.row["metric"]):
+            return "other metric"
+        if any(key.startswith(("source.", "split.")) for key in self.asked):
+            return "other data"
+        if self.now.seeds[split].keys() != self.then.seeds[split].keys():
+            return "other seeds"
+        return "other splits" if self.now.row["over"] == SPLITS else ""
 
 
-def _described(array: np.ndarray) -> str:
-    values = " ".join(np.array2string(array, threshold=6).split())[:60]
-    return f"{array.dtype} of shape {list(array.shape)}: {values}" if array.ndim else values
+def compare(names: Sequence[str]) -> None:
+    """Print the tables. Without names: the workspace and all experiments, or that there is nothing to compare.
 
-
-def _pixels(committed: np.ndarray, made: np.ndarray, name: str) -> Difference:
-    if committed.shape != made.shape:
-        return different(f"{name}: {_described(made)}, was {_described(committed)}")
-    share = float((committed != made).any(axis=2).mean())
-    return Difference(Verdict.WITHIN if share <= PIXELS else Verdict.DIFFERENT, f"{name}: {share:.2%} differ")
-
-
-# --- what a file holds, by names ------------------------------------------------------------------------------------
-
-
-def _json(path: Path) -> dict[str, np.ndarray]:
-    return dict(_leaves(json.loads(path.read_text("utf-8"))))
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the values of a JSON by keys with dots; an empty list or mapping is a value of its own."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, one in inner:
-        yield from _leaves(one, f"{key}.{name}" if key else str(name))
-    if not inner:
-        yield key, np.array(value, dtype=None if isinstance(value, int | float) else object)
-
-
-def _parquet(path: Path) -> dict[str, np.ndarray]:
-    table = pq.read_table(path, partitioning=None)
-    described = np.array(str(table.schema.metadata), dtype=object)
-    return {name: table[name].to_numpy() for name in table.column_names} | {"its description": described}
-
-
-def _markup(path: Path) -> dict[str, np.ndarray]:
-    """Return the numbers with a fraction, and the text around them without embedded pictures.
-
-    The PNG files of the same plots are compared pixel by pixel.
+    Raise BadInput for names of no experiment and no commit.
     """
-    pieces = re.split(r"(-?\d+\.\d+(?:e-?\d+)?)", re.sub(r"data:image/png;base64,[^\"]*", "", path.read_text("utf-8")))
-    return {"numbers": np.array(pieces[1::2], dtype=float), "text": np.array("".join(pieces[::2]), dtype=object)}
+    if not (commit := git.commit_of(Path())):
+        raise BadInput("HEAD: there is no commit to compare with; `git commit` makes one")
+    head = State(HEAD, commit)
+    chosen = _named(names, head) if names else [(State(WORKSPACE, ""), head), *_experiments(head)]
+    chosen = [pair for pair in chosen if _readable(*pair)]
+    if not names and chosen and (twin := _twin(chosen)):
+        print(f"workspace: the settings and results of {twin}\n")
+        del chosen[0]
+    found = {study: pairs for study in _studies(chosen) if (pairs := list(_pairs(study, chosen)))}
+    for study, pairs in found.items():
+        print(f"{_table(study, pairs)}\n")
+    different = {pair.state for pairs in found.values() for pair in pairs}
+    same = [f"{state.name}: the results of {before.name}" for state, before in chosen if state not in different]
+    alone = not names and not found and len(chosen) == 1
+    print("\n".join([EXPLANATION] * bool(found) + ([NONE] if alone else same)))
 
 
-READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
-    ".safetensors": load_file,
-    ".parquet": _parquet,
-    ".csv": lambda path: {str(name): column.to_numpy() for name, column in pd.read_csv(path).items()},
-    ".json": _json,
-    ".svg": _markup,
-    ".html": _markup,
-    ".png": lambda path: {"pixels": np.asarray(Image.open(path).convert("RGBA"))},
-}
+def _experiments(head: State) -> list[tuple[State, State]]:
+    """Return all experiments, each with the commit that it began at."""
+    before = {head.commit: head}
+    return [
+        (State(each.name, each.commit), before.setdefault(each.baseline, State(each.baseline[:7], each.baseline)))
+        for each in experiments()
+    ]
+
+
+def _named(names: Sequence[str], head: State) -> list[tuple[State, State]]:
+    """Return the experiments of these names; of a commit, a branch or the workspace, HEAD is what it is compared with.
+
+    Raise BadInput, which names all that are none of these.
+    """
+    known, found, wrong = _experiments(head), list[tuple[State, State]](), list[str]()
+    for name in dict.fromkeys(names):
+        of_name = [pair for pair in known if pair[0].name == name]
+        if name == WORKSPACE:
+            found.append((State(WORKSPACE, ""), head))
+        elif of_name:
+            found += of_name
+        elif commit := git.commit_of(Path(), name):
+            found.append((State(name, commit), head))
+        else:
+            wrong.append(f"{name}{did_you_mean(name, [state.name for state, _ in known])}")
+    if wrong:
+        raise BadInput(f"no experiment or commit: {', '.join(wrong)}; `dvc exp list --all-commits` prints all")
+    return found
+
+
+def _twin(chosen: Sequence[tuple[State, State]]) -> str:
+    """Return the name of an experiment that the workspace holds, as `dvc exp run` and `dvc exp apply` leave it."""
+    (workspace, head), *others = chosen
+    if workspace.name != WORKSPACE or _same(workspace, head):
+        return ""
+    return next((state.name for state, _ in others if _same(state, workspace)), "")
+
+
+def _same(first: State, second: State) -> bool:
+    """Return whether two states have the same settings and results."""
+    return first.params.raw == second.params.raw and not any(
+        list(_pairs(study, [(first, second)])) for study in {*first.studies, *second.studies}
+    )
+
+
+def _readable(state: State, before: State) -> bool:
+    """Return whether both can be read; if not, say why."""
+    try:
+        _ = state.results, before.results
+    except (BadInput, KeyError, ValueError) as error:
+        why = error if isinstance(error, BadInput) else f"its results are of another version of bancada: {error}"
+        print(f"{state.name}: left out, because it cannot be compared with {before.name}: {why}", file=sys.stderr)
+        return False
+    return True
+
+
+def _studies(chosen: Sequence[tuple[State, State]]) -> list[str]:
+    """Return the names of all studies, in the order of params.yaml."""
+    return list(dict.fromkeys(study for pair in chosen for state in reversed(pair) for study in state.studies))
+
+
+def _pairs(study: str, chosen: Sequence[tuple[State, State]]) -> Iterator[Pair]:
+    """Yield what differs, variant by variant."""
+    for variant in dict.fromkeys(
+        name for pair in chosen for state in reversed(pair) for name in state.results.get(study, {})
+    ):
+        for state, before in chosen:
+            now, then = (of.results.get(study, {}).get(variant) for of in (state, before))
+            if now.differ(then) if now else then:
+                changed = asked.changes(state.settings(study, variant), before.settings(study, variant))
+                yield Pair(variant, state, before, now, then, changed)
+
+
+def _verdicts(study: str, pairs: Sequence[Pair]) -> list[str]:
+    """Return the verdict on each pair, or why there is none."""
+    told = [pair.incomparable for pair in pairs]
+    for state in {pair.state for pair in pairs}:
+        places = [i for i, pair in enumerate(pairs) if pair.state is state and not told[i]]
+        if not places:
+            continue
+        first = pairs[places[0]].now
+        assert first  # or it could not be compared
+        row, seeds = first.row, sorted(first.seeds[first.row["split"]])
+        least = state.params.value(f"studies.{study}").get("min_difference", 0.0)
+        terms = Terms(row["metric"], row["split"], seeds, min_difference=least)
+        rows = compared([(_entry(pairs[i].now, seeds), _entry(pairs[i].then, seeds)) for i in places], terms)
+        for i, verdict in zip(places, rows, strict=True):
+            told[i] = str(verdict["verdict"])
+    return told
+
+
+def _entry(values: Values | None, seeds: Sequence[int]) -> Entry:
+    """Return a row as the leaderboard compares it."""
+    assert values  # or it could not be compared
+    row = values.row
+    of_seeds = np.array([values.seeds[row["split"]][seed] for seed in seeds])
+    diverged, missing = int(row["diverged_seeds"]), int(np.isnan(of_seeds).sum())
+    return Entry(
+        *(row["variant"], row["engine"], int(row["parameters"]), of_seeds),
+        validation=np.full(len(seeds), np.nan),
+        finished=range(len(seeds) - diverged),
+        epochs_to_converge=np.nan,
+        infinite_seeds=missing - diverged if row["rank"] else 0,
+    )
+
+
+def _table(study: str, pairs: Sequence[Pair]) -> str:
+    """Return the table of a study: for each variant the commit's row, then the experiments'."""
+    row = next(of.row for pair in pairs for of in (pair.now, pair.then) if of)
+    commits = {pair.before.name for pair in pairs}
+    against = f"against {commits.pop() if len(commits) == 1 else 'its commit'}"
+    cells = [["variant", "experiment", "asked", "validation", row["split"], "95 %", against, "board"]]
+    shown = set[tuple[str, str]]()
+    for pair, verdict in zip(pairs, _verdicts(study, pairs), strict=True):
+        if pair.then and (pair.variant, pair.before.name) not in shown:
+            cells.append([pair.variant, pair.before.name, "", *_cells(pair.then, "")])
+            shown.add((pair.variant, pair.before.name))
+        told = asked.in_words(pair.asked, ASKED_WIDTH)
+        cells.append([pair.variant, pair.state.name, told, *_cells(pair.now, verdict)])
+    table = words.as_table(cells, words=("experiment", "asked", against, "board"))
+    measured = f"({words.better(row['metric'])}) {words.measured_on(row['metric'], row['split'])}"
+    return words.printed([f"{study}: {row['metric']} {measured}, medians over seeds", table])
+
+
+def _cells(values: Values | None, verdict: str) -> list[str]:
+    """Return the cells of results."""
+    if not values:
+        return ["", "", "", verdict, ""]
+    row = values.row
+    validation = list(values.seeds.get("validation", {}).values())
+    median = summary(np.array(validation), row["metric"] in HIGHER_IS_BETTER).median if validation else np.nan
+    return [
+        "" if np.isnan(median) else words.short(f"{median:.9g}"),
+        words.short(row["median"]) or "n. d.",
+        words.interval(row, "median"),
+        *(verdict, row["verdict"]),
+    ]

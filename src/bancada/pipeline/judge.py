@@ -7,8 +7,8 @@ from pathlib import Path
 from bancada.base import BadInput, files, lockfile
 from bancada.base.lockfile import Lock
 from bancada.pipeline.check import Finding, audit
-from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different, worst
 from bancada.pipeline.dvc_internals import opened, planned, runs
+from bancada.pipeline.tolerance import SAME, Difference, Verdict, compare, different, worst
 
 Fetch = Callable[[Path, Path, str], str]  # (path, where to, hash) -> why that is impossible, or nothing
 

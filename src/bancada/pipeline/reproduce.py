@@ -23,9 +23,10 @@ from bancada.pipeline import causes, verdict
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.check import CODE_FOLDER, SOURCES
 from bancada.pipeline.clone import Clone, clone_of, fetch_inputs, head
-from bancada.pipeline.compare import SAME, Difference, Verdict, compare, different
+from bancada.pipeline.tolerance import SAME, Difference, Verdict, compare, different
 from bancada.tracking import mirror
 from bancada.tracking.catch_up import NO_STORE, shown_store
+from bancada.tracking.experiments import full_id
 from bancada.tracking.models import WEIGHTS_MD5
 from bancada.tracking.store import STORE_ERRORS, artifact_paths, cause, database_file, open_store
 from bancada.tracking.surroundings import UNTRACKED, repository_root, store_uri
@@ -79,6 +80,7 @@ def _recorded(run_id: str, folder: Path) -> RecordedRun:
         raise BadInput(f"{path}: there is none, so no run {run_id}; MLFLOW_TRACKING_URI names another store")
     try:
         store = open_store(root)
+        run_id = full_id(store, run_id)
         run = store.client.get_run(run_id)
         for name in artifact_paths(store, run) & {DIFF, files.WEIGHTS}:
             store.client.download_artifacts(run_id, name, str(folder))

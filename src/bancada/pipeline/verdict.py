@@ -7,8 +7,8 @@ from typing import Any
 
 from bancada.pipeline.causes import Cause
 from bancada.pipeline.check import Finding
-from bancada.pipeline.compare import ABSOLUTE, PIXELS, RELATIVE, Verdict
 from bancada.pipeline.judge import Stage, starts
+from bancada.pipeline.tolerance import ABSOLUTE, PIXELS, RELATIVE, Verdict
 
 STATUS = {Verdict.SAME: 0, Verdict.WITHIN: 3, Verdict.DIFFERENT: 1}
 MOST_SHOWN = 50  # differences; the JSON has them all

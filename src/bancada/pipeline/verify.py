@@ -1,7 +1,7 @@
 """`bancada verify`: do the committed results reproduce from the committed code, parameters and data?
 
 Every stage runs for real in a temporary clone of HEAD, without a cache, and each out is compared with what dvc.lock and
-git say of it. compare.py has the tolerances, judge.py decides what differs, causes.py finds what can be proved of the
+git say of it. tolerance.py has the tolerances, judge.py decides what differs, causes.py finds what can be proved of the
 reason.
 
 The verdict is about the commit. Of the workspace, what could be mistaken for the commit's results counts: a file that

@@ -20,21 +20,27 @@ from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 
 from bancada.base import BadInput, dvc_errors, files, git, index, lockfile
 from bancada.base.notify import first_line, grouped, without_credentials
+from bancada.base.refusals import did_you_mean
 from bancada.base.variables import variables
-from bancada.tracking import evaluations, live_runs, mirror, reports, surroundings
+from bancada.tracking import evaluations, live_runs, mirror, of_seeds, reports, surroundings
+from bancada.tracking.experiments import find_run, is_deleted
 from bancada.tracking.record import Recorder
-from bancada.tracking.store import STORE_ERRORS, Failed, StoreAway, cause, open_store
+from bancada.tracking.store import STORE_ERRORS, Failed, Store, StoreAway, cause, open_store
 from bancada.tracking.surroundings import repository_root, store_uri
 
 NO_STORE = (UnsupportedModelRegistryStoreURIException, sqlalchemy.exc.ArgumentError, ModuleNotFoundError)
 
 
-def track(all_experiments: bool, restore: bool = False) -> int:
+def track(all_experiments: bool, restore: bool = False, seeds_of: str = "") -> int:
     """Write the results of the current folder, the repository's root, and of the DVC experiments if wanted.
 
-    `restore`: bring back runs and models that someone deleted in MLflow. Return the exit status: 1 where something is
-    not recorded. Raise BadInput where MLFLOW_TRACKING_URI names no store that can be used.
+    `restore`: bring back runs and models that someone deleted in MLflow. `seeds_of`: of this variant, also a run for
+    each seed. Return the exit status: 1 where something is not recorded. Raise BadInput where MLFLOW_TRACKING_URI names
+    no store that can be used, and for a variant that is not trained.
     """
+    trained = {folder.name: folder for folder in mirror.results()}
+    if seeds_of and seeds_of not in trained:
+        raise BadInput(f"--seeds {seeds_of}: no trained variant{did_you_mean(seeds_of, trained)}")
     if variables().tracking == "off":
         print("tracking is switched off: BANCADA_TRACKING=off")
         return 0
@@ -58,6 +64,9 @@ def track(all_experiments: bool, restore: bool = False) -> int:
         live_runs.close_killed(store, failed)
         with store.part("the results that are here", failed):
             _write(recorder, lock)
+        if seeds_of:
+            with store.part(f"the seeds of {seeds_of}", failed):
+                _write_seeds(store, mirror.result(trained[seeds_of], _inputs(trained[seeds_of], lock)))
         for experiment in surroundings.experiments() if all_experiments else ():
             with store.part(f"the experiment {experiment.name}", failed):
                 _write_experiment(replace(recorder, origin=experiment.origin(), newest=False), experiment)
@@ -97,6 +106,15 @@ def _write(recorder: Recorder, lock: lockfile.Lock, changed: Container[str] | No
             reports.write(recorder, files.REPORT)
         else:
             recorder.failed[str(files.REPORT)] = f"{lockfile.DIFFERS}; `dvc checkout {files.REPORT}` brings that back"
+
+
+def _write_seeds(store: Store, result: mirror.Result) -> None:
+    """Write a run for each seed, below the run of the variant."""
+    run = find_run(store, result.study, result.fingerprint)
+    if run is None or is_deleted(run.info):
+        raise BadInput("the variant has no run in MLflow, or it was deleted; `bancada track --restore` brings it back")
+    count = of_seeds.write(store, run, result, evaluations.read(result.study))
+    print(f"{result.name}: {count} runs of seeds new, {len(result.recipe['seeds']) - count} were there or deleted")
 
 
 def _readable(failed: Failed, lock: lockfile.Lock) -> Iterator[mirror.Result]:

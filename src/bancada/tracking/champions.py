@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from bancada.base import files, git, lockfile
+from bancada.tracking import views
 from bancada.tracking.evaluations import Evaluation
 from bancada.tracking.experiments import created, known
 from bancada.tracking.models import CODE, MODEL, SEED, WEIGHTS_MD5
@@ -59,9 +60,20 @@ def set_champion(
             return []
         if best:
             client.set_registered_model_alias(registered.name, CHAMPION, str(best.version))
+            if not best.description:  # or a person's stays
+                client.update_model_version(registered.name, str(best.version), _description(evaluation, str(variant)))
             return [f"version {best.version}, {variant}, is the {CHAMPION} now"]
         client.delete_registered_model_alias(registered.name, CHAMPION)
         return [f"{NO_CHAMPION}; version {number}, of older results, has lost the alias"]
+
+
+def _description(evaluation: Evaluation, variant: str) -> str:
+    """Return what the version's page says: its place, scores and verdict, and why it is the champion."""
+    board = evaluation.leaderboard
+    row = next(row for row in board if row["variant"] == variant)
+    _, chosen_otherwise, why_not = row["best_seed_is"].partition("the first: ")
+    why = f"the baseline, or the first variant: {why_not}" if chosen_otherwise else "the best on the validation rows"
+    return f"{variant}, {views.run_note(row, len(board))}.\n\nWhy it is the {CHAMPION}: {why}."
 
 
 def _why_not(study: str, variant: str | None, registered: RegisteredModel | None, holder: ModelVersion | None) -> str:
@@ -101,11 +113,12 @@ def _registered(store: Store, study: str) -> RegisteredModel | None:
 def _created_version(store: Store, study: str, run: Run) -> tuple[RegisteredModel, ModelVersion]:
     """Create a version, in a registered model that is created where there is none."""
     client, model = store.client, store.client.get_logged_model(run.data.tags[MODEL])
+    about = f"The best networks of the study {study}: raw rows in, predictions out. The best one is `{CHAMPION}`."
     registered = _registered(store, study) or created(
         store,
         "registered model",
         study,
-        create=lambda name: client.create_registered_model(name, {STUDY: study}),
+        create=lambda name: client.create_registered_model(name, {STUDY: study}, about),
         find=lambda: _registered(store, study),
     )
     # Its location, not `models:/ID`: that, MLflow's registry would look up in its default store.

@@ -8,11 +8,13 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from bancada.base import files, lockfile
 from bancada.base.notify import first_line
+from bancada.tracking.mirror import Point
 
 STATISTICS = {"mean": ""} | {name: f"_{name}" for name in ("std", "median", "median_low", "median_high")}
 Row = dict[str, str]  # of a table, by the names of its columns
@@ -24,6 +26,7 @@ class Evaluation:
     """A study's evaluation folder, without what is damaged in it."""
 
     scores: dict[str, dict[str, float]]  # variant -> name of the metric in MLflow -> value; NaN for an empty cell
+    of_seeds: dict[str, list[Point]]  # variant -> the study's metric for each seed, which is the step
     leaderboard: list[Row]
     best_seeds: dict[str, int]  # by variant; a variant whose seeds all diverged has none
     champion: str | None  # a variant, none of whose seeds diverged
@@ -49,6 +52,7 @@ def read(study: str, lock: lockfile.Lock = lockfile.NONE) -> Evaluation:
             return parse([])
 
     scores, leaderboard = table("scores.csv", _scores), table("leaderboard.csv", _leaderboard)
+    of_seeds = table("per_seed.csv", partial(_of_seeds, leaderboard[0]["metric"] if leaderboard else ""))
     found = [path for path in sorted(folder.glob("*.csv")) if path.name != "loss.csv"]
     found += sorted((folder / "plots").rglob("*.png"))
     artifacts = {_name(path.relative_to(folder)): path for path in found if not {path, *path.parents} & left_out.keys()}
@@ -56,7 +60,7 @@ def read(study: str, lock: lockfile.Lock = lockfile.NONE) -> Evaluation:
     md5 = hashlib.md5(hashes.encode(), usedforsecurity=False).hexdigest()
     best_seeds = {row["variant"]: int(row["best_seed"]) for row in leaderboard if row["best_seed"]}
     champion = next((row["variant"] for row in leaderboard if row["champion"] == "true"), None)
-    return Evaluation(scores, leaderboard, best_seeds, champion, artifacts, md5, left_out)
+    return Evaluation(scores, of_seeds, leaderboard, best_seeds, champion, artifacts, md5, left_out)
 
 
 def _damaged(study: str, lock: lockfile.Lock) -> dict[Path, str]:
@@ -107,7 +111,22 @@ def _scores(rows: list[Row]) -> dict[str, dict[str, float]]:
     scores: dict[str, dict[str, float]] = {}
     for row in rows:
         for column, suffix in STATISTICS.items():
-            value = float(row[column] or "nan")
             name = score_name(row["split"], row["metric"]) + suffix
-            scores.setdefault(row["variant"], {})[name] = value if math.isfinite(value) else math.nan
+            scores.setdefault(row["variant"], {})[name] = _value(row[column])
     return scores
+
+
+def _of_seeds(metric: str, rows: list[Row]) -> dict[str, list[Point]]:
+    """Return the points `seeds/test_error_rate_percent` and so on by variant; a seed without a value has none."""
+    points: dict[str, list[Point]] = {}
+    for row in rows:
+        if row["metric"] == metric and not math.isnan(value := _value(row["value"])):
+            name = f"seeds/{score_name(row['split'], metric)}"
+            points.setdefault(row["variant"], []).append(Point(name, int(row["seed"]), value))
+    return points
+
+
+def _value(cell: str) -> float:
+    """Return a number with four significant digits, as pages show it; scores.csv has more. NaN for an empty cell."""
+    value = float(f"{float(cell or 'nan'):.4g}")
+    return value if math.isfinite(value) else math.nan

@@ -3,12 +3,14 @@
 What somebody deleted in MLflow is found, too: MLflow keeps it, until `mlflow gc` removes it.
 """
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from mlflow.entities import Experiment, LifecycleStage, Run, RunInfo, ViewType
 from mlflow.exceptions import MlflowException
 
+from bancada.base import BadInput
 from bancada.tracking.store import STUDY, Store
 
 OLDEST_FIRST = ["attributes.start_time ASC", "attributes.run_id ASC"]
@@ -69,6 +71,17 @@ def find_run(store: Store, study: str, fingerprint: str) -> Run | None:
     of_these = f"tags.`bancada.fingerprint` = '{fingerprint}'"
     found = store.client.search_runs(ids, of_these, ViewType.ALL, order_by=OLDEST_FIRST)
     return min(found, key=lambda run: is_deleted(run.info), default=None)
+
+
+def full_id(store: Store, begin: str) -> str:
+    """Return the id of the run whose id begins so; `begin` itself where there is none. Raise BadInput for several."""
+    if not re.fullmatch("[0-9a-f]{4,31}", begin):
+        return begin
+    experiments = [each.experiment_id for each in store.client.search_experiments(ViewType.ALL)]
+    found = store.client.search_runs(experiments, f"attributes.run_id LIKE '{begin}%'", ViewType.ALL, max_results=9)
+    if len(found) > 1:
+        raise BadInput(f"{begin}: several runs have ids that begin so: {', '.join(run.info.run_id for run in found)}")
+    return str(found[0].info.run_id) if found else begin
 
 
 def deleted(store: Store, study: str, run: Run | None) -> bool:

@@ -5,7 +5,8 @@ No mlflow here: this is what MLflow is to hold, and record.py writes it.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from bancada.base import files, lockfile
+from bancada.base import files, lockfile, params_file
 from bancada.networks.metrics import HIGHER_IS_BETTER
 from bancada.networks.saved import carried, read_history, read_search
+from bancada.training import asked
 from bancada.training.live import kept_epochs
+
+NAME_WIDTH = 60  # letters of what was asked, in the name of a run
 
 
 class Inputs(NamedTuple):
@@ -42,6 +46,7 @@ class Description:
     train_rows: int
     split: str  # DVC's hash
     versions: dict[str, str]  # of the packages that training depends on; empty where they are not known
+    search: dict[str, Any]  # what was asked of a search, and what it chose; empty where there was none
     fingerprint: str
 
     @property
@@ -93,6 +98,7 @@ def description(run: Mapping[str, Any], inputs: Inputs) -> Description:
         **{key: run[key] for key in ("study", "variant", "recipe", "train_rows")},
         split=inputs.split,
         versions=_versions(run["variant"], inputs),
+        search=run.get("search", {}),
         fingerprint=fingerprint(run, inputs),
     )
 
@@ -113,49 +119,25 @@ def _versions(variant: str, inputs: Inputs) -> dict[str, str]:
     return packages
 
 
-# --- parameters -----------------------------------------------------------------------------------------------------
-
-
 def parameters(training: Description) -> dict[str, str]:
     """Return all settings of the training, by their names in params.yaml: `lr`, `batch_size`, `optimizer.name`."""
-    recipe = training.recipe
-    values = {
-        "study": training.study,
-        "variant": training.variant,
-        "layers": ", ".join(layer_text(layer) for layer in recipe.get("layers", [])),
-        "module": " ".join(recipe["module"][key] for key in ("file", "name")) if "module" in recipe else "",
-        "engine": recipe.get("engine", ""),
-        "seed": recipe["seeds"][0],
-        "num_seeds": len(recipe["seeds"]),
-        "device": recipe["device"],
-        "train_rows": training.train_rows,
-        **dict(_flat(recipe["train"])),
-        **dict(_flat(recipe.get("module", {}).get("args", {}), "module.args.")),
+    described = {"study": training.study, "variant": training.variant, "train_rows": str(training.train_rows)}
+    return described | asked.settings(training.recipe)
+
+
+def run_name(training: Description, params: params_file.ParamsFile) -> str:
+    """Return the variant's name with the settings that differ from `params`, such as `moons_adam lr=0.01`."""
+    if not (before := asked.of_variant(params, training.variant)):
+        return training.variant
+    search = training.search
+    now = asked.settings(training.recipe) | (asked.of_search(search) if search else {})
+    chosen = search.get("chosen", ())
+    changed = {
+        key: value
+        for key, value in asked.changes(now, before).items()
+        if not any(one == key or one.startswith(f"{key}.") for one in chosen)
     }
-    if "loss.name" in values:  # torch's, whose arguments are beside it
-        values["loss"] = values.pop("loss.name")
-    values = {key: value for key, value in values.items() if value != ""}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-
-
-def layer_text(layer: Mapping[str, Any]) -> str:
-    """Write a layer as in params.yaml: `5`, `tanh`, `{linear: 5, bias: false}`, `{dropout: 0.1}`, `GELU`."""
-    if "name" in layer:
-        return f"{{{layer['name']}: {json.dumps(layer['args'])}}}" if layer["args"] else str(layer["name"])
-    if layer["kind"] == "dropout":
-        return f"{{dropout: {layer['rate']}}}"
-    if layer["kind"] != "linear":
-        return str(layer["kind"])
-    return f"{{linear: {layer['width']}, bias: false}}" if layer.get("bias") is False else str(layer["width"])
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and key != "columns":  # of which a user gives the names: they stay one value
-            # the arguments of torch's classes stand beside their name in params.yaml
-            yield from _flat(value, prefix if key == "args" else f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return f"{training.variant} {asked.in_words(changed, NAME_WIDTH)}".rstrip()
 
 
 # --- curves ---------------------------------------------------------------------------------------------------------
@@ -186,6 +168,7 @@ def curves(result: Result) -> list[Point]:
         *(Point("last_epoch", seed, epoch) for seed, epoch in last.items()),
         *(ended(n + 1) for n in range(len(result.recipe["seeds"])) if result.recipe.get("engine") in ONE_BY_ONE),
         *([Point("parameters", 0, result.count)] if result.count else []),
+        Point("log10_lr", 0, round(math.log10(result.recipe["train"]["lr"]), 4)),  # for a logarithmic axis
         *of_search(result.folder),
     ]
 

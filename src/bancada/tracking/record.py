@@ -205,7 +205,8 @@ class Recorder:
         ]
         if evaluation.left_out and number and not points:
             return []
-        runs.add_points(self.store, run.info.run_id, points)
+        points += evaluation.of_seeds.get(result.variant, [])
+        runs.add_points(self.store, run.info.run_id, points, self._had(run, points))
         if number:
             tracking_uri = self.store.client.tracking_uri
             repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=tracking_uri)
@@ -215,6 +216,13 @@ class Recorder:
         self._upload(run, result, evaluation.artifacts)
         runs.set_tags(self.store, run, {EVALUATION: evaluation.md5, "bancada.evaluations": str(number + 1)})
         return ["evaluation"]
+
+    def _had(self, run: Run, points: Iterable[Point]) -> set[runs.Logged]:
+        """Return the scores of seeds that the run has already: MLflow only adds points, and shows all of a step."""
+        names = {point.name for point in points if point.name.startswith("seeds/")} & run.data.metrics.keys()
+        history = [each for name in names for each in self.store.client.get_metric_history(run.info.run_id, name)]
+        had = {(each.key, each.step): each.value for each in history}
+        return {at for point in points if had.get(at := (point.name, point.epoch)) == point.value}
 
     def _missing(self, run: Run, result: Result, evaluation: Evaluation | None) -> dict[str, Path]:
         """Return the files that the run lacks, by their names in it, if those here are still the run's."""

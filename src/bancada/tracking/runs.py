@@ -9,11 +9,12 @@ from typing import TypeGuard
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from bancada.base import BadInput
 from bancada.tracking import mirror
 from bancada.tracking.experiments import experiment_id, experiments_of, find_run, is_deleted
 from bancada.tracking.store import STUDY, Store
 from bancada.tracking.surroundings import Origin
-from bancada.training import live
+from bancada.training import asked, live
 
 POINTS_A_CALL = 1000
 LIVE_FILE = "bancada.live_file"  # tag: HOST:PATH of the file that the training writes while it runs
@@ -38,7 +39,8 @@ def begin(
         logged = logged_points(store, run.info.run_id)
     else:
         tags = {key: value[:MOST_TAG] for key, value in _tags(training, origin).items()}
-        run = client.create_run(experiment_id(store, training.study), began_ms, tags, run_name=training.variant)
+        name = _name(store, training, origin.commit)
+        run = client.create_run(experiment_id(store, training.study), began_ms, tags, run_name=name)
     params = [Param(key, value[:MOST_PARAM]) for key, value in mirror.parameters(training).items()]
     client.log_batch(run.info.run_id, params=params)  # MLflow takes up to 100 a call
     return run, logged
@@ -53,6 +55,14 @@ def restored(store: Store, study: str, fingerprint: str, run: Run | None) -> Run
     elif run:
         store.client.restore_run(run.info.run_id)
     return find_run(store, study, fingerprint)
+
+
+def _name(store: Store, training: mirror.Description, commit: str) -> str:
+    """Return the variant's name, with what was asked where that differs from the parameters of the commit."""
+    try:
+        return mirror.run_name(training, asked.params_at(store.root, commit)) if commit else training.variant
+    except BadInput:  # an unknown commit, or one without parameters
+        return training.variant
 
 
 def _tags(training: mirror.Description, origin: Origin) -> dict[str, str]:

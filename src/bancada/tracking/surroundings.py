@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dvc.repo import Repo
+
 from bancada.base import BadInput, files, git, locks, notify
 
 LOCK_PATIENCE_S = 40.0  # how long to wait for a process that holds the store's lock and makes no progress
@@ -157,9 +159,8 @@ def experiments() -> list[Experiment]:
     """Return all DVC experiments of this repository, the newest first."""
     if not git.in_repository(Path()):
         return []
-    listed = git.asked(
-        Path(), "for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps"
-    )
-    # refs/exps/ab/cdef.../NAME is an experiment on the baseline abcdef...; other refs there are DVC's own.
-    matches = re.findall(r"^(\w+) refs/exps/([0-9a-f]{2})/([0-9a-f]{38,62})/(.+)$", listed, re.MULTILINE)
-    return [Experiment(name, commit, start + rest) for commit, start, rest, name in matches]
+    git.refuse_broken(Path())
+    with Repo() as repo:
+        listed = repo.experiments.ls(all_commits=True)
+        found = [Experiment(name, commit, baseline) for baseline, of in listed.items() for name, commit in of]
+        return sorted(found, key=lambda each: repo.scm.resolve_commit(each.commit).commit_time, reverse=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 
 from bancada.evaluation import words
 from bancada.networks.metrics import HIGHER_IS_BETTER
@@ -34,11 +34,13 @@ GOLDEN = 0.618034  # of a circle: each further hue falls into one of the widest 
 def show_study(store: Store, study: str, evaluation: evaluations.Evaluation) -> list[str]:
     """Describe the study's experiment and save its view. Return what was written, in words."""
     experiment = store.client.get_experiment(experiment_id(store, study))
+    found = store.client.search_runs([experiment.experiment_id], "tags.`bancada.fingerprint` != ''", ViewType.ALL)
+    several = len({run.data.params.get("lr") for run in found}) > 1
     view = {
         "name": NAME,
         "createdAt": experiment.creation_time,
         "updatedAt": experiment.creation_time,
-        "state": json.dumps(view_state(evaluation.leaderboard[0])),
+        "state": json.dumps(view_state(evaluation, several)),
     }
     note = study_note(study, experiment.experiment_id, evaluation.leaderboard)
     tags = _changed({VIEW: json.dumps(view), NOTE: note}, experiment.tags)
@@ -143,12 +145,21 @@ def run_color(place: int, fingerprint: str) -> str:
 # --- the saved view -------------------------------------------------------------------------------------------------
 
 
-def view_state(row: evaluations.Row) -> dict[str, Any]:
-    """Return the page's state for a study, of whose leaderboard `row` is one line: view.json with the score's name."""
-    score = evaluations.score_name(row["split"], row["metric"])
-    state: dict[str, Any] = json.loads(STATE.read_text("utf-8").replace("SCORE", score))
+def view_state(evaluation: evaluations.Evaluation, several_rates: bool) -> dict[str, Any]:
+    """Return the page's state for a study: view.json with the names of its scores, on the main split and validation.
+
+    The charts of scores by learning rate are there where there are several rates, and one is of validation rows if
+    there are any. MLflow's charts of this kind have no logarithmic axis, so they are drawn over `log10_lr`.
+    """
+    row = evaluation.leaderboard[0]
+    score, held_out = (evaluations.score_name(split, row["metric"]) for split in (row["split"], "validation"))
+    text = STATE.read_text("utf-8").replace("SCORE", score).replace("VALIDATION", held_out)
+    state: dict[str, Any] = json.loads(text)
+    watched = held_out != score and any(held_out in scores for scores in evaluation.scores.values())
+    left_out = ["scores-lr"] * (not several_rates) + ["validation-lr"] * (not (several_rates and watched))
     columns = state["selectedColumns"]
     return state | {
+        "compareRunCharts": [chart for chart in state["compareRunCharts"] if chart["uuid"] not in left_out],
         "orderByAsc": row["metric"] not in HIGHER_IS_BETTER,
         "columnOrder": columns,
         "columnWidths": {name: max(110, 6 * len(name.split("`")[1]) + 50) for name in columns},  # pixels

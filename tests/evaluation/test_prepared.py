@@ -74,9 +74,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found = list[str]()
     write = sheets.write
 
-    def read_and_written(figure: Any, path: Path) -> None:
-        write(figure, path)
+    def read_and_written(figure: Any, path: Path) -> set[str]:
+        lacking = write(figure, path)
         found.extend(words(figure))
+        return lacking
 
     monkeypatch.setattr("bancada.evaluation.sheets.write", read_and_written)
     return found

@@ -147,7 +147,7 @@ def test_an_edited_hash_of_an_out_is_found(repository: Path) -> None:
 
 
 def test_a_result_that_was_edited_by_hand_is_named_with_two_ways_back(repository: Path) -> None:
-    edit(repository / METRICS, "error_rate", "errror_rate", 1)
+    edit(repository / METRICS, "median", "meddian", 1)
     finding = the_only(repository, "file", str(METRICS.parent), "evaluate@moons")
     assert str(finding) == (
         "evaluate@moons: data/evaluation/moons/metrics: is not the one that dvc.lock names; `git checkout --"

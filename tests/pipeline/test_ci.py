@@ -36,7 +36,7 @@ def test_the_workflow_checks_the_oldest_and_the_newest_python_and_make_takes_the
     allowed = [f"3.{minor}" for minor in range(30) if f"3.{minor}" in asked]
     tested = JOB["strategy"]["matrix"]["python"]
     assert (tested[0], tested[-1]) == (allowed[0], allowed[-1])
-    [pythons] = re.findall(r"^PYTHONS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    [pythons] = re.findall(r"^PYTHONS := (.+)$", (ROOT / "environment.mk").read_text(), re.MULTILINE)
     assert pythons.split() == allowed[::-1]
 
 

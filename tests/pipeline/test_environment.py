@@ -33,7 +33,8 @@ def make(folder: Path, **scripts: str) -> subprocess.CompletedProcess[str]:
     for name, script in scripts.items():
         program(folder / name.replace("_", "."), script)
     (folder / "a clone").mkdir(exist_ok=True)
-    shutil.copy(ROOT / "Makefile", folder / "a clone")
+    for name in ("Makefile", "environment.mk"):
+        shutil.copy(ROOT / name, folder / "a clone")
     return subprocess.run(
         ["make", ".venv/pyvenv.cfg"],
         cwd=folder / "a clone",

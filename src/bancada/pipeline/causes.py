@@ -13,8 +13,7 @@ from bancada.pipeline.check import several
 from bancada.pipeline.requirements import LOCK
 
 CPUINFO = Path("/proc/cpuinfo")
-# Where no cause is found, this is what is known.
-FINE = f"no cause found: the packages are those of {LOCK}, and the CPU is of the kind for which the bits hold"
+NO_LOCK = f"no {LOCK} says which packages"
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,12 @@ def of_the_environment(root: Path, cpuinfo: Path = CPUINFO) -> list[Cause]:
     return causes
 
 
+def fine(root: Path) -> str:
+    """Return what is known where no cause is found."""
+    packages = f"the packages are those of {LOCK}" if (root / LOCK).exists() else NO_LOCK
+    return f"no cause found: {packages}, and the CPU is of the kind for which the bits hold"
+
+
 def cpu_model(cpuinfo: Path = CPUINFO) -> str:
     """Return the name of this machine's CPU."""
     for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
@@ -60,8 +65,9 @@ def cpu_model(cpuinfo: Path = CPUINFO) -> str:
 def machine(root: Path) -> dict[str, str]:
     """Return what the verdict was reached with; `packages` in words, against the requirements.lock in `root`."""
     other = requirements.not_as_locked(root)
+    packages = f"packages other than {LOCK}'s: {several(other)}" if other else f"the packages of {LOCK}"
     return {
-        "packages": f"packages other than {LOCK}'s: {several(other)}" if other else f"the packages of {LOCK}",
+        "packages": packages if (root / LOCK).exists() else NO_LOCK,
         "cpu": cpu_model(),
         "system": platform.platform(),
         "python": platform.python_version(),

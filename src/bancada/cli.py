@@ -201,9 +201,9 @@ def in_one_line(kept: str) -> Iterator[None]:
     SIGTERM with 143, a closed terminal with 129. An error in bancada itself ends it with a traceback and 2, because
     Python's own 1 is the verdict `different`.
     """
-    from bancada.base import BadInput
+    from bancada.base import BadInput, signals
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in signals.ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:

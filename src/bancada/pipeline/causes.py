@@ -43,7 +43,9 @@ def of_the_environment(root: Path, cpuinfo: Path = CPUINFO) -> list[Cause]:
     x86 = platform.machine() in ("x86_64", "AMD64")
     if not x86 or (cpuinfo.exists() and "avx2" not in cpuinfo.read_text().split()):
         text = f"the CPU is no x86-64 with AVX2: {cpu_model(cpuinfo)}"
-        causes.append(Cause(text, "run it on an x86-64 CPU with AVX2: the bits hold for those"))
+        text += "; the torch engine may round differently on it, the compiled engine does not"
+        todo = "hold variants of the torch engine to the tolerance, or run it on an x86-64 CPU with AVX2"
+        causes.append(Cause(text, todo))
     return causes
 
 

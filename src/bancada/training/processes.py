@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from multiprocessing import connection, forkserver, resource_tracker
-from multiprocessing.context import ForkServerProcess
+from multiprocessing import connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,13 +76,8 @@ def _ended(
     replicas: Sequence[Replica], folder: Path, report: Report, where: Where, cores: int
 ) -> dict[int, Trained | Exception | None]:
     """Run all replicas. Return what each ended with, by its position. `folder` has the rows of each draw."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([PRELOADED])
-    resource_tracker.ensure_running()  # which unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # else the server, which inherits that,
-    forkserver.ensure_running()  # answers Ctrl-C while it starts with a traceback
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    waiting, running = list(range(len(replicas))), dict[connection.Connection, tuple[int, ForkServerProcess]]()
+    context: Any = _context()
+    waiting, running = list(range(len(replicas))), dict[connection.Connection, tuple[int, BaseProcess]]()
     ended = dict[int, Trained | Exception | None]()
     try:
         while waiting or running:
@@ -116,7 +113,22 @@ def _ended(
     return ended
 
 
-def _lost(replica: Replica, process: ForkServerProcess, where: Where) -> Lost:
+def _context() -> BaseContext:
+    """Return the way to start processes: from a server that has loaded torch, or, as on Windows, each anew."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver, resource_tracker  # where there are any
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([PRELOADED])
+    resource_tracker.ensure_running()  # which unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # else the server, which inherits that,
+    forkserver.ensure_running()  # answers Ctrl-C while it starts with a traceback
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def _lost(replica: Replica, process: BaseProcess, where: Where) -> Lost:
     status = process.exitcode or 0
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
     who = f"variants.{replica.recipe.variant}: a first batch" if where is not None else f"seed {replica.seed}"

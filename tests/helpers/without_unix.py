@@ -1,0 +1,39 @@
+"""Hides from bancada's own modules what Windows does not have; libraries see it still. Loaded as sitecustomize."""
+
+import builtins
+import types
+from typing import Any
+
+MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+FUNCTIONS = {
+    "os": {
+        "chown", "chroot", "fork", "forkpty", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpgrp",
+        "getsid", "getuid", "killpg", "mkfifo", "nice", "openpty", "register_at_fork",
+        "sched_getaffinity", "sched_setaffinity", "setpgid", "setsid", "statvfs", "sysconf", "uname", "wait3", "wait4",
+        "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK",
+    },
+    "signal": {"SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "alarm", "pthread_sigmask", "setitimer", "sigwait"},
+    "multiprocessing": {"forkserver"},
+}  # fmt: skip
+real = builtins.__import__
+
+
+def hidden(name: str) -> types.ModuleType:
+    """The module without its functions of Unix."""
+    module, copy = real(name), types.ModuleType(name)
+    copy.__dict__.update({key: value for key, value in vars(module).items() if key not in FUNCTIONS[name]})
+    if name == "multiprocessing":
+        copy.get_all_start_methods = lambda: ["spawn"]  # type: ignore[attr-defined]
+    return copy
+
+
+def imported(name: str, namespace: Any = None, local: Any = None, names: Any = (), level: int = 0) -> types.ModuleType:
+    if str((namespace or {}).get("__name__")).partition(".")[0] in ("bancada", "__mp_main__"):
+        if name in MODULES:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name in FUNCTIONS:
+            return hidden(name)
+    return real(name, namespace, local, names, level)
+
+
+builtins.__import__ = imported

@@ -18,9 +18,9 @@ FUNCTIONS = {
 real = builtins.__import__
 
 
-def hidden(name: str) -> types.ModuleType:
+def hidden(module: types.ModuleType) -> types.ModuleType:
     """The module without its functions of Unix."""
-    module, copy = real(name), types.ModuleType(name)
+    name, copy = module.__name__, types.ModuleType(module.__name__)
     copy.__dict__.update({key: value for key, value in vars(module).items() if key not in FUNCTIONS[name]})
     if name == "multiprocessing":
         copy.get_all_start_methods = lambda: ["spawn"]  # type: ignore[attr-defined]
@@ -32,7 +32,7 @@ def imported(name: str, namespace: Any = None, local: Any = None, names: Any = (
         if name in MODULES:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         if name in FUNCTIONS:
-            return hidden(name)
+            return hidden(real(name, namespace, local, names, level))
     return real(name, namespace, local, names, level)
 
 

@@ -27,13 +27,16 @@ def hidden(module: types.ModuleType) -> types.ModuleType:
     return copy
 
 
-def imported(name: str, namespace: Any = None, local: Any = None, names: Any = (), level: int = 0) -> types.ModuleType:
-    if str((namespace or {}).get("__name__")).partition(".")[0] in ("bancada", "__mp_main__"):
-        if name in MODULES:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        if name in FUNCTIONS:
-            return hidden(real(name, namespace, local, names, level))
-    return real(name, namespace, local, names, level)
+def imported(
+    name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+) -> types.ModuleType:
+    """As `__import__`, whose arguments have these names."""
+    module = real(name, globals, locals, fromlist, level)
+    if str((globals or {}).get("__name__")).partition(".")[0] not in ("bancada", "__mp_main__"):
+        return module
+    if name in MODULES:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    return hidden(module) if name in FUNCTIONS else module
 
 
 builtins.__import__ = imported

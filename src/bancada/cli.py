@@ -184,6 +184,25 @@ def predict(
 
 
 @app.command()
+def new(
+    folder: Annotated[Path | None, typer.Argument(help="To make, with a git repository of its own.")] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Bring the project around the current folder to this bancada.")
+    ] = False,
+) -> None:
+    """Make a project of your own, with an example study to replace. It depends on this bancada, and holds a copy of it.
+
+    Exit status of --upgrade: 0 done; 1 done, but a file has to be looked at; 2 nothing was changed.
+    """
+    with at_the_root(kept="") if upgrade else in_one_line(kept="nothing was made"):
+        from bancada.pipeline import new as project
+
+        if upgrade:
+            raise typer.Exit(project.upgrade(folder))
+        project.new(folder)
+
+
+@app.command()
 def search(variant: Annotated[str, typer.Argument(help="Of params.yaml, with train.search, and trained.")]) -> None:
     """Print the trials of a variant's search that are here, best first, with the score of each seed."""
     with at_the_root(kept=""):
@@ -195,20 +214,29 @@ def search(variant: Annotated[str, typer.Argument(help="Of params.yaml, with tra
 
 @contextmanager
 def at_the_root(kept: str = GOES_ON) -> Iterator[None]:
-    """Run the block in the repository's root. `kept` says what Ctrl-C leaves.
+    """Run the block in the repository's root, and let it end as `in_one_line` says."""
+    from bancada.base import files
+
+    with in_one_line(kept):
+        os.chdir(files.root())
+        yield
+
+
+@contextmanager
+def in_one_line(kept: str) -> Iterator[None]:
+    """Run the block, whose errors end the program with one line. `kept` says what Ctrl-C leaves.
 
     BadInput, and an error of DVC or of the system, ends the program with its line and status 2, Ctrl-C with 130,
     SIGTERM with 143, a closed terminal with 129. An error in bancada itself ends it with a traceback and 2, because
     Python's own 1 is the verdict `different`.
     """
-    from bancada.base import BadInput, files
+    from bancada.base import BadInput, signals
     from bancada.base.variables import variables
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in signals.ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        os.chdir(files.root())
         variables()  # a wrong one is refused before any work
         yield
     except BadInput as error:

@@ -20,8 +20,8 @@ HEADER = f"""# Two engines, the same results
 
 The torch engine is plain PyTorch, and the compiled engine is held against it: the same start, the same batches, but
 other masks of dropout. `make engines` wrote this page. `make test-long` trains all of it again: both engines must agree
-(`tests/training/test_engines_agree.py`), and both must reach what the lessons published
-(`tests/training/test_lessons.py`).
+(`tests/lessons/test_engines_agree.py`), and both must reach what the lessons published
+(`tests/lessons/test_lessons.py`).
 
 Scores are those of the leaderboards, from seeds {", ".join(map(str, SEEDS))}. "Apart" is the relative difference of
 all parameters at the end, the largest of the seeds. Where it is near 1, the training amplifies every rounding, as

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clones import PARAMS
 
 from bancada.base import params_file, tables
 from bancada.data import generate
 from bancada.pipeline.params import load
 
 ROOT = Path(__file__).parents[2]
-PARAMS = load(ROOT / "params.yaml")
 KEY = "studies.mine.source"  # of params.yaml, for messages
 
 
@@ -82,14 +82,14 @@ def test_the_stage_ends_with_status_2_and_one_line_for_bad_input_and_changes_no_
 
 def test_generating_twice_writes_the_same_bytes(folder, monkeypatch):
     """In two processes, whose hashes are seeded differently."""
-    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
-    generate.main(params_file.read(), "quality")
+    Path("params.yaml").write_text(PARAMS)
+    generate.main(params_file.read(), "moons")
     first = on_disk(folder)
-    Path("data/raw/quality.parquet").unlink()
+    Path("data/raw/moons.parquet").unlink()
     monkeypatch.setenv("PYTHONHASHSEED", "1")
-    assert run(folder, "generate", "quality").returncode == 0
+    assert run(folder, "generate", "moons").returncode == 0
     assert on_disk(folder) == first
-    table, made = tables.read(Path("data/raw/quality.parquet")), PARAMS.source("quality").table(KEY)
+    table, made = tables.read(Path("data/raw/moons.parquet")), load().source("moons").table(KEY)
     assert np.array_equal(table.features, made.features)
     assert np.array_equal(table.targets, made.targets)
     assert (table.feature_names, table.classes) == (made.feature_names, made.classes)

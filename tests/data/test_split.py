@@ -15,10 +15,8 @@ from bancada.base.params_file import ParamsFile
 from bancada.base.tables import Table
 from bancada.data import split
 from bancada.data.settings import Split
-from bancada.pipeline.params import load
 
 ROOT = Path(__file__).parents[2]
-PARAMS = load(ROOT / "params.yaml")
 PARTS = ("train", "validation", "test")
 
 
@@ -60,24 +58,6 @@ def test_every_row_is_in_exactly_one_part_for_fractions_too(rows, validation, te
         assert 0 <= len(parts[name]) - fraction * rows < 1 + 1e-6
         if stratify:
             assert abs(sum(row % 2 for row in parts[name]) - len(parts[name]) / 2) <= 1
-
-
-def test_quality_is_split_as_in_the_lesson():
-    table = PARAMS.source("quality").make("studies.quality.source")
-    parts = split.divide(table, PARAMS.studies["quality"].split)
-    train, test, train_y, test_y = train_test_split(table.features, table.targets, test_size=0.2, random_state=42)
-    assert (len(train), len(test)) == (914, 229)
-    assert np.array_equal(parts["train"].features, train)
-    assert np.array_equal(parts["train"].targets, train_y)
-    for name in ("validation", "test"):
-        assert np.array_equal(parts[name].features, test)
-        assert np.array_equal(parts[name].targets, test_y)
-
-
-def test_half_of_every_part_of_the_moons_is_each_moon():
-    parts = split.divide(PARAMS.source("moons").make("studies.moons.source"), PARAMS.studies["moons"].split)
-    counts = [np.bincount(parts[name].targets[:, 0]).tolist() for name in PARTS]
-    assert counts == [[500, 500], [50, 50], [1000, 1000]]
 
 
 def test_three_parts_are_scikit_learns_test_rows_then_validation_rows_of_what_is_left():

@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +43,8 @@ def make(folder: Path, **scripts: str) -> subprocess.CompletedProcess[str]:
     for name, script in scripts.items():
         program(folder / name.replace("_", "."), script)
     (folder / "a clone").mkdir(exist_ok=True)
-    shutil.copy(ROOT / "Makefile", folder / "a clone")
+    for name in ("Makefile", "environment.mk"):
+        shutil.copy(ROOT / name, folder / "a clone")
     return subprocess.run(
         ["make", ".venv/pyvenv.cfg"],
         cwd=folder / "a clone",
@@ -89,3 +92,8 @@ def test_make_keeps_a_venv_made_in_its_folder_and_remakes_one_copied_from_anothe
     assert make(tmp_path, python3_12=FITS).stdout == "make: '.venv/pyvenv.cfg' is up to date.\n"
     (venv / "pyvenv.cfg").write_text("command = /usr/bin/python3 -m venv --clear /elsewhere/.venv\n")
     assert make(tmp_path, python3_12=FITS).stdout.split()[0] == f"{tmp_path}/python3.12"
+
+
+def test_the_newest_change_is_of_the_version_that_is_installed() -> None:
+    [newest, *_] = re.findall(r"^## ([\d.]+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == version("bancada")

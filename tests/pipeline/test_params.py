@@ -10,8 +10,6 @@ from bancada.base import BadInput
 from bancada.pipeline.params import Params, load
 from bancada.pipeline.repro import refuse_bad_data, tell_overruled
 
-COMMITTED = (Path(__file__).parents[2] / "params.yaml").read_text()
-
 SMALL = """
 seed: 1
 num_seeds: 2
@@ -291,13 +289,6 @@ def test_a_missing_or_unreadable_file_is_refused_by_name(tmp_path, monkeypatch):
 def test_a_small_rate_is_a_number_however_it_is_written(loaded, written):
     assert loaded(SMALL.replace("lr: null", f"lr: {written}")).lr == 0.00001
     assert loaded(SMALL.replace("lr: 0.5, batch", f"lr: {written}, batch")).variants["own"].train["lr"] == 0.00001
-
-
-def test_the_committed_params_hold_the_lessons_studies_and_variants(loaded):
-    params = loaded(COMMITTED)
-    counts = {study: len(params.variants_of(study)) for study in params.studies}
-    lessons = {"orchard5": 1, "orchard": 2, "quality": 1, "moons": 12, "wine": 2, "houses": 2, "line": 2, "digits": 2}
-    assert counts == lessons | {"moons_redrawn": 3, "moons_tuned": 3}
 
 
 def test_an_experiment_changes_only_the_lines_of_its_own_keys_in_the_committed_params(tmp_path):

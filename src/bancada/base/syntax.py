@@ -14,7 +14,8 @@ from typing import NamedTuple
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Functions that import a module by its name, or run a file.
 BY_NAME = ("import_module", "__import__", "run_module", "run_path", "spec_from_file_location")
-NO_DATA = (".py", ".pyi", ".so", ".pyd", ".md")
+NO_DATA = (".py", ".pyi", ".so", ".pyd", ".md", ".typed")
+INSTALLED = Path(__file__).resolve().parents[2]  # the folder with the package that this module belongs to
 FOLLOWED = BY_NAME[:2]  # in a call that names the module alone, and in full
 
 
@@ -42,6 +43,7 @@ class Folder:
     """A folder of modules, each of which is parsed once. `declared`: those that may import by a computed name.
 
     `hides`: whether a file is of no use to any module. `own`: the names at the top of its modules, by default all.
+    Where `own` has bancada and the folder has not, as in a user's project, it is the one that runs this.
     """
 
     def __init__(
@@ -86,20 +88,24 @@ class Folder:
 
     def path_of(self, name: str) -> Path | None:
         """Return the file of a module, or a folder of that name; None for what is no module of this folder."""
-        base = self.path.joinpath(*name.split("."))
+        base = self.home(name).joinpath(*name.split("."))
         candidates = (base / "__init__.py", base.parent / f"{base.name}.py")
         return next((path for path in candidates if path.is_file()), base if base.is_dir() else None)
+
+    def home(self, name: str) -> Path:
+        """Return the folder in which a module is looked for."""
+        return INSTALLED if name.partition(".")[0] == "bancada" and not (self.path / "bancada").is_dir() else self.path
 
     def near(self, name: str) -> str:
         """Return a question that suggests the module beside a missing one whose name is most similar, if one is."""
         above, _, last = name.rpartition(".")
-        beside = sorted(self.path.joinpath(*above.split(".")).glob("*.py"))
+        beside = sorted(self.home(name).joinpath(*above.split(".")).glob("*.py"))
         close = get_close_matches(last, [path.stem for path in beside], n=1)
         return f"; did you mean '{above}.{close[0]}'?" if close else ""
 
     def read(self, name: str, path: Path) -> Module:
         """Parse one file; of data files in a package's folder, all bytes count."""
-        if not path.resolve().is_relative_to(self.path.resolve().parent):
+        if not path.resolve().is_relative_to(self.home(name).resolve().parent):
             raise ValueError(f"{path}: a link out of the repository, to {path.resolve()}; put the file itself there")
         folder = path if path.is_dir() else path.parent if path.name == "__init__.py" else None
         data = [f"{file.name} {_hash(file.read_bytes())}" for file in self.data(folder)] if folder else []

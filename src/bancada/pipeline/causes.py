@@ -13,8 +13,7 @@ from bancada.pipeline import requirements
 from bancada.pipeline.requirements import LOCK
 
 CPUINFO = Path("/proc/cpuinfo")
-# Where no cause is found, this is what is known.
-FINE = f"no cause found: the packages are those of {LOCK}, and the CPU is of the kind for which the bits hold"
+NO_LOCK = f"no {LOCK} says which packages"
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,16 @@ def of_the_environment(root: Path, cpuinfo: Path = CPUINFO) -> list[Cause]:
     x86 = platform.machine() in ("x86_64", "AMD64")
     if not x86 or (cpuinfo.exists() and "avx2" not in cpuinfo.read_text().split()):
         text = f"the CPU is no x86-64 with AVX2: {cpu_model(cpuinfo)}"
-        causes.append(Cause(text, "run it on an x86-64 CPU with AVX2: the bits hold for those"))
+        text += "; the torch engine may round differently on it, the compiled engine does not"
+        todo = "hold variants of the torch engine to the tolerance, or run it on an x86-64 CPU with AVX2"
+        causes.append(Cause(text, todo))
     return causes
+
+
+def fine(root: Path) -> str:
+    """Return what is known where no cause is found."""
+    packages = f"the packages are those of {LOCK}" if (root / LOCK).exists() else NO_LOCK
+    return f"no cause found: {packages}, and the CPU is of the kind for which the bits hold"
 
 
 def cpu_model(cpuinfo: Path = CPUINFO) -> str:
@@ -65,8 +72,9 @@ def cpu_model(cpuinfo: Path = CPUINFO) -> str:
 def machine(root: Path) -> dict[str, str]:
     """Return what the verdict was reached with; `packages` in words, against the requirements.lock in `root`."""
     other = requirements.not_as_locked(root)
+    packages = f"packages other than {LOCK}'s: {several(other)}" if other else f"the packages of {LOCK}"
     return {
-        "packages": f"packages other than {LOCK}'s: {several(other)}" if other else f"the packages of {LOCK}",
+        "packages": packages if (root / LOCK).exists() else NO_LOCK,
         "cpu": cpu_model(),
         "system": platform.platform(),
         "python": platform.python_version(),

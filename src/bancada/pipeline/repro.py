@@ -16,7 +16,7 @@ from typing import Any, Literal
 import psutil
 from dvc.exceptions import ReproductionError
 
-from bancada.base import files, locks, notify, tables
+from bancada.base import files, locks, notify, signals, tables
 from bancada.base.dvc_errors import described
 from bancada.base.refusals import PARAMS_FILE
 from bancada.base.stage import FOLDER
@@ -230,7 +230,7 @@ def _explained(error: Exception) -> tuple[int, str]:
 @contextmanager
 def _noted(note: Callable[[int], None]) -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and a closed terminal be noted during the block, where they are not ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *signals.ENDING)}
     try:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
@@ -251,17 +251,23 @@ def _end_stage(events: SimpleQueue[int]) -> None:
             break  # another signal: no patience
     until = time.monotonic() + GRACE_S
     while time.monotonic() < until:
-        _send(signal.SIGKILL)  # also to what DVC has started since
+        _send(signals.KILL)  # also to what DVC has started since
         with suppress(Empty):  # it has not ended yet
             if not events.get(timeout=TERMINAL_S):
                 return
 
 
 def _send(sent: int) -> None:
-    """Send a signal to the processes of the stage that runs; the one that records results has a session of its own."""
+    """Send a signal to the processes of the stage that runs; the one that records results has a session of its own.
+
+    On Windows, which has neither sessions nor such signals, all of them are ended.
+    """
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess, ProcessLookupError):  # it has ended by itself
-            if os.getsid(process.pid) == os.getsid(0):
+            if not hasattr(os, "getsid"):
+                if sent:
+                    process.kill()
+            elif os.getsid(process.pid) == os.getsid(0):
                 process.send_signal(sent)
 
 

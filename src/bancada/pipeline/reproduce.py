@@ -166,5 +166,7 @@ def _why(run: RecordedRun, clone: Clone, made: mirror.Result, difference: Differ
         if python and python != platform.python_version():
             found.append(Cause(f"the run was made with Python {python}", "try it with that"))
         if not found:
-            found = [Cause(f"{causes.FINE}, and the inputs are the run's", "try it on the machine that made it")]
+            found = [
+                Cause(f"{causes.fine(clone.root)}, and the inputs are the run's", "try it on the machine that made it")
+            ]
     return found

@@ -1,5 +1,6 @@
 """requirements.lock: the exact version of each package, and which of them the environment does not have."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import distributions
@@ -8,10 +9,13 @@ from pathlib import Path
 from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 
+from bancada.pipeline.wheel import packed
+
 LOCK = "requirements.lock"
 # Those that can change a result come first in a line that has no room for all.
 COMPUTING = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "matplotlib", "pillow", "contourpy")
 MOST_NAMED = 8
+WHEEL = re.compile(r"^bancada==(?P<version>\S+)\s+\\\s+--hash=sha256:(?P<hash>\w+)", re.MULTILINE)  # of a project
 
 
 def pinned(path: Path) -> dict[str, str]:
@@ -33,8 +37,12 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
 
 def not_as_locked(root: Path) -> list[str]:
     """Return in words which installed packages are not those that the requirements.lock in `root` asks for."""
-    installed: dict[str, str | None] = {canonicalize_name(one.name): one.version for one in distributions()}
-    return others(needed(root / LOCK), installed)
+    here: dict[str, str | None] = {canonicalize_name(one.name): one.version for one in distributions()}
+    wheel = WHEEL.search((root / LOCK).read_text("utf-8")) if (root / LOCK).exists() else None
+    found = others(needed(root / LOCK), here)
+    if wheel and wheel["version"] == here["bancada"] and wheel["hash"] != hashlib.sha256(packed()[1]).hexdigest():
+        found.insert(0, "bancada with other files than the wheel in vendor")
+    return found
 
 
 def others(wanted: Mapping[str, str], found: Mapping[str, str | None]) -> list[str]:

@@ -97,8 +97,8 @@ def _causes(clone: Clone, stages: Sequence[Stage]) -> list[causes.Cause]:
     found = causes.proved(clone.root, other)
     if not found and not any(stage.findings for stage in stages):
         text = (
-            f"{causes.FINE}, and dvc.lock is of the committed code and parameters. The committed files were made by"
-            " code or data that was never committed, or with other packages or on another kind of CPU"
+            f"{causes.fine(clone.root)}, and dvc.lock is of the committed code and parameters. The committed files were"
+            " made by code or data that was never committed, or with other packages or on another kind of CPU"
         )
         found = [causes.Cause(text, "`bancada verify` where they were made, or `bancada repro --force` and commit")]
     return found

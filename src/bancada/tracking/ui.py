@@ -1,7 +1,6 @@
 """`bancada ui`: MLflow's own server for the store that is here, and the addresses of its pages once it answers."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +10,9 @@ from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from bancada.base import BadInput
+import psutil
+
+from bancada.base import BadInput, signals
 from bancada.base.notify import without_credentials
 from bancada.tracking import views
 from bancada.tracking.catch_up import track
@@ -63,11 +64,23 @@ def show(host: str, port: int, allowed_hosts: str | None) -> int:
                 time.sleep(POLL_S)
             return server.wait()
         finally:
-            server.terminate()  # MLflow ends what it started
-            with suppress(subprocess.TimeoutExpired):  # then it is killed
-                server.wait(END_S)
-            with suppress(ProcessLookupError):  # it has ended by itself
-                os.killpg(server.pid, signal.SIGKILL)
+            _end(server)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End MLflow's server, and what it has started."""
+    below = list[psutil.Process]()
+    with suppress(psutil.NoSuchProcess):  # it has ended by itself
+        below = psutil.Process(server.pid).children(recursive=True)
+    server.terminate()  # MLflow ends what it started
+    with suppress(subprocess.TimeoutExpired):  # then it is killed
+        server.wait(END_S)
+    if hasattr(os, "killpg"):  # also what has lost its parent
+        with suppress(ProcessLookupError):  # all have ended
+            os.killpg(server.pid, signals.KILL)
+    for process in below:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _print(pages: dict[str, str], addresses: Sequence[str]) -> None:
@@ -100,7 +113,6 @@ def _server(uri: str, options: list[str]) -> subprocess.Popen[bytes]:
         "MLFLOW_BACKEND_STORE_URI": uri,  # not on the command line, where everybody could read its password
         "MLFLOW_REGISTRY_STORE_URI": uri,
     }
-    signal.signal(signal.SIGHUP, lambda signum, frame: sys.exit(128 + signum))  # a terminal that is closed
     return subprocess.Popen(
         [sys.executable, "-m", "mlflow", "ui", *options],
         env=environment,

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from multiprocessing import connection, forkserver, resource_tracker
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from bancada.base import BadInput, stage
 from bancada.networks.saved import Trained
@@ -61,7 +61,7 @@ def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Wh
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
     cores = 1 if recipe.device == "cuda" else stage.cores()
     waiting, failed = list(replicas), dict[int, Exception]()
-    running, context = dict[connection.Connection, tuple[int, ForkServerProcess]](), _server()
+    running, context = dict[connection.Connection, tuple[int, BaseProcess]](), _server()
     with stage.own_folder(f"{'rows' if where is None else 'first_batch'}@{recipe.variant}") as folder:
         for draw in {one.draw for one in replicas.values()}:
             checkpoint.write(folder / str(draw), data[draw])
@@ -97,8 +97,12 @@ def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Wh
         raise BadInput(f"{error} ({len(failed)} of {len(replicas)} seeds failed)") if several else error
 
 
-def _server() -> ForkServerContext:
-    """Return what processes are forked from: a server that has loaded torch."""
+def _server() -> Any:
+    """Return what starts processes: a server that has loaded torch forks them, or, as on Windows, each is new."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver, resource_tracker  # where there are any
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
     resource_tracker.ensure_running()  # which unblocks signals
@@ -108,7 +112,7 @@ def _server() -> ForkServerContext:
     return context
 
 
-def _received(messages: connection.Connection, replica: Replica, process: ForkServerProcess, where: Where) -> Message:
+def _received(messages: connection.Connection, replica: Replica, process: BaseProcess, where: Where) -> Message:
     """Return the next message of a process, or that it was lost."""
     try:
         message: Message = messages.recv()
@@ -121,7 +125,7 @@ def _received(messages: connection.Connection, replica: Replica, process: ForkSe
     return message
 
 
-def _end(process: ForkServerProcess) -> None:
+def _end(process: BaseProcess) -> None:
     process.kill()  # it has nothing to tidy up
     process.join()
 

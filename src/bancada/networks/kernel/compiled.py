@@ -70,7 +70,7 @@ def folder() -> Path | None:
         for one in (root, path):
             one.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = one.lstat()
-            others = os.name == "posix" and (found.st_uid != os.getuid() or found.st_mode & 0o022)
+            others = hasattr(os, "getuid") and (found.st_uid != os.getuid() or found.st_mode & 0o022)
             if others or not stat.S_ISDIR(found.st_mode):
                 return None
     except (OSError, RuntimeError):  # RuntimeError: there is no home

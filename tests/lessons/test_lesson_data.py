@@ -2,10 +2,12 @@
 
 import csv
 from decimal import Decimal
+from difflib import ndiff
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dvc.utils.hydra import apply_overrides
 from sklearn.model_selection import train_test_split
 
 from bancada.data import split
@@ -158,3 +160,20 @@ def test_the_committed_params_hold_the_lessons_studies_and_variants():
     counts = {study: len(PARAMS.variants_of(study)) for study in PARAMS.studies}
     lessons = {"orchard5": 1, "orchard": 2, "quality": 1, "moons": 12, "wine": 2, "houses": 2, "line": 2, "digits": 2}
     assert counts == lessons | {"moons_redrawn": 3, "moons_tuned": 3}
+
+
+def test_an_experiment_changes_only_the_lines_of_its_own_keys_in_the_committed_params(tmp_path):
+    """DVC writes the whole file anew, in a layout of its own: lists in blocks, long lines in two, nothing for null."""
+    path = tmp_path / "params.yaml"
+    committed = (ROOT / "params.yaml").read_text()
+    path.write_text(committed)
+    asked = ["lr=0.01", "studies.orchard.train.epochs=7", "variants.digits_cnn.module.args.channels=8"]
+    apply_overrides(path, [*asked, "+variants.moons_relu.train.lr=0.1", "+variants.houses_l1.train.lr=0.1"])
+    lines = [line for line in ndiff(committed.splitlines(), path.read_text().splitlines()) if line[0] in "-+"]
+    assert [line.split("#")[0].split() for line in lines] == [
+        *(["-", "lr:"], ["+", "lr:", "0.01"]),
+        *(["-", "epochs:", "980"], ["+", "epochs:", "7"]),
+        *(["+", "train:"], ["+", "lr:", "0.1"]),
+        *(["-", "train:", "{loss:", "l1}"], ["+", "train:", "{loss:", "l1,", "lr:", "0.1}"]),
+        *(["-", "args:", "{channels:", "16}"], ["+", "args:", "{channels:", "8}"]),
+    ]

@@ -1,10 +1,8 @@
 """params.yaml at the door: what is refused, in which words, and who overrides whom."""
 
-from difflib import ndiff
 from pathlib import Path
 
 import pytest
-from dvc.utils.hydra import apply_overrides
 
 from bancada.base import BadInput
 from bancada.pipeline.params import Params, load
@@ -289,22 +287,6 @@ def test_a_missing_or_unreadable_file_is_refused_by_name(tmp_path, monkeypatch):
 def test_a_small_rate_is_a_number_however_it_is_written(loaded, written):
     assert loaded(SMALL.replace("lr: null", f"lr: {written}")).lr == 0.00001
     assert loaded(SMALL.replace("lr: 0.5, batch", f"lr: {written}, batch")).variants["own"].train["lr"] == 0.00001
-
-
-def test_an_experiment_changes_only_the_lines_of_its_own_keys_in_the_committed_params(tmp_path):
-    """DVC writes the whole file anew, in a layout of its own: lists in blocks, long lines in two, nothing for null."""
-    path = tmp_path / "params.yaml"
-    path.write_text(COMMITTED)
-    asked = ["lr=0.01", "studies.orchard.train.epochs=7", "variants.digits_cnn.module.args.channels=8"]
-    apply_overrides(path, [*asked, "+variants.moons_relu.train.lr=0.1", "+variants.houses_l1.train.lr=0.1"])
-    lines = [line for line in ndiff(COMMITTED.splitlines(), path.read_text().splitlines()) if line[0] in "-+"]
-    assert [line.split("#")[0].split() for line in lines] == [
-        *(["-", "lr:"], ["+", "lr:", "0.01"]),
-        *(["-", "epochs:", "980"], ["+", "epochs:", "7"]),
-        *(["+", "train:"], ["+", "lr:", "0.1"]),
-        *(["-", "train:", "{loss:", "l1}"], ["+", "train:", "{loss:", "l1,", "lr:", "0.1}"]),
-        *(["-", "args:", "{channels:", "16}"], ["+", "args:", "{channels:", "8}"]),
-    ]
 
 
 def test_a_variant_overrides_its_study_key_by_key_and_the_top_level_lr_overrides_both(loaded):

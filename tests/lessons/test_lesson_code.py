@@ -72,7 +72,7 @@ def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callabl
 
 def test_an_import_that_is_deleted_is_noticed(written: Callable[[], dict[str, str]]) -> None:
     before = written()
-    edit(Path("src/bancada/training/scratch.py"), "from bancada.networks.settings import GivenInit\n", "")
+    edit(Path("src/bancada/training/scratch.py"), "from bancada.networks.encoding import loss_name\n", "")
     now = written()
     assert changed(before, now) == {"train/orchard5_scratch.json", "train/line_scratch.json"}
     kernel = Path("src/bancada/networks/kernel/training.py")
@@ -125,7 +125,8 @@ def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
 
 def test_a_variant_that_is_removed_changes_its_own_file_alone(written: Callable[[], dict[str, str]]) -> None:
     before = written()
-    edit(Path("params.yaml"), "  houses_l1: {study: houses, layers: [4, relu, 1], train: {loss: l1}}\n", "")
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(re.sub(r"^  houses_l1:\n(    .*\n)+", "", text, flags=re.MULTILINE))
     assert changed(before, written()) == {"train/houses_l1.json"}
 
 

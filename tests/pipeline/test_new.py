@@ -130,7 +130,7 @@ def test_data_code_names_the_modules_of_the_installed_bancada(home: Path) -> Non
             ("train", "_mlp"),
             ("train", "_sine"),
         ]
-    }
+    } | {"report.json"}
     ours = syntax.Folder(ROOT / "src", code.DECLARED, own=code.OWN).closure(["bancada.data.split"])[0]
     assert contents["split/spirals.json"]["modules"] == ours
     assert contents["train/spirals_sine.json"]["modules"].keys() >= {"models.sine", "bancada.training.torch_engine"}

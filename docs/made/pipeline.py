@@ -78,7 +78,9 @@ def text(ax: Axes, x: float, y: float, words: str, **style: Any) -> None:
 
 def draw(path: Path) -> None:
     """Write the picture as SVG, the same bytes every time."""
-    with matplotlib.rc_context({"svg.hashsalt": "bancada"}):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever a matplotlibrc, or who calls this, has set
+        matplotlib.rc("svg", hashsalt="bancada")
         pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
         picture(pipeline["stages"]).savefig(path, metadata={"Date": None})
 

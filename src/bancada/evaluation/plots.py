@@ -67,7 +67,7 @@ def loss(results: Results) -> Figure:
             ax.plot(last + 1, losses_there, "|", color="black", markersize=9, label="end of a seed's training")
         epochs, converged = summary(candidate.epochs_to_converge).median, ", ".join(missing(candidate, "loss"))
         if math.isfinite(epochs):
-            converged = f"converged after {epochs:.0f} epochs"
+            converged = f"99 % of its fall by epoch {epochs:.0f}"
             ax.axvline(epochs, color="black", linestyle=":", linewidth=1.3, label="99 % of the decrease")
         ax.set_title(literal(f"{candidate.name}\n{converged}"))
     _scale_losses(panels, medians)

@@ -23,8 +23,8 @@ DEBIAN = (f"python{VERSION}-minimal", f"libpython{VERSION}-stdlib", "libstdc++6"
 # What the stages from generate to evaluate import, but torch: its wheel is large, and nothing promises its bits here.
 WHEELS = """
 annotated-types cloudpickle contourpy cycler filelock fonttools jaxtyping joblib kiwisolver llvmlite matplotlib narwhals
-numba numpy packaging pandas pillow psutil pyarrow pydantic pydantic-core pyparsing python-dateutil ruamel-yaml safetensors
-scikit-learn scipy six threadpoolctl tqdm typing-extensions typing-inspection wadler-lindig
+numba numpy packaging pandas pillow psutil pyarrow pydantic pydantic-core pyparsing python-dateutil ruamel-yaml
+safetensors scikit-learn scipy six threadpoolctl tqdm typing-extensions typing-inspection wadler-lindig
 """
 TAGS = ("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 

@@ -94,6 +94,7 @@ def test_a_variant_of_the_compiled_engine_depends_on_no_version_of_torch(
     assert "torch" not in contents["evaluate/moons.json"]["packages"]
 
 
+@pytest.mark.long
 def test_a_package_of_another_version_makes_the_stages_stale_that_import_it(
     written: Callable[[], dict[str, str]],
 ) -> None:

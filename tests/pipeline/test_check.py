@@ -249,6 +249,7 @@ def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path, monk
     assert succeeds(repository, "git", "log", "-1", "--format=%s") == "results\n"
 
 
+@pytest.mark.long
 def test_the_hook_adds_what_follows_from_a_comment_and_a_clone_of_the_commit_stays_clean(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,7 +254,8 @@ def test_it_waits_for_a_running_dvc_repro_and_then_runs(project: Path, plain_loc
     assert (project / "dvc.lock").read_bytes() == plain_lock
 
 
-@pytest.mark.parametrize("hardlink", ["false", pytest.param("true", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("hardlink", ["false", "true"])
 def test_it_waits_as_long_as_dvcs_lock_is_held(project: Path, plain_lock: bytes, hardlink: str) -> None:
     """Longer than DVC itself waits. A lock by hard links outlives a killed process: the line says which file it is."""
     assert run(project, "dvc", "config", "core.hardlink_lock", hardlink).returncode == 0

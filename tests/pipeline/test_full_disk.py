@@ -54,9 +54,8 @@ def files_below(folder: Path, name: str) -> dict[str, str]:
     return {f"{name}/{path.relative_to(folder)}": digest(path) for path in found}
 
 
-@pytest.mark.parametrize(
-    "full", [pytest.param("cache", marks=pytest.mark.long), pytest.param("dvc.lock", marks=pytest.mark.long), "all"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("full", ["cache", "dvc.lock", "all"])
 def test_bancada_repro_says_what_is_full_and_goes_on_when_there_is_room(
     complete: Bench, tmp_path: Path, mounted: Mount, full: str
 ) -> None:

@@ -160,7 +160,7 @@ def test_a_clone_with_core_autocrlf_has_the_bytes_that_dvc_lock_names(
     hashed = [
         (name, kind, item["path"]) for name, of in stages.items() for kind in ("deps", "outs") for item in of[kind]
     ]
-    of_git = [one for one in hashed if (clone / one[2]).exists()]
+    of_git = [one for one in hashed if (clone / one[2]).exists() and one[2] != "data/evaluation"]  # DVC keeps its svg
     assert {"src", "requirements.lock", "data/code", "data/sources"} <= {path for *_, path in of_git}
     assert {path: dvc_md5(Path(path)) for *_, path in of_git} == {
         path: hash_in_lock(clone, name, kind, path) for name, kind, path in of_git

@@ -190,6 +190,7 @@ def test_a_training_killed_before_the_steps_of_its_writing(complete: Bench, tmp_
     bench.ends_as_if_undisturbed()
 
 
+@pytest.mark.long
 def test_an_evaluation_killed_before_a_step_of_its_writing(complete: Bench, tmp_path: Path) -> None:
     bench = complete.copy(tmp_path / "a clone")
     start, hook = partial(bench.start, EVALUATE), bench.root / "src/sitecustomize.py"

@@ -17,7 +17,7 @@ def test_push_clone_pull_and_nothing_is_left_to_run(repository: Path, tmp_path: 
     clones.succeeds(second, "dvc", "pull", "-q")
     assert models(second) == models(first)
     assert clones.executed(clones.succeeds(second, "dvc", "repro")) == []
-    assert "nothing to do: all 7 stages are up to date" in clones.succeeds(
+    assert "nothing to do: all 8 stages are up to date" in clones.succeeds(
         second, sys.executable, "-m", "bancada", "repro", BANCADA_TRACKING="off"
     )
     assert clones.succeeds(second, "git", "status", "--porcelain") == ""

@@ -21,7 +21,8 @@ from bancada.tracking.store import open_store
 
 VARIANT = "moons_adam"
 RUNS = """\
-select run_uuid, (select value from params where run_uuid = runs.run_uuid and key = 'lr') from runs where name = ?
+select run_uuid, (select value from params where run_uuid = runs.run_uuid and key = 'lr') from runs
+where name = ? or name glob ? || ' lr=*'
 """
 
 
@@ -69,7 +70,7 @@ def recorded(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def runs_by_rate(root: Path) -> dict[str, str]:
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
-        return {rate: run_id for run_id, rate in database.execute(RUNS, (VARIANT,))}
+        return {rate: run_id for run_id, rate in database.execute(RUNS, (VARIANT, VARIANT))}
 
 
 @pytest.fixture

@@ -71,11 +71,12 @@ def test_committed_results_come_out_again_whatever_the_shell_and_the_user_have_s
             "train@moons_adam",
             "index@moons",
             "evaluate@moons",
+            "report",
         ],
         "same bits",
     )
     assert (said["starts"], said["causes"], said["here"]) == ([], [], [])
-    assert "same bits: all 14 outs of 7 stages; commit" in shown
+    assert "same bits: all 16 outs of 8 stages; commit" in shown
     assert "train@moons_adam: finished in" in shown
     assert "| evaluate@moons | same bits | 8 same bits |" in (repository / "verdict.md").read_text()
     assert not (tmp_path / "everybody").exists()

@@ -138,7 +138,7 @@ def test_a_deleted_model_is_named_whether_it_is_the_champions_or_not(
         expected = {left_out.format("toy_adam"), left_out.format("toy_tanh"), NOTHING_NEW}
         assert set(capfd.readouterr().out.splitlines()) == expected
     assert catch_up.track(all_experiments=False, restore=True) == 0
-    assert capfd.readouterr().out.count(": model -> ") == 2
+    assert capfd.readouterr().out.count(": model, description of the model -> ") == 2
     assert catch_up.track(all_experiments=False) == 0
     assert capfd.readouterr().out.splitlines() == [NOTHING_NEW]
 

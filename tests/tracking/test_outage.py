@@ -30,7 +30,8 @@ from bancada.tracking.store import open_store
 MORE_S = 10.0  # than with BANCADA_TRACKING=off
 PYTHON = (sys.executable, "-m")
 TRAIN, REPRO = (*PYTHON, "bancada.training.train", "moons_tanh"), (*PYTHON, "bancada", "repro", "train@moons_tanh")
-POINTS = 3 * 5 + 2  # 3 epochs of two losses' means and deviations and of the rate; diverged seeds; parameters
+# 3 epochs of two losses' means and deviations and of the rate; diverged seeds, parameters, the rate's logarithm
+POINTS = 3 * 5 + 3
 ARTIFACTS = {"history.parquet", "requirements.lock", "run.json", "weights.safetensors", "plots/leaderboard.png"}
 
 
@@ -90,7 +91,7 @@ class Held:
         runs = self.rows(f"select name, status from runs where {OF_THE_STUDY} order by name")
         assert runs == [("moons_adam", "FINISHED"), ("moons_tanh", "FINISHED")]
         points = self.rows(f"select key, step, run_uuid from metrics where run_uuid in ({RUNS})")
-        assert len(points) == len(set(points)) == 2 * POINTS + count_scores(root)
+        assert len(points) == len(set(points)) == 2 * POINTS + count_scores(root) + count_seeds(root)
         inputs = self.rows(f"select source_id, destination_id from inputs where destination_id in ({RUNS})")
         assert len(inputs) == len(set(inputs)) == 2 * 3  # training, validation and test rows
 
@@ -108,6 +109,12 @@ def count_scores(root: Path) -> int:
     with (root / "data/evaluation/moons/scores.csv").open(newline="") as file:
         kept = [row[key] for row in csv.DictReader(file) for key in evaluations.STATISTICS]
     return len(list(filter(None, kept)))
+
+
+def count_seeds(root: Path) -> int:
+    """The scores of single seeds that have a value: each is a point whose step is the seed."""
+    with (root / "data/evaluation/moons/per_seed.csv").open(newline="") as file:
+        return sum(bool(row["value"]) for row in csv.DictReader(file) if row["metric"] == "error_rate_percent")
 
 
 def catches_up(held: Held, root: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +220,7 @@ def test_whichever_request_a_server_fails_at_nothing_is_lost_and_nothing_written
         runs = server.held.rows(f"select status, count(*) from runs where {OF_THE_TOY} group by status")
         assert runs == [("FINISHED", recorded)]
         points = server.held.rows(f"select key, step from metrics where run_uuid = '{run_id}'")
-        assert len(points) == len(set(points)) == 5 * 5 + 1 + 8
+        assert len(points) == len(set(points)) == 5 * 5 + 2 + 8
         assert server.held.rows(f"select count(*) from inputs where destination_id = '{run_id}'") == [(2,)]
         names = {"run.json", "weights.safetensors", "plots/regions.png", "evaluation/scores.csv"}
         assert artifacts(opened, run_id) >= names

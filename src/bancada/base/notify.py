@@ -15,8 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from bancada.base.variables import variables
-
 SILENCE_S = 8.0  # how long a stage that has ended waits for a process that makes no progress
 WORK_S = 0.25  # of CPU time: progress, as on a busy machine, where mlflow alone may take longer than that to load
 LATER = "`bancada track` does it later"
@@ -25,11 +23,18 @@ LATER = "`bancada track` does it later"
 RECORDED, MISSED, NOTE = "recorded", "missed", "note"
 
 
+def tracking() -> str:
+    """Return `on`, `off`, or `shared`: then the `bancada repro` that started this stage has one process for all."""
+    from bancada.base.variables import variables  # it loads pydantic
+
+    return variables().tracking
+
+
 @contextmanager
 def recorded(stage: str, folder: Path) -> Iterator[None]:
     """Record what the block leaves in `folder`, if it ends well. `stage`: train@VARIANT, evaluate@STUDY or report."""
     notifier = Notifier()
-    if notifier.off or variables().tracking == "shared":
+    if notifier.off or tracking() == "shared":
         yield
         return
     notifier.tell("began", stage)
@@ -51,7 +56,7 @@ class Notifier:
     """
 
     def __init__(self) -> None:
-        self.off = variables().tracking == "off"
+        self.off = tracking() == "off"
         self.process: subprocess.Popen[str] | None = None
         self.ended_well: list[str] = []
         self.reason = ""  # why something is not recorded

@@ -212,6 +212,7 @@ def test_a_lock_keeps_others_out_and_ends_with_its_process_also_without_flock(tm
     assert not (tmp_path / "held.held").exists()
 
 
+@pytest.mark.long
 def test_without_flock_the_way_out_is_named_and_works(project: Path, tmp_path: Path, plain_lock: bytes) -> None:
     preload = {"LD_PRELOAD": without_flock(tmp_path, "ENOLCK")}
     assert bancada(project, "generate@s").returncode == 0  # where there was flock, DVC left files of its locks

@@ -141,7 +141,7 @@ def wait_for(path: Path) -> None:
 
 def ends(pid: int, within_s: float = 5) -> bool:
     """Return whether the process ends in time. A zombie has ended: it waits for its parent, which may be any."""
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.NoSuchProcess):  # it has ended
         process, until = psutil.Process(pid), time.monotonic() + within_s
         while process.status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > until:

@@ -175,7 +175,7 @@ def test_files_of_git_that_no_stage_makes_are_named_as_check_names_them(reposito
     [found] = said["elsewhere"]
     assert found["line"].startswith(strays)
     assert said["here"] == []
-    assert "different: 13 same bits among 13 outs" in shown
+    assert "different: 15 same bits among 15 outs" in shown
 
 
 def test_a_stage_that_would_not_run_is_refused(repository: Path) -> None:
@@ -211,7 +211,7 @@ def test_results_of_code_that_was_not_committed_say_so(repository: Path) -> None
         "from bancada.data import sources",
         "from bancada.data import sources as s",
     )
-    edit(repository / "src/bancada/data/generate.py", "sources.load", "s.load")
+    edit(repository / "src/bancada/data/generate.py", "sources.of_study", "s.of_study")
     succeeds(repository, *BANCADA, "repro", "-q", "generate@moons", BANCADA_TRACKING="off")
     commit(repository, "dvc.lock")
     said, shown = verify(repository, "--stages", "generate@moons", status=1)

@@ -160,7 +160,7 @@ def test_where_the_process_of_a_seed_is_killed_the_others_finish_and_it_is_named
     out = own.train("residual")
     assert "residual: 3 of 4 seeds from the store\n" in out
     assert f"seed {SEED + 3} goes on after epoch " in out
-    assert own.entries() == {".trained"}
+    assert own.entries() == {".done"}  # of a stage that has ended
 
 
 def test_an_error_in_a_later_epoch_is_told_in_one_line_with_its_seed_and_place(own: Bench) -> None:

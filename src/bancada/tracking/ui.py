@@ -79,7 +79,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):  # all have ended
             os.killpg(server.pid, signals.KILL)
     for process in below:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             process.kill()
 
 

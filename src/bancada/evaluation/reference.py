@@ -87,8 +87,11 @@ def _standardized(
     found: list[tuple[np.ndarray, np.ndarray]] = []
     numbers = [i for i, name in enumerate(train.feature_names) if name not in train.words]
     if numbers:
-        scaled = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
-        found.append((scaled.fit_transform(train.features[:, numbers]), scaled.transform(rows.features[:, numbers])))
+        known, asked = train.features[:, numbers], rows.features[:, numbers]
+        median = SimpleImputer(strategy="median", keep_empty_features=True)
+        imputed = [median] if np.isnan(known).any() or np.isnan(asked).any() else []
+        scaled = make_pipeline(*imputed, StandardScaler())
+        found.append((scaled.fit_transform(known), scaled.transform(asked)))
     for name in train.words:
         one_hot = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=MOST_WORDS, sparse_output=False)
         cells = [np.array(of.texts(name).fill_null("").to_pylist(), dtype=object)[:, None] for of in (train, rows)]

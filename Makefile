@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where a lock
 # or pyproject.toml changed since. TORCH=cuda or TORCH=cpu behind a command chooses torch's build, and .venv/ready keeps it.
 .DEFAULT_GOAL := help
-.PHONY: help repro report verify test test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline engines docs format ui lock clean
+.PHONY: help repro report verify test test-ray test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline bench-ray engines docs format ui lock clean
 
 # bancada is the code that stands here.
 INSTALL_BANCADA = $(UV_PIP) install -q --no-deps --no-build-isolation -e .
@@ -23,9 +23,12 @@ verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and 
 	@bancada verify $(if $(STAGES),--stages $(STAGES)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 
 test: lint types  ## lint, types, and the tests of every day: at most five minutes on two cores
-	@$(TESTS) -m "not long"
+	@$(TESTS) -m "not long and not ray"
 
-test-long: $(READY)  ## all tests: also every kind of training on emulated CPUs, kills at many moments, every way a server fails
+test-ray: ray  ## a short test of a cluster of two nodes on this machine
+	@pytest -q -m "ray and not long" tests/training/test_cluster.py
+
+test-long: ray  ## all tests: also every kind of training on emulated CPUs, kills at many moments, every way a server fails
 	@$(TESTS)
 
 test-cpus: $(READY)  ## every stage, cut short, on emulated CPUs, x86-64 and ARM64: an hour; Debian's qemu-user is needed
@@ -51,6 +54,9 @@ bench-table: $(READY)  ## a table of 1,000,000 rows through every stage: seconds
 bench-pipeline: $(READY)  ## the whole pipeline's speed, and what tracking costs, in fresh clones of HEAD
 	@python tests/benchmarks/pipeline.py
 
+bench-ray: ray  ## the same trainings here and on a cluster; how the driver keeps up with replicas that only sleep
+	@python tests/benchmarks/cluster.py
+
 engines: $(READY)  ## docs/engines.md: the lessons' variants by both engines, half an hour of a processor
 	@python tests/benchmarks/engines.py
 
@@ -70,6 +76,9 @@ FOR_PROJECTS := src/bancada/pipeline/template/requirements.lock
 
 lock: .venv/pyvenv.cfg  ## requirements.lock from pyproject.toml; it keeps its versions, but for UPGRADE=NAME or UPGRADE=all
 	@$(call lock,requirements.lock,--extra dev --extra server pyproject.toml)
+	@sed -n 's/^ray = \["\(.*\)"\]/\1/p' pyproject.toml | $(COMPILE) -c requirements.lock - > .venv/ray
+	@{ sed -n '/^#/p' ray.lock; awk 'NR == FNR {known[$$1] = 1; next} /^[^ ]/ {keep = !known[$$1]} keep' \
+	  requirements.lock .venv/ray; } > .venv/ray.new && mv .venv/ray.new ray.lock
 	@cp requirements.lock $(FOR_PROJECTS); $(call lock,$(FOR_PROJECTS),pyproject.toml - <<< "pytest>=8.3")
 
 clean:  ## remove the environment and what tools left behind; the pipeline's results stay

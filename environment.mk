@@ -64,3 +64,7 @@ $(READY): .venv/pyvenv.cfg requirements.lock torch-cpu.lock torch-pypi.lock pypr
 	@found=$$($(UV_PIP) check 2>&1) || { \
 	  echo "$$found"; echo "If pyproject.toml asks for what requirements.lock does not have, type: make lock"; exit 1; } >&2
 	@echo '$(TORCH)' > $@
+
+.PHONY: ray
+ray: $(READY)  ## install Ray, 0.26 GB, to train on more than one machine: docs/team.md says how
+	@$(UV_PIP) install -q --no-deps --require-hashes -r ray.lock

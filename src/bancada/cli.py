@@ -28,8 +28,15 @@ def repro(
     targets: Annotated[list[str] | None, typer.Argument(help="Stages, as for dvc repro; none: all.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Run every stage, up to date or not.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", envvar="BANCADA_QUIET", help="Show no leaderboards.")] = False,
+    ray: Annotated[
+        str, typer.Option(metavar="ADDRESS", envvar="BANCADA_RAY", help="Train on a Ray cluster: HOST:PORT, or auto.")
+    ] = "",
+    recheck: Annotated[
+        str, typer.Option(metavar="K", envvar="BANCADA_RECHECK", help="Train one in K there twice, on two nodes: 20.")
+    ] = "",
 ) -> None:
     """Check params.yaml and the data, run what is stale of the pipeline as `dvc repro` does, show leaderboards."""
+    os.environ |= {"BANCADA_RAY": ray, "BANCADA_RECHECK": recheck}
     with at_the_root(kept="" if quiet else GOES_ON):
         from bancada.pipeline.repro import repro
 

@@ -14,6 +14,8 @@ class Variables(BaseModel):
 
     cores: Annotated[int, Field(ge=1)] | None = None  # that a stage may use; None: all that the process may run on
     checkpoint_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0  # between two states of a replica under way
+    ray: str = ""  # the cluster that trains: auto, or HOST:PORT
+    recheck: Annotated[int, Field(ge=0)] | None = None  # one replica in so many is trained twice there; 0: none
     replicas: Literal["on", "off"] = "on"  # off: finished replicas are neither kept nor taken from the store
     # shared: the `bancada repro` that started this stage has one process for all that records results
     tracking: Literal["on", "off", "shared"] = "on"

@@ -41,6 +41,7 @@ class Trained:
     diverged: int | None = None  # the epoch in which the loss was no longer finite
     kept: int | None = None  # the epoch that the weights are of; None: early stopping was not asked for
     note: str = ""  # more about the divergence, in words
+    machine: str = ""  # of a cluster, that trained it
 
 
 def description(

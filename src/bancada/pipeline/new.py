@@ -28,6 +28,7 @@ OF_BANCADA = {  # `bancada new --upgrade` renews them
     "dvc.yaml": "stages.yaml",
     "environment.mk": "environment.mk",
     "install_torch.py": "install_torch.py",
+    "ray.lock": "ray.lock",
     "tests/test_reproduction.py": "tests/test_reproduction.py",
     "torch-cpu.lock": "torch-cpu.lock",
     "torch-pypi.lock": "torch-pypi.lock",

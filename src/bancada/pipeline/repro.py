@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +17,11 @@ from typing import Any, Literal
 import psutil
 from dvc.exceptions import ReproductionError
 
-from bancada.base import files, locks, notify, signals, tables
+from bancada.base import BadInput, files, locks, notify, signals, tables
 from bancada.base.dvc_errors import described
 from bancada.base.refusals import PARAMS_FILE
 from bancada.base.stage import FOLDER
+from bancada.base.variables import variables
 from bancada.data.split import parts_of
 from bancada.evaluation.settings import new_inputs, refuse_unprepared
 from bancada.networks.saved import LR_NULL
@@ -283,6 +285,7 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
     date.
     """
     check_device(params.device)
+    check_cluster("CPU" if params.device == "cpu" else "GPU")
     asked = [name for name, variant in params.variants.items() if variant.study in studies]
     if of_torch := [name for name in asked if params.training(name).engine()[0] == "torch"]:
         print(f"trying a first batch with torch: {', '.join(of_torch)}", flush=True)
@@ -299,6 +302,16 @@ def refuse_bad_data(params: Params, studies: set[str], divided: set[str]) -> Non
                     told.setdefault(sentence, []).append(variant)
             for sentence, variants in told.items():
                 print(f"{', '.join(variants)}: {sentence}", file=sys.stderr)
+
+
+def check_cluster(needs: str) -> None:
+    """Raise BadInput where the cluster that BANCADA_RAY names, if any, cannot give this machine's bytes.
+
+    A process of its own asks: Ray's threads are none of this one's.
+    """
+    command = [sys.executable, "-m", "bancada.training.cluster.machines", needs]
+    if variables().ray and subprocess.run(command, check=False).returncode:
+        raise BadInput(f"the Ray cluster at {variables().ray} cannot be used, so nothing was run")
 
 
 def _try_variant(keys: TrainingKeys, parts: dict[str, tables.Table], inputs: tables.Table, path: Path) -> list[str]:

@@ -19,14 +19,14 @@ from bancada.networks.encoding import encoding, loss_name, width
 from bancada.networks.kernel.records import BEST_EPOCH, DIVERGED, DONE
 from bancada.networks.saved import HISTORY_COLUMNS, History, Trained
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Draws, Replica, Report, Results, Rows
+from bancada.training.replica import Data, Draws, Outcomes, Replica, Report, Rows
 from bancada.training.settings import Recipe, Train
 
 ROUND_S = 0.2  # the time in which every replica advances by one slice, if that is more than SLICE_S and an epoch
 SLICE_S = 0.02  # below which calls would cost more than epochs
 
 
-def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Outcomes:
     """Train the replicas on all cores of this stage. Yield each result with its place."""
     kernel.ready()
     cores = stage.cores()

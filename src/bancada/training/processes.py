@@ -20,7 +20,7 @@ from typing import Any, cast
 from bancada.base import BadInput, stage
 from bancada.networks.saved import Trained
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Draws, Replica, Report, Results, history_of
+from bancada.training.replica import Data, Draws, Outcomes, Replica, Report, history_of
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 PRELOADED = "bancada.training.preloaded"
@@ -33,18 +33,19 @@ class Lost(ChildProcessError):
     """Processes that ended without a result, such as one that was killed. `filename`: what the first one did."""
 
 
-def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Outcomes:
     """Train the replicas, as many at a time as there are cores for this stage. Yield each result with its place.
 
-    All replicas run, also where one fails; then raise BadInput for what is wrong in the user's file or does not fit
-    it, or OSError; Lost is one.
+    Of one that fails, that is BadInput for what is wrong in the user's file or does not fit it, or OSError, as Lost is.
     """
     return _run(replicas, data, report, None)
 
 
 def try_first_batch(replica: Replica, data: Data, where: Mapping[str, str]) -> None:
     """Raise BadInput for what does not fit. `where`: where the recipe's keys stand in params.yaml."""
-    list(_run({0: replica}, {replica.draw: data}, Report(), where))
+    for _, problem in _run({0: replica}, {replica.draw: data}, Report(), where):
+        assert isinstance(problem, Exception)  # a first batch gives no result
+        raise problem
 
 
 def check_gpu() -> None:
@@ -55,12 +56,12 @@ def check_gpu() -> None:
         raise BadInput("params.yaml: device = cuda: torch finds no GPU that it can use; cpu works everywhere")
 
 
-def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Where) -> Results:
+def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Where) -> Outcomes:
     recipe = next(iter(replicas.values())).recipe
     if recipe.device == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
     cores = 1 if recipe.device == "cuda" else stage.cores()
-    waiting, failed = list(replicas), dict[int, Exception]()
+    waiting = list(replicas)
     running, context = dict[connection.Connection, tuple[int, BaseProcess]](), _server()
     with stage.own_folder(f"{'rows' if where is None else 'first_batch'}@{recipe.variant}") as folder:
         for draw in {one.draw for one in replicas.values()}:
@@ -84,17 +85,11 @@ def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Wh
                         continue
                     del running[messages]
                     _end(process)
-                    if isinstance(content, Exception):
-                        failed[place] = content
-                    elif content:
+                    if content:
                         yield place, content
         finally:  # where Ctrl-C ended the loop
             for _, process in running.values():
                 _end(process)
-    if failed:
-        error = failed[min(failed)]
-        several = isinstance(error, BadInput) and len(failed) > 1
-        raise BadInput(f"{error} ({len(failed)} of {len(replicas)} seeds failed)") if several else error
 
 
 def _server() -> Any:

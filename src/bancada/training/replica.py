@@ -5,6 +5,7 @@ and whatever else has to be trained, can be spread over processes and machines.
 """
 
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
+from bancada.base import BadInput
+from bancada.base.variables import variables
 from bancada.networks.saved import HISTORY_COLUMNS, History, Trained
 from bancada.training.settings import Recipe, TrainingKeys
 
@@ -22,6 +25,7 @@ ENGINES = {
     "scratch": "bancada.training.scratch",
     "torch": "bancada.training.processes",
 }
+CLUSTER = "bancada.training.cluster.driver"  # which sends replicas to the machines that BANCADA_RAY names
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Data:
     train: Rows
     validation: Rows
     classes: int
+
+    def copied(self) -> "Data":
+        """Return a copy, whose arrays can be written to."""
+        train, validation = (Rows(rows.inputs.copy(), rows.targets.copy()) for rows in (self.train, self.validation))
+        return Data(train, validation, self.classes)
 
     def class_weights(self) -> tuple[Float32[np.ndarray, " class"], Int64[np.ndarray, " row"]]:
         """Return weights with which every class counts the same, and the class of each training row.
@@ -75,7 +84,14 @@ class Replica:
 
 
 Draws = Mapping[int, Data]  # by number: the rows of the study, or other ones in their place
-Results = Generator[tuple[int, Trained], None, None]  # each with the place of its replica, once it is there
+# Each with the place of its replica, once it is there: what it gives, or why it failed.
+Outcomes = Generator[tuple[int, Trained | Exception], None, None]
+
+
+class Disagreement(OSError):
+    """Two machines gave different bytes for one replica. `machines`: their names."""
+
+    machines: tuple[str, ...] = ()
 
 
 class Report:
@@ -96,18 +112,40 @@ def history_of(epochs: Sequence[Mapping[str, float]]) -> History:
 def try_first_batch(keys: TrainingKeys, data: Data, src: Path = Path("src")) -> None:
     """Raise BadInput, in one line, for what could otherwise be seen only while training: torch's part of a recipe."""
     recipe = keys.recipe()
+    if recipe.device != "cpu" and variables().ray:  # the GPUs are elsewhere
+        recipe = recipe.model_copy(update={"device": "cpu"})
     if recipe.engine == "torch":
         where = {key: keys.written_at(key) for key in ("loss", "optimizer", "schedule")}
         import_module(ENGINES[recipe.engine]).try_first_batch(Replica(recipe, recipe.seeds[0], src=src), data, where)
 
 
 def check_device(device: str) -> None:
-    """Raise BadInput if torch cannot use the device."""
-    if device != "cpu":
+    """Raise BadInput if torch cannot use the device. A cluster says itself whether it has one."""
+    if device != "cpu" and not variables().ray:
         import_module(ENGINES["torch"]).check_gpu()
 
 
-def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
-    """Train all replicas, which have one engine, with it. Where the results are closed, trainings under way end."""
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Generator[tuple[int, Trained], None, None]:
+    """Train all replicas, which have one engine, here or on a cluster. Yield each result with its place.
+
+    All run, also where one fails; then raise BadInput for what is wrong in the user's file or does not fit it, or
+    OSError. Where the results are closed, trainings under way end.
+    """
+    failed = dict[int, Exception]()
+    on_machines = import_module(CLUSTER).train if variables().ray else train_here
+    with closing(on_machines(replicas, data, report)) as outcomes:
+        for place, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                failed[place] = outcome
+            else:
+                yield place, outcome
+    if failed:
+        error = failed[min(failed)]
+        several = isinstance(error, BadInput) and len(failed) > 1
+        raise BadInput(f"{error} ({len(failed)} of {len(replicas)} seeds failed)") if several else error
+
+
+def train_here(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Outcomes:
+    """Train all replicas with their engine, on this machine."""
     engine: Any = import_module(ENGINES[next(iter(replicas.values())).recipe.engine])
     yield from engine.train(replicas, data, report)

@@ -15,12 +15,12 @@ from torch import Tensor
 from bancada.networks import kernel
 from bancada.networks.encoding import loss_name
 from bancada.networks.saved import HISTORY_COLUMNS, Trained
-from bancada.training.replica import Data, Draws, Replica, Report, Results
+from bancada.training.replica import Data, Draws, Outcomes, Replica, Report
 from bancada.training.settings import InverseTime, Train
 from bancada.training.streams import order
 
 
-def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Outcomes:
     """Train one line for each replica, as the other engines train a linear layer."""
     for place, replica in replicas.items():
         yield place, train_line(replica, data[replica.draw])

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from bancada.base import stage
 from bancada.base.refusals import bad
 from bancada.base.tables import as_written
+from bancada.base.variables import variables
 from bancada.networks import metrics, saved
 from bancada.networks.saved import Trained
 from bancada.training import replica, store
@@ -67,7 +68,8 @@ def search(keys: TrainingKeys, metric: str, learned: Sequence["Learned"], src: P
     kept = store.Store(replicas, data)
     with tqdm(total=len(replicas), desc=f"{keys.name}: search", disable=not sys.stderr.isatty()) as bar:
         report = Progress(keys.name, len(replicas), bar)
-        trained = store.train(kept, data, report, "trainings of the search", stage.cores() * A_CORE)
+        at_once = None if variables().ray else stage.cores() * A_CORE  # a cluster has more
+        trained = store.train(kept, data, report, "trainings of the search", at_once)
     by_trial = [trained[i : i + len(seeds)] for i in range(0, len(trained), len(seeds))]
     scores = np.array([scored(*of_trial, learned, metric, src) for of_trial in zip(recipes, by_trial, strict=True)])
     best = best_trial(scores, metric in metrics.HIGHER_IS_BETTER)

@@ -23,7 +23,7 @@ from bancada.base import files, stage, syntax, user_code
 from bancada.base.variables import variables
 from bancada.networks.saved import Trained
 from bancada.training import checkpoint, replica
-from bancada.training.replica import Data, Draws, Replica, Report
+from bancada.training.replica import Data, Disagreement, Draws, Replica, Report
 
 MOST_BYTES = 2 * 2**30
 FOLDER = stage.FOLDER / "replicas"
@@ -111,11 +111,15 @@ def train(kept: Store, data: Draws, report: Report, what: str = "seeds", at_once
         report.ended(place, one)
     left = list(kept.missing(found).items())
     for first in range(0, len(left), at_once or count):
-        with closing(replica.train(dict(left[first : first + (at_once or count)]), data, report)) as trained:
-            for place, one in trained:
-                kept.put(place, one)
-                report.ended(place, one)
-                found[place] = one
+        try:
+            with closing(replica.train(dict(left[first : first + (at_once or count)]), data, report)) as trained:
+                for place, one in trained:
+                    kept.put(place, one)
+                    report.ended(place, one)
+                    found[place] = one
+        except Disagreement as error:
+            forget(error.machines)
+            raise
     return [found[place] for place in range(count)]
 
 
@@ -124,13 +128,14 @@ def fingerprints(replicas: Sequence[Replica], data: Draws, code: Mapping[str, An
 
     The metric of a search, which is there too, chooses among replicas, but changes none.
     """
+    machine = variables().ray or platform.node()  # which is not known, where it is one of a cluster
     packages, code = {package: version(package) for package in code["packages"]}, {**code, "metric": None}
     rows = {draw: _digest(data[draw]) for draw in {one.draw for one in replicas}}
     found = []
     for one in replicas:
         recipe = one.recipe.model_dump(mode="json", exclude={"seeds", "study", "variant"})
         portable = one.recipe.device == "cpu" and one.recipe.train.bits == "portable"
-        depends_on = [recipe, code, packages, rows[one.draw], "" if portable else platform.node(), one.seed]
+        depends_on = [recipe, code, packages, rows[one.draw], "" if portable else machine, one.seed]
         found.append(hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:40])
     return found
 
@@ -168,6 +173,15 @@ def prune(folder: Path, own: Collection[str] = ()) -> None:
         if total > MOST_BYTES and path.stem not in own:
             path.unlink(missing_ok=True)
             total -= size
+
+
+def forget(machines: Collection[str]) -> None:
+    """Remove all that these machines of a cluster have trained."""
+    at = folder()
+    for path in at.glob("*") if at else []:
+        trained = checkpoint.read(path) if path.suffix in (FINISHED, OF_FINISHED_STAGE) else None
+        if trained and trained.machine in machines:
+            path.unlink(missing_ok=True)
 
 
 def clean() -> int:

@@ -1,0 +1,1 @@
+"""Replicas on the machines of a Ray cluster."""

@@ -1,0 +1,278 @@
+"""Replicas on a real cluster of two nodes: the bytes of this machine, whatever dies, and what is told of it.
+
+Expected: what the same stage gives without a cluster.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from examples import SEED, Bench, data_of
+from ray_nodes import Nodes, wait_for
+from ruamel.yaml import YAML
+
+pytestmark = pytest.mark.ray
+ENDLESS = 1_000_000  # epochs
+
+
+def test_ray_is_installed() -> None:
+    assert importlib.util.find_spec("ray"), "type: make ray"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A head and two nodes of one CPU each."""
+    made = Nodes(Path("/tmp") / f"ray-{os.getpid()}")  # the paths of Ray's sockets have to be short
+    made.add("n1", RAY_worker_niceness="0")
+    made.add("n2", RAY_worker_niceness="0")
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def lone(tmp_path: Path) -> Iterator[Nodes]:
+    """A head alone, for what kills nodes."""
+    made = Nodes(Path("/tmp") / f"ray-{os.getpid()}-{time.monotonic_ns()}")
+    yield made
+    made.kill()
+
+
+def write_layers(own: Bench, num_seeds: int, **train: Any) -> None:
+    """A variant of the compiled engine, with the images that the examples have."""
+    own.write(["cnn"], num_seeds=num_seeds)
+    asked = YAML(typ="safe").load(Path("params.yaml"))
+    keys = {"loss": "cross_entropy", "lr": 0.1, "batch_size": 16, "epochs": 40} | train
+    asked["studies"]["of_layers"] = {"source": {}, "split": {}, "train": keys}
+    asked["variants"]["layers"] = {"study": "of_layers", "layers": [5, "tanh", 4]}
+    own.write_rows("of_layers", data_of("cnn"))
+    own.write_code("layers", "f0")
+    with Path("params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(asked, file)
+
+
+def here(own: Bench, name: str) -> dict[str, bytes]:
+    """What the stage gives on this machine."""
+    own.train(name, BANCADA_REPLICAS="off")
+    return own.model(name)
+
+
+def on(nodes: Nodes, own: Bench, name: str, **variables: str) -> tuple[int, str, str]:
+    """Run the stage on the cluster to its end. Return its exit status and what it printed."""
+    process = own.start(name, BANCADA_RAY=nodes.address, **variables)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("name", ["layers", "cnn"])
+def test_the_compiled_engine_and_a_users_module_give_the_bytes_of_this_machine(
+    own: Bench, cluster: Nodes, name: str
+) -> None:
+    write_layers(own, num_seeds=5)
+    wanted = here(own, name)
+    status, out, err = on(cluster, own, name, BANCADA_REPLICAS="off")
+    assert (status, err) == (0, "")
+    assert f"{name}: trained on the Ray cluster: 2 nodes, 2 slots\n" in out
+    assert own.model(name) == wanted
+
+
+@pytest.mark.long
+def test_data_of_each_seed_and_a_search_give_the_bytes_of_this_machine(own: Bench, cluster: Nodes) -> None:
+    write_layers(own, num_seeds=3)
+    asked = YAML(typ="safe").load(Path("params.yaml"))
+    moons = {"kind": "half_moons", "rows": 120, "radius": 10, "distance": -4, "width": 6, "seed": 5}
+    source = moons | {"vary": ["seed", "data"]}
+    study = {
+        "source": source,
+        "split": {"train": 60, "validation": 30, "test": 30, "seed": 3},
+        "metric": "error_rate_percent",
+        "train": {
+            "loss": "mse",
+            "batch_size": 20,
+            "epochs": 15,
+            "search": {"trials": 4, "seeds": 2, "space": {"lr": {"low": 0.01, "high": 1, "log": True}}},
+        },
+    }
+    asked["studies"]["of_drawn"] = study
+    asked["variants"]["drawn"] = {"study": "of_drawn", "layers": [5, "tanh", 1]}
+    with Path("params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(asked, file)
+    for stage in ("generate", "split"):
+        command = [sys.executable, "-m", f"bancada.data.{stage}", "of_drawn"]
+        subprocess.run(command, check=True, env=own.environment())
+    own.write_code("drawn", "f0")
+    wanted = here(own, "drawn")
+    assert on(cluster, own, "drawn", BANCADA_REPLICAS="off")[0] == 0
+    assert own.model("drawn") == wanted
+    assert "search.parquet" in wanted
+
+
+@pytest.mark.long
+def test_a_file_that_is_edited_between_two_runs_is_read_anew(own: Bench, cluster: Nodes) -> None:
+    write_layers(own, num_seeds=2)
+    assert on(cluster, own, "cnn")[0] == 0
+    before = own.model("cnn")
+    path = own.root / "src/models/cnn.py"
+    path.write_text(path.read_text().replace("return ", "return 2.0 * ", 1))
+    own.write_code("cnn", "f1")
+    assert on(cluster, own, "cnn")[0] == 0
+    assert own.model("cnn") != before
+    assert own.model("cnn") == here(own, "cnn")
+
+
+@pytest.mark.long
+def test_an_error_of_the_users_module_is_told_once_with_its_node_and_the_other_seeds_are_kept(
+    own: Bench, cluster: Nodes
+) -> None:
+    write_layers(own, num_seeds=4)
+    path = own.root / "src/models/cnn.py"
+    fails = "import torch\nif torch.initial_seed() % 4 == 1:\n    raise ValueError('of one seed')\n"
+    tries = own.root / "tries"
+    path.write_text(path.read_text() + f"\nopen({str(tries)!r}, 'a').write('tried ')\n")
+    source = path.read_text()
+    at = source.index("    def forward")
+    body = source.index("\n", at) + 1
+    fault = "        if self.training and UPDATES.append(1) is None and len(UPDATES) == 7 and FAULTY:\n"
+    fault += "            raise ValueError('late')\n"
+    path.write_text(source[:body] + fault + source[body:] + "import os\nUPDATES = []\nFAULTY = True\n")
+    status, _, err = on(cluster, own, "cnn")
+    assert status == 2
+    assert err.count("ValueError: late") == 1
+    assert " (on " in err and err.rstrip().endswith("(4 of 4 seeds failed)")
+    assert fails  # see below
+    assert tries.read_text().count("tried") <= 2 * 4 + 1  # no replica was tried a second time
+    assert not (own.root / "data/models/of_cnn").exists()
+
+
+@pytest.mark.long
+def test_a_node_that_is_killed_in_the_middle_changes_no_byte(own: Bench, lone: Nodes) -> None:
+    lone.add("n1")
+    lone.add("n2")
+    write_layers(own, num_seeds=6)
+    own.write(["residual"], num_seeds=6, epochs=60)
+    wanted = here(own, "residual")
+    process = own.start("residual", BANCADA_RAY=lone.address, BANCADA_REPLICAS="off")
+    wait_for(lambda: lone.workers("n2"))
+    time.sleep(2)
+    lone.kill("n2")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "it begins again\n" in err
+    assert own.model("residual") == wanted
+
+
+@pytest.mark.long
+def test_a_worker_that_is_killed_is_told_with_its_seed_and_its_replica_begins_again(own: Bench, cluster: Nodes) -> None:
+    own.write(["residual"], num_seeds=3, epochs=60)
+    wanted = here(own, "residual")
+    process = own.start("residual", BANCADA_RAY=cluster.address, BANCADA_REPLICAS="off")
+    wait_for(cluster.workers)
+    time.sleep(2)
+    cluster.workers()[0].kill()
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert err.count("it begins again\n") == 1
+    assert f"residual: seed {SEED}" in err or "residual: seed 11" in err
+    assert own.model("residual") == wanted
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_what_runs_on_the_nodes_and_leaves_nothing_behind(own: Bench, cluster: Nodes) -> None:
+    own.write(["residual"], num_seeds=3, epochs=ENDLESS)
+    process = own.start("residual", BANCADA_RAY=cluster.address)
+    wait_for(lambda: len(cluster.workers()) == 2)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 10
+    assert (process.returncode, err) == (130, "interrupted; what was finished is kept\n")
+    wait_for(lambda: not cluster.workers() and not servers(cluster), 10)
+    assert not (own.root / "data/models/of_residual").exists()
+
+
+def servers(nodes: Nodes) -> list[psutil.Process]:
+    """The processes that torch's replicas are forked from, and the replicas."""
+    return [one for one in nodes.processes() if "forkserver" in " ".join(one.cmdline())]
+
+
+@pytest.mark.long
+def test_where_the_driver_is_killed_its_finished_replicas_are_kept_and_its_nodes_work_no_more(
+    own: Bench, cluster: Nodes
+) -> None:
+    own.write(["residual"], num_seeds=8, epochs=60)
+    wanted = here(own, "residual")
+    process = own.start("residual", BANCADA_RAY=cluster.address)
+    wait_for(lambda: ".trained" in own.entries())
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not cluster.workers() and not servers(cluster), 20)
+    status, out, err = on(cluster, own, "residual")
+    assert (status, err) == (0, "")
+    assert "of 8 seeds from the store\n" in out
+    assert own.model("residual") == wanted
+
+
+@pytest.mark.long
+def test_where_the_head_is_killed_the_stage_ends_with_one_line_and_the_next_run_goes_on(
+    own: Bench, lone: Nodes
+) -> None:
+    lone.add("n1")
+    own.write(["residual"], num_seeds=4, epochs=60)
+    process = own.start("residual", BANCADA_RAY=lone.address)
+    wait_for(lambda: ".trained" in own.entries())
+    lone.kill("head")
+    began = time.monotonic()
+    _, err = process.communicate(timeout=120)
+    assert time.monotonic() - began < 60
+    assert process.returncode == 1
+    assert err.splitlines()[-1].startswith(f"Ray's head at {lone.address}: has not answered for 30 s; ")
+    assert "Traceback" not in err
+    assert not (own.root / "data/models/of_residual").exists()
+    assert "of 4 seeds from the store\n" in own.train("residual")
+
+
+@pytest.mark.long
+def test_a_node_that_computes_something_else_is_found_and_both_nodes_replicas_leave_the_store(
+    own: Bench, lone: Nodes
+) -> None:
+    lone.add("n1")
+    lone.add("n2", TAMPERED="1")
+    path = own.root / "src/models/cnn.py"
+    path.write_text(
+        path.read_text()
+        .replace("return ", "return float(1 + int(os.environ.get('TAMPERED', 0))) * ", 1)
+        .replace("import torch", "import os\n\nimport torch", 1)
+    )
+    own.write(["cnn"], num_seeds=4)
+    status, _, err = on(lone, own, "cnn")
+    assert status == 1
+    assert err.startswith(f"cnn: seed {SEED}: ")
+    assert err.count("(node ") == 2
+    assert "gave different bytes; nothing is written, and what both trained has left the store\n" in err
+    assert not (own.root / "data/models/of_cnn").exists()
+    assert ".trained" not in own.entries()
+
+
+@pytest.mark.long
+def test_a_node_with_another_version_is_refused_by_name_before_work_starts(
+    own: Bench, lone: Nodes, tmp_path: Path
+) -> None:
+    info = tmp_path / "other" / "numba-9.9.9.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: numba\nVersion: 9.9.9\n")
+    lone.add("n1", PYTHONPATH=str(info.parent))
+    own.write(["cnn"])
+    status, _, err = on(lone, own, "cnn")
+    assert status == 2
+    assert err.startswith("Ray's node ")
+    assert f": numba 9.9.9 instead of {importlib.metadata.version('numba')}\n" in err
+    assert own.entries() == set()

@@ -29,7 +29,7 @@ MOST_ROWS = 4  # draws of the data that a process keeps from one task to the nex
 
 @dataclass(frozen=True)
 class Machine:
-    """A node as a replica sees it. `node`: Ray's number for it; `name`: that of the computer, which may hold several."""
+    """A node as a replica sees it. `node`: Ray's number for it; `name`: of the computer, which may hold several."""
 
     node: str
     name: str

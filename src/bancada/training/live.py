@@ -107,7 +107,8 @@ def shown(run: Mapping[str, Any]) -> Iterator[Curves]:
         write = _writer(path_of(run["variant"]), held) if wanted else lambda line: None
         write(run)
         recipe = run["recipe"]
-        yield Curves(len(recipe["seeds"]), recipe["train"]["epochs"], write, recipe["engine"] != "compiled")
+        apart = recipe["engine"] != "compiled" or variables().ray != ""
+        yield Curves(len(recipe["seeds"]), recipe["train"]["epochs"], write, apart)
 
 
 def _writer(path: Path, held: ExitStack) -> Callable[[Mapping[str, Any]], None]:

@@ -20,7 +20,7 @@ from bancada.base.variables import variables
 
 SILENT_S = 30.0  # Ray waits for minutes for a head that is gone
 PATIENCE_S = 10.0  # for a first answer; for this process to end after its head has gone
-TOKEN = Path("~/.ray/auth_token")  # where Ray looks for it
+TOKEN = "~/.ray/auth_token"  # where Ray looks for it
 
 
 class Cluster:
@@ -64,8 +64,9 @@ def join(src: Path) -> Cluster:
     if address != "auto" and not _answers(address):
         raise ConnectionError(errno.ECONNREFUSED, "no Ray cluster answers", address)
     os.environ |= {"RAY_RUNTIME_ENV_IGNORE_GITIGNORE": "1", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-    if "RAY_AUTH_MODE" not in os.environ and TOKEN.expanduser().exists():
-        os.environ["RAY_AUTH_MODE"] = "token"
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN)
+    if "RAY_AUTH_TOKEN" in os.environ or token.expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     with stage.own_folder(f"sent@{os.getpid()}") as folder:

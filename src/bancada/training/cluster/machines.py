@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from bancada.base import BadInput, files
 from bancada.base.stage import told_errors
@@ -16,7 +15,7 @@ from bancada.training.cluster.worker import Machine
 from bancada.training.settings import Recipe
 
 ALWAYS = ("numba", "numpy", "torch")
-ANSWER_S = 120.0  # within which a node has to say what it has: its first worker may have to be started
+ANSWER_S = 60.0  # within which a node has to say what it has: its first worker may have to be started
 
 
 def packages_of(recipe: Recipe) -> dict[str, str]:
@@ -34,7 +33,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def look(packages: Mapping[str, str], needs: str) -> dict[str, Machine]:
     """Ask every node what it is and has, and return the machines by Ray's number of the node.
 
-    `needs`: CPU or GPU. Raise BadInput, with a line for each, where one cannot give this machine's bytes.
+    A node that does not answer, as one that has died a moment ago, is told and left out. `needs`: CPU or GPU. Raise
+    BadInput, with a line for each, where one cannot give this machine's bytes.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
@@ -46,19 +46,21 @@ def look(packages: Mapping[str, str], needs: str) -> dict[str, Machine]:
         ).remote([*packages])
         for node in nodes(needs)
     }
-    if not answers:
-        raise BadInput(f"the Ray cluster has no node with a {needs}")
-    found = {}
+    found = list[Machine]()
     for name, answer in answers.items():
         try:
-            found[name] = ray.get(answer, timeout=ANSWER_S)
-        except ray.exceptions.RayError as error:
+            found.append(ray.get(answer, timeout=ANSWER_S))
+        except (ray.exceptions.RayTaskError, ray.exceptions.RuntimeEnvSetupError) as error:
             raise BadInput(f"Ray's node {name} cannot run bancada: {' '.join(str(error).split())[-300:]}") from None
-    refuse_others(found.values(), packages)
-    return {machine.node: machine for machine in found.values()}
+        except ray.exceptions.RayError:
+            print(f"Ray's node {name} does not answer, and is left out", file=sys.stderr)
+    if not found:
+        raise BadInput(f"the Ray cluster has no node with a {needs} that answers")
+    refuse_others(found, packages)
+    return {machine.node: machine for machine in found}
 
 
-def refuse_others(machines: Any, packages: Mapping[str, str]) -> None:
+def refuse_others(machines: Iterable[Machine], packages: Mapping[str, str]) -> None:
     """Raise BadInput, with a line for each, for machines that cannot give this one's bytes."""
     lines = [f"Ray's node {one}: {'; '.join(found)}" for one in machines if (found := [*differences(one, packages)])]
     if lines:

@@ -111,7 +111,7 @@ def measure(which: str) -> list[dict[str, Any]]:
     nodes = Nodes(Path("/tmp") / f"ray-bench-{os.getpid()}")
     try:
         for name in ("n1", "n2") if which == "small" else ("n1",):
-            nodes.add(name, 1 if which == "small" else int(which), RAY_worker_niceness="0")
+            nodes.add(name, 1 if which == "small" else int(which))
         if which == "small":
             return small_work(nodes)
         os.environ["BANCADA_RAY"], os.environ["BANCADA_RECHECK"] = nodes.address, "0"

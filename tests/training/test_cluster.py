@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from examples import SEED, Bench, data_of
+from examples import ROOT, SEED, Bench, data_of
 from ray_nodes import Nodes, wait_for
 from ruamel.yaml import YAML
 
@@ -326,3 +326,36 @@ def test_rows_that_are_larger_than_rays_store_end_or_are_trained_within_a_minute
     status, _, err = on(lone, own, "layers")
     assert time.monotonic() - began < 120
     assert (status, "Traceback" in err) == (0, False), err
+
+
+@pytest.mark.long
+def test_the_losses_of_a_training_on_the_cluster_are_seen_while_it_runs(own: Bench, cluster: Nodes) -> None:
+    own.write(["residual"], num_seeds=2, epochs=ENDLESS)
+    process = start(cluster, own, "residual", BANCADA_TRACKING="shared")
+    shown = own.root / ".dvc/tmp/bancada/residual.jsonl"
+    wait_for(lambda: shown.exists() and '"train_loss"' in shown.read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+
+
+@pytest.mark.long
+def test_the_pipeline_trains_on_the_cluster_and_refuses_one_that_is_not_there(lone: Nodes, tmp_path: Path) -> None:
+    """A clone of this project, one variant."""
+    lone.add("n1", cpus=2)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    command = [sys.executable, "-m", "bancada", "repro", "-q", "train@digits_cnn"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("BANCADA_")} | {
+        "BANCADA_TRACKING": "off"
+    }
+    env["PYTHONPATH"] = str(clone / "src")
+    nowhere = subprocess.run([*command, "--ray", "127.0.0.1:1"], cwd=clone, env=env, capture_output=True, text=True)
+    assert nowhere.returncode == 2
+    lines = ["127.0.0.1:1: no Ray cluster answers", "the Ray cluster at 127.0.0.1:1 cannot be used, so nothing was run"]
+    assert nowhere.stderr.splitlines()[-2:] == lines
+    assert not (clone / "data/models").exists()
+    done = subprocess.run([*command, "--ray", lone.address], cwd=clone, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "digits_cnn: trained on the Ray cluster: 1 node, 2 slots\n" in done.stdout
+    changed = subprocess.run(["git", "-C", clone, "diff", "--stat", "dvc.lock"], capture_output=True, text=True)
+    assert changed.stdout == ""  # the committed bytes

@@ -78,7 +78,8 @@ class Job:
         self.running = dict[Any, Task]()
         self.pace_s = math.inf  # of a replica
         self.rechecks = Rechecks([*replicas], self.recipe, len(self.machines))
-        told = f"{len(self.machines)} nodes, {self.slots} slots" + "".join(sorted(self._slow()))
+        count = f"{len(self.machines)} node{'s' * (len(self.machines) > 1)}, {self.slots} slot{'s' * (self.slots > 1)}"
+        told = count + "".join(sorted(self._slow()))
         print(f"{self.recipe.variant}: trained on the Ray cluster: {told}", flush=True)
 
     def _slow(self) -> Iterator[str]:

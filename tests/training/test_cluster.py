@@ -31,13 +31,13 @@ def test_ray_is_installed() -> None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """A head and two nodes of one CPU each."""
+    """A head and two nodes of one CPU each, of which one has a shell that asks for other threads and kernels."""
     token = tmp_path_factory.mktemp("cluster") / "token"
     token.write_text("a7" * 32)
     known = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     made = Nodes(Path("/tmp") / f"ray-{os.getpid()}", **known)  # the paths of Ray's sockets have to be short
     made.add("n1")
-    made.add("n2")
+    made.add("n2", OMP_NUM_THREADS="6", MKL_NUM_THREADS="6", PYTHONHASHSEED="3", OPENBLAS_CORETYPE="Nehalem")
     yield made
     made.kill()
 

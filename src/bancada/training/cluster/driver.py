@@ -20,7 +20,7 @@ from bancada.training.cluster.worker import Ended, Epochs, Machine
 from bancada.training.replica import Draws, Outcomes, Replica, Report
 
 POLL_S = 0.2
-TASK_S = 1.0  # of work in a task of small replicas: Ray's share of it, some milliseconds, is then small
+TASK_S = 0.3  # of work in a task of small replicas, of which some milliseconds are Ray's share
 TRIES = 5  # of a replica whose machine breaks
 AHEAD = 2  # tasks for each slot of the cluster, so that none waits for this process
 
@@ -112,7 +112,7 @@ class Job:
 
     def _start(self) -> None:
         """Hand out as much as keeps the cluster busy: rechecks and what has broken first."""
-        for place, machine in self.rechecks.ready(self._alive()):
+        for place, machine in self.rechecks.ready(self._alive):
             self._send([place], machine.node, strict=True, again=True)
         while self.alone:
             place = self.alone.popleft()
@@ -181,7 +181,7 @@ class Job:
 
         task, place = self.running[call], end.place
         machine = task.machine
-        assert machine  # a task says first where it runs
+        assert machine  # the first message of a task says where it runs
         if end.broken:
             yield from self._broken(call, end.broken, [place])
             return

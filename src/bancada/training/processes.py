@@ -20,17 +20,13 @@ from typing import Any, cast
 from bancada.base import BadInput, stage
 from bancada.networks.saved import Trained
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Draws, Outcomes, Replica, Report, history_of
+from bancada.training.replica import Data, Draws, Lost, Outcomes, Replica, Report, history_of
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 PRELOADED = "bancada.training.preloaded"
 Where = Mapping[str, str] | None  # where the recipe's keys stand in params.yaml, if a first batch is only tried
 Epoch = tuple[int, dict[str, float]]  # with its losses
 Message = list[Epoch] | Trained | Exception | None  # of a process: its next epochs, or its end
-
-
-class Lost(ChildProcessError):
-    """Processes that ended without a result, such as one that was killed. `filename`: what the first one did."""
 
 
 def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Outcomes:

@@ -17,16 +17,13 @@ from bancada.training.cluster import machines, worker
 from bancada.training.cluster.connection import join, nodes
 from bancada.training.cluster.recheck import Rechecks
 from bancada.training.cluster.worker import Ended, Epochs, Machine
-from bancada.training.replica import Draws, Outcomes, Replica, Report
+from bancada.training.replica import Draws, Lost, Outcomes, Replica, Report
 
 POLL_S = 0.2
 TASK_S = 0.3  # of work in a task of small replicas, of which some milliseconds are Ray's share
 TRIES = 5  # of a replica whose machine breaks
+TINY_S = 1e-4
 AHEAD = 2  # tasks for each slot of the cluster, so that none waits for this process
-
-
-class Lost(ChildProcessError):
-    """A replica was tried TRIES times, and each time the machine broke. `filename`: which one."""
 
 
 @dataclass
@@ -120,7 +117,7 @@ class Job:
             self._send([place], others[0].node if others else "")
         while self.todo and len(self.running) < AHEAD * self.slots:
             share = math.ceil(len(self.todo) / (AHEAD * self.slots))
-            count = max(1, min(share, int(TASK_S / self.pace_s)))
+            count = max(1, min(share, int(TASK_S / max(self.pace_s, TINY_S))))
             self._send([self.todo.popleft() for _ in range(count)])
 
     def _alive(self) -> list[Machine]:

@@ -267,5 +267,6 @@ def test_a_process_that_ends_without_an_answer_is_lost_whatever_its_status(statu
     with pytest.raises(Lost, match=ended) as lost:
         processes.try_first_batch(one, classes(3), WHERE)
     assert lost.value.filename == "variants.x: a first batch"
-    with pytest.raises(Lost, match=ended):
-        all_trained(processes, [one], classes(3))
+    [outcome] = all_trained(processes, [one], classes(3))
+    assert isinstance(outcome, Lost)
+    assert outcome.strerror == ended

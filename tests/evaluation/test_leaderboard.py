@@ -162,17 +162,18 @@ def test_without_a_baseline_nothing_is_compared():
 
 
 def test_re_split_tables_have_the_corrected_test_and_centres_without_interval():
-    replicas = Replicas("data sets and seeds", resplit=(90, 10))
+    replicas = Replicas("splits of one table and seeds", resplit=(90, 10))
     rows = board(entry("base", BASE), entry("other", BASE + np.linspace(1, 2, 10)), replicas=replicas)
     d = np.linspace(1, 2, 10)
     t = d.mean() / (d.std(ddof=1) * math.sqrt(1 / 10 + 10 / 90))
     assert rows["other"]["p"] == pytest.approx(2 * scipy.stats.t.sf(t, 9))
-    assert (rows["other"]["verdict"], rows["other"]["over"]) == ("worse", "data sets and seeds")
+    assert (rows["other"]["verdict"], rows["other"]["over"]) == ("worse", "splits of one table and seeds")
     assert math.isnan(rows["other"]["median_low"])
-    assert "over 10 data sets and seeds" in printed(rows)
+    text = printed(rows)
+    assert "over 10 splits of one table and seeds" in text and "corrected resampled t" in text and "Holm)" not in text
     one = board(entry("base", BASE[:1]), entry("other", BASE[:1] + 1), replicas=replicas)
     assert (one["other"]["verdict"], one["other"]["reason"]) == ("undecided", "1 split: no test")
-    assert "over 1 data set and seed" in printed(one)
+    assert "over 1 split of one table and seed" in printed(one)
 
 
 def test_the_table_fits_a_terminal_and_says_which_rows_it_is_about():
@@ -220,13 +221,24 @@ def test_a_study_ends_in_a_sentence_that_can_be_repeated():
     assert "; b, c and d are undecided: with" in words.sentence(texts(rows))
 
 
+def test_of_a_variant_that_diverged_with_every_seed_no_number_is_told():
+    lost, fine = entry("lost", [NAN] * 10), entry("fine", BASE + np.linspace(1, 2, 10))
+    rows = board(entry("base", BASE), lost, fine)
+    assert words.sentence(texts(rows)) == "fine makes more errors than base; lost diverged with every seed"
+    rows = board(entry("base", [NAN] * 10), lost, fine)
+    assert words.sentence(texts(rows)) == "base, which the others are compared with, diverged with every seed"
+    assert (rows["lost"]["verdict"], math.isnan(rows["lost"]["smallest_difference"])) == ("undecided", True)
+
+
 def test_reference_rows_stand_under_the_board():
     given = [
         {"reference": "majority class", "value": "50", "note": ""},
         {"reference": "logistic regression", "value": "", "note": "left out: 2e+07 cells, more than 10^7"},
+        {"reference": "not defined here", "value": "", "note": ""},
     ]
     text = words.format_leaderboard(texts(board(entry("base", BASE))), "study", given)
-    assert "for reference: majority class 50, logistic regression left out: 2e+07 cells, more than 10^7" in text
+    shown = "majority class 50, logistic regression left out: 2e+07 cells, more than 10^7, not defined here n. d."
+    assert f"for reference: {shown}\n" in text
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def as_table(cells: Cells, words: Sequence[str] = ("variant", "engine", "verdict
 
 
 def _of_references(references: Sequence[Texts], unit: float) -> list[str]:
-    shown = [f"{each['reference']} {short(each['value'], unit) or each['note']}" for each in references]
+    shown = [f"{each['reference']} {short(each['value'], unit) or each['note'] or 'n. d.'}" for each in references]
     return [f"for reference: {', '.join(shown)}"] if shown else []
 
 
@@ -184,7 +184,7 @@ def _remarks(rows: Sequence[Texts]) -> list[str]:
     compared = int(next((row["comparisons"] for row in rows if row["comparisons"]), "0"))
     tests = [f"intervals: {intervals}"]
     if first["over"] == SPLITS:
-        tests = []
+        tests = ["splits share rows: differences are means, by the corrected resampled t; medians have no interval"]
     elif compared:
         comparisons = f"{counted(compared, 'comparison')} with {counted(count, 'seed')} give{'s' * (compared == 1)}"
         tests.append(f"{comparisons} no p below {smallest_p(count, compared):.2g} (Holm)")
@@ -201,11 +201,13 @@ def sentence(rows: Sequence[Texts]) -> str:
     """Return what the study shows, in a sentence that a person can repeat."""
     base = next((row["variant"] for row in rows if row["verdict"] == "baseline"), "")
     others = [row for row in rows if row["variant"] != base]
-    by = {verdict: [row["variant"] for row in others if row["verdict"] == verdict] for verdict in VERDICTS}
+    by = {verdict: [row["variant"] for row in others if _verdict(row) == verdict] for verdict in VERDICTS}
     if not base or not others:
         first, label = rows[0], METRICS[rows[0]["metric"]].label
         median = f"the median {label} of {first['variant']} is {short(first['median']) or 'not defined'}"
         return f"{median}; nothing is compared" + " with it" * (len(rows) == 1)
+    if any(_verdict(row) == DIVERGED for row in rows if row["variant"] == base):
+        return f"{base}, which the others are compared with, {DIVERGED}"
     told = [
         f"{_listed(by[word], len(others))} {_is(rows[0]['metric'], word, len(by[word]), base)}"
         for word in VERDICTS
@@ -214,11 +216,18 @@ def sentence(rows: Sequence[Texts]) -> str:
     return "; ".join(told) + _limits(others)
 
 
-VERDICTS = ("better", "worse", "equivalent", "not defined", "undecided")
+DIVERGED = "diverged with every seed"  # so there is no number to speak of, whatever the verdict is
+VERDICTS = ("better", "worse", DIVERGED, "equivalent", "not defined", "undecided")
+
+
+def _verdict(row: Texts) -> str:
+    return DIVERGED if row["diverged_seeds"] == row["num_seeds"] else row["verdict"]
 
 
 def _is(metric: str, verdict: str, count: int, base: str) -> str:
     """Return such as "makes fewer errors than BASE", of one or more variants."""
+    if verdict == DIVERGED:
+        return verdict
     if verdict not in ("better", "worse"):
         return f"{'is' if count == 1 else 'are'} {verdict}" + f" to {base}" * (verdict == "equivalent")
     lower = (verdict == "better") != (metric in HIGHER_IS_BETTER)
@@ -229,7 +238,7 @@ def _is(metric: str, verdict: str, count: int, base: str) -> str:
 
 def _limits(others: Sequence[Texts]) -> str:
     """Return which differences these seeds cannot show, where a comparison is undecided."""
-    undecided = [row for row in others if row["verdict"] == "undecided"]
+    undecided = [row for row in others if _verdict(row) == "undecided"]
     if not undecided:
         return ""
     shown = [float(row["smallest_difference"]) for row in undecided if row["smallest_difference"]]

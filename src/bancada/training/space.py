@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from bancada.base.settings import STORABLE, Count, Finite, Settings, is_storable
+from bancada.base.settings import LARGEST, STORABLE, Count, Finite, Settings, is_storable
 
 DIGITS = 6  # of values that are no whole numbers: more would not be the same with the logarithm of another CPU
 BELOW_1 = math.nextafter(1, 0)
@@ -30,6 +30,8 @@ class Range(Settings):
             raise ValueError(f"low = {self.low} is above high = {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"log: true needs a low above 0, not {self.low}")
+        if max(abs(self.low), abs(self.high)) > LARGEST:  # a whole number has no limit of its own
+            raise ValueError(f"both ends must be at most {LARGEST:.2g}")
         return self
 
     def value(self, u: float) -> int | float:
@@ -109,6 +111,8 @@ class Search(Settings):
     @classmethod
     def _apart(cls, space: dict[str, Part]) -> dict[str, Part]:
         for key in space:
+            if "" in key.split("."):
+                raise ValueError(f"'{key}' has no name before or after a dot")
             if inner := [other for other in space if other.startswith(f"{key}.")]:
                 raise ValueError(f"{inner[0]} lies within {key}: a value of one would replace the other's")
         return space

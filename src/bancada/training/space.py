@@ -6,10 +6,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from bancada.base.settings import LARGEST, STORABLE, Count, Finite, Settings, is_storable
+from bancada.base.settings import STORABLE, Count, Finite, Settings, is_storable
 
 DIGITS = 6  # of values that are no whole numbers: more would not be the same with the logarithm of another CPU
 BELOW_1 = math.nextafter(1, 0)
+LARGEST_WHOLE = 2**53  # the shares of larger ranges do not reach every whole number
 MOST_SEEDS = 1000  # of a trial
 FIRST = 2**31 + 1024  # of the seeds of searches; `seed` and `num_seeds` at the top end before 2 ** 31 + 1000
 
@@ -30,8 +31,8 @@ class Range(Settings):
             raise ValueError(f"low = {self.low} is above high = {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"log: true needs a low above 0, not {self.low}")
-        if max(abs(self.low), abs(self.high)) > LARGEST:  # a whole number has no limit of its own
-            raise ValueError(f"both ends must be at most {LARGEST:.2g}")
+        if any(isinstance(end, int) and abs(end) > LARGEST_WHOLE for end in (self.low, self.high)):
+            raise ValueError("a whole number must not be larger than 2 ** 53")
         return self
 
     def value(self, u: float) -> int | float:

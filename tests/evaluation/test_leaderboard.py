@@ -35,8 +35,8 @@ def texts(rows):
     return [{key: cell(row[key]) for key in COLUMNS} for row in rows.values()]
 
 
-def printed(rows, title="study"):
-    return words.format_leaderboard(texts(rows), title)
+def printed(rows, title="study", width=120):
+    return words.format_leaderboard(texts(rows), title, width=width)
 
 
 def test_the_statistics_are_scipys_and_the_verdicts_follow_from_them():
@@ -196,11 +196,13 @@ def test_tiny_values_are_shown_in_a_common_unit():
 
 def test_engine_and_parameters_stand_beside_the_variant_where_the_table_has_room():
     names = ["v" * letters for letters in range(5, 60)]
-    shown = {name: printed(board(entry("base", BASE), entry(name, BASE + 1))) for name in names}
-    assert all(max(map(len, text.splitlines())) <= 120 for text in shown.values())
-    with_them = ["compiled" in text for text in shown.values()]
-    assert with_them == sorted(with_them, reverse=True) and {True, False} == set(with_them)
-    assert all(name in text for name, text in shown.items() if len(name) < 40)
+    for width, whole in ((80, 24), (120, 39)):
+        shown = {name: printed(board(entry("base", BASE), entry(name, BASE + 1)), width=width) for name in names}
+        assert all(max(map(len, text.splitlines())) <= width for text in shown.values())
+        assert all(name in text for name, text in shown.items() if len(name) <= whole)
+        with_them = ["compiled" in text for text in shown.values()]
+        assert with_them == sorted(with_them, reverse=True)
+        assert set(with_them) == {True, False} if width == 120 else {False}
 
 
 def test_a_study_ends_in_a_sentence_that_can_be_repeated():

@@ -184,8 +184,8 @@ def _whole_table(cells: Cells, words: Sequence[str]) -> "Table":
     for i, name in enumerate(cells[0]):
         text, widest = i == 0 or name in words, max(len(row[i]) for row in cells)
         folds = name in SENTENCES or (text and widest > SHORT)  # where a line has no room for all columns
-        least, side = 0 if folds else widest, "left" if text else "right"
-        table.add_column(name, justify=side, no_wrap=not folds, min_width=least, overflow="fold")
+        least = 0 if folds else widest
+        table.add_column(name, justify="left" if text else "right", no_wrap=not folds, min_width=least, overflow="fold")
     for row in cells[1:]:
         table.add_row(*row)
     return table

@@ -346,7 +346,7 @@ def show_results(boards: Sequence[str], studies: Sequence[str]) -> None:
     if shown := report(boards, studies):
         print(shown)
     if studies:
-        print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
+        print("\nNext: make ui    (mlflow ui; it prints the address of each study's page)")
 
 
 def tell_overruled(params: Params, variants: Sequence[str]) -> None:

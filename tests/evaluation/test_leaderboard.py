@@ -35,8 +35,8 @@ def texts(rows):
     return [{key: cell(row[key]) for key in COLUMNS} for row in rows.values()]
 
 
-def printed(rows, title="study"):
-    return words.format_leaderboard(texts(rows), title)
+def printed(rows, title="study", width=120):
+    return words.format_leaderboard(texts(rows), title, width=width)
 
 
 def test_the_statistics_are_scipys_and_the_verdicts_follow_from_them():
@@ -162,17 +162,18 @@ def test_without_a_baseline_nothing_is_compared():
 
 
 def test_re_split_tables_have_the_corrected_test_and_centres_without_interval():
-    replicas = Replicas("data sets and seeds", resplit=(90, 10))
+    replicas = Replicas("splits of one table and seeds", resplit=(90, 10))
     rows = board(entry("base", BASE), entry("other", BASE + np.linspace(1, 2, 10)), replicas=replicas)
     d = np.linspace(1, 2, 10)
     t = d.mean() / (d.std(ddof=1) * math.sqrt(1 / 10 + 10 / 90))
     assert rows["other"]["p"] == pytest.approx(2 * scipy.stats.t.sf(t, 9))
-    assert (rows["other"]["verdict"], rows["other"]["over"]) == ("worse", "data sets and seeds")
+    assert (rows["other"]["verdict"], rows["other"]["over"]) == ("worse", "splits of one table and seeds")
     assert math.isnan(rows["other"]["median_low"])
-    assert "over 10 data sets and seeds" in printed(rows)
+    text = printed(rows)
+    assert "over 10 splits of one table and seeds" in text and "corrected resampled t" in text and "Holm)" not in text
     one = board(entry("base", BASE[:1]), entry("other", BASE[:1] + 1), replicas=replicas)
     assert (one["other"]["verdict"], one["other"]["reason"]) == ("undecided", "1 split: no test")
-    assert "over 1 data set and seed" in printed(one)
+    assert "over 1 split of one table and seed" in printed(one)
 
 
 def test_the_table_fits_a_terminal_and_says_which_rows_it_is_about():
@@ -195,11 +196,13 @@ def test_tiny_values_are_shown_in_a_common_unit():
 
 def test_engine_and_parameters_stand_beside_the_variant_where_the_table_has_room():
     names = ["v" * letters for letters in range(5, 60)]
-    shown = {name: printed(board(entry("base", BASE), entry(name, BASE + 1))) for name in names}
-    assert all(max(map(len, text.splitlines())) <= 120 for text in shown.values())
-    with_them = ["compiled" in text for text in shown.values()]
-    assert with_them == sorted(with_them, reverse=True) and {True, False} == set(with_them)
-    assert all(name in text for name, text in shown.items() if len(name) < 40)
+    for width, whole in ((80, 24), (120, 39)):
+        shown = {name: printed(board(entry("base", BASE), entry(name, BASE + 1)), width=width) for name in names}
+        assert all(max(map(len, text.splitlines())) <= width for text in shown.values())
+        assert all(name in text for name, text in shown.items() if len(name) <= whole)
+        with_them = ["compiled" in text for text in shown.values()]
+        assert with_them == sorted(with_them, reverse=True)
+        assert set(with_them) == {True, False} if width == 120 else {False}
 
 
 def test_a_study_ends_in_a_sentence_that_can_be_repeated():
@@ -220,13 +223,24 @@ def test_a_study_ends_in_a_sentence_that_can_be_repeated():
     assert "; b, c and d are undecided: with" in words.sentence(texts(rows))
 
 
+def test_of_a_variant_that_diverged_with_every_seed_no_number_is_told():
+    lost, fine = entry("lost", [NAN] * 10), entry("fine", BASE + np.linspace(1, 2, 10))
+    rows = board(entry("base", BASE), lost, fine)
+    assert words.sentence(texts(rows)) == "fine makes more errors than base; lost diverged with every seed"
+    rows = board(entry("base", [NAN] * 10), lost, fine)
+    assert words.sentence(texts(rows)) == "base, which the others are compared with, diverged with every seed"
+    assert (rows["lost"]["verdict"], math.isnan(rows["lost"]["smallest_difference"])) == ("undecided", True)
+
+
 def test_reference_rows_stand_under_the_board():
     given = [
         {"reference": "majority class", "value": "50", "note": ""},
         {"reference": "logistic regression", "value": "", "note": "left out: 2e+07 cells, more than 10^7"},
+        {"reference": "not defined here", "value": "", "note": ""},
     ]
     text = words.format_leaderboard(texts(board(entry("base", BASE))), "study", given)
-    assert "for reference: majority class 50, logistic regression left out: 2e+07 cells, more than 10^7" in text
+    shown = "majority class 50, logistic regression left out: 2e+07 cells, more than 10^7, not defined here n. d."
+    assert f"for reference: {shown}\n" in text
 
 
 @pytest.mark.parametrize(

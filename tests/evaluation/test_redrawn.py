@@ -139,6 +139,7 @@ def test_plots_and_tables_say_what_the_replicas_differ_in() -> None:
         (MOONS, {"vary": ["seed", "seed"]}, "studies.it.source.vary"),
         (MOONS, {"vary": "data"}, "studies.it.source.vary"),
         (WINE, {"vary": ["seed", "data"]}, "studies.it.split.seed = 4294967290: too large for 7 draws"),
+        (WINE | {"split": {"train": 1.0}}, {"vary": ["seed", "data"]}, "vary: nothing is held out, so there is no"),
     ],
 )
 def test_what_cannot_vary_is_refused_before_anything_runs(

@@ -22,7 +22,7 @@ from evaluated import (
 
 from bancada.base import BadInput
 from bancada.base.tables import Table
-from bancada.evaluation import reference, settings
+from bancada.evaluation import evaluate, reference, settings
 from bancada.networks import metrics
 from bancada.networks.encoding import Encoding
 
@@ -114,10 +114,14 @@ def test_a_metric_of_weights_and_the_loss_have_no_references():
     assert reference.references(iris(), iris(), "test", "weight_error_max") == []
 
 
-def test_what_cannot_be_fitted_is_left_out_with_the_reason():
-    table = iris().take(np.arange(50))  # one class
-    linear = reference.references(table, table, "test", "error_rate_percent")[1]
+def test_what_cannot_be_fitted_is_left_out_with_the_reason_also_where_one_draw_cannot_be():
+    table, one_class = iris(), iris().take(np.arange(50))
+    linear = reference.references(one_class, one_class, "test", "error_rate_percent")[1]
     assert np.isnan(linear.value) and linear.note.startswith("left out: ")
+    draws = [{"train": table, "test": table}, {"train": one_class, "test": table}]
+    simple, of_draws = evaluate.over_draws(draws, "test", "error_rate_percent")[0]
+    assert simple.value == pytest.approx(200 / 3)
+    assert np.isnan(of_draws.value) and of_draws.note == linear.note
 
 
 def made(**study):

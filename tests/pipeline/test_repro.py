@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from idle import PARAMS, bancada, ends, environment, files_of, run, wait_for
+from idle import PARAMS, ROOT, bancada, ends, environment, files_of, run, wait_for
 
 from bancada.base import lockfile
 from bancada.cli import GOES_ON
@@ -20,17 +20,24 @@ CSV = "{kind: csv, path: data/sources/no.csv, task: regression, targets: [y]}"
 
 
 def test_every_stage_runs_once_and_leaves_the_lock_of_plain_dvc(project: Path, plain_lock: bytes) -> None:
+    shutil.copytree(ROOT / "data/evaluation/line", project / "data/evaluation/s")
     done = bancada(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[0] == "5 of 5 stages may have to run"
     assert done.stdout.splitlines()[-1] == "5 of 5 stages ran, 0 were up to date"
     assert re.search(r"^train@a: finished in [\d.]+ s; 3 of 5$", done.stdout, re.MULTILINE)
     assert "mlflow ui" in done.stdout
+    sentence, board = "\ns: line_sgd is equivalent to line_scratch\n", "\n minus line_scratch "
+    assert sentence in done.stdout
+    assert board in done.stdout
     assert (project / "dvc.lock").read_bytes() == plain_lock
     assert "Running stage" not in run(project, "dvc", "repro").stdout
 
     below = project / "data" / "models"
-    assert "nothing to do: all 5 stages are up to date" in bancada(below).stdout
+    again = bancada(below).stdout
+    assert "nothing to do: all 5 stages are up to date" in again
+    assert sentence in again
+    assert board not in again
 
 
 def test_a_failing_stage_stops_what_depends_on_it_and_the_others_are_kept(project: Path, plain_lock: bytes) -> None:

@@ -276,7 +276,7 @@ def test_some_diverged_trials_are_recorded_and_all_are_refused() -> None:
     written(space={"lr": {"low": 1e20, "high": 1e30, "log": True}}, more={"epochs": 30})
     with pytest.raises(BadInput) as refused:
         trained()
-    problem = "no trial of 8 has a score (mse) for each of its seeds; try another space"
+    problem = "no trial of 8 has a score (mse) for each of its seeds; try another space or metric"
     assert str(refused.value) == f"params.yaml: studies.line.train.search: {problem}"
     assert {path.name: path.read_bytes() for path in files.model("line", "tuned").iterdir()} == before
 

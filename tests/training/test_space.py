@@ -73,6 +73,11 @@ def test_a_choice_keeps_its_type() -> None:
         ({"lr": {"low": 0.0, "high": math.inf}}, "search.space.lr.high"),
         ({"lr": {"choices": ["a", "a", "b"]}}, "'a' is named twice"),
         ({"lr": {"choices": []}}, "search.space.lr.choices"),
+        (
+            {"epochs": {"low": 1, "high": 10**400}},
+            "search.space.epochs: a whole number must not be larger than 2 ** 53",
+        ),
+        ({"lr.": LR}, "search.space: 'lr.' has no name before or after a dot"),
         ({"lr": {"low": 0.0}}, "search.space.lr.high: missing"),
         ({"lr": 0.1}, "search.space.lr = 0.1"),
         (

@@ -25,7 +25,7 @@ from bancada.evaluation.entry import DATA_SETS, ONE_DATA_SET, SPLITS, Replicas, 
 from bancada.evaluation.leaderboard import COLUMNS, Cell, Row, leaderboard
 from bancada.evaluation.reference import Reference, references
 from bancada.evaluation.results import Results
-from bancada.evaluation.statistics import Summary, median, summary
+from bancada.evaluation.statistics import Summary, summary
 from bancada.networks import metrics, saved
 from bancada.networks.unknown import counted, ignored, refuse_unknown
 
@@ -74,12 +74,15 @@ def what_varies(candidate: Candidate, splits: bool) -> Replicas:
 def over_draws(
     draws: Sequence[dict[str, tables.Table]], split: str, metric: str
 ) -> tuple[list[Reference], list[float]]:
-    """Return the reference rows, each with the median of its values over the draws, and the first one's values."""
+    """Return the reference rows, each with the median of its values over the draws, and the first one's values.
+
+    A row that lacks its value in some draw has none, and the note of the first such draw.
+    """
     each = [references(parts["train"], parts[split], split, metric) for parts in draws]
-    rows = [
-        of_draws[0]._replace(value=median(np.array([one.value for one in of_draws])))
-        for of_draws in zip(*each, strict=True)
-    ]
+    rows = []
+    for of_draws in zip(*each, strict=True):
+        told = max(of_draws, key=lambda one: math.isnan(one.value))  # the first one without a value, if there is one
+        rows.append(told._replace(value=float(np.median([one.value for one in of_draws]))))
     return rows, [of[0].value for of in each if of] or [math.nan]
 
 

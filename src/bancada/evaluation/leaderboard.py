@@ -122,8 +122,8 @@ def _tested(pair: tuple[Entry, Entry], of: statistics.PairedDifference, p_holm: 
     if not any(np.isfinite(entry.values).any() for entry in pair):
         word, reason = "undecided", "every seed of both diverged"
     untested = of.equal == len(of.differences)
-    undecided = word == "undecided" and not terms.replicas.resplit
-    shown = statistics.smallest_difference(of.differences, count) if undecided else math.nan
+    asked = word == "undecided" and not untested and not terms.replicas.resplit
+    shown = statistics.smallest_difference(of.differences, count) if asked else math.nan
     complete = np.isfinite(of.differences).all()
     if 0 < of.equal < len(of.differences):
         reason = "; ".join(filter(None, [reason, f"equal on {of.equal} of {len(of.differences)} seeds"]))

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,16 +19,20 @@ if TYPE_CHECKING:
 
 Texts = dict[str, str]  # a row of a CSV file
 Cells = list[list[str]]  # a table
-WIDTH = 120  # letters in a line of the terminal
+WIDTH, NARROW = 120, 80  # letters in a line of the widest and the narrowest terminal that boards are made for
+# The columns that are left out, one after another, where a line has no room for all.
+LEFT_OUT = ("params", "engine", "sd", "epochs", "mean", "min", "max", "p", "P(better)", "board", "validation")
+SENTENCES, SHORT = ("reason", "asked"), 24  # columns of sentences; names of so many letters are not folded
 PLURAL = re.compile(r"(?:(?<=seed)|(?<=set)|(?<=split))s\b")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
-EXPLANATION = """\
-95 %: exact intervals, of the median over seeds, of the share of seeds that fail, and of the difference. failed: seeds
-that diverged, are not better than the majority class or the mean, or are beyond the study's limit. difference: to the
-baseline, paired by seed (Hodges-Lehmann). p: exact signed-rank test, alone and after Holm's correction. P(better):
-share of seeds on which the variant is better. epochs: to converge. params: numbers that a network learns. n. d.: not
-defined."""
+EXPLANATION = (
+    "95 %: exact intervals, of the median over seeds, of the share of seeds that fail, and of the difference. failed: "
+    "seeds that diverged, are not better than the majority class or the mean, or are beyond the study's limit. "
+    "difference: to the baseline, paired by seed (Hodges-Lehmann). p: exact signed-rank test, alone and after Holm's "
+    "correction. P(better): share of seeds on which the variant is better. epochs: to converge. params: numbers that a "
+    "network learns. n. d.: not defined."
+)
 
 ROWS_OF = {  # the name of a main split in titles, with the reason if it is not the test rows
     "test": "test rows",
@@ -51,15 +56,23 @@ def over_replicas(num_seeds: int, over: str) -> str:
     return f"{num_seeds} {PLURAL.sub('', over) if num_seeds == 1 else over}"
 
 
-def report(studies: Sequence[str]) -> str:
-    """Return the leaderboards of these studies, as far as there are any, and a sentence for each."""
-    rows = {study: read(study, "leaderboard") for study in studies}
-    rows = {study: board for study, board in rows.items() if board}
-    if not rows:
-        return ""
-    boards = [format_leaderboard(board, study, read(study, "reference")) for study, board in rows.items()]
-    sentences = [f"{study}: {sentence(board)}" for study, board in rows.items()]
-    return "\n\n".join(["", *boards, EXPLANATION, "\n".join(sentences)])
+def report(boards: Sequence[str], studies: Sequence[str]) -> str:
+    """Return the leaderboards of some studies, not wider than the terminal, and a sentence for each of `studies`.
+
+    A study that is not evaluated is left out.
+    """
+    width = terminal_width()
+    rows = {study: found for study in studies if (found := read(study, "leaderboard"))}
+    asked = [study for study in boards if study in rows]
+    shown = [format_leaderboard(rows[study], study, read(study, "reference"), width) for study in asked]
+    told = [printed([EXPLANATION], width)] * bool(shown)
+    sentences = printed([f"{study}: {sentence(board)}" for study, board in rows.items()], width)
+    return "\n\n".join(["", *shown, *told, sentences] if rows else [])
+
+
+def terminal_width() -> int:
+    """Return how many letters a line may have; WIDTH where there is no terminal."""
+    return min(WIDTH, max(NARROW, shutil.get_terminal_size((WIDTH, 0)).columns))
 
 
 def read(study: str, table: str) -> list[Texts]:
@@ -95,30 +108,27 @@ def board(rows: Sequence[Texts], study: str, references: Sequence[Texts] = ()) -
     )
 
 
-def format_leaderboard(rows: Sequence[Texts], study: str, references: Sequence[Texts] = ()) -> str:
+def format_leaderboard(rows: Sequence[Texts], study: str, references: Sequence[Texts] = (), width: int = WIDTH) -> str:
     """Return the leaderboard as tables for a terminal."""
     shown = board(rows, study, references)
-    values = as_table(shown.values)
-    if _console().measure(values).maximum >= WIDTH:  # leave out the engine and the number of parameters
-        values = as_table([[*row[:2], *row[4:]] for row in shown.values])
     of_references, others = shown.remarks[: bool(references)], shown.remarks[bool(references) :]
-    differences = [as_table(shown.differences)] if shown.differences else []
-    return printed([shown.title, values, *of_references, *differences, *others])
+    differences = [as_table(shown.differences, width)] if shown.differences else []
+    return printed([shown.title, as_table(shown.values, width), *of_references, *differences, *others], width)
 
 
-def printed(parts: Sequence["str | Table"]) -> str:
-    """Return texts and tables as lines of a terminal, of at most WIDTH letters."""
-    console = _console()
+def printed(parts: Sequence["str | Table"], width: int) -> str:
+    """Return texts and tables as lines of a terminal, of at most so many letters."""
+    console = _console(width)
     with console.capture() as captured:
         for part in parts:
             console.print(part, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def _console() -> "Console":
+def _console(width: int) -> "Console":
     from rich.console import Console
 
-    return Console(width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
+    return Console(width=width, color_system=None, force_terminal=False, legacy_windows=False)
 
 
 def _values(rows: Sequence[Texts], unit: float) -> Cells:
@@ -153,23 +163,36 @@ def _differences(rows: Sequence[Texts], unit: float) -> Cells:
     return table
 
 
-def as_table(cells: Cells, words: Sequence[str] = ("variant", "engine", "verdict", "reason")) -> "Table":
-    """Return a table for a terminal. Its first column and those in `words` hold texts, the others numbers."""
+def as_table(cells: Cells, width: int, words: Sequence[str] = ("variant", "engine", "verdict", "reason")) -> "Table":
+    """Return a table for a terminal, without those columns of LEFT_OUT that a line of this width has no room for.
+
+    Its first column and those in `words` hold texts, the others numbers.
+    """
+    for left_out in LEFT_OUT:
+        if _console(10 * WIDTH).measure(_whole_table(cells, words)).minimum <= width:
+            break
+        kept = [i for i, name in enumerate(cells[0]) if name != left_out]
+        cells = [[row[i] for i in kept] for row in cells]
+    return _whole_table(cells, words)
+
+
+def _whole_table(cells: Cells, words: Sequence[str]) -> "Table":
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, name in enumerate(cells[0]):
-        text = i == 0 or name in words
-        # Where a line has no room for all columns, long texts are folded.
-        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+        text, widest = i == 0 or name in words, max(len(row[i]) for row in cells)
+        folds = name in SENTENCES or (text and widest > SHORT)  # where a line has no room for all columns
+        least = 0 if folds else widest
+        table.add_column(name, justify="left" if text else "right", no_wrap=not folds, min_width=least, overflow="fold")
     for row in cells[1:]:
         table.add_row(*row)
     return table
 
 
 def _of_references(references: Sequence[Texts], unit: float) -> list[str]:
-    shown = [f"{each['reference']} {short(each['value'], unit) or each['note']}" for each in references]
+    shown = [f"{each['reference']} {short(each['value'], unit) or each['note'] or 'n. d.'}" for each in references]
     return [f"for reference: {', '.join(shown)}"] if shown else []
 
 
@@ -184,7 +207,7 @@ def _remarks(rows: Sequence[Texts]) -> list[str]:
     compared = int(next((row["comparisons"] for row in rows if row["comparisons"]), "0"))
     tests = [f"intervals: {intervals}"]
     if first["over"] == SPLITS:
-        tests = []
+        tests = ["splits share rows: differences are means, by the corrected resampled t; medians have no interval"]
     elif compared:
         comparisons = f"{counted(compared, 'comparison')} with {counted(count, 'seed')} give{'s' * (compared == 1)}"
         tests.append(f"{comparisons} no p below {smallest_p(count, compared):.2g} (Holm)")
@@ -201,11 +224,13 @@ def sentence(rows: Sequence[Texts]) -> str:
     """Return what the study shows, in a sentence that a person can repeat."""
     base = next((row["variant"] for row in rows if row["verdict"] == "baseline"), "")
     others = [row for row in rows if row["variant"] != base]
-    by = {verdict: [row["variant"] for row in others if row["verdict"] == verdict] for verdict in VERDICTS}
+    by = {verdict: [row["variant"] for row in others if _verdict(row) == verdict] for verdict in VERDICTS}
     if not base or not others:
         first, label = rows[0], METRICS[rows[0]["metric"]].label
         median = f"the median {label} of {first['variant']} is {short(first['median']) or 'not defined'}"
         return f"{median}; nothing is compared" + " with it" * (len(rows) == 1)
+    if any(_verdict(row) == DIVERGED for row in rows if row["variant"] == base):
+        return f"{base}, which the others are compared with, {DIVERGED}"
     told = [
         f"{_listed(by[word], len(others))} {_is(rows[0]['metric'], word, len(by[word]), base)}"
         for word in VERDICTS
@@ -214,11 +239,18 @@ def sentence(rows: Sequence[Texts]) -> str:
     return "; ".join(told) + _limits(others)
 
 
-VERDICTS = ("better", "worse", "equivalent", "not defined", "undecided")
+DIVERGED = "diverged with every seed"  # so there is no number to speak of, whatever the verdict is
+VERDICTS = ("better", "worse", DIVERGED, "equivalent", "not defined", "undecided")
+
+
+def _verdict(row: Texts) -> str:
+    return DIVERGED if row["diverged_seeds"] == row["num_seeds"] else row["verdict"]
 
 
 def _is(metric: str, verdict: str, count: int, base: str) -> str:
     """Return such as "makes fewer errors than BASE", of one or more variants."""
+    if verdict == DIVERGED:
+        return verdict
     if verdict not in ("better", "worse"):
         return f"{'is' if count == 1 else 'are'} {verdict}" + f" to {base}" * (verdict == "equivalent")
     lower = (verdict == "better") != (metric in HIGHER_IS_BETTER)
@@ -229,7 +261,7 @@ def _is(metric: str, verdict: str, count: int, base: str) -> str:
 
 def _limits(others: Sequence[Texts]) -> str:
     """Return which differences these seeds cannot show, where a comparison is undecided."""
-    undecided = [row for row in others if row["verdict"] == "undecided"]
+    undecided = [row for row in others if _verdict(row) == "undecided"]
     if not undecided:
         return ""
     shown = [float(row["smallest_difference"]) for row in undecided if row["smallest_difference"]]

@@ -30,10 +30,11 @@ from bancada.training import asked
 WORKSPACE, HEAD = "workspace", "HEAD"
 NONE = "there are no experiments, and the workspace has HEAD's results; `dvc exp run -S lr=0.01` makes an experiment"
 ASKED_WIDTH = 60  # letters of what was asked; the table folds them
-EXPLANATION = """\
-against a commit: paired by seed with the same variant there, exact signed-rank test, Holm's correction for the variants
-of the experiment. board: the verdict of its own leaderboard, against the baseline. Of many experiments, one looks
-better by chance: confirm it with fresh seeds (-S seed=1000)."""
+EXPLANATION = (
+    "against a commit: paired by seed with the same variant there, exact signed-rank test, Holm's correction for the "
+    "variants of the experiment. board: the verdict of its own leaderboard, against the baseline. Of many experiments, "
+    "one looks better by chance: confirm it with fresh seeds (-S seed=1000)."
+)
 
 
 class Values(NamedTuple):
@@ -142,7 +143,8 @@ def compare(names: Sequence[str]) -> None:
     different = {pair.state for pairs in found.values() for pair in pairs}
     same = [f"{state.name}: the results of {before.name}" for state, before in chosen if state not in different]
     alone = not names and not found and len(chosen) == 1
-    print("\n".join([EXPLANATION] * bool(found) + ([NONE] if alone else same)))
+    explained = [words.printed([EXPLANATION], words.terminal_width())] * bool(found)
+    print("\n".join(explained + ([NONE] if alone else same)))
 
 
 def _experiments(head: State) -> list[tuple[State, State]]:
@@ -264,9 +266,10 @@ def _table(study: str, pairs: Sequence[Pair]) -> str:
             shown.add((pair.variant, pair.before.name))
         told = asked.in_words(pair.asked, ASKED_WIDTH)
         cells.append([pair.variant, pair.state.name, told, *_cells(pair.now, verdict)])
-    table = words.as_table(cells, words=("experiment", "asked", against, "board"))
+    width = words.terminal_width()
+    table = words.as_table(cells, width, words=("experiment", "asked", against, "board"))
     measured = f"({words.better(row['metric'])}) {words.measured_on(row['metric'], row['split'])}"
-    return words.printed([f"{study}: {row['metric']} {measured}, medians over seeds", table])
+    return words.printed([f"{study}: {row['metric']} {measured}, medians over seeds", table], width)
 
 
 def _cells(values: Values | None, verdict: str) -> list[str]:

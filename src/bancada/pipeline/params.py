@@ -87,9 +87,9 @@ def _check_study(name: str, params: Params) -> Table | None:
         key = f"{key}.split.{'groups' if split.groups else 'order'}"
         raise bad(key, split.column, "is in source.ignore, so that data/raw lacks it; take it out of there")
     if "data" in source.vary and not source.has_seed:
-        if split.order:
-            problem = "rows in order are always split alike, so there is no other draw of this table"
-            raise bad(f"{key}.source.vary", source.vary, problem)
+        if split.order or split.test == split.validation == 0:
+            always = "rows in order are always split alike" if split.order else "nothing is held out"
+            raise bad(f"{key}.source.vary", source.vary, f"{always}, so there is no other draw of this table")
         draws = len(params.recipe(members[0]).seeds)
         if split.seed + draws > 2**32:
             raise bad(f"{key}.split.seed", split.seed, f"too large for {draws} draws; 2**32 ends them")

@@ -58,7 +58,8 @@ def repro(targets: Sequence[str], force: bool = False, quiet: bool = False) -> i
         run.go()
     run.explain()
     if run.status == 0 and not quiet:
-        show_results([study for study in params.studies if f"evaluate@{study}" in run.done])
+        evaluated = [study for study in params.studies if f"evaluate@{study}" in run.done]
+        show_results([study for study in evaluated if targets or f"evaluate@{study}" in run.ran], evaluated)
     tell_overruled(params, [name for name in params.variants if f"train@{name}" in run.stages])
     run.tell_end()
     return run.status
@@ -338,14 +339,14 @@ def _parts(params: Params, study: str, made: bool) -> dict[str, tables.Table]:
     return parts_of(table, params.studies[study].split, f"studies.{study}.split")
 
 
-def show_results(studies: Sequence[str]) -> None:
-    """Print the leaderboards of studies whose evaluation is up to date, and the next command to type."""
+def show_results(boards: Sequence[str], studies: Sequence[str]) -> None:
+    """Print leaderboards, a sentence for each of the studies, and the next command to type."""
     from bancada.evaluation.words import report
 
-    if shown := report(studies):
+    if shown := report(boards, studies):
         print(shown)
     if studies:
-        print("\nNext: make ui    (bancada track, then mlflow ui; it prints the address of each study's page)")
+        print("\nNext: make ui    (mlflow ui; it prints the address of each study's page)")
 
 
 def tell_overruled(params: Params, variants: Sequence[str]) -> None:

@@ -109,6 +109,7 @@ def _server(uri: str, options: list[str]) -> subprocess.Popen[bytes]:
     environment = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for other uses of MLflow
         "MLFLOW_UVICORN_OPTS": "--log-level warning",  # a line for each request would follow the addresses
+        "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated",  # MLflow's own import; four times
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": uri,  # not on the command line, where everybody could read its password
         "MLFLOW_REGISTRY_STORE_URI": uri,

@@ -74,7 +74,7 @@ def search(keys: TrainingKeys, metric: str, learned: Sequence["Learned"], src: P
     scores = np.array([scored(*of_trial, learned, metric, src) for of_trial in zip(recipes, by_trial, strict=True)])
     best = best_trial(scores, metric in metrics.HIGHER_IS_BETTER)
     if best is None:
-        problem = f"no trial of {len(points)} has a score ({metric}) for each of its seeds; try another space"
+        problem = f"no trial of {len(points)} has a score ({metric}) for each of its seeds; try another space or metric"
         raise bad(keys.written_at("search"), None, problem)
     chosen = points[best]
     edges = [key for key, part in asked.space.items() if part.is_edge(chosen[key])]

@@ -10,6 +10,7 @@ from bancada.base.settings import STORABLE, Count, Finite, Settings, is_storable
 
 DIGITS = 6  # of values that are no whole numbers: more would not be the same with the logarithm of another CPU
 BELOW_1 = math.nextafter(1, 0)
+LARGEST_WHOLE = 2**53  # the shares of larger ranges do not reach every whole number
 MOST_SEEDS = 1000  # of a trial
 FIRST = 2**31 + 1024  # of the seeds of searches; `seed` and `num_seeds` at the top end before 2 ** 31 + 1000
 
@@ -30,6 +31,8 @@ class Range(Settings):
             raise ValueError(f"low = {self.low} is above high = {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"log: true needs a low above 0, not {self.low}")
+        if any(isinstance(end, int) and abs(end) > LARGEST_WHOLE for end in (self.low, self.high)):
+            raise ValueError("a whole number must not be larger than 2 ** 53")
         return self
 
     def value(self, u: float) -> int | float:
@@ -109,6 +112,8 @@ class Search(Settings):
     @classmethod
     def _apart(cls, space: dict[str, Part]) -> dict[str, Part]:
         for key in space:
+            if "" in key.split("."):
+                raise ValueError(f"'{key}' has no name before or after a dot")
             if inner := [other for other in space if other.startswith(f"{key}.")]:
                 raise ValueError(f"{inner[0]} lies within {key}: a value of one would replace the other's")
         return space

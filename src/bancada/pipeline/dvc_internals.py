@@ -55,7 +55,7 @@ def open_repo(root: Path) -> Any:
 
 
 def hide(repo: Any, paths: Iterable[str]) -> None:
-    """Let DVC leave these paths, from the root, and no others, out of the folders that it hashes, as .dvcignore does."""
+    """Let DVC leave these paths, from the root, out of the folders that it hashes, and no longer those before."""
     repo.hidden = ["/" + re.sub(r"([\\*?\[\] ])", r"\\\1", path) for path in paths]
     repo.__dict__.pop("dvcignore", None)
 

@@ -114,9 +114,8 @@ def _name_keys(ax: Axes, space: dict[str, Any], levels: int) -> None:
         low, high = _ends(part)
         ax.text(x, 1.04, shortened(high, room), ha="center", va="bottom")
         ax.text(x, -0.04, shortened(low, room), ha="center", va="top")
-    ax.set_xticks(
-        range(len(space)), ["\n" * (x % levels) + shortened(key, room * levels) for x, key in enumerate(space)]
-    )
+    most = room * max(1, levels - 1)
+    ax.set_xticks(range(len(space)), ["\n" * (x % levels) + shortened(key, most) for x, key in enumerate(space)])
     if levels > 1:
         ax.get_xticklabels()[-1].set_horizontalalignment("right")  # it would leave the sheet
 

@@ -225,13 +225,13 @@ def installed(monkeypatch, *files):
         fontManager.addfont(file)
 
 
-def pixels(title):
-    """The pixels of a picture with this title, and the letters that are boxes in it."""
+def pictured(title):
+    """The pixels of a picture with this title, the letters that are boxes in it, and it as the report shows it."""
     figure, _ = sheet(1, title, height=0.5)
     boxes = write(figure, Path("drawn.png"))
-    assert {tuple(text.get_fontfamily()) for text in figure.findobj(Text)} == {("sans-serif",)}
+    svg.write(figure, [], "study", Path("drawn"))
     with Image.open("drawn.png") as picture:
-        return np.asarray(picture.convert("RGB")), boxes
+        return np.asarray(picture.convert("RGB")), boxes, Path("drawn.svg").read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # of boxes, which are told by what write returns
@@ -245,14 +245,14 @@ def test_a_letter_is_drawn_with_an_installed_font_that_has_it_and_others_as_befo
             record.string = "Own"
     font.save("own.ttf")
     installed(monkeypatch)
-    expected, no_boxes = pixels("A Б A")
-    without, boxes = pixels("高 Б A")
+    expected, no_boxes, _ = pictured("A Б A")
+    without, boxes, in_report = pictured("高 Б A")
     assert (no_boxes, boxes) == (set(), {"高"})
     assert (without != expected).any()
     installed(monkeypatch, "own.ttf")
-    drawn, boxes = pixels("高 Б A")
+    drawn, no_boxes, in_report_too = pictured("高 Б A")
     np.testing.assert_array_equal(drawn, expected)
-    assert boxes == set()
+    assert (no_boxes, in_report_too) == (set(), in_report)  # the reader's browser chooses the font
 
 
 def test_letters_that_no_font_has_are_told_in_one_line(moons, capsys, monkeypatch):

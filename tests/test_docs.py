@@ -168,8 +168,7 @@ def after_repro(tmp_path_factory: pytest.TempPathFactory) -> Path:
     of = {variant["study"] for variant in params["variants"].values()}
     params["studies"] = {name: params["studies"][name] for name in sorted(of)}
     (bench / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    # What is left over goes before the run, for the report depends on all that lies in data/evaluation.
-    script = "bancada check --prune || true; bancada repro --quiet; git add -A; git commit -q -m 'Three studies'"
+    script = "bancada repro --quiet; bancada check --prune; git add -A; git commit -q -m 'Three studies'"
     bash(f"{script}; bancada check", bench)
     return bench
 

@@ -249,7 +249,7 @@ def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path, monk
     refused = run(repository, "git", "commit", "-q", "-m", "unmade", "params.yaml")
     assert refused.returncode == 1
     assert (
-        "train@moons_adam, index@moons, report: params.yaml: variants.moons_adam.train.optimizer.eps: changed"
+        "train@moons_adam, index@moons, report: params.yaml: variants.moons_adam.train.optimizer.eps: changed since"
         in refused.stderr
     )
     assert (repository / "README.md").read_text() == "not staged\n"

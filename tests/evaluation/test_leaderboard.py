@@ -205,6 +205,12 @@ def test_engine_and_parameters_stand_beside_the_variant_where_the_table_has_room
         assert set(with_them) == {True, False} if width == 120 else {False}
 
 
+def test_of_two_columns_of_one_name_the_results_stay():
+    cells = [["variant", "validation", "validation"], ["a", "1" * 30, "2" * 30]]
+    names, _, row = words.printed([words.as_table(cells, 50)], 50).strip().splitlines()
+    assert (names.split(), row.split()) == (["variant", "validation"], ["a", "2" * 30])
+
+
 def test_a_study_ends_in_a_sentence_that_can_be_repeated():
     noise = np.array([3, -2, 5, -6, 1, 4, -7, 8, -1.5, -0.5])
     good, bad = entry("good", BASE - np.linspace(1, 2, 10)), entry("bad", BASE + np.linspace(1, 2, 10))

@@ -195,7 +195,7 @@ def test_tiny_values_are_shown_in_a_common_unit():
 
 
 def test_engine_and_parameters_stand_beside_the_variant_where_the_table_has_room():
-    names = ["v" * letters for letters in range(5, 60)]
+    names = ["v" * letters for letters in range(4, 60, 5)]
     for width, whole in ((80, 24), (120, 39)):
         shown = {name: printed(board(entry("base", BASE), entry(name, BASE + 1)), width=width) for name in names}
         assert all(max(map(len, text.splitlines())) <= width for text in shown.values())

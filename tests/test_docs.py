@@ -30,6 +30,8 @@ NOT_RUN = {
     "pip install 'dvc[s3]==3.67.1'": "needs a server of S3 or SSH; a folder as remote runs on the same page",
     "export MLFLOW_BACKEND_STORE_URI=": "needs PostgreSQL; test_server.py starts one with these commands",
     "sbatch ": "needs a cluster with SLURM; the page says that nobody has tried it",
+    "#!/bin/bash": "the same",
+    "make ray ": "needs several machines; test_cluster.py starts nodes with `ray start`, and trains on them",
     "dvc exp run --queue": "DVC's queue goes on after the commands; test_pipeline.py waits for one",
     "dvc config core.hardlink_lock": "for file systems without locks; test_dvc_errors.py expects these commands",
     "bancada verify ": "runs the whole pipeline; test_verify.py tries a small one",

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import scipy.stats
 from evaluated import TABLE, changed, given, main, read, scored, two_classes, write_model, write_split
+from fontTools.ttLib import TTFont
+from matplotlib import get_data_path
+from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 from PIL import Image
 
 from bancada.base import files
 from bancada.base.tables import Table
-from bancada.evaluation import drawn_rows, sheets
+from bancada.evaluation import drawn_rows, sheets, svg
 from bancada.evaluation.sheets import sheet, write
 from bancada.evaluation.words import format_leaderboard
 
@@ -96,11 +99,42 @@ def test_a_long_title_stays_on_its_sheet_and_above_its_panel() -> None:
     assert place.y0 > panel.get_window_extent().y1
 
 
+def test_a_title_is_shortened_only_where_it_is_wider_than_its_panel() -> None:
+    figure, panels = sheet(3, "title", height=0.5, shared=True)
+    narrow, wide = "99 % of its fall by epoch 1997", "W" * 30  # as many letters
+    for panel, title in zip(panels, (narrow, wide, ""), strict=True):
+        panel.set_title(title)
+    write(figure, Path("titles.png"))
+    assert [panel.get_title() for panel in panels][0::2] == [narrow, ""]
+    assert "…" in panels[1].get_title()
+
+
 def test_a_constant_feature_has_no_share_of_the_variance():
     rows = np.full((7, 3), 0.1)  # whose standard deviation is 1e-17 in binary numbers, not 0
     rows[:4, 0], rows[::2, 1] = 5, 3
     expected = np.linalg.svd(scipy.stats.zscore(rows[:, :2]), compute_uv=False) ** 2
     assert drawn_rows.principal_components(rows)[1] == pytest.approx(list(expected / expected.sum()))
+
+
+def test_the_numbers_of_a_plot_are_told_for_every_panel_by_its_name() -> None:
+    """Of panels that share their axes, the outer ones alone show names."""
+    figure, panels = sheet(4, "title", height=0.5, columns=2, shared=True)
+    for i, ax in enumerate(panels):
+        ax.imshow(np.zeros((2, 2)))
+        for (y, x), _ in np.ndenumerate(np.zeros((2, 2))):
+            ax.text(x, y, f"{i}{y}{x}")
+        ax.set(title=f"variant {i}")
+        ax.set_xticks([0, 1], ["no", "yes"])
+        ax.set_yticks([0, 1], ["no", "yes"])
+    told = [["panel", "observed", "no", "yes"]]
+    told += [[f"variant {i}", name, f"{i}{y}0", f"{i}{y}1"] for i in range(4) for y, name in enumerate(("no", "yes"))]
+    assert list(svg.numbers(figure)) == told
+    rows = Table(np.array([[1.0, 5], [2, 3]]), np.array([[7.0], [8]]), ["rooms", "age"], ["price"], [])
+    assert list(svg.numbers(drawn_rows.drawn(rows, "own"))) == [
+        ["panel", "what", "points", "from", "to", "price: first", "last", "lowest", "highest"],
+        ["rooms", "price", "2", "1", "2", "7", "8", "7", "8"],
+        ["age", "price", "2", "3", "5", "7", "8", "7", "8"],
+    ]
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
@@ -184,14 +218,52 @@ def test_a_long_name_keeps_its_ends_and_a_formula_stays_a_text():
     assert sheets.shortened(r"\$a\$", 3) == r"\$a\$"
 
 
-def test_letters_that_the_font_lacks_are_told_in_one_line(moons, capsys):
-    """DejaVu Sans has the Cyrillic alphabet, and no Chinese characters."""
+def installed(monkeypatch, *files):
+    """Let these fonts be installed, and those that come with matplotlib."""
+    monkeypatch.setattr(fontManager, "ttflist", [one for one in fontManager.ttflist if get_data_path() in one.fname])
+    for file in files:
+        fontManager.addfont(file)
+
+
+def pictured(title):
+    """The pixels of a picture with this title, the letters that are boxes in it, and it as the report shows it."""
+    figure, _ = sheet(1, title, height=0.5)
+    boxes = write(figure, Path("drawn.png"))
+    svg.write(figure, [], "study", Path("drawn"))
+    with Image.open("drawn.png") as picture:
+        return np.asarray(picture.convert("RGB")), boxes, Path("drawn.svg").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # of boxes, which are told by what write returns
+def test_a_letter_is_drawn_with_an_installed_font_that_has_it_and_others_as_before(monkeypatch):
+    """A font in which 高 looks like DejaVu Sans's A, and A like its B: which font draws what can be seen."""
+    font = TTFont(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
+    for table in font["cmap"].tables:
+        table.cmap |= {ord("A"): "B"} | ({ord("高"): "A"} if table.isUnicode() else {})
+    for record in font["name"].names:
+        if record.nameID in (1, 4, 16):
+            record.string = "Own"
+    font.save("own.ttf")
+    installed(monkeypatch)
+    expected, no_boxes, _ = pictured("A Б A")
+    without, boxes, in_report = pictured("高 Б A")
+    assert (no_boxes, boxes) == (set(), {"高"})
+    assert (without != expected).any()
+    installed(monkeypatch, "own.ttf")
+    drawn, no_boxes, in_report_too = pictured("高 Б A")
+    np.testing.assert_array_equal(drawn, expected)
+    assert (no_boxes, in_report_too) == (set(), in_report)  # the reader's browser chooses the font
+
+
+def test_letters_that_no_font_has_are_told_in_one_line(moons, capsys, monkeypatch):
+    """DejaVu Sans has the Cyrillic alphabet, and no font of matplotlib's has Chinese characters."""
+    installed(monkeypatch)
     rows = two_classes((1, 1, 1), (2, 1, 1), (-1, 1, 0), (-2, 1, 0))
     write_split(*[replace(rows, feature_names=["высота", "高さ"])] * 3)
     for variant in ("base", "mixed", "diverged"):
         path = files.model("study", variant) / "run.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"feature_names": ["высота", "高さ"]}))
     main(changed(moons, predict=[]), "study")
-    told = [line for line in capsys.readouterr().err.splitlines() if "lacks" in line]
-    why = "the font of the PNG files lacks さ 高, and they show boxes instead"
+    told = [line for line in capsys.readouterr().err.splitlines() if "font" in line]
+    why = "no font that is installed here has さ 高, and the PNG files show boxes instead"
     assert told == [f"study: {why}; tables and the report have these letters"]

@@ -28,6 +28,7 @@ from bancada.networks import saved
 from bancada.pipeline import params as all_params
 from bancada.training import index, train
 
+pytestmark = pytest.mark.usefixtures("workspace")
 SEEDS = 7
 MOONS: dict[str, Any] = {
     "source": {"kind": "half_moons", "rows": 400, "radius": 10, "distance": -4, "width": 6, "seed": 5},
@@ -72,17 +73,6 @@ def errors_on_test() -> list[float]:
     found = rows("per_seed")
     of = ("b", "test", "error_rate_percent")
     return [float(row["value"]) for row in found if (row["variant"], row["split"], row["metric"]) == of]
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plots: they take seconds."""
-    monkeypatch.setattr(evaluate.plots, "PLOTS", {})
-
-
-@pytest.fixture(autouse=True)
-def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -130,8 +130,22 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser: webdriver.Chrome) 
         "return [...document.querySelectorAll('svg text')].map(one => one.getBoundingClientRect().height)"
     )
     assert min(sizes) > 8  # pixels: the plot is wider than the phone, in a box of its own
+    assert browser.execute_script(BROKEN_WORDS) == []
 
 
+BROKEN_WORDS = """
+const lines = (text, found) => {
+  const range = document.createRange();
+  range.setStart(text, found.index);
+  range.setEnd(text, found.index + found[0].length);
+  return new Set([...range.getClientRects()].map(one => Math.round(one.top))).size;
+};
+return [...document.querySelectorAll('.texts th, .texts td')].flatMap(cell => {
+  const text = (cell.firstElementChild || cell).firstChild;
+  const found = text ? [...text.data.matchAll(/(?<![^ ])[a-z_0-9]{1,24}(?![^ ])/g)] : [];
+  return found.filter(one => lines(text, one) > 1).map(one => one[0]);
+});
+"""
 CONTRAST = """
 const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
 const light = rgb => rgb.slice(0, 3).map(c => c / 255)

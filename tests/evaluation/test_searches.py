@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bancada.evaluation.results import Results
-from bancada.evaluation.searches import best_of, parallel, search, tuning
+from bancada.evaluation.searches import best_of, best_trials, parallel, search, tuning
 from bancada.evaluation.trials import Searched
 from bancada.training.search import best_trial
 
@@ -82,6 +82,37 @@ def test_sheets_have_a_panel_for_each_value_and_none_without_a_search() -> None:
     drawn = parallel(results(three))
     assert drawn
     assert len(drawn.axes[0].get_lines()) == 2
+
+
+@pytest.mark.long
+def test_a_search_of_many_values_and_trials_has_sheets_of_bounded_size_that_say_what_is_left_out() -> None:
+    keys = {f"optimizer.option_{i}": LR for i in range(40)}
+    many = [searched([[1.0, 2.0]] * 201, **keys)] * 13
+    sheet, lines = search(results(*many)), parallel(results(*many))
+    assert sheet and lines
+    assert len([ax for ax in sheet.axes if ax.axison]) == 48
+    assert "; 48 of 520 panels" in sheet.get_suptitle().replace("\n", " ")
+    assert "; 12 of 13 panels" in lines.get_suptitle().replace("\n", " ")
+    assert max(figure.get_size_inches()[1] for figure in (sheet, lines)) < 60
+    assert {ax.get_title() for ax in lines.axes} == {"tuned, 12 of 40 keys, 200 of 201 trials"}
+    assert len(lines.axes[0].get_lines()) == 200
+    names = [label.get_window_extent() for label in lines.axes[0].get_xticklabels()]
+    assert max(name.x1 for name in names) < lines.bbox.width
+    for of_level in (names[level::4] for level in range(4)):  # below each other
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(of_level))
+
+
+def test_the_table_beside_a_search_has_the_best_trials_with_their_values() -> None:
+    one = searched([[1.0, 2.0], [math.nan, 1.0], [0.5, 0.7]])
+    assert best_trials(results(one)) == [
+        ["variant", "values", "error rate (%)", "lowest seed", "highest seed"],
+        ["tuned", "lr: 1", "0.6", "0.5", "0.7"],
+        ["tuned", "lr: 0.001", "1.5", "1", "2"],
+        ["tuned", "lr: 0.5005", "diverged", "diverged", "diverged"],
+    ]
+    long = best_trials(results(searched([[float(i)] for i in range(11)])))
+    assert [row[2] for row in long[1:]] == [str(i) for i in range(10)]
+    assert long[0][1] == "values of the best 10 trials"
 
 
 def test_all_trials_diverged_are_drawn_without_a_warning() -> None:

@@ -1,5 +1,5 @@
-"""A headless Chromium for MLflow's pages. Run as a program, it takes the screenshots of the README: mlflow_table.png
-and mlflow_charts.png in docs, of the runs of the study moons that are in this repository's store."""
+"""A headless Chromium for MLflow's pages. Run as a program, it takes the screenshots mlflow_table.png and
+mlflow_charts.png in docs, of the runs of the study moons that are in this repository's store."""
 
 import shutil
 import tempfile
@@ -41,7 +41,7 @@ def screenshots(root: Path) -> None:
         chromium(1500, 1150) as page,
     ):
         for kind, more in {"table": "", "charts": "&compareRunsMode=CHART"}.items():
-            page.get(f"{address.replace(':5000', f':{port}')}{more}")
+            page.get(f"http://127.0.0.1:{port}/{address}{more}")
             time.sleep(SETTLED_S)
             for opened in page.find_elements(By.CSS_SELECTOR, "[data-component-id*='chat_panel.close']"):
                 page.execute_script("arguments[0].click()", opened)  # MLflow's assistant

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from bancada.training import probing, torch_engine
-from bancada.training.replica import Data, Draws, Replica, Report, Results
+from bancada.training.replica import Data, Draws, Outcomes, Replica, Report
 
 
-def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Results:
+def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Outcomes:
     for place, replica in replicas.items():
         yield place, torch_engine.train(replica, data[replica.draw], lambda epoch, row: None)
 

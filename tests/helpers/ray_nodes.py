@@ -1,6 +1,7 @@
 """A cluster of Ray on this machine, of processes as `ray start` makes them: a head, which trains nothing, and nodes."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,14 +14,14 @@ from pathlib import Path
 import psutil
 
 RAY = Path(sys.executable).with_name("ray")
-QUIET = {"RAY_DISABLE_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+QUIET = {"RAY_DISABLE_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
 
 class Nodes:
     """Starts nodes, and kills them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.mark, self.names = folder, uuid.uuid4().hex, list[str]()
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.folder, self.mark, self.variables = folder, uuid.uuid4().hex, variables
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -33,11 +34,10 @@ class Nodes:
 
     def _start(self, name: str, *options: str, **variables: str) -> None:
         own = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "BANCADA_"))}
-        own |= QUIET | variables | {"BANCADA_TEST_NODE": f"{self.mark} {name}"}
+        own |= QUIET | self.variables | variables | {"BANCADA_TEST_NODE": f"{self.mark} {name}"}
         command = [str(RAY), "start", *options, "--node-ip-address=127.0.0.1", "--object-store-memory=100000000"]
         done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=120, start_new_session=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        self.names.append(name)
 
     def processes(self, name: str = "") -> list[psutil.Process]:
         """Those of a node, or of all, which have its mark in their environment."""
@@ -60,6 +60,8 @@ class Nodes:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             time.sleep(0.1)
+        if not name:
+            shutil.rmtree(self.folder, ignore_errors=True)  # Ray's logs and sockets
 
 
 def wait_for(there: Callable[[], object], within_s: float = 60) -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def nodes() -> Iterator[Nodes]:
     made = Nodes(Path("/tmp") / f"ray-{os.getpid()}-{time.monotonic_ns()}")
     for name in ("n1", "n2"):
-        made.add(name, RAY_worker_niceness="0")
+        made.add(name)
     yield made
     made.kill()
 

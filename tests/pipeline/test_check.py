@@ -114,21 +114,26 @@ def test_an_edited_hash_in_dvc_lock_breaks_the_chain_from_stage_to_stage(reposit
     assert finding.problem == "dvc.lock says that another one was read than split@moons made"
 
 
-def test_a_model_that_is_left_over_is_pruned_with_its_entry_and_the_index_is_made_again(repository: Path) -> None:
-    """DVC hashes the folder of all models for the index: what was left over is in no clone."""
+def test_what_is_left_over_has_no_part_in_dvc_lock_and_a_hash_with_it_is_found(repository: Path) -> None:
+    """Stages index and report depend on whole folders; what is left over in these is in no clone."""
     clean = (repository / "dvc.lock").read_text()
-    gone = repository / "data/models/moons/moons_gone"
+    gone, odd = repository / "data/models/moons/moons_gone", repository / "data/evaluation/mine [1].csv"
     shutil.copytree(repository / MODEL, gone)
+    odd.write_text("a\n")
     entry = clean[clean.index("  train@moons_tanh:") : clean.index("  train@moons_adam:")]
     (repository / "dvc.lock").write_text(clean + entry.replace("moons_tanh", "moons_gone"))
-    assert succeeds(repository, "dvc", "repro", "-q", "index@moons", BANCADA_TRACKING="off") == ""
-    assert [finding.subject for finding in audit(repository)] == ["dvc.lock", "data/models/moons/moons_gone"]
+    named = ["dvc.lock", "data/models/moons/moons_gone", "data/evaluation/mine [1].csv"]
+    assert [finding.subject for finding in audit(repository)] == named
+    assert succeeds(repository, "dvc", "repro", "-q", BANCADA_TRACKING="off") == ""  # DVC alone takes them for results
+    stale = ["data/models/moons", "data/evaluation"]
+    assert [finding.subject for finding in audit(repository)] == [*stale, *named]
+    succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
+    assert [finding.subject for finding in audit(repository)] == named
     assert list(leftovers.prune(repository)) == [
         "removed: data/models/moons/moons_gone",
         "taken out of dvc.lock: train@moons_gone",
     ]
-    the_only(repository, "stale", "data/models/moons", "index@moons")
-    succeeds(repository, *BANCADA, "repro", BANCADA_TRACKING="off")
+    odd.unlink()
     assert (audit(repository), (repository / "dvc.lock").read_text()) == ([], clean)
 
 
@@ -180,6 +185,10 @@ def test_what_a_removed_variant_leaves_is_named_until_it_is_pruned_and_nothing_e
         f"{left}: left over, for dvc.yaml has no stage that makes it; `bancada check --prune` removes it",
     ]
     stray = "data/evaluation/x.csv: no stage makes it; delete it, or make it an out in dvc.yaml"
+    (repository / "data/raw/by_hand").mkdir()
+    (repository / "data/raw/by_hand/read.csv").write_text("a\n")
+    own = "stages:\n  own: {cmd: 'true', deps: [data/raw/by_hand/read.csv]}\n"
+    edit(repository / "dvc.yaml", "stages:\n", own, 1)
 
     def found(prune: bool) -> list[str]:
         return [str(finding) for finding in check(prune) if finding.kind == "gone"]
@@ -240,7 +249,7 @@ def test_the_hook_refuses_a_commit_until_the_pipeline_ran(repository: Path, monk
     refused = run(repository, "git", "commit", "-q", "-m", "unmade", "params.yaml")
     assert refused.returncode == 1
     assert (
-        "train@moons_adam, index@moons: params.yaml: variants.moons_adam.train.optimizer.eps: changed since"
+        "train@moons_adam, index@moons, report: params.yaml: variants.moons_adam.train.optimizer.eps: changed"
         in refused.stderr
     )
     assert (repository / "README.md").read_text() == "not staged\n"

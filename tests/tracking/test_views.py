@@ -19,7 +19,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from servers import clean_environment, free_port
-from toy import NOBODY, SOURCE, evaluate
+from toy import NOBODY, SOURCE, evaluate, train_variant
 
 from bancada.base import BadInput
 from bancada.evaluation.leaderboard import COLUMNS
@@ -59,6 +59,18 @@ def test_a_study_is_described_by_its_leaderboard_and_a_run_by_its_place(recorded
         "toy_tanh": "1 of 2 by test_error_rate_percent: median 2.5, 3 seeds on one data set; baseline",
         "toy_adam": "2 of 2 by test_error_rate_percent: median 2.25, 3 seeds on one data set, 1 failed; worse",
     }
+
+
+def test_scores_are_shown_by_learning_rate_where_there_are_several(bench: Path) -> None:
+    def charts(lr: float) -> list[str]:
+        train_variant("toy_adam", optimizer={"name": "adam"}, lr=lr)
+        Recorder(opened, NOBODY).write_study("toy")
+        state = json.loads(json.loads(experiment_tags(opened)[VIEW])["state"])
+        return [chart.get("xaxis", {}).get("key") for chart in state["compareRunCharts"]]
+
+    opened = open_store(bench)
+    assert "log10_lr" not in charts(0.5)  # as toy_tanh has it
+    assert charts(1e-5).count("log10_lr") == 1  # there are no validation rows for a second one
 
 
 def test_the_note_of_a_run_says_that_a_metric_is_not_defined_and_gives_no_place() -> None:

@@ -6,6 +6,7 @@ Expected: what the same stage gives without a cluster.
 import importlib.metadata
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from examples import SEED, Bench, data_of
+from examples import ROOT, SEED, Bench, data_of
 from ray_nodes import Nodes, wait_for
 from ruamel.yaml import YAML
 
@@ -30,10 +31,13 @@ def test_ray_is_installed() -> None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """A head and two nodes of one CPU each."""
-    made = Nodes(Path("/tmp") / f"ray-{os.getpid()}")  # the paths of Ray's sockets have to be short
-    made.add("n1", RAY_worker_niceness="0")
-    made.add("n2", RAY_worker_niceness="0")
+    """A head and two nodes of one CPU each, of which one has a shell that asks for other threads and kernels."""
+    token = tmp_path_factory.mktemp("cluster") / "token"
+    token.write_text("a7" * 32)
+    known = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    made = Nodes(Path("/tmp") / f"ray-{os.getpid()}", **known)  # the paths of Ray's sockets have to be short
+    made.add("n1")
+    made.add("n2", OMP_NUM_THREADS="6", MKL_NUM_THREADS="6", PYTHONHASHSEED="3", OPENBLAS_CORETYPE="Nehalem")
     yield made
     made.kill()
 
@@ -67,9 +71,15 @@ def here(own: Bench, name: str) -> dict[str, bytes]:
 
 def on(nodes: Nodes, own: Bench, name: str, **variables: str) -> tuple[int, str, str]:
     """Run the stage on the cluster to its end. Return its exit status and what it printed."""
-    process = own.start(name, BANCADA_RAY=nodes.address, **variables)
+    process = start(nodes, own, name, **variables)
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def start(nodes: Nodes, own: Bench, name: str, **variables: str) -> "subprocess.Popen[str]":
+    """Start the stage on the cluster. It is told where the token is, as its user's shell may tell it."""
+    path = {key: value for key, value in nodes.variables.items() if key == "RAY_AUTH_TOKEN_PATH"}
+    return own.start(name, BANCADA_RAY=nodes.address, **path, **variables)
 
 
 @pytest.mark.parametrize("name", ["layers", "cnn"])
@@ -96,6 +106,7 @@ def test_data_of_each_seed_and_a_search_give_the_bytes_of_this_machine(own: Benc
         "metric": "error_rate_percent",
         "train": {
             "loss": "mse",
+            "lr": 0.3,
             "batch_size": 20,
             "epochs": 15,
             "search": {"trials": 4, "seeds": 2, "space": {"lr": {"low": 0.01, "high": 1, "log": True}}},
@@ -159,7 +170,7 @@ def test_a_node_that_is_killed_in_the_middle_changes_no_byte(own: Bench, lone: N
     lone.add("n2")
     own.write(["residual"], num_seeds=6, epochs=60)
     wanted = here(own, "residual")
-    process = own.start("residual", BANCADA_RAY=lone.address, BANCADA_REPLICAS="off")
+    process = start(lone, own, "residual", BANCADA_REPLICAS="off")
     wait_for(lambda: lone.workers("n2"))
     time.sleep(2)
     lone.kill("n2")
@@ -173,7 +184,7 @@ def test_a_node_that_is_killed_in_the_middle_changes_no_byte(own: Bench, lone: N
 def test_a_worker_that_is_killed_is_told_with_its_seed_and_its_replica_begins_again(own: Bench, cluster: Nodes) -> None:
     own.write(["residual"], num_seeds=3, epochs=60)
     wanted = here(own, "residual")
-    process = own.start("residual", BANCADA_RAY=cluster.address, BANCADA_REPLICAS="off")
+    process = start(cluster, own, "residual", BANCADA_REPLICAS="off")
     wait_for(cluster.workers)
     time.sleep(2)
     cluster.workers()[0].kill()
@@ -187,7 +198,7 @@ def test_a_worker_that_is_killed_is_told_with_its_seed_and_its_replica_begins_ag
 @pytest.mark.long
 def test_ctrl_c_ends_what_runs_on_the_nodes_and_leaves_nothing_behind(own: Bench, cluster: Nodes) -> None:
     own.write(["residual"], num_seeds=3, epochs=ENDLESS)
-    process = own.start("residual", BANCADA_RAY=cluster.address)
+    process = start(cluster, own, "residual")
     wait_for(lambda: len(cluster.workers()) == 2)
     time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)
@@ -210,7 +221,7 @@ def test_where_the_driver_is_killed_its_finished_replicas_are_kept_and_its_nodes
 ) -> None:
     own.write(["residual"], num_seeds=8, epochs=60)
     wanted = here(own, "residual")
-    process = own.start("residual", BANCADA_RAY=cluster.address)
+    process = start(cluster, own, "residual")
     wait_for(lambda: ".trained" in own.entries())
     process.kill()
     process.communicate()
@@ -227,14 +238,15 @@ def test_where_the_head_is_killed_the_stage_ends_with_one_line_and_the_next_run_
 ) -> None:
     lone.add("n1")
     own.write(["residual"], num_seeds=4, epochs=60)
-    process = own.start("residual", BANCADA_RAY=lone.address)
+    process = start(lone, own, "residual")
     wait_for(lambda: ".trained" in own.entries())
     lone.kill("head")
     began = time.monotonic()
     _, err = process.communicate(timeout=120)
     assert time.monotonic() - began < 60
     assert process.returncode == 1
-    assert err.splitlines()[-1].startswith(f"Ray's head at {lone.address}: has not answered for 30 s; ")
+    port = lone.address.rpartition(":")[2]  # Ray has found another address of this machine
+    assert re.fullmatch(rf"Ray's head at \S+:{port}: has not answered for 30 s; .*", err.splitlines()[-1])
     assert "Traceback" not in err
     assert not (own.root / "data/models/of_residual").exists()
     assert "of 4 seeds from the store\n" in own.train("residual")
@@ -247,11 +259,8 @@ def test_a_node_that_computes_something_else_is_found_and_both_nodes_replicas_le
     lone.add("n1")
     lone.add("n2", TAMPERED="1")
     path = own.root / "src/models/cnn.py"
-    path.write_text(
-        path.read_text()
-        .replace("return ", "return float(1 + int(os.environ.get('TAMPERED', 0))) * ", 1)
-        .replace("import torch", "import os\n\nimport torch", 1)
-    )
+    other = "return (1 + int(os.environ.get('TAMPERED', 0))) * self.head"
+    path.write_text("import os\n" + path.read_text().replace("return self.head", other))
     own.write(["cnn"], num_seeds=4)
     status, _, err = on(lone, own, "cnn")
     assert status == 1
@@ -317,3 +326,36 @@ def test_rows_that_are_larger_than_rays_store_end_or_are_trained_within_a_minute
     status, _, err = on(lone, own, "layers")
     assert time.monotonic() - began < 120
     assert (status, "Traceback" in err) == (0, False), err
+
+
+@pytest.mark.long
+def test_the_losses_of_a_training_on_the_cluster_are_seen_while_it_runs(own: Bench, cluster: Nodes) -> None:
+    own.write(["residual"], num_seeds=2, epochs=ENDLESS)
+    process = start(cluster, own, "residual", BANCADA_TRACKING="shared")
+    shown = own.root / ".dvc/tmp/bancada/residual.jsonl"
+    wait_for(lambda: shown.exists() and '"train_loss"' in shown.read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+
+
+@pytest.mark.long
+def test_the_pipeline_trains_on_the_cluster_and_refuses_one_that_is_not_there(lone: Nodes, tmp_path: Path) -> None:
+    """A clone of this project, one variant."""
+    lone.add("n1", cpus=2)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    command = [sys.executable, "-m", "bancada", "repro", "-q", "train@digits_cnn"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("BANCADA_")} | {
+        "BANCADA_TRACKING": "off"
+    }
+    env["PYTHONPATH"] = str(clone / "src")
+    nowhere = subprocess.run([*command, "--ray", "127.0.0.1:1"], cwd=clone, env=env, capture_output=True, text=True)
+    assert nowhere.returncode == 2
+    lines = ["127.0.0.1:1: no Ray cluster answers", "the Ray cluster at 127.0.0.1:1 cannot be used, so nothing was run"]
+    assert nowhere.stderr.splitlines()[-2:] == lines
+    assert not (clone / "data/models").exists()
+    done = subprocess.run([*command, "--ray", lone.address], cwd=clone, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "digits_cnn: trained on the Ray cluster: 1 node, 2 slots\n" in done.stdout
+    changed = subprocess.run(["git", "-C", clone, "diff", "--stat", "dvc.lock"], capture_output=True, text=True)
+    assert changed.stdout == ""  # the committed bytes

@@ -13,7 +13,7 @@ from torch_by_hand import WHERE, classes, numbers, replica
 from bancada.base import BadInput, user_code
 from bancada.base.tables import Table
 from bancada.training import fit, probing, processes
-from bancada.training.replica import Data, Replica, Rows
+from bancada.training.replica import Data, Lost, Replica, Rows
 from bancada.training.settings import TrainingKeys, Variant
 
 FILE = """\
@@ -264,8 +264,9 @@ def test_given_parameters_that_do_not_fit_between_layers_of_torch_are_refused_by
 def test_a_process_that_ends_without_an_answer_is_lost_whatever_its_status(status: int) -> None:
     one = of_file(f"    def forward(self, rows):\n        import os\n        os._exit({status})")
     ended = f"its process ended with exit status {status}"
-    with pytest.raises(processes.Lost, match=ended) as lost:
+    with pytest.raises(Lost, match=ended) as lost:
         processes.try_first_batch(one, classes(3), WHERE)
     assert lost.value.filename == "variants.x: a first batch"
-    with pytest.raises(processes.Lost, match=ended):
-        all_trained(processes, [one], classes(3))
+    [outcome] = all_trained(processes, [one], classes(3))
+    assert isinstance(outcome, Lost)
+    assert outcome.strerror == ended

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from bancada.base import files, syntax, user_code
 from bancada.networks.saved import Trained
 from bancada.training import checkpoint, processes, store, torch_engine
-from bancada.training.replica import Data, Replica, Report, Results
+from bancada.training.replica import Data, Outcomes, Replica, Report
 from bancada.training.settings import Recipe
 
 NAME = "residual"
@@ -56,7 +56,7 @@ def test_more_seeds_train_those_that_are_new_and_give_the_bytes_of_a_run_without
     asked: list[int] = []
     whole = processes.train
 
-    def spied(replicas: dict[int, Replica], rows: Data, report: Any) -> Results:
+    def spied(replicas: dict[int, Replica], rows: Data, report: Any) -> Outcomes:
         asked.append(len(replicas))
         return whole(replicas, rows, report)
 

@@ -157,9 +157,10 @@ def write_plots(results: Results, folder: Path) -> None:
                 if figure := draw(results):
                     boxes |= sheets.write(figure, png / f"{plot}.png")
                     if svg_folder:
-                        svg.write(figure, results.study, plot, svg_folder)
+                        numbers = plots.NUMBERS[plot](results) if plot in plots.NUMBERS else svg.numbers(figure)
+                        svg.write(figure, numbers, results.study, svg_folder / plot)
     if boxes:
-        why = f"the font of the PNG files lacks {' '.join(sorted(boxes))}, and they show boxes instead"
+        why = f"no font that is installed here has {' '.join(sorted(boxes))}, and the PNG files show boxes instead"
         print(f"{results.study}: {why}; tables and the report have these letters", file=sys.stderr)
 
 

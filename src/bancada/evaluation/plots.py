@@ -18,14 +18,14 @@ from matplotlib.ticker import MaxNLocator
 from bancada.evaluation import drawn_rows
 from bancada.evaluation.of_classes import confusion, decision_regions, misclassified
 from bancada.evaluation.results import Results, missing, write_why_empty
-from bancada.evaluation.searches import parallel, search, tuning
+from bancada.evaluation.searches import best_trials, parallel, search, tuning
 from bancada.evaluation.sheets import (
     COLORS,
     COLUMNS,
     GRAYS,
     MARKERS,
     MOST_NAME,
-    MOST_PANELS,
+    at_most,
     band,
     literal,
     name_axes,
@@ -35,7 +35,7 @@ from bancada.evaluation.sheets import (
     with_margins,
 )
 from bancada.evaluation.statistics import summary, thinned
-from bancada.evaluation.words import ROWS_OF, better, measured_on
+from bancada.evaluation.words import ROWS_OF, Cells, better, measured_on
 from bancada.networks import encoding, metrics, settings
 from bancada.networks.preparation import TARGET_SCALING
 
@@ -119,11 +119,10 @@ def predicted_vs_observed(results: Results) -> Figure | None:
         return None
     pairs = [(candidate, i) for candidate in results.candidates for i in range(len(rows.target_names))]
     title = f"{results.study}: predicted against observed, {ROWS_OF[results.split]}\nover {results.over}"
-    title += f"; {MOST_PANELS} of {len(pairs)} panels" * (len(pairs) > MOST_PANELS)
-    pairs = pairs[:MOST_PANELS]
-    figure, panels = sheet(len(pairs), title, height=2.6, columns=3 if len(pairs) == 3 else 2, headings=1)
+    shown, title = at_most(pairs, title)
+    figure, panels = sheet(len(shown), title, height=2.6, columns=3 if len(shown) == 3 else 2, headings=1)
     many = len(rows) > 500
-    for ax, (candidate, i) in zip(panels, pairs, strict=True):
+    for ax, (candidate, i) in zip(panels, shown, strict=True):
         observed = rows.targets[:, i]
         predicted = candidate.predicted(results.split)[candidate.usable(results.split), :, i]
         ax.set_title(literal(f"{candidate.name}: {rows.target_names[i]}"))
@@ -193,3 +192,4 @@ DRAWN = (
     *(search, parallel, tuning),
 )
 PLOTS: dict[str, Callable[[Results], Figure | None]] = {draw.__name__: draw for draw in DRAWN}
+NUMBERS: dict[str, Callable[[Results], Cells]] = {"search": best_trials}  # for the report, not the figure's own

@@ -9,12 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bancada.evaluation.results import Results
-from bancada.evaluation.sheets import COLORS, STYLES, literal, sheet
+from bancada.evaluation.sheets import COLORS, LEGEND_COLUMNS, STYLES, at_most, literal, sheet, shortened
 from bancada.evaluation.statistics import thinned
+from bancada.evaluation.words import Cells, short
 from bancada.networks.unknown import counted
 
-MOST_POINTS = 200  # of a curve
-MANY_KEYS = 3  # from so many on, parallel coordinates show which values go together
+MOST_POINTS = 200  # of a curve, and trials in parallel coordinates
+MANY_KEYS, MOST_KEYS = 3, 12  # from so many on, parallel coordinates show which values go together; at most so many
+MOST_WIDE, MOST_LETTERS = 12, 80  # panels of parallel coordinates, and letters side by side
+MOST_TRIALS = 10  # of a variant in a table
 
 
 def best_of(scores: Float64[np.ndarray, " trial"], count: int) -> tuple[float, float, float]:
@@ -61,8 +64,9 @@ def search(results: Results) -> Figure | None:
         return None
     title = f"{results.study}: {results.searches[0].label} on the validation rows, by the values that were searched"
     title += "\ndots: mean of a trial over its seeds; lines: lowest to highest seed"
-    figure, panels = sheet(len(panels_of), title, 2.2, headings=3)
-    for ax, (searched, key) in zip(panels, panels_of, strict=True):
+    shown, title = at_most(panels_of, title)
+    figure, panels = sheet(len(shown), title, 2.2, headings=3)
+    for ax, (searched, key) in zip(panels, shown, strict=True):
         best, finite, x = searched.order[0], np.isfinite(searched.means), searched.places(key)
         low, high = searched.scores[finite].min(axis=1), searched.scores[finite].max(axis=1)
         ax.vlines(x[finite], low, high, color="0.75", linewidth=1)
@@ -85,25 +89,54 @@ def parallel(results: Results) -> Figure | None:
     if not wide:
         return None
     title = f"{results.study}: the values of each trial (darker: better {wide[0].label}; orange: chosen)"
-    figure, panels = sheet(len(wide), title, 3.0, columns=1, headings=1, entries=0, left=0.65)
-    for ax, searched in zip(panels, wide, strict=True):
-        keys, order = list(searched.space), searched.order
-        places = np.column_stack([searched.places(key) for key in keys])
+    shown, title = at_most(wide, title, MOST_WIDE)
+    keys_of = [list(searched.space)[:MOST_KEYS] for searched in shown]
+    long = any(len(key) > MOST_LETTERS // len(keys) for keys in keys_of for key in keys)
+    levels = 4 if long else 1  # of names, below each other
+    below = (levels - 1) * LEGEND_COLUMNS
+    figure, panels = sheet(len(shown), title, 3.0, columns=1, headings=levels, entries=below, left=0.65)
+    for ax, searched, keys in zip(panels, shown, keys_of, strict=True):
+        order, places = searched.order[:MOST_POINTS], np.column_stack([searched.places(key) for key in keys])
         for rank, trial in reversed(list(enumerate(order))):
             color = COLORS[1] if rank == 0 else str(round(0.3 + 0.6 * rank / len(order), 3))
             ax.plot(range(len(keys)), places[trial], color=color, linewidth=1.0 if rank else 2.5)
-        for x, key in enumerate(keys):
-            low, high = _ends(searched.space[key])
-            ax.text(x, 1.04, high, ha="center", va="bottom")
-            ax.text(x, -0.04, low, ha="center", va="top")
-        ax.set(xlim=(-0.3, len(keys) - 0.7), ylim=(-0.15, 1.15), yticks=[], title=literal(searched.variant))
-        ax.set_xticks(range(len(keys)), [literal(key) for key in keys])
+        counts = ((len(keys), len(searched.space), "keys"), (len(order), len(searched.means), "trials"))
+        some = "".join(f", {few} of {all_} {what}" for few, all_, what in counts if few < all_)
+        ax.set(xlim=(-0.3, len(keys) - 0.7), ylim=(-0.15, 1.15), yticks=[], title=literal(searched.variant + some))
+        _name_keys(ax, {key: searched.space[key] for key in keys}, levels)
     return figure
+
+
+def _name_keys(ax: Axes, space: dict[str, Any], levels: int) -> None:
+    """Write keys below their places, on several levels where they are long, and the ends of what was searched."""
+    room = MOST_LETTERS // len(space)
+    for x, part in enumerate(space.values()):
+        low, high = _ends(part)
+        ax.text(x, 1.04, shortened(high, room), ha="center", va="bottom")
+        ax.text(x, -0.04, shortened(low, room), ha="center", va="top")
+    most = room * max(1, levels - 1)
+    ax.set_xticks(range(len(space)), ["\n" * (x % levels) + shortened(key, most) for x, key in enumerate(space)])
+    if levels > 1:
+        ax.get_xticklabels()[-1].set_horizontalalignment("right")  # it would leave the sheet
+
+
+def best_trials(results: Results) -> Cells:
+    """Return a table of the best trials of each search: their values, their scores and the range over their seeds."""
+    count = max(len(searched.means) for searched in results.searches)
+    values = "values" if count <= MOST_TRIALS else f"values of the best {MOST_TRIALS} trials"
+    rows = [["variant", values, results.searches[0].label, "lowest seed", "highest seed"]]
+    for searched in results.searches:
+        for trial in searched.order[:MOST_TRIALS]:
+            chosen = ", ".join(f"{key}: {_short(searched.values[key][trial])}" for key in searched.space)
+            scores = (searched.means[trial], searched.scores[trial].min(), searched.scores[trial].max())
+            numbers = [short(repr(float(score)), digits=4) if np.isfinite(score) else "diverged" for score in scores]
+            rows.append([searched.variant, chosen, *numbers])
+    return rows
 
 
 def _ends(part: dict[str, Any]) -> tuple[str, str]:
     low, high = (part["choices"][0], part["choices"][-1]) if "choices" in part else (part["low"], part["high"])
-    return literal(_short(low)), literal(_short(high))
+    return _short(low), _short(high)
 
 
 def _short(value: Any) -> str:

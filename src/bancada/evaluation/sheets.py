@@ -4,11 +4,12 @@ The margins are set in inches instead of by matplotlib's layout engines, which d
 evaluation spends most of its time on drawing.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
@@ -16,19 +17,21 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
 from bancada.evaluation.statistics import percentiles
 
+T = TypeVar("T")
 matplotlib.rcdefaults()  # whatever the user's matplotlibrc says: these files are compared byte by byte
 matplotlib.rc("font", size=9)
 matplotlib.rc("figure", titlesize=11, dpi=110)
 matplotlib.rc("axes", titlesize=10, grid=True, axisbelow=True, titley=1.0)  # without titley, every tick is measured
 matplotlib.rc("axes.spines", top=False, right=False)
 matplotlib.rc("grid", alpha=0.3)
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # a font that has a letter may be thin or bold
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#000000")
 STYLES = ("-", "--", "-.", ":")
@@ -44,6 +47,7 @@ MOST_LABEL = 24  # characters of the label of a class
 MOST_NAME = 40  # characters of a variant's name beside its row
 MOST_ENTRIES, MOST_ENTRY = 24, 30  # of a legend, and characters of one
 MOST_PANELS = 48
+OWN_FONT, OF_MATPLOTLIB = "sans-serif", matplotlib.get_data_path()  # with the defaults above: DejaVu Sans
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 LETTER, TITLE_LETTER = 0.085, 0.078  # widths in inches: wide ones, and those of a usual name
 LEAST_TITLE = 12  # characters above a small panel
@@ -54,25 +58,59 @@ PALETTE = 256  # colours of a PNG file, which makes it three times smaller
 def write(figure: Figure, path: Path) -> set[str]:
     """Draw the figure, with a legend of what has a label in it and names as long as there is room, as a PNG file.
 
-    Return the letters that the font lacks, which are drawn as boxes.
+    Letters that matplotlib's own font lacks are drawn with fonts that have them, where such are installed. Return those
+    that none has, which are drawn as boxes.
     """
+    canvas: Any = FigureCanvasAgg(figure)
     _legend(figure)
     for ax in figure.axes:
-        _fit_names(ax)
-    canvas: Any = FigureCanvasAgg(figure)
+        _fit_names(ax, canvas.get_renderer())
     canvas.draw()
+    texts = figure.findobj(Text)
+    families, boxes = _other_fonts({letter for text in texts for letter in text.get_text() if not letter.isspace()})
+    if families:
+        for text in texts:
+            text.set_fontfamily([OWN_FONT, *families])
+        canvas.draw()
+        for text in texts:
+            text.set_fontfamily(OWN_FONT)  # in the report, the reader's browser chooses
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     picture.quantize(PALETTE, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
-    known = get_font(findfont(FontProperties())).get_charmap()
-    letters = {letter for text in figure.findobj(Text) for letter in text.get_text()}
-    return {letter for letter in letters if ord(letter) not in known and not letter.isspace()}
+    return boxes
 
 
-def _fit_names(ax: Axes) -> None:
+def _other_fonts(letters: set[str]) -> tuple[list[str], set[str]]:
+    """Return the installed fonts that draw those of the letters that matplotlib's own lacks, and letters that none has.
+
+    The font with most of them comes first, then those that come with matplotlib, which are the same on every machine.
+    """
+    lacking = letters - _has(findfont(FontProperties()), letters)
+    has: dict[str, set[str]] = {}
+    for font in sorted(fontManager.ttflist, key=lambda font: (OF_MATPLOTLIB not in font.fname, font.name, font.fname)):
+        if lacking and font.style == "normal" and not font.name.startswith("Last Resort"):  # it has a box for each
+            has.setdefault(font.name, _has(font.fname, lacking))
+    families = list[str]()
+    for name in sorted(has, key=lambda name: -len(has[name])):
+        if has[name] & lacking:
+            families.append(name)
+            lacking -= has[name]
+    return families, lacking
+
+
+def _has(font_file: str, letters: set[str]) -> set[str]:
+    try:
+        return {letter for letter in letters if get_font(font_file).get_char_index(ord(letter))}
+    except (OSError, RuntimeError):  # removed since matplotlib listed it; not to be read
+        return set()
+
+
+def _fit_names(ax: Axes, renderer: Any) -> None:
     """Shorten what is longer than its place: the lines of a panel's title, and the names of its axes."""
     place = ax.get_window_extent()  # in pixels
     across, up = (int(side / ax.figure.dpi / TITLE_LETTER) for side in (place.width, place.height))
-    ax.title.set_text(shortened(ax.get_title(), max(LEAST_TITLE, across)))
+    long = max(map(len, ax.get_title().splitlines()), default=0) > across  # to measure each title takes time
+    if long and ax.title.get_window_extent(renderer).width > place.width:
+        ax.title.set_text(shortened(ax.get_title(), max(LEAST_TITLE, across)))
     ax.xaxis.label.set_text(shortened(ax.get_xlabel(), max(MOST_LABEL, across)))
     ax.yaxis.label.set_text(shortened(ax.get_ylabel(), max(MOST_LABEL, up)))
 
@@ -130,6 +168,11 @@ def sheet(
     for lowest in axes.flat[count - columns : count]:  # of each column, also if the last row is short
         lowest.tick_params(labelbottom=True)
     return figure, list(axes.flat[:count])
+
+
+def at_most(panels: Sequence[T], title: str, most: int = MOST_PANELS) -> tuple[Sequence[T], str]:
+    """Return what the first panels show, and the title, which says if there is no room for all."""
+    return panels[:most], title + f"; {most} of {len(panels)} panels" * (len(panels) > most)
 
 
 def literal(text: str) -> str:

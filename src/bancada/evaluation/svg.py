@@ -8,7 +8,7 @@ import csv
 import io
 import re
 import xml.etree.ElementTree as Xml
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -33,20 +33,23 @@ FONTS = ["DejaVu Sans", "Verdana", "sans-serif"]
 Xml.register_namespace("", NAMESPACE)
 
 
-def write(figure: Figure, study: str, plot: str, folder: Path) -> None:
-    """Write the two files of a figure that `sheets.write` has drawn, which changes the figure."""
+def write(figure: Figure, shown: Iterable[Sequence[str]], study: str, path: Path) -> None:
+    """Write a figure that `sheets.write` has drawn to PATH.svg, and `shown`, a table, to PATH.csv.
+
+    This changes the figure.
+    """
     _rasterize(figure)
     for ax in figure.axes:
         on_picture: list[Line2D | Text] = [*ax.lines, *filter(_at_data, ax.texts)] if ax.images else []
         for one in on_picture:
             if to_hex(one.get_color()) == "#000000":
                 one.set_color(INK)
-    drawn, name = io.BytesIO(), f"{study}-{plot}"
+    drawn, name = io.BytesIO(), f"{study}-{path.name}"
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": FONTS}):
         figure.savefig(drawn, format="svg", dpi=RASTER_DPI, transparent=True, metadata={"Date": None})
-    (folder / f"{plot}.svg").write_text(_for_a_page(drawn.getvalue(), name, in_words(figure)), encoding="utf-8")
-    with (folder / f"{plot}.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(_numbers(figure))
+    path.with_suffix(".svg").write_text(_for_a_page(drawn.getvalue(), name, in_words(figure)), encoding="utf-8")
+    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(shown)
 
 
 def _rasterize(figure: Figure) -> None:
@@ -129,22 +132,31 @@ def plain(text: str) -> str:
     return ": ".join(line.strip() for line in text.replace(r"\$", "$").splitlines())
 
 
-def _numbers(figure: Figure) -> Iterator[list[str]]:
+def numbers(figure: Figure) -> Iterator[list[str]]:
     """Yield the rows of a table with what each panel shows: the cells of a matrix, or the ends of each curve."""
     matrices = [ax for ax in figure.axes if ax.images and any(map(_at_data, ax.texts))]
+    across = list(dict.fromkeys(plain(ax.get_xlabel()) for ax in figure.axes if ax.get_xlabel()))
+    up = plain(next(filter(None, (ax.get_ylabel() for ax in figure.axes)), ""))
     if matrices:
-        yield ["panel", "observed", *(plain(label.get_text()) for label in matrices[0].get_xticklabels())]
+        yield from _cells(matrices)
+        return
+    names = {ax: plain(ax.get_title() or ax.get_xlabel() * (len(across) > 1)) for ax in figure.axes}
+    several = any(names.values())
+    ends = [f"{across[0]}: from" if len(across) == 1 else "from", "to", f"{up}: first" if up else "first"]
+    yield [*["panel"] * several, "what", "points", *ends, "last", "lowest", "highest"]
+    for ax, name in names.items():
+        yield from ([*[name] * several, *curve] for curve in _curves(ax))
+
+
+def _cells(matrices: Sequence[Axes]) -> Iterator[list[str]]:
+    """Yield the texts in the cells of matrices with the same rows and columns; the outer panels have their names."""
+    columns = max(([plain(one.get_text()) for one in ax.get_xticklabels()] for ax in matrices), key=len)
+    rows = max(([plain(one.get_text()) for one in ax.get_yticklabels()] for ax in matrices), key=len)
+    yield ["panel", "observed", *columns]
     for ax in matrices:
         cells = {text.get_position(): text.get_text() for text in ax.texts}
-        for y, name in enumerate(ax.get_yticklabels()):
-            row = [cells.get((x, y), "") for x in range(len(ax.get_xticklabels()))]
-            yield [plain(ax.get_title()), plain(name.get_text()), *row]
-    if not matrices:
-        across = plain(next(filter(None, (ax.get_xlabel() for ax in figure.axes)), ""))
-        up = plain(next(filter(None, (ax.get_ylabel() for ax in figure.axes)), ""))
-        yield ["panel", "what", "points", f"{across}: from", "to", f"{up}: first", "last", "lowest", "highest"]
-        for ax in figure.axes:
-            yield from _curves(ax)
+        for y, name in enumerate(rows):
+            yield [plain(ax.get_title()), name, *(cells.get((x, y), "") for x in range(len(columns)))]
 
 
 def _curves(ax: Axes) -> Iterator[list[str]]:
@@ -153,5 +165,4 @@ def _curves(ax: Axes) -> Iterator[list[str]]:
         seen = np.isfinite(x) & np.isfinite(y)
         if line.get_transform() == ax.transData and not str(line.get_label()).startswith("_") and seen.any():
             ends = (x[seen].min(), x[seen].max(), y[seen][0], y[seen][-1], y[seen].min(), y[seen].max())
-            values = [short(repr(float(end)), digits=4) for end in ends]
-            yield [plain(ax.get_title()), plain(str(line.get_label())), str(seen.sum()), *values]
+            yield [plain(str(line.get_label())), str(seen.sum()), *(short(repr(float(end)), digits=4) for end in ends)]

@@ -187,10 +187,11 @@ def audit(root: Path) -> list[Finding]:
 
 
 def _audit(repo: Any, root: Path) -> list[Finding]:
+    left = leftovers.find(repo, root)
     stages = dvc.planned(repo)[0] | {stage.addressing: stage for stage in repo.index.stages}
     made = {dvc.path_of(out, root): out for stage in stages.values() for out in stage.outs}
     found = ((name, finding) for name, stage in stages.items() for finding in _of_stage(stage, root, made))
-    return [*_by_finding(found), *named(leftovers.find(repo, root))]
+    return [*_by_finding(found), *named(left)]
 
 
 def _of_stage(stage: Any, root: Path, made: Mapping[str, Any]) -> Iterator[Finding]:

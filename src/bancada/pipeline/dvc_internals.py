@@ -6,8 +6,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, suppress
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import psutil
 from dvc.config import NoRemoteError
 from dvc.dependency import ParamsDependency
 from dvc.dvcfile import PROJECT_FILE
+from dvc.ignore import DvcIgnoreFilter, DvcIgnorePatterns
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
@@ -49,7 +51,26 @@ def opened(root: Path) -> Iterator[Any]:
 def open_repo(root: Path) -> Any:
     """Return DVC's repository at `root`, not yet locked. Raise BadInput where git cannot use the repository around."""
     refuse_broken(root)
-    return Repo(str(root))
+    return _Repo(str(root))
+
+
+def hide(repo: Any, paths: Iterable[str]) -> None:
+    """Let DVC leave these paths, from the root, out of the folders that it hashes, and no longer those before."""
+    repo.hidden = ["/" + re.sub(r"([\\*?\[\] ])", r"\\\1", path) for path in paths]
+    repo.__dict__.pop("dvcignore", None)
+
+
+class _Repo(Repo):  # type: ignore[misc]  # DVC has no types
+    """DVC's repository, in which paths can be hidden."""
+
+    hidden: Sequence[str] = ()
+
+    @cached_property
+    def dvcignore(self) -> DvcIgnoreFilter:
+        found = DvcIgnoreFilter(self.fs, self.root_dir)
+        own = found.ignores_trie_fs[()]
+        found.ignores_trie_fs[()] = DvcIgnorePatterns([*own.pattern_list, *self.hidden], own.dirname, own.sep)
+        return found
 
 
 def planned(repo: Any, targets: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, set[str]]]:

@@ -20,17 +20,29 @@ class Leftovers:
 
 
 def find(repo: Any, root: Path) -> Leftovers:
-    """Return what no stage makes in DVC's repository at `root`; what .dvcignore hides is no matter."""
+    """Return what no stage makes or reads in DVC's repository at `root`, and let DVC not see it.
+
+    Stages index and report depend on whole folders, because no list of studies or variants can stand in dvc.yaml. With
+    what is left over, the hashes of these folders in dvc.lock would be those of no clone. What .dvcignore hides is no
+    matter.
+    """
+    dvc.hide(repo, ())
     stages = list(repo.index.stages)
     entries = lockfile.here().stages
     left = [name for name in entries if name not in {stage.name for stage in stages if dvc.runs(stage)}]
     outs = [out["path"] for name in left for out in entries[name].get("outs", ())]
     made = {dvc.path_of(out, root) for stage in stages for out in stage.outs} | {stage.path_in_repo for stage in stages}
-    around = {parent.as_posix() for path in made for parent in Path(path).parents}
     folders = [folder for folder in files.MADE if folder.as_posix() not in made]
+    made |= {dvc.path_of(dep, root) for stage in stages for dep in stage.deps} - _above(made)  # not the folders of outs
+    around = _above(made)
     found = [name for folder in folders for name in _made_by_none(repo, root, folder, made, around)]
+    dvc.hide(repo, found)
     results = [name for name in found if any(f"{out}/".startswith(f"{name}/") for out in outs)]
     return Leftovers(left, results, [name for name in found if name not in results])
+
+
+def _above(paths: set[str]) -> set[str]:
+    return {parent.as_posix() for path in paths for parent in Path(path).parents}
 
 
 def _made_by_none(repo: Any, root: Path, folder: Path, made: set[str], around: set[str]) -> Iterator[str]:

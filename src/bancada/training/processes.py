@@ -20,17 +20,13 @@ from typing import Any, cast
 from bancada.base import BadInput, stage
 from bancada.networks.saved import Trained
 from bancada.training import checkpoint
-from bancada.training.replica import Data, Draws, Outcomes, Replica, Report, history_of
+from bancada.training.replica import Data, Draws, Lost, Outcomes, Replica, Report, history_of
 
 SEND_S = 0.2  # between two messages of a replica about its epochs
 PRELOADED = "bancada.training.preloaded"
 Where = Mapping[str, str] | None  # where the recipe's keys stand in params.yaml, if a first batch is only tried
 Epoch = tuple[int, dict[str, float]]  # with its losses
 Message = list[Epoch] | Trained | Exception | None  # of a process: its next epochs, or its end
-
-
-class Lost(ChildProcessError):
-    """Processes that ended without a result, such as one that was killed. `filename`: what the first one did."""
 
 
 def train(replicas: Mapping[int, Replica], data: Draws, report: Report) -> Outcomes:
@@ -61,23 +57,17 @@ def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Wh
     if recipe.device == "cuda":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when torch loads: sums in a fixed order
     cores = 1 if recipe.device == "cuda" else stage.cores()
-    waiting = list(replicas)
-    running, context = dict[connection.Connection, tuple[int, BaseProcess]](), _server()
+    waiting, running = list(replicas), dict[connection.Connection, tuple[int, BaseProcess]]()
+    context = _server()
     with stage.own_folder(f"{'rows' if where is None else 'first_batch'}@{recipe.variant}") as folder:
         for draw in {one.draw for one in replicas.values()}:
             checkpoint.write(folder / str(draw), data[draw])
         try:
             while waiting or running:
                 while waiting and len(running) < cores:
-                    place = waiting.pop(0)
-                    one, (ours, theirs) = replicas[place], context.Pipe(duplex=False)
-                    asked = one, folder / str(one.draw), where, theirs
-                    process = context.Process(target=work, args=asked, daemon=True)
-                    process.start()
-                    theirs.close()
-                    running[ours] = place, process
-                ready = connection.wait([*running])
-                for messages in [one for one in running if one in ready]:
+                    messages, process = _started(context, replicas[waiting[0]], folder, where)
+                    running[messages] = waiting.pop(0), process
+                for messages in cast(list[connection.Connection], connection.wait([*running])):
                     place, process = running[messages]
                     content = _received(messages, replicas[place], process, where)
                     if isinstance(content, list):
@@ -90,6 +80,15 @@ def _run(replicas: Mapping[int, Replica], data: Draws, report: Report, where: Wh
         finally:  # where Ctrl-C ended the loop
             for _, process in running.values():
                 _end(process)
+
+
+def _started(context: Any, replica: Replica, folder: Path, where: Where) -> tuple[connection.Connection, BaseProcess]:
+    """Start a replica, whose rows are in the folder. Return its messages, and its process."""
+    messages, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(replica, folder / str(replica.draw), where, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return messages, process
 
 
 def _server() -> Any:

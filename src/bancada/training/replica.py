@@ -88,6 +88,10 @@ Draws = Mapping[int, Data]  # by number: the rows of the study, or other ones in
 Outcomes = Generator[tuple[int, Trained | Exception], None, None]
 
 
+class Lost(ChildProcessError):
+    """A replica's process or machine ended without a result, such as one that was killed. `filename`: whose."""
+
+
 class Disagreement(OSError):
     """Two machines gave different bytes for one replica. `machines`: their names."""
 

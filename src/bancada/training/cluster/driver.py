@@ -17,16 +17,13 @@ from bancada.training.cluster import machines, worker
 from bancada.training.cluster.connection import join, nodes
 from bancada.training.cluster.recheck import Rechecks
 from bancada.training.cluster.worker import Ended, Epochs, Machine
-from bancada.training.replica import Draws, Outcomes, Replica, Report
+from bancada.training.replica import Draws, Lost, Outcomes, Replica, Report
 
 POLL_S = 0.2
-TASK_S = 1.0  # of work in a task of small replicas: Ray's share of it, some milliseconds, is then small
+TASK_S = 0.3  # of work in a task of small replicas, of which some milliseconds are Ray's share
 TRIES = 5  # of a replica whose machine breaks
+TINY_S = 1e-4
 AHEAD = 2  # tasks for each slot of the cluster, so that none waits for this process
-
-
-class Lost(ChildProcessError):
-    """A replica was tried TRIES times, and each time the machine broke. `filename`: which one."""
 
 
 @dataclass
@@ -78,7 +75,8 @@ class Job:
         self.running = dict[Any, Task]()
         self.pace_s = math.inf  # of a replica
         self.rechecks = Rechecks([*replicas], self.recipe, len(self.machines))
-        told = f"{len(self.machines)} nodes, {self.slots} slots" + "".join(sorted(self._slow()))
+        count = f"{len(self.machines)} node{'s' * (len(self.machines) > 1)}, {self.slots} slot{'s' * (self.slots > 1)}"
+        told = count + "".join(sorted(self._slow()))
         print(f"{self.recipe.variant}: trained on the Ray cluster: {told}", flush=True)
 
     def _slow(self) -> Iterator[str]:
@@ -111,7 +109,7 @@ class Job:
 
     def _start(self) -> None:
         """Hand out as much as keeps the cluster busy: rechecks and what has broken first."""
-        for place, machine in self.rechecks.ready(self._alive()):
+        for place, machine in self.rechecks.ready(self._alive):
             self._send([place], machine.node, strict=True, again=True)
         while self.alone:
             place = self.alone.popleft()
@@ -119,7 +117,7 @@ class Job:
             self._send([place], others[0].node if others else "")
         while self.todo and len(self.running) < AHEAD * self.slots:
             share = math.ceil(len(self.todo) / (AHEAD * self.slots))
-            count = max(1, min(share, int(TASK_S / self.pace_s)))
+            count = max(1, min(share, int(TASK_S / max(self.pace_s, TINY_S))))
             self._send([self.todo.popleft() for _ in range(count)])
 
     def _alive(self) -> list[Machine]:
@@ -180,7 +178,7 @@ class Job:
 
         task, place = self.running[call], end.place
         machine = task.machine
-        assert machine  # a task says first where it runs
+        assert machine  # the first message of a task says where it runs
         if end.broken:
             yield from self._broken(call, end.broken, [place])
             return

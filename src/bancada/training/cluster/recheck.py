@@ -3,7 +3,7 @@
 import errno
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bancada.base.variables import variables
@@ -32,11 +32,11 @@ class Rechecks:
         if place in self.chosen:
             self.waiting[place] = digest(trained), machine
 
-    def ready(self, alive: Sequence[Machine]) -> Iterator[tuple[int, Machine]]:
+    def ready(self, alive: Callable[[], Sequence[Machine]]) -> Iterator[tuple[int, Machine]]:
         """Yield what is to be trained a second time now, and where: on the other machine that was asked least."""
         for place in [place for place in self.waiting if place not in self.under_way]:
             _, first = self.waiting[place]
-            others = [one for one in alive if one.node != first.node and alike(one, first, self.recipe)]
+            others = [one for one in alive() if one.node != first.node and alike(one, first, self.recipe)]
             if not others or self.tries[place] >= TRIES:
                 del self.waiting[place]
                 self.left_out += 1

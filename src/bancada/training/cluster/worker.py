@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bancada.networks.saved import History, Trained
     from bancada.training.replica import Data, Replica
 
+SOON_S = 1.0
 MOST_ROWS = 4  # draws of the data that a process keeps from one task to the next
 
 
@@ -119,18 +120,24 @@ def work(
 
     `rows`: a reference of Ray for each draw of the data. What breaks is raised; a fault of the user's is told.
     """
-    yield [machine(packages)]
     vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's program, which each process of a replica would run
-    messages = SimpleQueue[list[Message] | BaseException]()
+    here: list[Message] = [machine(packages)]
+    messages = SimpleQueue[list[Message] | BaseException | None]()
     Thread(target=_train, args=(replicas, rows, messages), daemon=True).start()
-    while content := messages.get():
+    while True:
+        content: list[Message] | BaseException | None = []
+        with suppress(Empty):  # a task that takes longer says where it runs before it has more to say
+            content = messages.get(timeout=SOON_S if here else None)
+        if content is None:
+            return
         if isinstance(content, BaseException):
             raise content
-        yield content
+        yield [*here, *content]
+        here = []
 
 
 def _train(replicas: Mapping[int, "Replica"], rows: Mapping[int, Any], messages: SimpleQueue[Any]) -> None:
-    """Put the messages of all replicas, and in the end an empty list or what has broken."""
+    """Put the messages of all replicas, and in the end None or what has broken."""
     try:
         from bancada.training import replica as seam
         from bancada.training.cluster.told import Told
@@ -141,7 +148,7 @@ def _train(replicas: Mapping[int, "Replica"], rows: Mapping[int, Any], messages:
             report.forget(place)
             messages.put([_ended(place, outcome, time.monotonic() - began)])
             began = time.monotonic()
-        messages.put([])
+        messages.put(None)
     except BaseException as error:  # raised again by the generator
         messages.put(error)
 

@@ -171,8 +171,9 @@ def as_table(cells: Cells, width: int, words: Sequence[str] = ("variant", "engin
     for left_out in LEFT_OUT:
         if _console(10 * WIDTH).measure(_whole_table(cells, words)).minimum <= width:
             break
-        kept = [i for i, name in enumerate(cells[0]) if name != left_out]
-        cells = [[row[i] for i in kept] for row in cells]
+        if left_out in cells[0]:
+            place = cells[0].index(left_out)  # of the first one: the column of results may have the same name
+            cells = [[*row[:place], *row[place + 1 :]] for row in cells]
     return _whole_table(cells, words)
 
 

@@ -128,12 +128,17 @@ def work(
         content: list[Message] | BaseException | None = []
         with suppress(Empty):  # a task that takes longer says where it runs before it has more to say
             content = messages.get(timeout=SOON_S if here else None)
-        if content is None:
-            return
-        if isinstance(content, BaseException):
+        if isinstance(content, list):
+            here += content
+            if messages.empty():  # many small replicas that end at once are one message
+                yield here
+                here = []
+            continue
+        if here:
+            yield here
+        if content:
             raise content
-        yield [*here, *content]
-        here = []
+        return
 
 
 def _train(replicas: Mapping[int, "Replica"], rows: Mapping[int, Any], messages: SimpleQueue[Any]) -> None:

@@ -164,7 +164,7 @@ def test_a_source_runs_in_a_clone_and_in_a_temporary_experiment_with_the_files_t
     more = executed(
         succeeds(repository, "dvc", "exp", "run", "--temp", "-S", "studies.waves.source.args.rows=30", **off)
     )
-    rerun = {"code", "generate@waves", "split@waves", "train@waves_linear", "index@waves", "evaluate@waves"}
+    rerun = {"code", "generate@waves", "split@waves", "train@waves_linear", "index@waves", "evaluate@waves", "report"}
     assert "generate@waves" in more and set(more) <= rerun
     clone = tmp_path / "a clone"
     succeeds(repository, "git", "clone", "-q", str(repository), str(clone))

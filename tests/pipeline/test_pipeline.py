@@ -13,9 +13,11 @@ from committed import BANCADA, edit
 
 @pytest.mark.long
 def test_a_fresh_clone_records_also_what_did_not_have_to_run(repository: Path, tmp_path: Path) -> None:
-    """Its models are missing, but git has their evaluation, which is not made again."""
+    """Its models are missing, but their evaluation, of which git has all but its pictures, is not made again."""
     fresh = tmp_path / "a fresh clone"
     succeeds(tmp_path, "git", "clone", "-q", str(repository), str(fresh))
+    succeeds(fresh, "dvc", "remote", "add", "-q", "--local", "first", str(repository / ".dvc/cache"))
+    succeeds(fresh, "dvc", "pull", "-q", "-r", "first", "data/evaluation/moons/svg")
     ran = succeeds(fresh, *BANCADA, "repro")
     assert "train@moons_tanh: finished" in ran
     assert "evaluate@moons" not in ran
@@ -58,7 +60,8 @@ def test_a_variant_taken_out_leaves_the_leaderboard_whatever_command_runs_and_it
     board, model = Path("data/evaluation/moons/leaderboard.csv"), repository / "data/models/moons/moons_adam"
     out, off = ("dvc", "exp", "run", "-n", "fewer", "-S", "~variants.moons_adam"), {"BANCADA_TRACKING": "off"}
     ran = succeeds(repository, *out, "--temp", **off)
-    assert executed(ran) == ["code", "index@moons", "evaluate@moons"]
+    again = ["code", "index@moons", "evaluate@moons"]
+    assert executed(ran) == [*again, "report"]
     commit = succeeds(repository, "git", "for-each-ref", "--format=%(objectname)", "refs/exps/*/*/fewer").strip()
     assert variants_of(succeeds(repository, "git", "show", f"{commit}:{board}")) == ["moons_tanh"]
     succeeds(repository, "dvc", "exp", "run", *out[5:], **off)
@@ -66,7 +69,7 @@ def test_a_variant_taken_out_leaves_the_leaderboard_whatever_command_runs_and_it
     succeeds(repository, "git", "checkout", "-q", "--", ".")
     assert variants_of((repository / board).read_text()) == ["moons_adam", "moons_tanh"]
     edit(repository / "params.yaml", PARAMS[PARAMS.index("  moons_adam") :], "")
-    assert executed(succeeds(repository, "dvc", "repro", **off)) == ["code", "index@moons", "evaluate@moons"]
+    assert executed(succeeds(repository, "dvc", "repro", **off)) == again  # DVC has kept the experiment's report
     assert variants_of((repository / board).read_text()) == ["moons_tanh"]
     assert model.is_dir()
 
@@ -95,10 +98,10 @@ def test_wrong_parameters_are_refused_before_anything_changes(repository: Path) 
 @pytest.mark.long
 def test_experiments_run_what_they_change_and_mlflow_keeps_what_they_made(repository: Path) -> None:
     here = executed(succeeds(repository, "dvc", "exp", "run", "-S", "lr=0.01"))
-    assert sorted(here) == ["code", "evaluate@moons", "index@moons", "train@moons_adam", "train@moons_tanh"]
+    assert sorted(here) == ["code", "evaluate@moons", "index@moons", "report", "train@moons_adam", "train@moons_tanh"]
     fewer = "+variants.moons_tanh.train.epochs=2"
     temporary = run(repository, "dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", fewer)
-    assert executed(temporary.stdout) == ["code", "train@moons_tanh", "index@moons", "evaluate@moons"]
+    assert executed(temporary.stdout) == ["code", "train@moons_tanh", "index@moons", "evaluate@moons", "report"]
     assert "not recorded" not in temporary.stderr
     assert "elsewhere" in succeeds(repository, "dvc", "exp", "show", "--md")
     tracked = succeeds(repository, *BANCADA, "track", "--all-exps").splitlines()
@@ -124,14 +127,15 @@ def test_a_sweep_with_two_workers_is_read_by_its_rates(repository: Path) -> None
     with closing(sqlite3.connect(repository / "mlflow.db")) as database:
         value = "(select value from {} where run_uuid = runs.run_uuid and key = '{}')"
         columns = [value.format("params", "lr"), value.format("tags", "dvc.experiments")]
-        found = database.execute(f"select name, status, {', '.join(columns)}, artifact_uri from runs").fetchall()
-    assert sorted(run[:4] for run in found) == [
-        ("moons_adam", "FINISHED", "0.002", '["low"]'),
-        ("moons_adam", "FINISHED", "0.2", '["high"]'),
-        ("moons_tanh", "FINISHED", "0.002", '["low"]'),
-        ("moons_tanh", "FINISHED", "0.2", '["high"]'),
+        query = f"select name, status, {', '.join(columns)}, artifact_uri from runs where name != 'report'"
+        runs = database.execute(query).fetchall()
+    assert sorted(run[:4] for run in runs) == [
+        ("moons_adam lr=0.002", "FINISHED", "0.002", '["low"]'),
+        ("moons_adam lr=0.2", "FINISHED", "0.2", '["high"]'),
+        ("moons_tanh lr=0.002", "FINISHED", "0.002", '["low"]'),
+        ("moons_tanh lr=0.2", "FINISHED", "0.2", '["high"]'),
     ]
-    for *_, location in found:
+    for *_, location in runs:
         folder = Path(unquote(urlsplit(location).path))
         assert folder.is_relative_to(repository / "mlartifacts")
         assert {"weights.safetensors", "plots"} <= {path.name for path in folder.iterdir()}
@@ -147,11 +151,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 client = MlflowClient(sys.argv[1])
 runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-assert [run.info.status for run in runs] == ["FINISHED"] * 3, runs
+assert [run.info.status for run in runs] == ["FINISHED"] * 5, runs  # two are of reports
 [made] = [
     run
     for run in runs
-    if run.data.tags["bancada.variant"] == "moons_tanh" and sys.argv[2] in run.data.tags["dvc.experiments"]
+    if run.data.tags.get("bancada.variant") == "moons_tanh" and sys.argv[2] in run.data.tags["dvc.experiments"]
 ]
 folder = Path(client.download_artifacts(made.info.run_id, ""))
 print(*[path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and " " not in path.name], sep="\\n")

@@ -126,7 +126,9 @@ def test_bancada_repro_killed_at_random_moments(fresh: Path, plain_lock: bytes, 
             return subprocess.Popen(REPRO, cwd=project, env=idle.environment(), start_new_session=True, **silent)
 
         kill(start, moment, with_stages=True)
-        ends_as_if_undisturbed(project, plain_lock, ["dvc", "repro", "-q"] if i % 2 else REPRO)
+        in_use = project / ".dvc/tmp/rwlock"  # DVC empties it before it writes it, and alone refuses an empty one
+        plain = i % 2 and not (in_use.exists() and in_use.stat().st_size == 0)
+        ends_as_if_undisturbed(project, plain_lock, ["dvc", "repro", "-q"] if plain else REPRO)
 
 
 def ends_as_if_undisturbed(project: Path, plain_lock: bytes, command: Sequence[str] = REPRO) -> None:

@@ -197,7 +197,7 @@ def test_a_full_disk_ends_the_stage_with_the_path_and_the_state_before_stays(
 ) -> None:
     """There is room for the first states; they grow with the history."""
     own.write(["cnn"], num_seeds=1, epochs=ENDLESS)
-    filled = mounted(FILL, own.root / ".dvc", shutil.copytree(own.root / ".dvc", tmp_path / "kept"), 120_000)
+    filled = mounted(FILL, own.root / ".dvc", shutil.copytree(own.root / ".dvc", tmp_path / "kept"), 160_000)
     done = subprocess.run(
         [*filled.command, "sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(own.root), *own.command("cnn")],
         env=own.environment(BANCADA_CHECKPOINT_S="0.1"),

@@ -1,5 +1,6 @@
 """Loaded before any test: the pins come first, then shapes and types in signatures are checked while tests run."""
 
+import os
 import signal
 
 import bancada  # noqa: F401  (its pins must be set before jaxtyping loads numpy)
@@ -33,6 +34,9 @@ WITH_ARRAYS = (
 
 # A shell lets what it starts with `&` ignore Ctrl-C, and so would all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# pytest-xdist tells its workers of a terminal that is 80 letters wide; there is none.
+os.environ.pop("COLUMNS", None)
 
 install_import_hook([f"bancada.{module}" for module in WITH_ARRAYS], "beartype.beartype")
 

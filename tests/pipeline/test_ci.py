@@ -28,7 +28,7 @@ def targets(scripts: str) -> set[str]:
 def test_both_run_the_same_commands() -> None:
     of_the_workflow_alone = {"test-long", "repro", "report"}  # once a week, and for the page that it publishes
     assert targets("\n".join(SCRIPTS.values())) - of_the_workflow_alone == targets((ROOT / ".ci/run").read_text())
-    assert targets((ROOT / ".ci/run").read_text()) == {"lint", "types", "test", "verify"}
+    assert targets((ROOT / ".ci/run").read_text()) == {"lint", "types", "test", "test-ray", "verify"}
     [step] = [step for step in JOB["steps"] if step.get("run") == "make test-long"]
     assert step["if"] == "github.event_name == 'schedule'"
 

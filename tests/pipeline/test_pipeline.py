@@ -30,7 +30,9 @@ def test_a_second_repro_runs_nothing_and_git_sees_no_change(repository: Path) ->
     assert executed(succeeds(repository, "dvc", "repro")) == []
     shown = succeeds(repository / "src", *BANCADA, "repro")
     assert "nothing to do" in shown
-    assert "moons_tanh" in shown
+    assert "\nmoons: moons_adam is undecided" in shown  # a sentence, and no board of what did not run
+    assert "moons_tanh" not in shown
+    assert " moons_tanh " in succeeds(repository, *BANCADA, "repro", "evaluate@moons")  # but of what was asked for
     assert "mlflow ui" in shown
     assert succeeds(repository, "git", "status", "--porcelain") == ""
     assert "moons_tanh" not in succeeds(repository, *BANCADA, "repro", "split@moons")  # its scores may be of before

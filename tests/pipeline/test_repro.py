@@ -144,8 +144,8 @@ def test_after_two_signals_one_right_after_the_other_nothing_goes_on(project: Pa
             time.sleep(0.05 * i / (count - 1))
             stopped.send_signal(second)
             said = stopped.communicate(timeout=15)[1]
-        # Where a busy machine did not let it run between them, Python takes them by their numbers: SIGINT first.
-        assert stopped.returncode in {signal.SIGINT: [130], signal.SIGTERM: [143, 130]}[first], said
+        # Of two that arrive together, the system hands them to threads of its choice: either may be noted first.
+        assert stopped.returncode in (130, 143), said
         assert said in ("", f"interrupted; {GOES_ON}\n")
         assert ends(int((folder / "a.started").read_text()))
         time.sleep(0.5)

@@ -140,7 +140,7 @@ class Run:
 
         with _noted(note):
             Thread(target=reproduce, daemon=True).start()
-            if events.get():
+            if _first(events):
                 _end_stage(events)
         if self.stopped:
             raise KeyboardInterrupt if self.stopped == signal.SIGINT else SystemExit(128 + self.stopped)
@@ -242,6 +242,13 @@ def _noted(note: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _first(events: SimpleQueue[int]) -> int:
+    """Return the first event. A signal that comes right before a wait does not end it, so no wait is without an end."""
+    while True:
+        with suppress(Empty):  # nothing has come yet
+            return events.get(timeout=TERMINAL_S)
 
 
 def _end_stage(events: SimpleQueue[int]) -> None:

@@ -1,7 +1,7 @@
 # Two commands: `make repro` runs the pipeline, `make test` the tests. Both make the environment .venv first, where a lock
 # or pyproject.toml changed since. TORCH=cuda or TORCH=cpu behind a command chooses torch's build, and .venv/ready keeps it.
 .DEFAULT_GOAL := help
-.PHONY: verify test test-ray test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline bench-ray engines docs format lock clean
+.PHONY: help repro report verify test test-ray test-long test-cpus lint types bench bench-replicas bench-table bench-pipeline bench-ray engines docs format ui lock clean
 
 # bancada is the code that stands here.
 INSTALL_BANCADA = $(UV_PIP) install -q --no-deps --no-build-isolation -e .
@@ -9,6 +9,15 @@ include environment.mk
 
 # Slow files first, so that the two workers end at about the same time; a file's tests share what they make.
 TESTS = pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder tests/pipeline tests/tracking tests
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*##/make \1  /p' Makefile environment.mk
+
+repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
+	@bancada repro
+
+report: $(READY)  ## one page with all results, commit and verdict on top: FILE=report.html, which any browser opens
+	@bancada report $(or $(FILE),report.html)
 
 verify: $(READY)  ## do the committed results come out again? MARKDOWN=FILE and JSON=FILE keep the verdict, STAGES=... a part
 	@bancada verify $(if $(STAGES),--stages $(STAGES)) $(if $(JSON),--json $(JSON)) $(if $(MARKDOWN),--markdown $(MARKDOWN))
@@ -58,6 +67,9 @@ docs: $(READY)  ## docs/params.md from the settings' classes, docs/pipeline.svg 
 format: $(READY)  ## ruff, which mends what it can
 	@ruff check -q --fix .
 	@ruff format -q .
+
+ui: $(READY)  ## MLflow's pages with all results that are here, at http://127.0.0.1:5000
+	@bancada ui
 
 # Of a project that `bancada new` makes: these packages, in these versions, but for those of developers.
 FOR_PROJECTS := src/bancada/pipeline/template/requirements.lock

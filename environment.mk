@@ -1,5 +1,5 @@
-# The environment .venv, as requirements.lock says, and what every project makes. INSTALL_BANCADA, of the Makefile that
-# includes this file, installs bancada itself.
+# The environment .venv, as requirements.lock says. INSTALL_BANCADA, of the Makefile that includes this file, installs
+# bancada itself.
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
@@ -65,18 +65,6 @@ $(READY): .venv/pyvenv.cfg requirements.lock torch-cpu.lock torch-pypi.lock pypr
 	  echo "$$found"; echo "If pyproject.toml asks for what requirements.lock does not have, type: make lock"; exit 1; } >&2
 	@echo '$(TORCH)' > $@
 
-.PHONY: help repro report ui ray
-help:  ## what there is to make
-	@sed -n 's/^\([a-z-]*\):.*##/make \1  /p' environment.mk Makefile
-
-repro: $(READY)  ## run what is stale of the pipeline, print the leaderboards
-	@bancada repro
-
-report: $(READY)  ## one page with all results, commit and verdict on top: FILE=report.html, which any browser opens
-	@bancada report $(or $(FILE),report.html)
-
-ui: $(READY)  ## MLflow's pages with all results that are here, at http://127.0.0.1:5000
-	@bancada ui
-
+.PHONY: ray
 ray: $(READY)  ## install Ray, 0.26 GB, to train on more than one machine: docs/team.md says how
 	@$(UV_PIP) install -q --no-deps --require-hashes -r ray.lock

@@ -176,9 +176,9 @@ def test_an_upgrade_replaces_the_wheel_and_merges_what_both_have_changed(
     own = {"Makefile": ("pytest -q\n", "pytest -q --durations=3\n"), "params.yaml": ("seed: 111", "seed: 1")}
     lock = {"requirements.lock": ("zipp==", "zzz==1.0 \\\n    --hash=sha256:00\nzipp==")}
     edit(own | lock)
-    newer = another("0.2.0", Makefile=("@bancada verify", "@bancada verify -q"), params=("epochs: 60", "epochs: 1"))
+    newer = another("0.2.0", Makefile=("@bancada repro", "@bancada repro -q"), params=("epochs: 60", "epochs: 1"))
     assert upgraded(monkeypatch, newer) == 0
-    assert "\t@bancada verify -q\n" in Path("Makefile").read_text()
+    assert "\t@bancada repro -q\n" in Path("Makefile").read_text()
     assert "\t@pytest -q --durations=3\n" in Path("Makefile").read_text()
     assert "seed: 1 " in Path("params.yaml").read_text()
     assert "epochs: 60" in Path("params.yaml").read_text()  # it is the user's

@@ -57,7 +57,7 @@ class Nodes:
         """Kill all processes of a node, or of all nodes, as a power cut does."""
         while left := self.processes(name):
             for process in left:
-                with suppress(psutil.NoSuchProcess):
+                with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
                     process.kill()
             time.sleep(0.1)
         if not name:

@@ -178,7 +178,7 @@ def fingerprint(variant: str, split: str = "", code: str = "") -> str:
 def evaluate(error: str = "2.5", plots: tuple[str, ...] = ("loss.png", "regions.png")) -> None:
     """Write an evaluation folder as evaluate@STUDY leaves it; `toy_adam` has a diverged seed, so no mean."""
     folder = files.evaluation("toy")
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # it may not be there
     (folder / "plots").mkdir(parents=True)
     (folder / "scores.csv").write_text(
         SCORES

@@ -23,7 +23,7 @@ def hidden(module: types.ModuleType) -> types.ModuleType:
     name, copy = module.__name__, types.ModuleType(module.__name__)
     copy.__dict__.update({key: value for key, value in vars(module).items() if key not in FUNCTIONS[name]})
     if name == "multiprocessing":
-        copy.get_all_start_methods = lambda: ["spawn"]  # type: ignore[attr-defined]
+        copy.get_all_start_methods = lambda: ["spawn"]  # type: ignore[attr-defined]  # a module takes any
     return copy
 
 

@@ -106,7 +106,7 @@ def test_a_stage_killed_at_random_moments(complete: Bench, tmp_path: Path, comma
         kill(partial(start, there=i % 2 == 0), moment)
         bench.is_whole_or_not_there()
         if i % 5 == 4:  # else DVC restores what is not there
-            shutil.rmtree(bench.root / ".dvc/cache", ignore_errors=True)
+            shutil.rmtree(bench.root / ".dvc/cache", ignore_errors=True)  # it may not be there
         bench.ends_as_if_undisturbed(("dvc", "repro", "-q") if i % 5 == 3 else REPRO)
 
 
@@ -120,7 +120,7 @@ def test_bancada_repro_killed_at_random_moments(fresh: Path, plain_lock: bytes, 
     for i, moment in enumerate(moments(REPRO, whole_s)):
 
         def start() -> subprocess.Popen[bytes]:
-            shutil.rmtree(project, ignore_errors=True)
+            shutil.rmtree(project, ignore_errors=True)  # of the last turn, if there was one
             shutil.copytree(fresh, project)
             silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             return subprocess.Popen(REPRO, cwd=project, env=idle.environment(), start_new_session=True, **silent)

@@ -52,7 +52,7 @@ class Bench:
     def run(self, command: tuple[str, ...], **environment: str) -> tuple[subprocess.CompletedProcess[str], float]:
         """Run the stage as if its model were not there."""
         for folder in ("data/models/moons/moons_tanh", ".dvc/cache"):  # from the cache, DVC would restore the model
-            shutil.rmtree(self.root / folder, ignore_errors=True)
+            shutil.rmtree(self.root / folder, ignore_errors=True)  # it may not be there
         began = time.monotonic()
         done = clones.run(self.root, *command, **environment)
         return done, time.monotonic() - began
@@ -315,7 +315,7 @@ def test_a_disk_that_is_full(
         shutil.copy(disk / "mlflow.db", kept)
     elif full == "artifacts":
         place = repository.root / "mlartifacts"
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)  # it may not be there
         place.mkdir()
     filled = mounted(FILL, place, kept, left)
     repository.fails_to_record(TRAIN, *filled.command, MLFLOW_TRACKING_URI=at(disk))

@@ -71,7 +71,7 @@ def test_killed_at_ten_random_moments_it_ends_in_the_bytes_of_an_undisturbed_run
     print(f"KILL_SEED={DRAW}: {name} killed {kills} times")
     while not kill(own, name, 0.05, everything=True):  # so that there is something to go on with
         shutil.rmtree(own.root / REPLICAS)
-    shutil.rmtree(own.root / "data/models", ignore_errors=True)
+    shutil.rmtree(own.root / "data/models", ignore_errors=True)  # it may not be there
     finished = len(list((own.root / REPLICAS).glob("*.trained")))
     out = own.train(name, BANCADA_CHECKPOINT_S="0.2")
     assert own.model(name) == whole
@@ -127,7 +127,7 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(folder: Path) -> None:
         root = clones.clone_to(folder / "a clone")
-        shutil.rmtree(root / "src/models", ignore_errors=True)
+        shutil.rmtree(root / "src/models", ignore_errors=True)  # it may not be there
         shutil.copytree(MODELS, root / "src/models", ignore=shutil.ignore_patterns("__pycache__"))
         (root / "params.yaml").write_text(STUDY)
         clones.succeeds(root, "dvc", "repro", "-q", TRAIN, BANCADA_TRACKING="off")

@@ -152,7 +152,7 @@ def write_plots(results: Results, folder: Path) -> None:
         for made in filter(None, (png, svg_folder)):
             made.mkdir()
         with warnings.catch_warnings():  # of letters that the font lacks: they are told below, in one line
-            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font")  # see above
             for plot, draw in plots.PLOTS.items():
                 if figure := draw(results):
                     boxes |= sheets.write(figure, png / f"{plot}.png")

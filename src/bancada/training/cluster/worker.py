@@ -87,14 +87,14 @@ def machine(packages: Sequence[str]) -> Machine:
 
 
 def _version(package: str) -> str:
-    with suppress(PackageNotFoundError):
+    with suppress(PackageNotFoundError):  # an empty version says that it is missing
         return version(package).partition("+")[0]
     return ""
 
 
 def _nice() -> int:
     """Return how far the work gives way to other work. Ray's workers begin at 15; who may changes it."""
-    with suppress(PermissionError):
+    with suppress(PermissionError):  # the driver tells the nice value that stays
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     return os.getpriority(os.PRIO_PROCESS, 0)
 

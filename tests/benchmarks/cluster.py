@@ -46,13 +46,17 @@ WORK = {  # network, training and engine
 
 
 def nap(replicas: Mapping[int, Replica], rows: Mapping[int, Any], packages: list[str]) -> Iterator[list[Any]]:
-    """Sleep in the place of a training."""
-    yield [worker.machine(packages)]
-    weights = {"0.weight": np.zeros((50, 50), np.float32)}
-    for place in replicas:
-        time.sleep(NAP_S)
-        history = {name: np.zeros(100) for name in HISTORY_COLUMNS}
-        yield [worker.Ended(place, Trained(weights, history, 2500, 1), seconds=NAP_S)]
+    """Sleep in the place of a training, and answer as one does."""
+
+    def sleep(messages: worker.Messages) -> None:
+        weights = {"0.weight": np.zeros((50, 50), np.float32)}
+        for place in replicas:
+            time.sleep(NAP_S)
+            history = {name: np.zeros(100) for name in HISTORY_COLUMNS}
+            messages.put([worker.Ended(place, Trained(weights, history, 2500, 1), seconds=NAP_S)])
+        messages.put(None)
+
+    yield from worker.gathered(sleep, packages)
 
 
 def processor_s() -> float:

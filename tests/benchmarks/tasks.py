@@ -52,7 +52,7 @@ class Task(NamedTuple):
         rows, train = self.compiled.rows, self.recipe.train
         path = folder / f"{self.recipe.variant}-{len(rows.inputs)}.pt"
         task = {
-            "model": sequential(self.recipe.network.small_layers, [self.compiled.network.features]),
+            "model": sequential(self.recipe.network.small_layers, [rows.inputs.shape[1]]),
             "inputs": torch.from_numpy(rows.inputs),
             "targets": torch.from_numpy(rows.targets),
             "loss": train.loss,

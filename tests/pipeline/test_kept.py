@@ -1,6 +1,7 @@
 """Files that DVC hashes and git does not keep as they are: litter, ignored files, submodules, other line ends."""
 
 import io
+import shutil
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -142,6 +143,15 @@ def test_a_table_that_dvcignore_hides_is_refused_because_its_changes_would_rerun
     (repository / "params.yaml").write_text(params + "  t_line: {study: t, layers: [1]}\n")
     (repository / ".dvcignore").write_text("/data/sources/t.csv\n")
     said = "data/sources/t.csv: hidden from DVC by a line in .dvcignore, so a change of it would rerun nothing\n"
+    assert checked(repository) == (2, said)
+    refused = run(repository, *BANCADA, "repro")
+    assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", said)
+
+
+def test_without_the_folder_of_tables_nothing_begins(repository: Path) -> None:
+    shutil.rmtree(repository / "data/sources")
+    todo = "`mkdir data/sources` makes it, and an empty file .gitkeep in it lets git keep it"
+    said = f"data/sources: missing, and stages depend on it; {todo}\n"
     assert checked(repository) == (2, said)
     refused = run(repository, *BANCADA, "repro")
     assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", said)

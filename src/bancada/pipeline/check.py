@@ -59,7 +59,7 @@ def check(prune: bool) -> list[Finding]:
     for removed in leftovers.prune(root) if prune else ():
         print(removed)
     with dvc.opened(root) as repo:
-        refuse_other_files(repo, root, known)
+        refuse_sources(repo, root, known)
         tell_missing_sources(repo, root)
         return [*changed_code(known), *_audit(repo, root), *unknown_to_git(repo, root)]
 
@@ -100,8 +100,11 @@ def tell_missing_sources(repo: Any, root: Path) -> None:
         print(f"{several(missing)}: kept by DVC, and missing here; {todo}", file=sys.stderr)
 
 
-def refuse_other_files(repo: Any, root: Path, known: params.Params) -> None:
-    """Raise BadInput where .dvcignore hides a table that a study is made from: a change of it would rerun nothing."""
+def refuse_sources(repo: Any, root: Path, known: params.Params) -> None:
+    """Raise BadInput where the folder of tables is gone, which the stages name, or where .dvcignore hides a table."""
+    if not (root / SOURCES).exists() and any(dvc.path_of(one, root) == SOURCES.as_posix() for one in repo.index.deps):
+        todo = f"`mkdir {SOURCES}` makes it, and an empty file .gitkeep in it lets git keep it"
+        raise BadInput(f"{SOURCES}: missing, and stages depend on it; {todo}")
     for path in filter(None, (getattr(known.source(study), "path", None) for study in known.studies)):
         if (root / path).exists() and repo.dvcignore.is_ignored(repo.fs, str(root / path)):
             raise BadInput(f"{path}: hidden from DVC by a line in .dvcignore, so a change of it would rerun nothing")

@@ -28,7 +28,7 @@ from bancada.networks.saved import LR_NULL
 from bancada.networks.unknown import ignored, refuse_unknown
 from bancada.pipeline import dvc_internals as dvc
 from bancada.pipeline import leftovers
-from bancada.pipeline.check import CODE_STAGE, named, refuse_other_files, warn_of_other_packages
+from bancada.pipeline.check import CODE_STAGE, named, refuse_sources, warn_of_other_packages
 from bancada.pipeline.params import Params, check_inputs, load
 from bancada.pipeline.progress import Progress
 from bancada.training import preparing
@@ -52,7 +52,7 @@ def repro(targets: Sequence[str], force: bool = False, quiet: bool = False) -> i
     with locks.locked(FOLDER / "repro.lock", on_wait=_tell_wait), closing(dvc.open_repo(Path.cwd())) as repo:
         with dvc.held(repo):
             run = Run(repo, targets, params, force)
-            refuse_other_files(repo, Path.cwd(), params)
+            refuse_sources(repo, Path.cwd(), params)
             for finding in named(leftovers.find(repo, Path.cwd())):
                 print(finding, file=sys.stderr)
         run.go()

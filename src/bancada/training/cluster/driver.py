@@ -20,7 +20,7 @@ from bancada.training.cluster.worker import Ended, Epochs, Machine
 from bancada.training.replica import Draws, Lost, Outcomes, Replica, Report
 
 POLL_S = 0.2
-TASK_S = 3.0  # of work in a task of small replicas, of which some milliseconds are Ray's share
+TASK_S = 10.0  # of work in a task of small replicas, of which some milliseconds are Ray's share
 TRIES = 5  # of a replica whose machine breaks
 TINY_S = 1e-4
 AHEAD = 2  # tasks for each slot of the cluster, so that none waits for this process

@@ -8,10 +8,10 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from bancada.networks.saved import History, Trained
     from bancada.training.replica import Data, Replica
 
-SOON_S = 1.0
+SOON_S = 1.0  # after which a task says where it runs, though it has no more to say
+GATHER_S = 2.0  # between two answers of a task
 MOST_ROWS = 4  # draws of the data that a process keeps from one task to the next
 
 
@@ -67,6 +68,7 @@ class Ended:
 
 
 Message = Machine | Epochs | Ended
+Messages = SimpleQueue[list[Message] | BaseException | None]
 
 
 def machine(packages: Sequence[str]) -> Machine:
@@ -121,27 +123,35 @@ def work(
     `rows`: a reference of Ray for each draw of the data. What breaks is raised; a fault of the user's is told.
     """
     vars(sys.modules["__main__"]).pop("__file__", None)  # Ray's program, which each process of a replica would run
+    yield from gathered(partial(_train, replicas, rows), packages)
+
+
+def gathered(train: Callable[[Messages], None], packages: Sequence[str]) -> Iterator[list[Message]]:
+    """Yield what this machine is and what `train` puts, all that came within some seconds at once.
+
+    The driver pays for each list, however much it holds. Nothing waits once `train` has put None, or what is raised.
+    """
     here: list[Message] = [machine(packages)]
-    messages = SimpleQueue[list[Message] | BaseException | None]()
-    Thread(target=_train, args=(replicas, rows, messages), daemon=True).start()
+    messages = Messages()
+    Thread(target=train, args=(messages,), daemon=True).start()
+    send_s = time.monotonic() + SOON_S
     while True:
         content: list[Message] | BaseException | None = []
-        with suppress(Empty):  # a task that takes longer says where it runs before it has more to say
-            content = messages.get(timeout=SOON_S if here else None)
-        if isinstance(content, list):
-            here += content
-            if messages.empty():  # many small replicas that end at once are one message
-                yield here
-                here = []
-            continue
-        if here:
+        with suppress(Empty):
+            content = messages.get(timeout=max(0.0, send_s - time.monotonic()) if here else None)
+        if not isinstance(content, list):
+            break
+        here += content
+        if here and time.monotonic() >= send_s:
             yield here
-        if content:
-            raise content
-        return
+            here, send_s = [], time.monotonic() + GATHER_S
+    if here:
+        yield here
+    if content:
+        raise content
 
 
-def _train(replicas: Mapping[int, "Replica"], rows: Mapping[int, Any], messages: SimpleQueue[Any]) -> None:
+def _train(replicas: Mapping[int, "Replica"], rows: Mapping[int, Any], messages: Messages) -> None:
     """Put the messages of all replicas, and in the end None or what has broken."""
     try:
         from bancada.training import replica as seam

@@ -19,7 +19,7 @@ from bancada.evaluation.words import report
 from bancada.pipeline.params import load
 from bancada.training.settings import Train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, *sorted((ROOT / "src/bancada").glob("*/README.md"))]
 # Blocks that nothing runs or checks, by their first line, with the reason.

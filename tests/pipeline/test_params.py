@@ -308,6 +308,8 @@ def test_every_replaced_key_is_named(loaded):
     assert params.training("plain").overrides() == []
     assert params.training("own").overrides() == own
     assert params.training("own").overruled() == ""
+    same = loaded(SMALL.replace("lr: 0.5", "lr: 0.01"))
+    assert same.training("own").overrides() == own[1:]
     params = loaded(SMALL.replace("lr: null", "lr: 0.25"))
     assert params.training("plain").overruled() == "lr = 0.25 replaces studies.line.train.lr = 0.01"
     assert params.training("own").overruled() == "lr = 0.25 replaces variants.own.train.lr = 0.5"

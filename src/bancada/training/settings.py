@@ -335,12 +335,12 @@ class TrainingKeys:
         return f"variants.{self.name}.train.{key}" if own else f"studies.{self.variant.study}.train.{key}"
 
     def overrides(self) -> list[str]:
-        """Return a sentence for each training key of the variant that replaces one of its study."""
+        """Return a sentence for each training key of the variant that replaces another value of its study."""
         return [
             f"variants.{self.name}.train.{key}{_shown(value)}"
             f" replaces studies.{self.variant.study}.train.{key}{_shown(self.shared[key])}"
             for key, value in self.variant.train.items()
-            if key in self.shared
+            if key in self.shared and value != self.shared[key]
         ]
 
     def overruled(self) -> str:

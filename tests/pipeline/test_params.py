@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from bancada.base import BadInput
+from bancada.pipeline.beforehand import refuse_bad_data
 from bancada.pipeline.params import Params, load
-from bancada.pipeline.repro import refuse_bad_data, tell_overruled
+from bancada.pipeline.repro import tell_overruled
 
 SMALL = """
 seed: 1

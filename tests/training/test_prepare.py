@@ -22,8 +22,8 @@ from bancada.base.tables import Table
 from bancada.data import split
 from bancada.evaluation import evaluate
 from bancada.networks import saved
+from bancada.pipeline.beforehand import refuse_bad_data
 from bancada.pipeline.params import Params, load
-from bancada.pipeline.repro import refuse_bad_data
 from bancada.training import index, preparing, replica, train
 from bancada.training.prepare import Prepare
 

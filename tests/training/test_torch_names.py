@@ -15,8 +15,8 @@ from torch_by_hand import COMMON, TRAIN, WHERE, by_hand, classes, numbers, repli
 
 from bancada.base import BadInput, tables
 from bancada.networks.encoding import OF_CLASS_INDEX, OF_NUMBERS, OF_TWO_CLASSES
+from bancada.pipeline.beforehand import refuse_bad_data
 from bancada.pipeline.params import load
-from bancada.pipeline.repro import refuse_bad_data
 from bancada.training import torch_names
 from bancada.training.replica import try_first_batch
 from bancada.training.settings import TrainingKeys, Variant

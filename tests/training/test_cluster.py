@@ -237,7 +237,7 @@ def test_where_the_head_is_killed_the_stage_ends_with_one_line_and_the_next_run_
     own: Bench, lone: Nodes
 ) -> None:
     lone.add("n1")
-    own.write(["residual"], num_seeds=4, epochs=60)
+    own.write(["residual"], num_seeds=20, epochs=60)  # nodes go on without a head, for longer than it may be silent
     process = start(lone, own, "residual")
     wait_for(lambda: ".trained" in own.entries())
     lone.kill("head")
@@ -249,7 +249,7 @@ def test_where_the_head_is_killed_the_stage_ends_with_one_line_and_the_next_run_
     assert re.fullmatch(rf"Ray's head at \S+:{port}: has not answered for 30 s; .*", err.splitlines()[-1])
     assert "Traceback" not in err
     assert not (own.root / "data/models/of_residual").exists()
-    assert "of 4 seeds from the store\n" in own.train("residual")
+    assert "of 20 seeds from the store\n" in own.train("residual")
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from bancada.training.cluster.recheck import Rechecks
 from bancada.training.cluster.worker import Ended, Epochs, Machine
 from bancada.training.replica import Draws, Lost, Outcomes, Replica, Report
 
-POLL_S = 0.2
+POLL_S = 0.2  # in which answers gather: Ray looks at every task each time
 TASK_S = 10.0  # of work in a task of small replicas, of which some milliseconds are Ray's share
 TRIES = 5  # of a replica whose machine breaks
 TINY_S = 1e-4
@@ -92,9 +92,8 @@ class Job:
             self._start()
             if not self.running:  # what is to be rechecked has no other machine
                 break
-            ready, _ = ray.wait([*self.running], timeout=POLL_S, fetch_local=False)
-            more, _ = ray.wait([*self.running], num_returns=len(self.running), timeout=0, fetch_local=False)
-            for call in {*ready, *more}:
+            ready, _ = ray.wait([*self.running], num_returns=len(self.running), timeout=POLL_S, fetch_local=False)
+            for call in ready:
                 yield from self._take(call)
         for line in self.rechecks.told():
             print(f"{self.recipe.variant}: {line}", file=sys.stderr)

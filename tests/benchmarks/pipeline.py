@@ -2,8 +2,8 @@
 
 Everything in one run, in fresh clones of HEAD: about twenty minutes. The lessons' loops are timed for SAMPLE_S seconds
 a variant and scaled to the lesson's epochs, one seed each. Then each kind of cold run takes its turn, ROUNDS times, and
-medians are printed: by the clock, and of processor time, which a busy neighbour changes less. Pictures of digits are no
-lesson and stay out. Writes pipeline.csv beside this file.
+medians are printed: by the clock, and of processor time, which a busy neighbour changes less. Studies that are no
+lessons stay out. Writes pipeline.csv beside this file.
 """
 
 import csv

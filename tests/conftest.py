@@ -2,10 +2,12 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import bancada  # noqa: F401  (its pins must be set before jaxtyping loads numpy)
 
 # isort: split
+import pytest
 from jaxtyping import install_import_hook
 
 WITH_ARRAYS = (
@@ -46,3 +48,12 @@ from idle import fresh, plain_lock, project  # noqa: E402, F401  (fixtures, afte
 from line import complete, untouched  # noqa: E402, F401  (fixtures, after the hook)
 from mounts import mounted  # noqa: E402, F401  (fixtures, after the hook)
 from toy import bench, empty_store  # noqa: E402, F401  (fixtures, after the hook)
+
+from bancada.base import user_code  # noqa: E402  (after the hook)
+
+
+@pytest.fixture(autouse=True)
+def no_users_code_stays() -> Iterator[None]:
+    """Forget what a test has imported from src, which a stage keeps to its end."""
+    yield
+    user_code.forget()

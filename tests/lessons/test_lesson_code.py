@@ -39,6 +39,7 @@ def test_there_is_a_file_for_each_stage_and_it_is_the_committed_one(written: Cal
     assert {name: (ROOT / "data/code" / name).read_text() for name in now} == now
 
 
+@pytest.mark.long
 def test_what_is_edited_reruns_what_imports_it_and_nothing_else(written: Callable[[], dict[str, str]]) -> None:
     before, source = written(), Path("src/bancada")
     for path in source.rglob("*.py"):

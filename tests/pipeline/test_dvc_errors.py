@@ -244,6 +244,7 @@ def test_a_second_bancada_repro_waits_for_the_first(project: Path, plain_lock: b
     assert (project / "dvc.lock").read_bytes() == plain_lock
 
 
+@pytest.mark.long
 def test_it_waits_for_a_running_dvc_repro_and_then_runs(project: Path, plain_lock: bytes) -> None:
     output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(["dvc", "repro"], cwd=project, env=environment(SLEEP="2"), **output) as plain:

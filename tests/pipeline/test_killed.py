@@ -163,7 +163,7 @@ def steps(start: Start, hook: Path, program: str, place: str) -> int:
     return int(re.findall(rb"(\d+) steps", errors)[-1])
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.long)])
 def test_a_training_killed_before_the_steps_of_its_writing(complete: Bench, tmp_path: Path, every: int) -> None:
     """Over an older model, whose folder has to make way."""
     bench = complete.copy(tmp_path / "a clone")

@@ -46,6 +46,7 @@ def test_dvc_shows_one_row_of_metrics_for_each_variant(repository: Path) -> None
     ]
 
 
+@pytest.mark.long
 def test_variants_in_another_order_change_no_byte(repository: Path) -> None:
     head, variants = PARAMS.split("variants:\n")
     other = head + "variants:\n" + "".join(reversed(variants.splitlines(keepends=True)))

@@ -90,7 +90,11 @@ def test_a_removed_out_comes_back_from_the_cache(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "status"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.long),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_the_next_run_goes_on_where_one_was_stopped(
     project: Path, plain_lock: bytes, sent: signal.Signals, status: int

@@ -45,6 +45,7 @@ def whys(said: Mapping[str, Any]) -> str:
     return "\n".join(cause["text"] for cause in said["causes"])
 
 
+@pytest.mark.long
 def test_committed_results_come_out_again_whatever_the_shell_and_the_user_have_set(
     repository: Path, tmp_path: Path
 ) -> None:

@@ -137,7 +137,7 @@ def gathered(train: Callable[[Messages], None], packages: Sequence[str]) -> Iter
     send_s = time.monotonic() + SOON_S
     while True:
         content: list[Message] | BaseException | None = []
-        with suppress(Empty):
+        with suppress(Empty):  # it is time to send what is here
             content = messages.get(timeout=max(0.0, send_s - time.monotonic()) if here else None)
         if not isinstance(content, list):
             break
